@@ -1,0 +1,1 @@
+"""posebridge: raw videos to zero-shot action recognition through pose-anchored semantic cues."""

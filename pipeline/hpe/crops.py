@@ -1,0 +1,39 @@
+"""The geometry between a video frame and the crop that a top-down pose model sees.
+
+Same geometry as mmpose's GetBBoxCenterScale (padding 1.25) and TopdownAffine without UDP, so that weights from mmpose's
+model zoo see what they were trained on.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+PADDING = 1.25
+
+
+def crop_matrix(box: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
+    """The 2x3 float64 matrix that maps frame pixels to crop pixels for a box (x, y, w, h) in frame pixels."""
+    x, y, w, h = (float(value) for value in box)
+    width, height = crop_size
+    # Grow the shorter side to the crop's aspect ratio, then pad.
+    w, h = max(w, h * width / height, 1.0) * PADDING, max(h, w * height / width, 1.0) * PADDING
+    scale = width / w
+    centre_x, centre_y = x + float(box[2]) / 2, y + float(box[3]) / 2
+    return np.array([[scale, 0.0, width / 2 - scale * centre_x], [0.0, scale, height / 2 - scale * centre_y]])
+
+
+def crop(frame: np.ndarray, matrix: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
+    """Warp one uint8 RGB frame [H, W, 3] into a crop [h, w, 3]; black outside the frame."""
+    return cv2.warpAffine(frame, matrix, crop_size, flags=cv2.INTER_LINEAR)
+
+
+def to_frame(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Map keypoints [..., 2] from crop pixels back to frame pixels."""
+    scale = matrix[0, 0]
+    return ((keypoints - matrix[:, 2]) / scale).astype(np.float32)
+
+
+def to_crop(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Map keypoints [..., 2] from frame pixels to crop pixels."""
+    return (keypoints * matrix[0, 0] + matrix[:, 2]).astype(np.float32)

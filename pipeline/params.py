@@ -1,0 +1,156 @@
+"""params.yaml: one section per stage, same name; an unknown key is an error.
+
+Light on purpose (no torch), so that the command line can take its defaults from the same dataclasses as the library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DatasetParams:
+    """`root`: the folder that the paths of clips.csv are relative to."""
+
+    root: str
+
+
+@dataclass(frozen=True)
+class SynthParams:
+    """Sizes of the generated benchmark."""
+
+    train_clips: int = 20  # per seen class
+    test_clips: int = 4  # per seen class
+    twins: int = 30  # test clips per unseen class
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ExtractParams:
+    """Knobs of speed and tolerance; nothing here changes the result."""
+
+    batch_size: int = 16
+    clips_per_shard: int = 256
+    max_failures: int = 0
+
+
+@dataclass(frozen=True)
+class TextParams:
+    """`encoder`: `minilm` (embedded), or any sentence-transformers name or local folder."""
+
+    encoder: str = "minilm"
+
+
+@dataclass(frozen=True)
+class EncodeParams:
+    """Training of the skeleton encoder, seen classes only."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 0.05
+    width: int = 64
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """Training of the method on the cache."""
+
+    epochs: int = 40
+    batch_size: int = 64
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class RunParams:
+    """One named run: what is trained, on which features.
+
+    `skeletons` is `estimated` (those of the recipe) or `gt` (those of the recipe named `gt`).
+    """
+
+    method: str = "posebridge"
+    flags: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "refined"
+    text: str = "minilm"
+    skeletons: str = "estimated"
+    test_variant: str = ""
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    datasets: dict[str, DatasetParams] = field(default_factory=dict)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    runs: dict[str, RunParams] = field(default_factory=dict)
+    synth: SynthParams = SynthParams()
+    extract: ExtractParams = ExtractParams()
+    text: TextParams = TextParams()
+    encode: EncodeParams = EncodeParams()
+    train: TrainParams = TrainParams()
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml. Raises PosebridgeError for a missing file, an unknown key or a value of the wrong type."""
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; run the command from the project's folder or name the file with --params.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise PosebridgeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    return _build(Params, data, path.name)
+
+
+def choose(section: dict[str, Any], name: str, what: str) -> Any:
+    """The entry `name` of a named section, or a PosebridgeError that lists the names there are."""
+    if name not in section:
+        raise PosebridgeError(f"There is no {what} named {name!r} in params.yaml; there are {', '.join(section) or 'none'}.")
+    return section[name]
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    """Turn plain YAML data into `kind`, strictly."""
+    origin = typing.get_origin(kind)
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(data, dict):
+            raise PosebridgeError(f"{where} should be a mapping.")
+        hints = typing.get_type_hints(kind)
+        for key in data:
+            if key not in hints:
+                close = difflib.get_close_matches(str(key), hints, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(hints)}."
+                raise PosebridgeError(f"{where}: {key!r} is not a known key; {hint}")
+        required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [name for name in required if name not in data]:
+            raise PosebridgeError(f"{where}: the key {missing[0]!r} is missing.")
+        return kind(**{key: _build(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+    if origin is dict:
+        if not isinstance(data or {}, dict):
+            raise PosebridgeError(f"{where} should be a mapping.")
+        value_kind = typing.get_args(kind)[1]
+        return {str(key): _build(value_kind, value, f"{where}: {key}") for key, value in (data or {}).items()}
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise PosebridgeError(f"{where} should be a list.")
+        return tuple(_build(typing.get_args(kind)[0], value, where) for value in data)
+    if origin is types.UnionType:
+        if data is None:
+            return None
+        return _build(next(k for k in typing.get_args(kind) if k is not type(None)), data, where)
+    if kind is Any:
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise PosebridgeError(f"{where} should be {kind.__name__}, not {data!r}.")
+    return data

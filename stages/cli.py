@@ -1,0 +1,45 @@
+"""`posebridge`: one command per stage, each loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# name -> module under stages/; each module has a click command named `command`.
+COMMANDS = {
+    "synth": "synth",
+    "ingest": "ingest",
+    "extract": "extract",
+    "text": "text",
+    "encode": "encode",
+    "train": "train",
+    "evaluate": "evaluate",
+    "report": "report",
+    "tune-hpe": "tune_hpe",
+    "cache": "cache",
+    "bench": "bench",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module when the command is first needed, so `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"stages.{COMMANDS[name]}").command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="posebridge")
+def main() -> None:
+    """From raw videos to zero-shot action recognition.
+
+    \b
+    The corridor: synth | ingest -> extract -> text, encode -> train -> evaluate -> report
+    `dvc repro` runs it; every stage is also a command of its own.
+    """

@@ -1,0 +1,44 @@
+"""What every stage's command shares: how it answers, how it fails, where params.yaml is."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import PosebridgeError
+
+params_option = click.option(
+    "--params", "params_path", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True,
+    help="The file of parameters.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
+
+
+def say(message: str) -> None:
+    """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
+    click.echo(message, err=True)
+
+
+def answer(result: dict[str, Any], sentence: str, as_json: bool) -> None:
+    """The command's result: JSON on stdout with --json, else one human sentence."""
+    click.echo(json.dumps(result, default=str) if as_json else sentence)
+
+
+def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a PosebridgeError into one sentence on stderr and exit code 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except PosebridgeError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+    return wrapped
