@@ -1,0 +1,81 @@
+"""What a predictor can reach that sees the skeleton only, or the object only: known exactly for skelgap.
+
+Reads `manifests/<dataset>/attributes.csv` (`index,motion,object`) and `cache/videos/<dataset>/twins.csv`
+(`clip_id,tuple`). Writes nothing; `posebridge synth --ceiling PROTOCOL` prints the ceilings, `posebridge evaluate` records them.
+
+Two classes with the same motion have the same distribution of skeletons. Whoever sees the skeleton only can do no
+better than to name, for each motion, the class with most clips. Twins make this certain and not only true on average:
+they are clips with one and the same skeleton, of which every deterministic predictor gets at most one right.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+
+
+def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
+    """Read attributes.csv into class index -> (motion, object); an object-free class has the object `none`.
+
+    Raises PosebridgeError for a missing file or a missing column.
+    """
+    return {int(row["index"]): (row["motion"], row["object"]) for row in _rows(path, ("index", "motion", "object"))}
+
+
+def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int]) -> dict[str, float]:
+    """The best top-1 accuracy that the skeleton alone (`skeleton`) and the object alone (`cue`) allow.
+
+    `unseen` are the candidate classes, `counts` their numbers of test clips. Each ceiling is the sum over groups
+    (of equal motion, of equal object) of the largest class's share of the clips, a fraction 0..1.
+    Raises PosebridgeError if a class has no attributes, if an object-free class is unseen, or if there are no clips.
+    """
+    known = read_attributes(attributes)
+    for index in unseen:
+        if index not in known:
+            raise PosebridgeError(f"{attributes} lacks the unseen class {index}; add `{index},<motion>,<object>`.")
+        if known[index][1] == "none":
+            raise PosebridgeError(
+                f"{attributes}: the class {index} has no object, so no ceiling holds; take it out of the unseen ones."
+            )
+    total = sum(counts.get(index, 0) for index in unseen)
+    if not total:
+        raise PosebridgeError("There are no test clips of the unseen classes; make them with `posebridge synth`.")
+    largest: dict[str, dict[str, int]] = {"skeleton": defaultdict(int), "cue": defaultdict(int)}
+    for index in unseen:
+        motion, held = known[index]
+        for kind, group in (("skeleton", motion), ("cue", held)):
+            largest[kind][group] = max(largest[kind][group], counts.get(index, 0))
+    return {kind: sum(groups.values()) / total for kind, groups in largest.items()}
+
+
+def read_twins(path: Path) -> dict[str, str]:
+    """Read twins.csv into clip_id -> name of its tuple. Raises PosebridgeError for a missing file or column."""
+    return {row["clip_id"]: row["tuple"] for row in _rows(path, ("clip_id", "tuple"))}
+
+
+def twin_hits(twins: Mapping[str, str], predictions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
+    """How many clips of each tuple of twins were predicted right: tuple -> hits.
+
+    `predictions` and `labels` are clip_id -> class index; a twin without a prediction counts as wrong. With
+    ground-truth skeletons a deterministic inductive predictor that uses nothing else has at most one hit in every
+    tuple, so `max(hits.values()) > 1` is a leak.
+    """
+    hits = dict.fromkeys(twins.values(), 0)
+    for clip_id, name in twins.items():
+        hits[name] += int(clip_id in predictions and predictions[clip_id] == labels[clip_id])
+    return hits
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    header = ",".join(columns)
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; its header should be `{header}`.")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if missing := set(columns) - set(reader.fieldnames or ()):
+            raise PosebridgeError(f"{path} lacks the column {sorted(missing)[0]!r}; its header should be `{header}`.")
+        return list(reader)
