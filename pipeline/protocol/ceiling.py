@@ -1,7 +1,8 @@
 """What a predictor can reach that sees the skeleton only, or the object only: known exactly for skelgap.
 
 Reads `manifests/<dataset>/attributes.csv` (`index,motion,object`) and `cache/videos/<dataset>/twins.csv`
-(`clip_id,tuple`). Writes nothing; `posebridge synth --ceiling PROTOCOL` prints the ceilings, `posebridge evaluate` records them.
+(`clip_id,tuple`). Writes nothing; `posebridge synth --ceiling PROTOCOL` prints the ceilings, `posebridge evaluate`
+records them.
 
 Two classes with the same motion have the same distribution of skeletons. Whoever sees the skeleton only can do no
 better than to name, for each motion, the class with most clips. Twins make this certain and not only true on average:
