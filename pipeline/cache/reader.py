@@ -1,0 +1,120 @@
+"""Reading the cache: batches of clips through a read-only memory map.
+
+Reads `cache/<dataset>/<recipe>/index.json` and the shards that it names; needs numpy and h5py only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from pipeline.cache.index import read_index
+from pipeline.cache.schema import SCHEMA, Column, columns, locate
+from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+
+
+class MappedShard:
+    """One shard as read-only arrays [N, ...] that lie on the disk."""
+
+    def __init__(self, path: Path, expected: tuple[Column, ...], remedy: str):
+        places = locate(path, expected, remedy)
+        buffer = np.memmap(path, np.uint8, "r")
+        self.arrays = {
+            name: np.ndarray(place.shape, place.dtype, buffer, place.offset) for name, place in places.items()
+        }
+        self.rows = {clip_id.decode(): row for row, clip_id in enumerate(self.arrays["clip_id"])}
+
+
+class CacheReader:
+    """The clips of one data set under one recipe.
+
+    Args:
+        index_path: `cache/<dataset>/<recipe>/index.json`.
+        store_root: the folder that holds `<dataset>/<slug>-<fingerprint12>/`; by default `cache/store` beside the index.
+            It is what `extract --cache-root` was given.
+
+    Attributes:
+        recipe, fingerprint: of the extraction.
+        clip_ids: the clips that were extracted.
+        failures: dicts of clip_id, stage and reason.
+        names: the datasets that `read` can give.
+
+    Raises:
+        PosebridgeError: the index or the store is missing or damaged; the message names the command that re-makes it.
+    """
+
+    def __init__(self, index_path: Path, store_root: Path | None = None):
+        dataset, recipe_name = index_path.parent.parent.name, index_path.parent.name
+        self._command = f"`posebridge extract --dataset {dataset} --recipe {recipe_name}`"
+        if not index_path.is_file():
+            raise PosebridgeError(f"{index_path} is missing; make it with {self._command}.")
+        index = read_index(index_path, f"make it again with {self._command}")
+        if index["schema"] != SCHEMA:
+            raise PosebridgeError(f"{index_path} is of schema {index['schema']}, not {SCHEMA}; make it again with {self._command}.")
+        self.recipe: Recipe = index["recipe"]
+        self.fingerprint: str = index["fingerprint"]
+        self.clip_ids: list[str] = list(index["clips"])
+        self.failures: list[dict[str, str]] = index["failures"]
+        self.index = index
+        self.folder = (store_root or index_path.parents[2] / "store") / index["dataset"] / index["store"]
+        layout = index["layout"]
+        self._columns = columns(self.recipe, layout.joints, layout.cue_width)
+        self.names = tuple(column.name for column in self._columns if column.dtype.kind != "S")
+        self._shard_of: dict[str, int] = index["clips"]
+        self._files = {entry["shard"]: entry for entry in index["shards"]}
+        self._open: dict[int, MappedShard] = {}
+        for entry in index["shards"]:
+            self._check_file(entry)
+
+    def __enter__(self) -> CacheReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read some clips, stacked in the order given: {name: [B, *shape]}, of the dtypes on disk.
+
+        Raises PosebridgeError for a clip that the cache does not hold or a dataset that the recipe does not have.
+        """
+        by_name = {column.name: column for column in self._columns if column.name in self.names}
+        for name in names:
+            if name not in by_name:
+                raise PosebridgeError(f"The cache {self.folder.name} has no dataset {name!r}; it has {', '.join(self.names)}.")
+        batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
+        for place, clip_id in enumerate(clip_ids):
+            shard = self.shard(clip_id)
+            row = shard.rows[clip_id]
+            for name in names:
+                batch[name][place] = shard.arrays[name][row]
+        return batch
+
+    def shard(self, clip_id: str) -> MappedShard:
+        """The opened shard that holds a clip."""
+        if clip_id not in self._shard_of:
+            failed = next((f for f in self.failures if f["clip_id"] == clip_id), None)
+            why = f"its extraction failed: {failed['reason']}" if failed else f"bring it in with {self._command}"
+            raise PosebridgeError(f"The clip {clip_id!r} is not in the cache {self.folder.name}; {why}.")
+        number = self._shard_of[clip_id]
+        if number not in self._open:
+            path = self.folder / self._files[number]["file"]
+            shard = MappedShard(path, self._columns, f"delete it and run {self._command}")
+            if clip_id not in shard.rows or len(shard.rows) != self._files[number]["clips"]:
+                raise PosebridgeError(f"{path} holds other clips than the index says; delete it and run {self._command}.")
+            self._open[number] = shard
+        return self._open[number]
+
+    def close(self) -> None:
+        """Let go of the memory maps."""
+        self._open.clear()
+
+    def _check_file(self, entry: dict[str, object]) -> None:
+        path = self.folder / str(entry["file"])
+        if not path.is_file():
+            raise PosebridgeError(f"The shard {path} is missing; bring it with `dvc pull` or make it again with {self._command}.")
+        if path.stat().st_size != entry["bytes"]:
+            raise PosebridgeError(f"The shard {path} has not the size that the index says; delete it and run {self._command}.")

@@ -1,0 +1,130 @@
+"""What a shard holds: its datasets, their shapes by recipe, and the check that a file is such a shard and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One dataset of a shard, of shape [N, *shape]. A `dtype` of kind S is fixed-width UTF-8 of any width."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...] = ()
+    axes: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a dataset lies in a file, for a memory map."""
+
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+
+def columns(recipe: Recipe, joints: int, cue_width: int, text_widths: dict[str, int] | None = None) -> tuple[Column, ...]:
+    """The datasets of a shard of this recipe.
+
+    A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`. `text_widths` gives the bytes of the
+    UTF-8 columns where a shard is to be written; a reader takes them as they come.
+    """
+    m, t, s, a = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors)
+    wide = text_widths or {}
+
+    def text(name: str) -> Column:
+        return Column(name, np.dtype(f"S{wide.get(name, 64)}"))
+
+    skeleton = (
+        text("clip_id"),
+        Column("keypoints", np.dtype("<f4"), (m, t, joints, 2), ("person", "frame", "joint", "xy"), "pixel"),
+        Column("scores", np.dtype("<f2"), (m, t, joints), ("person", "frame", "joint")),
+        Column("boxes", np.dtype("<f4"), (m, t, 4), ("person", "frame", "xywh"), "pixel"),
+        Column("person_valid", np.dtype(bool), (m, t), ("person", "frame")),
+        Column("track_id", np.dtype("<i4"), (m,), ("person",)),
+        Column("frame_index", np.dtype("<i4"), (t,), ("frame",)),
+        Column("timestamp", np.dtype("<f8"), (t,), ("frame",), "second"),
+    )
+    cues = (
+        Column("cues", np.dtype("<f2"), (m, s, a, cue_width), ("person", "cue_frame", "anchor", "feature")),
+        Column("cue_scores", np.dtype("<f2"), (m, s, a), ("person", "cue_frame", "anchor")),
+        Column("cue_frame", np.dtype("<i4"), (s,), ("cue_frame",)),
+    )
+    video = (
+        text("video_path"),
+        text("video_identity"),
+        Column("video_fps", np.dtype("<f8"), unit="1/second"),
+        Column("video_frames", np.dtype("<i4")),
+        Column("video_height", np.dtype("<i4"), unit="pixel"),
+        Column("video_width", np.dtype("<i4"), unit="pixel"),
+    )
+    return skeleton + (() if recipe.cues == "none" else cues) + video
+
+
+def locate(path: Path, expected: tuple[Column, ...], remedy: str) -> dict[str, Place]:
+    """Open a shard, make sure that it is one, and tell where each dataset lies.
+
+    Files may come from others: links, virtual, external, chunked or filtered datasets, other names, types or shapes are
+    refused. Raises PosebridgeError, ending in `remedy`.
+    """
+
+    def refuse(reason: str) -> PosebridgeError:
+        return PosebridgeError(f"{path} is not a shard of this recipe: {reason}; {remedy}.")
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise refuse("it is not a readable HDF5 file") from None
+    with file:
+        if file.attrs.get("schema") != SCHEMA:
+            raise refuse(f"its schema is {file.attrs.get('schema')!r}, not {SCHEMA}")
+        if file.userblock_size:
+            raise refuse("it has a user block")
+        if odd := set(file) ^ {column.name for column in expected}:
+            name = min(odd)
+            raise refuse(f"the dataset {name!r} is {'unknown' if name in file else 'missing'}")
+        places = {}
+        for column in expected:
+            if not isinstance(file.get(column.name, getlink=True), h5py.HardLink):
+                raise refuse(f"{column.name!r} is a link to elsewhere")
+            dataset = file[column.name]
+            if not isinstance(dataset, h5py.Dataset):
+                raise refuse(f"{column.name!r} is not a dataset")
+            if reason := _misfit(dataset, column, path.stat().st_size):
+                raise refuse(f"{column.name!r} {reason}")
+            places[column.name] = Place(dataset.id.get_offset(), dataset.dtype, dataset.shape)
+        if len({place.shape[0] for place in places.values()}) != 1:
+            raise refuse("its datasets differ in the number of clips")
+    return places
+
+
+def _misfit(dataset: h5py.Dataset, column: Column, file_size: int) -> str:
+    """Why a dataset is not the column, or an empty string."""
+    plan = dataset.id.get_create_plist()
+    if dataset.is_virtual or dataset.external:
+        return "keeps its data in another file"
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters():
+        return "is chunked or compressed"
+    if dataset.dtype.kind != column.dtype.kind or (column.dtype.kind != "S" and dataset.dtype != column.dtype):
+        return f"is of type {dataset.dtype}, not {column.dtype}"
+    if dataset.ndim != 1 + len(column.shape) or dataset.shape[1:] != column.shape or not dataset.size:
+        return f"has the shape {dataset.shape}, not [N, {', '.join(map(str, column.shape))}]"
+    offset = dataset.id.get_offset()
+    if offset is None or offset + dataset.size * dataset.dtype.itemsize > file_size:
+        return "reaches beyond the end of the file"
+    return ""

@@ -1,0 +1,94 @@
+"""Checking the cache: every receipt, every shard, every index. Reads only.
+
+The full check hashes every shard; the quick one compares sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cache.index import read_index
+from pipeline.cache.reader import MappedShard
+from pipeline.cache.store import Receipt, Store, open_store
+from pipeline.errors import PosebridgeError
+from pipeline.video.identity import sha256_file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file of the cache; `reason` is a sentence that ends in the remedy."""
+
+    path: Path
+    reason: str
+
+
+def store_folders(root: Path, dataset: str = "") -> list[Path]:
+    """The stores under a root (`cache/store`), of one data set or of all."""
+    return sorted(path.parent for path in root.glob(f"{dataset or '*'}/*/recipe.json"))
+
+
+def verify_store(folder: Path, quick: bool = False, progress: Callable[[int], None] = lambda size: None) -> list[Problem]:
+    """Check one store. `progress` is told the bytes of every shard that was checked."""
+    try:
+        store = open_store(folder)
+        layout = store.layout()
+        if layout is None:
+            raise PosebridgeError(f"{folder / 'layout.json'} is missing; delete {folder} and extract again.")
+    except PosebridgeError as error:
+        return [Problem(folder, str(error))]
+    problems = []
+    for shard in range(layout.shards):
+        path = store.stem(shard).with_suffix(".json")
+        if not path.is_file():
+            problems.append(Problem(path, f"{path} is missing: the extraction is not finished; run `posebridge extract` again."))
+            continue
+        try:
+            receipt = store.read_receipt(path)
+            check_shard(store, receipt, quick)
+        except PosebridgeError as error:
+            problems.append(Problem(path, str(error)))
+        else:
+            progress(receipt.bytes)
+    return problems
+
+
+def check_shard(store: Store, receipt: Receipt, quick: bool) -> None:
+    """Raise PosebridgeError where a shard is not what its receipt says."""
+    path = store.folder / receipt.file
+    if not store.has_file(receipt):
+        raise PosebridgeError(f"{path} is missing or has not {receipt.bytes} bytes; {store.remedy}.")
+    if quick or not receipt.file:
+        return
+    if sha256_file(path) != receipt.sha256:
+        raise PosebridgeError(f"{path} is damaged: its sha256 is not the receipt's; {store.remedy}.")
+    layout = store.layout()
+    assert layout is not None
+    if list(MappedShard(path, store.columns(layout), store.remedy).rows) != list(receipt.clips):
+        raise PosebridgeError(f"{path} holds other clips than its receipt says; {store.remedy}.")
+
+
+def verify_index(path: Path, root: Path) -> list[Problem]:
+    """Check that an index is undamaged and names shards that exist in their size, with the receipts' hashes."""
+    remedy = "run `posebridge extract` again"
+    try:
+        index = read_index(path, remedy)
+        store = open_store(root / index["dataset"] / index["store"])
+    except PosebridgeError as error:
+        return [Problem(path, str(error))]
+    problems = []
+    for entry in index["shards"]:
+        receipt = store.receipt(entry["shard"])
+        if receipt is None or (receipt.file, receipt.sha256) != (entry["file"], entry["sha256"]):
+            problems.append(Problem(path, f"{path} names {entry['file']}, which its receipt does not; {remedy}."))
+    return problems
+
+
+def orphans(folder: Path) -> list[Path]:
+    """Shards that no valid receipt names (predecessors, or the losers of a race): harmless, they only take space."""
+    store = open_store(folder)
+    layout = store.layout()
+    receipts = [store.receipt(shard) for shard in range(layout.shards if layout else 0)]
+    named = {receipt.file for receipt in receipts if receipt}
+    return sorted(path for path in folder.glob("shard-*.h5") if path.name not in named)

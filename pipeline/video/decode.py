@@ -1,0 +1,207 @@
+"""One video file, decoded in a single pass with bounded memory.
+
+Reads any container and codec that FFmpeg knows, through PyAV. What a header says of the number of frames or the duration
+is not believed: opening a `Video` walks the packets once (no decoding), and their timestamps are the timeline that
+frames are chosen from. While decoding, at most two frames are held.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from pipeline.video.sampling import sample_positions
+
+OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a "video" that is really a playlist must not fetch anything
+SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least so many
+TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
+
+
+class VideoError(Exception):
+    """A file that cannot yield its frames. `stage` is `open` or `decode`; the message is the reason, without the path."""
+
+    def __init__(self, stage: str, reason: str):
+        super().__init__(reason)
+        self.stage = stage
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file and make sure that it has a video stream; raises VideoError."""
+    if not path.is_file():
+        raise VideoError("open", "the file does not exist")
+    if path.stat().st_size == 0:
+        raise VideoError("open", "the file is empty")
+    try:
+        container = av.open(str(path), options=OPEN_OPTIONS)
+    except av.FFmpegError as error:
+        raise VideoError("open", f"not a readable video ({error.strerror})") from None
+    except OSError as error:
+        raise VideoError("open", f"the file cannot be read ({error.strerror})") from None
+    # The cover picture of a music file counts as a video stream in FFmpeg, not here.
+    if all(av.stream.Disposition.attached_pic & stream.disposition for stream in container.streams.video):
+        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        container.close()
+        raise VideoError("open", f"no video stream (there is {' and '.join(kinds)})")
+    return container
+
+
+class Video:
+    """A video file and its timeline.
+
+    Attributes:
+        times: [n] float64, seconds from the first frame, ascending; one for each frame that the file holds.
+        duration: seconds; the end of the last frame.
+        fps: mean frame rate over the timeline.
+
+    Raises VideoError when opened on a file that is unreadable, empty, truncated, without video or without frames.
+    """
+
+    def __init__(self, path: Path):
+        self._container = open_container(path)
+        try:
+            self._stream = self._container.streams.video[0]
+            self._stream.thread_type = "AUTO"
+            self._reformatter = VideoReformatter()  # one for all frames: making it costs more than using it
+            self._read_timeline()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._container.close()
+
+    def sample(self, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+        """[count] int32 positions on the timeline; see `sampling.sample_positions`."""
+        return sample_positions(self.times, self.duration, count, start, end)
+
+    def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Decode the frames at `positions` (ascending, distinct) in one pass.
+
+        Stretches without a wanted frame are jumped over where a keyframe allows.
+
+        Yields:
+            (position asked for, position really decoded, uint8 RGB [H, W, 3] with rotation applied). The two positions
+            differ where the decoder gave no frame for a packet; the frame before it is then still on display.
+
+        Raises:
+            VideoError: a packet does not decode, or the stream ends before the last wanted frame.
+        """
+        wanted = [int(position) for position in positions]
+        held: tuple[int, av.VideoFrame] | None = None  # the latest frame before the next wanted one
+        done = 0
+        for position, frame in self._decode(wanted):
+            while done < len(wanted) and wanted[done] < position:
+                source, picture = held or (position, frame)
+                yield wanted[done], source, self._to_rgb(picture)
+                done += 1
+            if done < len(wanted) and wanted[done] == position:
+                yield position, position, self._to_rgb(frame)
+                done += 1
+            if done == len(wanted):
+                return
+            held = (position, frame)
+        if held is None:
+            raise VideoError("decode", "no frame could be decoded")
+        if wanted[-1] - held[0] > TOLERATED_LOSS:
+            raise VideoError("decode", f"decoding ended after {held[0] + 1} of {len(self.times)} frames")
+        for position in wanted[done:]:
+            yield position, held[0], self._to_rgb(held[1])
+
+    def _read_timeline(self) -> None:
+        """Walk the packets. Sets times, duration, fps and what seeking needs."""
+        stamps, keyframes = array("q"), array("q")
+        span, cut = 0, False
+        try:
+            for packet in self._container.demux(self._stream):
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if packet.size == 0 or packet.is_discard or stamp is None:
+                    continue
+                cut = cut or packet.is_corrupt
+                stamps.append(stamp)
+                span = packet.duration or span
+                if packet.is_keyframe:
+                    keyframes.append(stamp)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError("open", f"reading failed after {len(stamps)} frames ({error.strerror})") from None
+        # An mp4 lists every sample in its table; fewer in the file means that its end is missing.
+        if cut or ("mp4" in self._container.format.name and len(stamps) < self._stream.frames - TOLERATED_LOSS):
+            raise VideoError("open", f"the file is truncated: its data ends after {len(stamps)} frames")
+        if not stamps:
+            raise VideoError("open", "the video holds no frame")
+        self._pts = np.sort(np.frombuffer(stamps, dtype=np.int64))
+        time_base = float(self._stream.time_base or 1)
+        self.times = (self._pts - self._pts[0]) * time_base  # [n]
+        rate = float(self._stream.average_rate or 25)
+        interval = float(np.median(np.diff(self.times))) if len(self.times) > 1 else span * time_base
+        self.duration = float(self.times[-1]) + (interval if interval > 0 else 1 / rate)
+        self.fps = len(self.times) / self.duration
+        # AVI numbers packets in decoding order, so the timestamps of its frames say nothing: count them, never jump.
+        self._counted = "avi" in self._container.format.name
+        self._keyframes = np.array([0]) if self._counted else np.searchsorted(self._pts, np.sort(np.array(keyframes)))
+
+    def _decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (position, frame) in order of display; frames before a wanted one may be left out."""
+        upcoming = iter(wanted)
+        target = next(upcoming)
+        at, jumping = self._seek(target), not self._counted
+        while True:
+            landed = False  # the first frame after a jump tells whether the container kept its word
+            for frame in self._decoded():
+                position = at + 1 if self._counted else self._position(frame, at)
+                if jumping and not landed and position > target and at >= 0:
+                    jumping, at = False, self._seek(0)
+                    break
+                landed = True
+                at = position
+                yield position, frame
+                while target <= position:
+                    if (following := next(upcoming, None)) is None:
+                        return
+                    target = following
+                if jumping and self._keyframe_before(target) - position > SEEK_GAIN:
+                    at = self._seek(target)
+                    break
+            else:
+                return
+
+    def _seek(self, target: int) -> int:
+        """Go to the keyframe at or before a position; returns the position before the one that comes next."""
+        keyframe = 0 if self._counted else self._keyframe_before(target)
+        try:
+            if keyframe == 0:
+                self._container.seek(0)
+                return -1
+            self._container.seek(int(self._pts[keyframe]), stream=self._stream)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError("decode", f"seeking to {self.times[keyframe]:.2f} s failed ({error.strerror})") from None
+        return keyframe - 1
+
+    def _keyframe_before(self, position: int) -> int:
+        index = int(np.searchsorted(self._keyframes, position, side="right")) - 1
+        return int(self._keyframes[index]) if index >= 0 else 0
+
+    def _position(self, frame: av.VideoFrame, at: int) -> int:
+        stamp = frame.dts if frame.pts is None else frame.pts
+        if stamp is None:
+            return at + 1
+        return max(int(np.searchsorted(self._pts, stamp, side="right")) - 1, 0)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        try:
+            yield from self._container.decode(self._stream)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError("decode", f"a frame does not decode ({error.strerror})") from None
+
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        picture = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # [H, W, 3]
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 turns
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture

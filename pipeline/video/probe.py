@@ -1,0 +1,43 @@
+"""What a video's header says, for `ingest`. Reads the header and decodes the first frame only: rotation is told there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from pipeline.video.decode import VideoError, open_container
+
+
+@dataclass(frozen=True)
+class Header:
+    """`frames` and `duration` (seconds) are None where the container does not tell; height and width after rotation."""
+
+    fps: float | None
+    frames: int | None
+    height: int
+    width: int
+    duration: float | None
+    rotation: int  # degrees counter-clockwise: 0, 90, 180 or 270
+
+
+def probe(path: Path) -> Header:
+    """Read a header. Raises VideoError for a file that is unreadable, empty, without video or without a first frame."""
+    with open_container(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        try:
+            frame = next(container.decode(stream), None)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError("open", f"the first frame does not decode ({error.strerror})") from None
+        if frame is None:
+            raise VideoError("open", "the video holds no frame")
+        turns = round(frame.rotation / 90) % 4
+        height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        if stream.duration is not None and stream.time_base is not None:
+            duration = float(stream.duration * stream.time_base)
+        else:
+            duration = container.duration / av.time_base if container.duration else None
+        fps = float(stream.average_rate) if stream.average_rate else None
+        return Header(fps, stream.frames or None, height, width, duration, turns * 90)
