@@ -1,0 +1,1 @@
+"""skelgap: a controlled benchmark of the skeletonization gap, rendered as real video files."""

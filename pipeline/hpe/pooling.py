@@ -1,0 +1,78 @@
+"""Body-aware pooling: responses are aggregated around the predicted body.
+
+Reconstruction; PoseBridge (arXiv 2605.11497) states that pooling is aware of the body and anchored at the pose. Masks
+and anchors below are ours: an anchor is a set of points, each a linear combination of COCO-17 joints.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+BONES = (
+    (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (5, 6), (11, 12), (5, 11), (6, 12), (0, 5), (0, 6),
+)  # fmt: skip
+BEYOND_WRIST = 0.35  # COCO-17 ends at the wrist; a held object is beyond it
+
+
+@cache
+def anchor_points(anchor: str) -> Tensor:
+    """The points of an anchor as weights over joints, [P, 17] float32. Raises KeyError for an unknown anchor."""
+    joint = torch.eye(17)
+
+    def between(pairs: tuple[tuple[int, int], ...], shares: tuple[float, ...]) -> list[Tensor]:
+        return [joint[a] * (1 - u) + joint[b] * u for a, b in pairs for u in shares]
+
+    def hand(elbow: int, wrist: int) -> list[Tensor]:
+        return [joint[wrist] + BEYOND_WRIST * (joint[wrist] - joint[elbow])]
+
+    points = {
+        "body": list(joint) + between(BONES, (0.33, 0.67)),
+        "head": list(joint[:5]),
+        "left_hand": hand(7, 9),
+        "right_hand": hand(8, 10),
+        "torso": [joint[i] for i in (5, 6, 11, 12)] + between(((5, 11), (6, 12), (5, 12), (6, 11)), (0.5,)),
+        "legs": [joint[i] for i in (11, 12, 13, 14, 15, 16)] + between(((11, 13), (13, 15), (12, 14), (14, 16)), (0.5,)),
+    }
+    return torch.stack(points[anchor])
+
+
+def pooling_weights(
+    keypoints: Tensor, scores: Tensor, anchors: tuple[str, ...], grid: tuple[int, int], stride: float, sigma: float
+) -> tuple[Tensor, Tensor]:
+    """Normalised masks [N, A, H, W] that sum to 1, or to 0 where an anchor has vanished; and anchor scores [N, A].
+
+    `keypoints` [N, 17, 2] in crop pixels, `scores` [N, 17] in 0..1, `grid` the (H, W) of the map that is pooled.
+    M_a(x) = max over the anchor's points j of s_j exp(-|x - k_j|^2 / (2 (sigma * size)^2)), where size is the larger
+    extent of the person's joints; a point counts as seen as its least seen joint.
+    """
+    height, width = grid
+    device = keypoints.device
+    seen = scores > 0.05
+    size = _extent(keypoints, seen)  # [N]
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
+    masks, visible = [], []
+    for anchor in anchors:
+        points = anchor_points(anchor).to(device)
+        places = torch.einsum("pv,nvc->npc", points, keypoints)  # [N, P, 2]
+        used = points.ne(0)  # [P, 17]
+        strength = scores[:, None].masked_fill(~used, torch.inf).amin(-1).clamp(0, 1)  # [N, P]
+        spread = 2 * (sigma * size)[:, None, None] ** 2
+        along_x = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
+        along_y = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
+        mask = (strength[..., None, None] * along_y[..., :, None] * along_x[..., None, :]).amax(1)  # [N, H, W]
+        total = mask.sum((1, 2), keepdim=True)
+        masks.append(torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask)))
+        visible.append(strength.mean(-1) * (total[:, 0, 0] > 1e-4))
+    return torch.stack(masks, 1), torch.stack(visible, 1)
+
+
+def _extent(keypoints: Tensor, seen: Tensor) -> Tensor:
+    """The larger side of the box of the seen joints [N], in crop pixels; of all joints where none is seen."""
+    seen = (seen | ~seen.any(1, keepdim=True))[..., None]
+    low = keypoints.masked_fill(~seen, torch.inf).amin(1)
+    high = keypoints.masked_fill(~seen, -torch.inf).amax(1)
+    return (high - low).amax(-1).clamp_min(16.0)

@@ -1,0 +1,125 @@
+"""A top-down pose model of mmpose by config name, opened up: inner feature maps come with the keypoints of one pass.
+
+The only file that knows how mmpose's models are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.decoding import decode_heatmap, decode_simcc
+from pipeline.hpe.mm_compat import import_mmpose
+
+
+def config_path(name: str) -> Path:
+    """The file of an mmpose config by its name. Raises PosebridgeError, with near names, where there is none."""
+    root = Path(str(import_mmpose().__file__)).parent / ".mim" / "configs"
+    found = sorted(root.glob(f"body_2d_keypoint/**/{name.removesuffix('.py')}.py"))
+    if not found:
+        import difflib
+
+        close = difflib.get_close_matches(name, [p.stem for p in root.glob("body_2d_keypoint/**/*.py")], n=3)
+        raise PosebridgeError(f"mmpose has no body config named {name!r}; near names: {', '.join(close) or 'none'}.")
+    return found[0]
+
+
+class TopdownModel(nn.Module):
+    """An mmpose top-down estimator with taps.
+
+    `levels` names the tapped modules, shallow first; `channels` and `strides` describe their maps.
+    """
+
+    def __init__(self, config: str, taps: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        import_mmpose()
+        from mmengine.config import Config
+        from mmengine.model.utils import revert_sync_batchnorm
+        from mmpose.registry import MODELS
+
+        cfg = Config.fromfile(config_path(config))
+        cfg.model.backbone.init_cfg = None  # no download
+        cfg.model.backbone.pop("_scope_", None)  # mmdet's scope; mmpose registers the same backbones
+        cfg.model.test_cfg.flip_test = False
+        self.config = config
+        codec = cfg.model.head.get("decoder") or {}
+        size = codec.get("input_size")
+        if size is None:
+            raise PosebridgeError(f"{config} is not a top-down config with one codec; choose a SimCC or heatmap config.")
+        self.crop_size = (int(size[0]), int(size[1]))  # width, height
+        # SyncBN becomes BN: the former does not run on a CPU.
+        self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
+        self.joints = int(cfg.model.head.out_channels)
+        pre = cfg.model.data_preprocessor
+        mean, std = torch.tensor(pre.mean), torch.tensor(pre.std)
+        if not pre.get("bgr_to_rgb", False):  # a model of BGR images
+            mean, std = mean.flip(0), std.flip(0)
+        self.flip_channels = not pre.get("bgr_to_rgb", False)
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self.decode = self._decoder()
+        self.score_kind = "simcc" if "SimCC" in codec["type"] else "heatmap"
+        self.levels = taps or self._stages()
+        self._tapped: dict[str, Tensor] = {}
+        modules = dict(self.model.named_modules())
+        for name in self.levels:
+            if name not in modules:
+                raise PosebridgeError(f"{config} has no module {name!r} to tap; it has {', '.join(self._stages())}.")
+            modules[name].register_forward_hook(self._keep(name))
+        self.channels, self.strides = self._describe()
+
+    def _stages(self) -> tuple[str, ...]:
+        """The backbone's stages, in the order in which they run: stage1.. (CSPNeXt, HRNet) or layer1.. (ResNet)."""
+        children = [name for name, _ in self.model.backbone.named_children()]
+        stages = sorted(n for n in children if n.rstrip("0123456789") in ("stage", "layer") and n[-1].isdigit())
+        return tuple(f"backbone.{name}" for name in stages)
+
+    def _keep(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # A multi-resolution stage (HRNet) yields its maps from fine to coarse: the finest is the tap.
+            self._tapped[name] = output[0] if isinstance(output, list | tuple) else output
+
+        return hook
+
+    def _describe(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        width, height = self.crop_size
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            self(torch.zeros(1, 3, height, width))
+        self.train(training)
+        maps = [self._tapped[name] for name in self.levels]
+        return tuple(int(m.shape[1]) for m in maps), tuple(round(height / m.shape[2]) for m in maps)
+
+    def normalise(self, crops: Tensor) -> Tensor:
+        """uint8 RGB crops [N, H, W, 3] to the network's input [N, 3, H, W]."""
+        images = (crops.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return images.flip(1) if self.flip_channels else images
+
+    def forward(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        """The head's raw output and the tapped maps of normalised images [N, 3, H, W]."""
+        self._tapped.clear()
+        output = self.model.head(self.model.extract_feat(images))
+        return output, [self._tapped[name] for name in self.levels]
+
+    def _decoder(self) -> Callable[[Any], tuple[Tensor, Tensor]]:
+        """The decoding of the head's output: vectorised for plain SimCC and heatmaps, else mmpose's own codec."""
+        codec, kind = self.model.head.decoder, type(self.model.head.decoder).__name__
+        if kind == "SimCCLabel" and not codec.use_dark:
+            return lambda output: decode_simcc(*output, split_ratio=codec.simcc_split_ratio)
+        if kind == "MSRAHeatmap" and not codec.unbiased:
+            scale = tuple(float(s) for s in codec.scale_factor)
+            return lambda output: decode_heatmap(output, (scale[0], scale[1]))
+        return self._decode_by_mmpose
+
+    def _decode_by_mmpose(self, output: Any) -> tuple[Tensor, Tensor]:
+        instances = self.model.head.decode(output)
+        keypoints = np.concatenate([np.asarray(i.keypoints) for i in instances])
+        scores = np.concatenate([np.asarray(i.keypoint_scores) for i in instances])
+        return torch.from_numpy(keypoints).float(), torch.from_numpy(scores).float()
