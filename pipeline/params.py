@@ -53,22 +53,32 @@ class TextParams:
 
 @dataclass(frozen=True)
 class EncodeParams:
-    """Training of the skeleton encoder, seen classes only."""
+    """Training of the skeleton encoder, seen classes only. `width` 64 and `blocks` 4, 3, 3 are the paper's."""
 
     epochs: int = 20
     batch_size: int = 32
-    lr: float = 0.05
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
     width: int = 64
-    seeds: tuple[int, ...] = (0, 1, 2)
+    blocks: tuple[int, ...] = (4, 3, 3)
+    dropout: float = 0.1
+    ema: float = 0.9  # per step
+    bfloat16: bool = False  # autocast
+    seeds: tuple[int, ...] = (0, 1, 2)  # of encode, train and evaluate
 
 
 @dataclass(frozen=True)
 class TrainParams:
-    """Training of the method on the cache."""
+    """Training of the method on the cache. `epochs` is the most that the selection phase may choose."""
 
-    epochs: int = 40
+    epochs: int = 30
     batch_size: int = 64
     lr: float = 1e-3
+    weight_decay: float = 5e-2
+    ema: float = 0.95  # per step
+    patience: int = 10  # epochs; ends the selection phase early
+    views: int = 4  # of every training skeleton, the first one unaugmented
+    bfloat16: bool = False  # autocast
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Skeletons as network input, and the encoders that turn them into feature maps."""

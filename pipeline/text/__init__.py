@@ -1,0 +1,1 @@
+"""Class descriptions as vectors: sentence encoders and text banks."""

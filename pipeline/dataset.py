@@ -1,0 +1,65 @@
+"""Opening what stage two reads: classes, clips, a protocol, extractions, labels.
+
+Reads manifests/<dataset>/{classes,clips}.csv, protocols/, cache/<dataset>/<recipe>/index.json; writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.cache.reader import CacheReader
+from pipeline.manifest import Clip, read_classes, read_clips
+from pipeline.protocol.guards import require_disjoint_sources
+from pipeline.protocol.splits import Split, read_split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set's people-written files, read and checked."""
+
+    name: str
+    manifests: Path
+    cache: Path
+    class_names: tuple[str, ...]
+    clips: tuple[Clip, ...]
+
+    @property
+    def folder(self) -> Path:
+        """manifests/<dataset>."""
+        return self.manifests / self.name
+
+    def split(self, protocol: str) -> Split:
+        """The protocol of this name; raises PosebridgeError as `read_split` does."""
+        return read_split(self.folder / "protocols", protocol, self.class_names)
+
+    def reader(self, recipe: str, store_root: Path | None = None) -> CacheReader:
+        """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""
+        return CacheReader(self.cache / self.name / recipe / "index.json", store_root)
+
+
+def open_dataset(name: str, manifests: Path = Path("manifests"), cache: Path = Path("cache")) -> Dataset:
+    """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and test."""
+    folder = manifests / name
+    classes = read_classes(folder / "classes.csv")
+    clips = read_clips(folder / "clips.csv")
+    require_disjoint_sources(clips)
+    return Dataset(name, manifests, cache, tuple(classes), tuple(clips))
+
+
+def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence[int]) -> Tensor:
+    """Where each clip's class stands in `classes`: [N] int64."""
+    label = {clip.clip_id: clip.label for clip in clips}
+    return torch.tensor([list(classes).index(label[clip_id]) for clip_id in clip_ids], dtype=torch.long)
+
+
+def fingerprint(*parts: Any) -> str:
+    """sha256 of values as canonical JSON: what a saved state is checked against."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

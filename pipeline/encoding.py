@@ -1,0 +1,149 @@
+"""Skeleton encoders, per protocol, seed and phase; and the feature maps that they make, in memory.
+
+Reads an extraction and a protocol, writes cache/encoders/<dataset>/<protocol>/<skeletons>/seed-<k>/{select,final}.safetensors
+with a .json beside each. An encoder sees train-part clips of its phase's classes only.
+Command: posebridge encode --dataset skelgap-mini --protocol compositional_18_6 --skeletons refined
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.dataset import Dataset, fingerprint, label_rows
+from pipeline.errors import PosebridgeError
+from pipeline.features import Samples, load_samples
+from pipeline.methods.base import Features
+from pipeline.params import EncodeParams
+from pipeline.protocol.training_set import PHASES, training_phase
+from pipeline.skeleton.augment import augment
+from pipeline.skeleton.normalise import normalise
+from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.training import Loop, Progress, fit
+
+OnEpoch = Callable[[str, int, Progress], None]  # phase, seed, progress
+
+
+def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch | None = None) -> Path:
+    """Train every encoder of (protocol, skeletons): both phases, all seeds. Returns the folder.
+
+    A killed run goes on from cache/state. Raises PosebridgeError as the readers of protocol and extraction do.
+    """
+    split = dataset.split(protocol)
+    reader = dataset.reader(skeletons)
+    folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
+    state = dataset.cache / "state" / folder.relative_to(dataset.cache)
+    for name in PHASES:
+        phase = training_phase(name, split, dataset.clips)
+        samples = load_samples([clip.clip_id for clip in phase.train], reader)
+        labels = label_rows(phase.train, samples.clip_ids, phase.classes)
+        for seed in params.seeds:
+            started = time.perf_counter()
+            key = fingerprint(reader.fingerprint, samples.clip_ids, phase.classes, asdict(params), seed)
+            encoder, progress = train_encoder(
+                samples, labels, len(phase.classes), params, seed,
+                state=state / f"seed-{seed}-{name}.safetensors", key=key,
+                on_epoch=None if on_epoch is None else lambda p, n=name, s=seed: on_epoch(n, s, p),
+            )  # fmt: skip
+            path = folder / f"seed-{seed}" / f"{name}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(encoder.state_dict(), path)
+            values = {
+                "joints": samples.keypoints.shape[3], "classes": phase.classes, "width": params.width, "blocks": params.blocks,
+                "fingerprint": key, "losses": progress.losses, "seconds": round(time.perf_counter() - started, 2),
+            }  # fmt: skip
+            path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(state, ignore_errors=True)
+    return folder
+
+
+def train_encoder(
+    samples: Samples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
+    *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] | None = None,
+) -> tuple[ShiftGCN, Progress]:  # fmt: skip
+    """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
+    x = normalise(samples.keypoints, samples.scores, samples.person_valid)  # [N, M, T, V, 3]
+    person = samples.person_valid.any(-1)  # [N, M]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = ShiftGCN(x.shape[3], classes, params.width, params.blocks, dropout=params.dropout)
+
+    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
+        scores = encoder(augment(x[rows], generator), person[rows])
+        return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
+
+    loop = Loop(params.epochs, params.batch_size, params.lr, params.weight_decay, ema=params.ema, seed=seed, bfloat16=params.bfloat16)
+    progress = fit(encoder, loss, len(x), loop, state=state, fingerprint=key, on_epoch=on_epoch)
+    return encoder, progress
+
+
+def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
+    """Where the encoders of (dataset, protocol, skeletons) lie."""
+    return cache / "encoders" / dataset / protocol / skeletons
+
+
+def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str) -> ShiftGCN:
+    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it."""
+    path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
+    if not path.is_file():
+        raise PosebridgeError(
+            f"{path} is missing; run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`."
+        )
+    values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], tuple(values["blocks"]))
+    encoder.load_state_dict(load_file(path))
+    return encoder.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them."""
+
+    maps: Tensor  # [R, N, 256, T', V] float32
+    mirrored: Tensor  # [R, N] bool
+    samples: Samples
+    anchor_mirror: tuple[int, ...] = ()  # where each anchor's cue is found in a mirrored clip
+
+    def batch(self, rows: Tensor, views: Tensor | None = None) -> Features:
+        """Features of clips `rows` [B], each in its view of `views` [B]; the first view where none is named."""
+        views = torch.zeros_like(rows) if views is None else views
+        cues, cue_scores = self.samples.cues, self.samples.cue_scores
+        if cues is not None and cue_scores is not None:
+            cues, cue_scores = cues[rows], cue_scores[rows]
+            turned = self.mirrored[views, rows]
+            if turned.any():
+                order = list(self.anchor_mirror)
+                cues = torch.where(turned[:, None, None, None, None], cues[..., order, :], cues)
+                cue_scores = torch.where(turned[:, None, None, None], cue_scores[..., order], cue_scores)
+        return Features(self.maps[views, rows], self.samples.quality[rows], cues, cue_scores)
+
+
+@torch.no_grad()
+def feature_table(encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0) -> FeatureTable:
+    """The frozen encoder's maps. `views` > 1 adds augmented ones, for training only; one view is deterministic."""
+    x = normalise(samples.keypoints, samples.scores, samples.person_valid)
+    person = samples.person_valid.any(-1)
+    generator = torch.Generator().manual_seed(seed)
+    maps, mirrored = [], torch.zeros(views, len(samples), dtype=torch.bool)
+    for view in range(views):
+        seen = x
+        if view:
+            mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
+            seen = augment(x, generator, mirrored=mirrored[view])
+        maps.append(torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)]))
+    return FeatureTable(torch.stack(maps), mirrored, samples, tuple(anchors.index(other_side(name)) for name in anchors))
+
+
+def other_side(name: str) -> str:
+    """left_hand <-> right_hand; any other name is its own mirror image."""
+    side, _, part = name.partition("_")
+    return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)

@@ -1,0 +1,106 @@
+"""The sample type of stage two: skeletons and pose-anchored cues of many clips, in memory.
+
+Reads an extraction through a cache reader (anything with `clip_ids` and `read`); a live extractor makes the same type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import PosebridgeError
+
+
+class Reader(Protocol):
+    """What is asked of pipeline.cache.reader.CacheReader."""
+
+    clip_ids: list[str]
+
+    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The named datasets of these clips, stacked in the order given."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N clips. There is no label in it: whatever is computed from a sample cannot depend on one."""
+
+    clip_ids: tuple[str, ...]
+    keypoints: Tensor  # [N, M, T, V, 2] float32, pixels of the video frame
+    scores: Tensor  # [N, M, T, V] float32, 0..1
+    person_valid: Tensor  # [N, M, T] bool
+    cues: Tensor | None = None  # [N, M, S, A, D] float16
+    cue_scores: Tensor | None = None  # [N, M, S, A] float32, 0..1; both None where the recipe or the method has no cues
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def quality(self) -> Tensor:
+        """[N, M, 2]: mean keypoint score over the frames with this person, and the share of such frames."""
+        valid = self.person_valid.float()
+        score = (self.scores.mean(-1) * valid).sum(-1) / valid.sum(-1).clamp_min(1)
+        return torch.stack([score, valid.mean(-1)], dim=-1)
+
+    def take(self, rows: Sequence[int]) -> Samples:
+        """The samples of these rows, in this order."""
+        index = torch.as_tensor(list(rows), dtype=torch.long)
+        arrays = {f.name: _rows(getattr(self, f.name), index) for f in fields(self) if f.name != "clip_ids"}
+        return replace(self, clip_ids=tuple(self.clip_ids[row] for row in rows), **arrays)
+
+    def unique(self) -> tuple[Samples, Tensor]:
+        """The distinct samples, byte by byte, and for each of the N clips the row of its own: [N] int64.
+
+        Scoring each distinct input once makes equal inputs score equally whatever batch they fall in, in every bit: with true
+        skeletons, twins are equal inputs.
+        """
+        arrays = [getattr(self, f.name) for f in fields(self) if f.name != "clip_ids"]
+        first: dict[bytes, int] = {}
+        rows: list[int] = []
+        where = []
+        for i in range(len(self)):
+            digest = hashlib.sha256(b"".join(a[i].numpy().tobytes() for a in arrays if a is not None)).digest()
+            if digest not in first:
+                first[digest] = len(rows)
+                rows.append(i)
+            where.append(first[digest])
+        return self.take(rows), torch.tensor(where, dtype=torch.long)
+
+
+def _rows(array: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if array is None else array[index]
+
+
+def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None = None) -> Samples:
+    """Read clips into memory: skeletons from one extraction and, joined by clip_id, cues from the same or another one.
+
+    Clips that either extraction failed on are left out, in silence here: failures are rows of its index, and whoever counts
+    compares `clip_ids`. Raises PosebridgeError when nothing is left, or when `cues` has none.
+    """
+    there = set(skeletons.clip_ids) & set((cues or skeletons).clip_ids)
+    kept = [clip_id for clip_id in clip_ids if clip_id in there]
+    if not kept:
+        raise PosebridgeError(f"None of the {len(clip_ids)} clips wanted is in the cache; run `posebridge extract` for this dataset and recipe.")
+    arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
+    samples = Samples(
+        clip_ids=tuple(kept),
+        keypoints=_tensor(arrays["keypoints"], np.float32),
+        scores=_tensor(arrays["scores"], np.float32).clamp(0, 1),
+        person_valid=_tensor(arrays["person_valid"], bool),
+    )
+    if cues is None:
+        return samples
+    arrays = cues.read(kept, ("cues", "cue_scores"))
+    if arrays["cues"].shape[-1] == 0:
+        raise PosebridgeError("This recipe holds no cues; use a recipe with cues, or the method `skeleton`.")
+    return replace(samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32))
+
+
+def _tensor(array: np.ndarray, dtype) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=dtype))  # a copy: the reader's memory map may go away

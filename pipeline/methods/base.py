@@ -1,0 +1,87 @@
+"""What every method of stage two is: a loss on seen classes, and scores for any list of candidate classes.
+
+A method knows tensors only: no file, no command line, no test label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+
+
+@dataclass(frozen=True)
+class Features:
+    """A batch of clips as a method sees it. It has no label, so no score can depend on one."""
+
+    skeleton: Tensor  # [B, 256, T', V] map of the frozen skeleton encoder
+    quality: Tensor  # [B, M, 2] mean keypoint score; share of frames with this person
+    cues: Tensor | None = None  # [B, M, S, A, D]
+    cue_scores: Tensor | None = None  # [B, M, S, A], 0 where the anchor has vanished
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a method must know of the data before it can be built; D = 0 and no anchors where there are no cues."""
+
+    d_text: int
+    persons: int  # M
+    cue_frames: int = 0  # S
+    anchors: tuple[str, ...] = ()  # A names
+    d_cue: int = 0  # D
+
+
+class Method(nn.Module, ABC):
+    """The contract. `text` is always [C, K, d_t]: K chosen description slots of C classes, in the order of `text_slots`."""
+
+    choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
+
+    uses_cues: bool
+    text_slots: tuple[str, ...]
+
+    @abstractmethod
+    def see_text(self, text: Tensor) -> None:
+        """Take what may be taken from the text of the classes trained on (their mean), once, before training."""
+
+    @abstractmethod
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        """A scalar. `labels` [B] are rows of `text`, which holds exactly the classes trained on."""
+
+    def finish(self, embeddings: Tensor, labels: Tensor, text: Tensor) -> None:
+        """After training: estimate, on the classes trained on, what is not trained by gradient. embeddings [N, d_t]."""
+
+    @abstractmethod
+    def embed(self, features: Features) -> Tensor:
+        """What a clip is compared by, [B, d_t], L2-normalised."""
+
+    @abstractmethod
+    def scores(self, features: Features, text: Tensor) -> Tensor:
+        """Score of every candidate, [B, C]. Rows do not depend on one another."""
+
+
+def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:
+    """The dataclass `kind` from the flags of a run. Raises PosebridgeError for an unknown flag or a wrong type."""
+    known = {field.name: field.default for field in dataclasses.fields(kind)}
+    values = {}
+    for name, value in flags.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"its flags are {', '.join(known)}."
+            raise PosebridgeError(f"{name!r} is not a flag of the method {method}; {hint}")
+        wanted = type(known[name])
+        if wanted is tuple and isinstance(value, (list, tuple)):
+            value = tuple(value)
+        elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not wanted:
+            raise PosebridgeError(f"The flag {name!r} of the method {method} should be {wanted.__name__}, not {value!r}.")
+        values[name] = value
+    return kind(**values)

@@ -1,0 +1,50 @@
+"""Leak guards: each raises where a released evaluation went wrong (HAZARDS: the names in the messages)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import Clip
+
+
+class LeakError(AssertionError):
+    """Our own code broke a rule of the protocol; never the user's fault."""
+
+
+def require_no_pseudo_unseen(train: Iterable[Clip], classes: Sequence[int]) -> None:
+    """No clip of another class than `classes`, and none of the test part, may be trained on."""
+    for clip in train:
+        if clip.label not in classes or clip.part != "train":
+            raise LeakError(f"Clip {clip.clip_id} (class {clip.label}, part {clip.part}) must not be trained on in this phase.")
+
+
+def require_disjoint_sources(clips: Sequence[Clip]) -> None:
+    """One source video (by hash, else by path) may not have clips in both train and test. Raises PosebridgeError."""
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.part not in ("train", "test"):
+            continue
+        for source in filter(None, (clip.sha256, clip.path)):
+            other = seen.setdefault(source, clip)
+            if other.part != clip.part:
+                raise PosebridgeError(
+                    f"Clips {other.clip_id} and {clip.clip_id} come from one video, in {other.part} and in {clip.part}; "
+                    f"move one of them in clips.csv."
+                )
+
+
+def require_eval_mode(model: nn.Module) -> None:
+    """No batch-norm statistics and no dropout at test."""
+    for name, module in model.named_modules():
+        if module.training:
+            raise LeakError(f"{name or type(model).__name__} is in train mode while scoring.")
+
+
+def require_seen_centre(centre: Tensor, seen_text: Tensor) -> None:
+    """Text may be centred on the mean of the classes trained on, never of others as well. Both [..., d_t]."""
+    if not torch.allclose(centre, seen_text.mean(0), atol=1e-6):
+        raise LeakError("Text prototypes are centred on something else than the mean of the seen classes.")

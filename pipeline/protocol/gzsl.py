@@ -1,0 +1,71 @@
+"""Generalised zero-shot recognition: seen and unseen candidates together, calibrated by stacking.
+
+Calibrated stacking (Chao et al., ECCV 2016): subtract gamma from the scores of the seen classes. One number per clip says
+everything: the gamma beyond which its answer changes from its best seen class to its best unseen one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """Clips scored against all candidates. Means are over clips (micro), or over classes where `weight` says so."""
+
+    margin: np.ndarray  # [N] best seen score minus best unseen score: the answer is a seen class while gamma <= margin
+    seen_right: np.ndarray  # [N] bool, the best seen class is the true one
+    unseen_right: np.ndarray  # [N] bool, the best unseen class is the true one
+    is_seen: np.ndarray  # [N] bool, the true class is seen
+    weight: np.ndarray  # [N] each clip's share of its side's accuracy; sums to 1 over seen and over unseen clips
+
+    @classmethod
+    def of(cls, scores: np.ndarray, labels: np.ndarray, seen: np.ndarray, *, macro: bool = False) -> Stacking:
+        """scores [N, C], labels [N] int columns of `scores`, seen [C] bool."""
+        columns = np.arange(scores.shape[1])
+        seen_columns, unseen_columns = columns[seen], columns[~seen]
+        rows = np.arange(len(scores))
+        best_seen = seen_columns[scores[:, seen].argmax(1)]
+        best_unseen = unseen_columns[scores[:, ~seen].argmax(1)]
+        is_seen = seen[labels]
+        weight = np.zeros(len(labels))
+        for side in (True, False):
+            inside = np.flatnonzero(is_seen == side)
+            names, where, counts = np.unique(labels[inside], return_inverse=True, return_counts=True)
+            weight[inside] = 1 / (len(names) * counts[where]) if macro else 1 / max(len(inside), 1)
+        margin = scores[rows, best_seen].astype(np.float64) - scores[rows, best_unseen]
+        return cls(margin, best_seen == labels, best_unseen == labels, is_seen, weight)
+
+    def accuracies(self, gamma: float) -> tuple[float, float]:
+        """(S, U): accuracy on clips of seen and of unseen classes at this gamma."""
+        says_seen = self.margin >= gamma
+        seen = float(self.weight[self.is_seen & self.seen_right & says_seen].sum())
+        unseen = float(self.weight[~self.is_seen & self.unseen_right & ~says_seen].sum())
+        return seen, unseen
+
+    def best_gamma(self) -> float:
+        """The gamma of the highest harmonic mean: the middle of the best interval between margins where nothing changes.
+
+        Of several such intervals the widest. For validation scores only: gamma must never be chosen on test clips.
+        """
+        edges = np.unique(self.margin)
+        if len(edges) < 2:
+            return 0.0
+        middles = (edges[1:] + edges[:-1]) / 2
+        values = np.array([harmonic(*self.accuracies(g)) for g in middles])
+        widths = np.where(values >= values.max() - 1e-12, np.diff(edges), -1.0)
+        return float(middles[widths.argmax()])
+
+    def ausuc(self) -> float:
+        """Area under the seen-unseen accuracy curve over every gamma, by the trapezoid rule."""
+        edges = np.unique(self.margin)
+        gammas = np.concatenate([[-np.inf], (edges[1:] + edges[:-1]) / 2, [np.inf]])
+        seen, unseen = np.array([self.accuracies(g) for g in gammas]).T  # S falls and U rises with gamma
+        return float(np.trapezoid(seen, unseen))
+
+
+def harmonic(seen: float, unseen: float) -> float:
+    """H = 2 S U / (S + U), 0 where both are 0."""
+    return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0

@@ -1,0 +1,40 @@
+"""How answers are counted: integer confusion matrices and exact intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import beta
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [C, C] int64: rows are true classes, columns predicted ones. labels and predicted [N] int."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
+def micro(confusion: np.ndarray) -> float:
+    """Top-1 over clips: the figure that papers print. nan without clips."""
+    total = int(confusion.sum())
+    return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def per_class(confusion: np.ndarray) -> np.ndarray:
+    """Accuracy of each class [C], nan for a class without clips."""
+    rows = confusion.sum(1)
+    return np.divide(np.diag(confusion), rows, out=np.full(len(rows), np.nan), where=rows > 0)
+
+
+def macro(confusion: np.ndarray) -> float:
+    """Mean over the classes that have clips."""
+    if not confusion.any():
+        return float("nan")
+    return float(np.nanmean(per_class(confusion)))
+
+
+def binomial_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact (Clopper-Pearson) interval of a share of `hits` in `n` independent trials."""
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high

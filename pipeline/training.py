@@ -1,0 +1,181 @@
+"""The loop of stage two: seeds, epochs, warm-up, mixed precision, EMA, early stop, resume. Knows no method.
+
+Writes its state after every epoch to one file (safetensors; the plain values as JSON in its header), replaced atomically.
+A run that is killed and started again ends with the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, torch.Generator], Tensor]  # rows [B] int64 of the training set -> a scalar
+Validate = Callable[[], float]  # higher is better; called with the averaged weights in place, in eval mode
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Everything that shapes the optimisation; two loops of equal values and equal data give equal weights."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 1e-2
+    warmup: int = 10  # steps
+    cosine: bool = True  # decay to 0 over `epochs`; off where the number of epochs is still to be chosen
+    ema: float = 0.0  # decay per step of the averaged weights; 0 takes the last weights
+    patience: int = 0  # epochs without a better validation before stopping; 0 never stops
+    seed: int = 0
+    bfloat16: bool = False  # autocast
+
+
+@dataclass
+class Progress:
+    """How far a training has come. `best_epoch` counts epochs done: training for that many gives the best weights."""
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)  # mean training loss of each epoch
+    scores: list[float] = field(default_factory=list)  # validation score of each epoch
+    best_epoch: int = 0
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    rows: int,
+    loop: Loop,
+    *,
+    validate: Validate | None = None,
+    state: Path | None = None,
+    fingerprint: str = "",
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last) weights.
+
+    `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result depends
+    on) is ignored and overwritten. The caller's random state is left alone.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay)
+    averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    best = copy.deepcopy(averaged)
+    progress = Progress()
+    steps = math.ceil(rows / loop.batch_size)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(loop.seed)  # dropout draws from this one
+        generator = torch.Generator().manual_seed(loop.seed)  # order, augmentation
+        parts = {"model": model, "averaged": averaged, "best": best}
+        if state is not None:
+            progress = _load(state, fingerprint, parts, optimizer, generator, device) or progress
+        while progress.epoch < loop.epochs and not _given_up(progress, loop):
+            model.train()
+            total = 0.0
+            for batch in torch.randperm(rows, generator=generator).split(loop.batch_size):
+                for group in optimizer.param_groups:
+                    group["lr"] = loop.lr * _schedule(progress.step, loop, steps)
+                with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
+                    value = loss(batch, generator)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                optimizer.step()
+                progress.step += 1
+                _average(averaged, model, min(loop.ema, progress.step / (progress.step + 10)))
+                total += float(value.detach()) * len(batch)
+            progress.epoch += 1
+            progress.losses.append(total / rows)
+            if validate is None:
+                best.load_state_dict(averaged.state_dict())
+                progress.best_epoch = progress.epoch
+            else:
+                _validate(model, averaged, best, validate, progress)
+            if state is not None:
+                _save(state, fingerprint, parts, optimizer, generator, device, progress)
+            if on_epoch is not None:
+                on_epoch(progress)
+    model.load_state_dict(best.state_dict())
+    model.eval()
+    return progress
+
+
+def _validate(model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress) -> None:
+    """Score the averaged weights in the model's own place, then put the trained ones back."""
+    trained = copy.deepcopy(model.state_dict())
+    model.load_state_dict(averaged.state_dict())
+    model.eval()
+    with torch.no_grad():
+        score = validate()
+    if score > max(progress.scores, default=-math.inf):
+        best.load_state_dict(model.state_dict())
+        progress.best_epoch = progress.epoch
+    progress.scores.append(score)
+    model.load_state_dict(trained)
+
+
+def _schedule(step: int, loop: Loop, steps: int) -> float:
+    """Linear warm-up, then constant or cosine."""
+    warm = min(1.0, (step + 1) / max(loop.warmup, 1))
+    return warm * (0.5 * (1 + math.cos(math.pi * step / (steps * loop.epochs))) if loop.cosine else 1.0)
+
+
+def _given_up(progress: Progress, loop: Loop) -> bool:
+    return bool(loop.patience and progress.scores and progress.epoch - progress.best_epoch >= loop.patience)
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights (and batch-norm statistics) towards the model's; whole numbers are copied."""
+    for old, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, progress: Progress) -> None:
+    tensors = {f"{part}.{key}": value.contiguous().clone() for part, m in parts.items() for key, value in m.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value.clone() for key, value in values.items()}
+    tensors["random.torch"] = torch.get_rng_state()
+    tensors["random.generator"] = generator.get_state()
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    temporary = state.with_name(f".{state.name}.{os.getpid()}")
+    save_file(tensors, temporary, {"fingerprint": fingerprint, "progress": json.dumps(vars(progress))})
+    temporary.replace(state)
+
+
+def _load(state: Path, fingerprint: str, parts, optimizer, generator, device) -> Progress | None:
+    """Put everything back as `_save` found it; None (and nothing changed) without a state of this fingerprint."""
+    if not state.is_file():
+        return None
+    with safe_open(state, "pt", device=str(device)) as file:
+        header = file.metadata()
+        if header.get("fingerprint") != fingerprint:
+            return None
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    for part, module in parts.items():
+        module.load_state_dict({key: tensors[f"{part}.{key}"] for key in module.state_dict()})
+    saved = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            saved["state"].setdefault(int(index), {})[name] = value.cpu() if name == "step" else value
+    optimizer.load_state_dict(saved)
+    torch.set_rng_state(tensors["random.torch"].cpu())
+    generator.set_state(tensors["random.generator"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), device)
+    return Progress(**json.loads(header["progress"]))
