@@ -1,4 +1,4 @@
-"""index.json: what stage two and DVC depend on. Merged from the receipts; its bytes change exactly when a shard does."""
+"""index.json: what stage two and DVC depend on. Merged from the receipts; it changes exactly when a shard does."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
     """One index: bytes a clip, bytes by dataset, how much was seen, failures by stage and reason."""
     shards = {id(shard): shard for shard in map(reader.shard, reader.clip_ids)}.values()
     by_dataset: Counter[str] = Counter()
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for shard in shards:
         arrays = shard.arrays
         by_dataset.update({name: int(array.nbytes) for name, array in arrays.items()})

@@ -25,9 +25,11 @@ def versions() -> dict[str, str]:
 @cache
 def git_commit() -> str:
     """The commit of this checkout, empty outside of one."""
-    here = Path(__file__).parent
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        command = ["git", "rev-parse", "HEAD"]
+        answer = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip()

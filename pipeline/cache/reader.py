@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -34,8 +33,8 @@ class CacheReader:
 
     Args:
         index_path: `cache/<dataset>/<recipe>/index.json`.
-        store_root: the folder that holds `<dataset>/<slug>-<fingerprint12>/`; by default `cache/store` beside the index.
-            It is what `extract --cache-root` was given.
+        store_root: the folder that holds `<dataset>/<slug>-<fingerprint12>/`, which is what `extract --cache-root` was
+            given; by default `cache/store` beside the index.
 
     Attributes:
         recipe, fingerprint: of the extraction.
@@ -54,7 +53,9 @@ class CacheReader:
             raise PosebridgeError(f"{index_path} is missing; make it with {self._command}.")
         index = read_index(index_path, f"make it again with {self._command}")
         if index["schema"] != SCHEMA:
-            raise PosebridgeError(f"{index_path} is of schema {index['schema']}, not {SCHEMA}; make it again with {self._command}.")
+            raise PosebridgeError(
+                f"{index_path} is of schema {index['schema']}, not {SCHEMA}; make it again with {self._command}."
+            )
         self.recipe: Recipe = index["recipe"]
         self.fingerprint: str = index["fingerprint"]
         self.clip_ids: list[str] = list(index["clips"])
@@ -73,7 +74,7 @@ class CacheReader:
     def __enter__(self) -> CacheReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -84,7 +85,9 @@ class CacheReader:
         by_name = {column.name: column for column in self._columns if column.name in self.names}
         for name in names:
             if name not in by_name:
-                raise PosebridgeError(f"The cache {self.folder.name} has no dataset {name!r}; it has {', '.join(self.names)}.")
+                raise PosebridgeError(
+                    f"The cache {self.folder.name} has no dataset {name!r}; it has {', '.join(self.names)}."
+                )
         batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
         for place, clip_id in enumerate(clip_ids):
             shard = self.shard(clip_id)
@@ -104,7 +107,7 @@ class CacheReader:
             path = self.folder / self._files[number]["file"]
             shard = MappedShard(path, self._columns, f"delete it and run {self._command}")
             if clip_id not in shard.rows or len(shard.rows) != self._files[number]["clips"]:
-                raise PosebridgeError(f"{path} holds other clips than the index says; delete it and run {self._command}.")
+                raise PosebridgeError(f"{path} holds other clips than its index; delete it and run {self._command}.")
             self._open[number] = shard
         return self._open[number]
 
@@ -115,6 +118,6 @@ class CacheReader:
     def _check_file(self, entry: dict[str, object]) -> None:
         path = self.folder / str(entry["file"])
         if not path.is_file():
-            raise PosebridgeError(f"The shard {path} is missing; bring it with `dvc pull` or make it again with {self._command}.")
+            raise PosebridgeError(f"{path} is missing; bring it with `dvc pull` or make it again with {self._command}.")
         if path.stat().st_size != entry["bytes"]:
-            raise PosebridgeError(f"The shard {path} has not the size that the index says; delete it and run {self._command}.")
+            raise PosebridgeError(f"{path} has not the size that its index says; delete it and run {self._command}.")

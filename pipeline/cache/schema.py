@@ -1,4 +1,4 @@
-"""What a shard holds: its datasets, their shapes by recipe, and the check that a file is such a shard and nothing else."""
+"""What a shard holds: its datasets, their shapes by recipe, and the check that a file is such a shard."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Place:
     shape: tuple[int, ...]
 
 
-def columns(recipe: Recipe, joints: int, cue_width: int, text_widths: dict[str, int] | None = None) -> tuple[Column, ...]:
+def columns(
+    recipe: Recipe, joints: int, cue_width: int, text_widths: dict[str, int] | None = None
+) -> tuple[Column, ...]:
     """The datasets of a shard of this recipe.
 
     A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`. `text_widths` gives the bytes of the

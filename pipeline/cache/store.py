@@ -1,7 +1,7 @@
 """The write-once store of one recipe over one data set.
 
-`<root>/<dataset>/<slug>-<fingerprint12>/` holds recipe.json, layout.json, the sealed shards and one receipt a shard. The
-receipt is the commit point: a shard that no receipt names does not exist. Nothing is ever opened again for writing.
+`<root>/<dataset>/<slug>-<fingerprint12>/` holds recipe.json, layout.json, the sealed shards and one receipt a shard.
+The receipt is the commit point: a shard that no receipt names does not exist. Nothing is ever opened again for writing.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Failure:
 class Receipt:
     """What a shard consists of.
 
-    `clips` maps each clip in the file, and `failed` each failed one, to the hash of its manifest row; `videos` maps paths to
-    records. A shard without clips has no file: `file` and `sha256` are then empty.
+    `clips` maps each clip in the file, and `failed` each failed one, to the hash of its manifest row; `videos` maps
+    paths to records. A shard without clips has no file: `file` and `sha256` are then empty.
     """
 
     shard: int
@@ -68,14 +68,17 @@ class Receipt:
     time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
-def row_hash(clip: Clip) -> str:
-    """Hash of what an extraction needs of a manifest row; a new label or split does not touch the cache."""
-    return hashlib.sha256(canonical_json([clip.clip_id, clip.path, clip.start, clip.end])).hexdigest()[:16]
+def row_hash(clip: Clip, context: str = "") -> str:
+    """Hash of what the result for a clip depends on beside its video and the recipe.
+
+    A new label or split does not touch the cache. `context` is a hash of what else goes in: its ground truth, say.
+    """
+    return hashlib.sha256(canonical_json([clip.clip_id, clip.path, clip.start, clip.end, context])).hexdigest()[:16]
 
 
-def rows_hash(clips: Iterable[Clip]) -> str:
+def rows_hash(hashes: Iterable[str]) -> str:
     """Hash of the rows of one shard, whatever their order."""
-    return hashlib.sha256("".join(sorted(map(row_hash, clips))).encode()).hexdigest()
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def slug(recipe: Recipe) -> str:
@@ -131,7 +134,7 @@ class Store:
         write_durably(self.stem(receipt.shard).with_suffix(".json"), canonical_json(seal(asdict(receipt))))
 
     def receipt(self, shard: int) -> Receipt | None:
-        """The receipt of a shard; None where it is missing, damaged or not of this recipe: the shard is then to be made."""
+        """The receipt of a shard; None where it is missing, damaged or of another recipe: the shard is then made."""
         path = self.stem(shard).with_suffix(".json")
         try:
             return self.read_receipt(path) if path.is_file() else None
@@ -165,13 +168,14 @@ def recipe_of(values: dict[str, Any]) -> Recipe:
 
 def open_store(folder: Path) -> Store:
     """The store in an existing folder. Raises PosebridgeError where its recipe does not fit its name."""
+    path, remedy = folder / "recipe.json", f"delete {folder} and extract again"
     try:
-        recipe = recipe_of(json.loads((folder / "recipe.json").read_bytes()))
+        recipe = recipe_of(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PosebridgeError(f"{folder / 'recipe.json'} cannot be read ({type(error).__name__}); delete {folder} and extract again.") from None
+        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
     store = Store(folder.parent.parent, folder.parent.name, recipe)
     if store.folder != folder:
-        raise PosebridgeError(f"{folder / 'recipe.json'} is not the recipe that its folder is named after; delete {folder} and extract again.")
+        raise PosebridgeError(f"{path} is not the recipe that its folder is named after; {remedy}.")
     return store
 
 

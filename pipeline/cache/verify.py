@@ -29,7 +29,9 @@ def store_folders(root: Path, dataset: str = "") -> list[Path]:
     return sorted(path.parent for path in root.glob(f"{dataset or '*'}/*/recipe.json"))
 
 
-def verify_store(folder: Path, quick: bool = False, progress: Callable[[int], None] = lambda size: None) -> list[Problem]:
+def verify_store(
+    folder: Path, quick: bool = False, progress: Callable[[int], None] = lambda size: None
+) -> list[Problem]:
     """Check one store. `progress` is told the bytes of every shard that was checked."""
     try:
         store = open_store(folder)
@@ -42,7 +44,9 @@ def verify_store(folder: Path, quick: bool = False, progress: Callable[[int], No
     for shard in range(layout.shards):
         path = store.stem(shard).with_suffix(".json")
         if not path.is_file():
-            problems.append(Problem(path, f"{path} is missing: the extraction is not finished; run `posebridge extract` again."))
+            problems.append(
+                Problem(path, f"{path} is missing: the run was not finished; run `posebridge extract` again.")
+            )
             continue
         try:
             receipt = store.read_receipt(path)

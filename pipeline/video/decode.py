@@ -1,8 +1,8 @@
 """One video file, decoded in a single pass with bounded memory.
 
-Reads any container and codec that FFmpeg knows, through PyAV. What a header says of the number of frames or the duration
-is not believed: opening a `Video` walks the packets once (no decoding), and their timestamps are the timeline that
-frames are chosen from. While decoding, at most two frames are held.
+Reads any container and codec that FFmpeg knows, through PyAV. What a header says of the number of frames or the
+duration is not believed: opening a `Video` walks the packets once (no decoding), and their timestamps are the timeline
+that frames are chosen from. While decoding, at most two frames are held.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -24,7 +23,7 @@ TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
 
 
 class VideoError(Exception):
-    """A file that cannot yield its frames. `stage` is `open` or `decode`; the message is the reason, without the path."""
+    """A file that cannot yield its frames. `stage` is `open` or `decode`; the message is the reason, without a path."""
 
     def __init__(self, stage: str, reason: str):
         super().__init__(reason)
@@ -45,7 +44,7 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise VideoError("open", f"the file cannot be read ({error.strerror})") from None
     # The cover picture of a music file counts as a video stream in FFmpeg, not here.
     if all(av.stream.Disposition.attached_pic & stream.disposition for stream in container.streams.video):
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
         container.close()
         raise VideoError("open", f"no video stream (there is {' and '.join(kinds)})")
     return container
@@ -58,6 +57,7 @@ class Video:
         times: [n] float64, seconds from the first frame, ascending; one for each frame that the file holds.
         duration: seconds; the end of the last frame.
         fps: mean frame rate over the timeline.
+        header: (fps, frames, the two sides in ascending order) as the header tells them; None where it does not.
 
     Raises VideoError when opened on a file that is unreadable, empty, truncated, without video or without frames.
     """
@@ -68,6 +68,9 @@ class Video:
             self._stream = self._container.streams.video[0]
             self._stream.thread_type = "AUTO"
             self._reformatter = VideoReformatter()  # one for all frames: making it costs more than using it
+            codec = self._stream.codec_context
+            rate = float(self._stream.average_rate) if self._stream.average_rate else None
+            self.header = (rate, self._stream.frames or None, sorted((codec.width, codec.height)))
             self._read_timeline()
         except BaseException:
             self._container.close()
@@ -76,7 +79,7 @@ class Video:
     def __enter__(self) -> Video:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._container.close()
 
     def sample(self, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Telling one video file from another, cheaply.
 
-The identity of a video is its size and a hash of its content: of all of it up to 4 MiB, of 64 blocks spread evenly over a
-larger file. It does not depend on where the file lies or when it was copied, so a colleague's copy is the same
+The identity of a video is its size and a hash of its content: of all of it up to 4 MiB, of 64 blocks spread evenly
+over a larger file. It does not depend on where the file lies or when it was copied, so a colleague's copy is the same
 video. Size and modification time are only a short cut: where both are as recorded, the content is not read again.
 `ingest --hash` notes the sha256 of the whole file, for data sets whose owner wants certainty.
 """
@@ -29,7 +29,7 @@ GONE = VideoRecord("", 0, 0)
 
 
 def identify(path: Path, known: VideoRecord | None = None) -> VideoRecord:
-    """The record of the file at `path`; `GONE` where there is none. `known` saves reading a file that looks untouched."""
+    """The record of the file at `path`, or `GONE`. `known` saves reading a file that looks untouched."""
     try:
         status = path.stat()
     except OSError:

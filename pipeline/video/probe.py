@@ -1,4 +1,4 @@
-"""What a video's header says, for `ingest`. Reads the header and decodes the first frame only: rotation is told there."""
+"""What a video's header says, for `ingest`. Decodes the first frame only, since rotation is told there."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def probe(path: Path) -> Header:
         turns = round(frame.rotation / 90) % 4
         height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
         if stream.duration is not None and stream.time_base is not None:
-            duration = float(stream.duration * stream.time_base)
+            seconds = float(stream.duration * stream.time_base)
         else:
-            duration = container.duration / av.time_base if container.duration else None
+            seconds = (container.duration or 0) / av.time_base
         fps = float(stream.average_rate) if stream.average_rate else None
-        return Header(fps, stream.frames or None, height, width, duration, turns * 90)
+        return Header(fps, stream.frames or None, height, width, seconds or None, turns * 90)

@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at: T frames for the skeleton, S of those for the cues. Pure arithmetic on times."""
+"""Which frames of a clip are looked at: T for the skeleton, S of those for the cues. Pure arithmetic on times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ class SegmentError(ValueError):
     """A segment without a frame; the message tells why."""
 
 
-def sample_positions(times: np.ndarray, duration: float, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+def sample_positions(
+    times: np.ndarray, duration: float, count: int, start: float | None = None, end: float | None = None
+) -> np.ndarray:
     """The frames on display at the centres of `count` equal parts of [start, end).
 
     By time and not by number, so a variable frame rate is sampled evenly in seconds; where the segment has fewer

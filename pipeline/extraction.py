@@ -1,0 +1,207 @@
+"""Stage one: every clip of a data set through the pose model, once, into the cache.
+
+Reads manifests/<dataset>/clips.csv and the videos. Writes the shards and receipts of cache/store/<dataset>/... and
+cache/<dataset>/<recipe>/index.json. Killed and started again, it goes on at the first shard without a valid receipt.
+    posebridge extract --dataset skelgap-mini --recipe refined
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.index import index_path, write_index
+from pipeline.cache.provenance import git_commit, versions
+from pipeline.cache.reader import MappedShard
+from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
+from pipeline.cache.sealed import canonical_json
+from pipeline.cache.writer import ShardWriter
+from pipeline.errors import PosebridgeError
+from pipeline.ground_truth import ground_truth_rows
+from pipeline.hpe.base import Estimator
+from pipeline.manifest import read_clips
+from pipeline.params import ExtractParams
+from pipeline.recipe import Recipe
+from pipeline.planning import ShardPlan, Source, open_ground_truth, plan_shards
+from pipeline.streaming import PoseStream
+from pipeline.video.identity import GONE
+
+FILE_OVERHEAD = 64 << 10  # bytes of HDF5 headers and a receipt, generously
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run did. `failures` are all that the index lists, those of earlier runs included."""
+
+    index: Path
+    store: Path
+    clips: int
+    estimated: int
+    copied: int
+    failures: tuple[Failure, ...]
+    changed: bool
+    seconds: float
+
+
+def extract(
+    dataset: str,
+    recipe_name: str,
+    recipe: Recipe,
+    root: Path,
+    *,
+    build_estimator: Callable[[Recipe], Estimator],
+    manifests: Path = Path("manifests"),
+    cache: Path = Path("cache"),
+    cache_root: Path | None = None,
+    params: ExtractParams = ExtractParams(),
+    retry_failed: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Extraction:
+    """Bring the cache of one (data set, recipe) up to date.
+
+    Args:
+        recipe: with `weights_sha256` filled in, since it names the store.
+        root: the folder that the paths of clips.csv are relative to.
+        build_estimator: called once, and only if something is to be estimated.
+        cache_root: holds the store instead of `<cache>/store`: a lab's shared disk.
+        params: `max_failures` bounds only how many videos may be gone before a run is refused; failures
+            themselves are rows of the index, and the caller judges their number.
+        retry_failed: try the failures of earlier runs again, although nothing about them has changed.
+        progress: told (clips done, clips to do) after every clip.
+
+    Raises:
+        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then.
+    """
+    begun = time.monotonic()
+    clips = read_clips(manifests / dataset / "clips.csv")
+    if not clips:
+        raise PosebridgeError(
+            f"{manifests / dataset / 'clips.csv'} lists no clips; fill it with `posebridge ingest --dataset {dataset}`."
+        )
+    source = Source(root, recipe, open_ground_truth(root, recipe))
+    store = Store(cache_root or cache / "store", dataset, recipe)
+    layout = store.layout() or plan_layout(len(clips), params.clips_per_shard, 0, 0)
+    todo = [plan for plan in plan_shards(clips, layout.shards, store, source, retry_failed) if not plan.done]
+    estimator = None
+    if todo:
+        if source.needs_videos:
+            _refuse_gone(todo, source, dataset, params.max_failures)
+            estimator = build_estimator(recipe)
+        joints, cue_width = _widths(estimator, source)
+        _refuse_small_disk(todo, store, Layout(layout.shards, joints, cue_width))
+        layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
+    total, finished = sum(len(plan.estimate) for plan in todo), 0
+    stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
+    for plan in todo:
+
+        def tick() -> None:
+            nonlocal finished
+            finished += 1
+            progress(finished, total)
+
+        _make_shard(plan, store, layout, _rows(plan, source, stream), tick)
+    receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
+    index = index_path(cache, dataset, recipe_name)
+    changed = write_index(index, dataset, store, layout, receipts)
+    return Extraction(
+        index=index,
+        store=store.folder,
+        clips=sum(len(receipt.clips) for receipt in receipts),
+        estimated=total,
+        copied=sum(len(plan.copy) for plan in todo),
+        failures=tuple(failure for receipt in receipts for failure in receipt.failures),
+        changed=changed,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _refuse_gone(todo: list[ShardPlan], source: Source, dataset: str, max_failures: int) -> None:
+    gone = [clip for plan in todo for clip in plan.estimate if plan.videos[clip.path] == GONE]
+    if len(gone) > max_failures:
+        raise PosebridgeError(
+            f"{len(gone)} clips of {dataset} have lost their video since ingest, first {gone[0].clip_id!r} "
+            f"({source.root / gone[0].path}); bring it back, or run `posebridge ingest --dataset {dataset}` again."
+        )
+
+
+def _refuse_small_disk(todo: list[ShardPlan], store: Store, layout: Layout) -> None:
+    """The need: every new shard, and the largest once more for the draft that is trimmed when clips fail."""
+    row_bytes = sum(column.row_bytes for column in store.columns(layout))
+    sizes = [(len(plan.copy) + len(plan.estimate)) * row_bytes + FILE_OVERHEAD for plan in todo]
+    need = sum(sizes) + max(sizes)
+    place = store.folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise PosebridgeError(
+            f"The run needs {need / 1e9:.3f} GB in {store.folder} but only {free / 1e9:.3f} GB are free; "
+            "make room or name another disk with --cache-root."
+        )
+
+
+def _widths(estimator: Estimator | None, source: Source) -> tuple[int, int]:
+    """(V, D) of the run."""
+    if estimator is not None:
+        return estimator.joints, estimator.cue_width
+    assert source.truth is not None
+    return source.truth.joints, 0
+
+
+def _rows(plan: ShardPlan, source: Source, stream: PoseStream | None) -> Iterable[dict[str, Any] | Failure]:
+    if stream is not None:
+        return stream.run(plan.estimate, source.root, plan.videos)
+    assert source.truth is not None
+    return ground_truth_rows(plan.estimate, source.truth, source.recipe)
+
+
+def _make_shard(
+    plan: ShardPlan, store: Store, layout: Layout, rows: Iterable[dict[str, Any] | Failure], tick: Callable[[], None]
+) -> None:
+    """Write one shard and its receipt: unchanged clips from the sealed predecessor, the others from `rows`."""
+    texts = {
+        "clip_id": plan.hashes,
+        "video_path": [clip.path for clip in plan.clips],
+        "video_identity": [record.identity for record in plan.videos.values()],
+    }
+    widths = {name: max([len(value.encode()) for value in values], default=1) or 1 for name, values in texts.items()}
+    attributes = {
+        "recipe": store.recipe.canonical_json(),
+        "software": canonical_json(versions()).decode(),
+        "commit": git_commit(),
+    }
+    failures, written = list(plan.keep_failed), []
+    file, sha256, size = "", "", 0
+    if expected := plan.expected():
+        with ShardWriter(store.stem(plan.shard), store.columns(layout, widths), expected, attributes) as writer:
+            if plan.copy and plan.predecessor:
+                old = MappedShard(store.folder / plan.predecessor.file, store.columns(layout), store.remedy)
+                for clip_id in plan.copy:
+                    writer.write(clip_id, {name: array[old.rows[clip_id]] for name, array in old.arrays.items()})
+            for row in rows:
+                if isinstance(row, Failure):
+                    failures.append(row)
+                else:
+                    writer.write(row["clip_id"], row)
+                tick()
+            if written := writer.clip_ids:
+                path, sha256 = writer.seal()
+                file, size = path.name, path.stat().st_size
+    store.commit(
+        Receipt(
+            shard=plan.shard,
+            fingerprint=store.recipe.fingerprint,
+            rows_sha256=rows_hash(plan.hashes.values()),
+            clips={clip_id: plan.hashes[clip_id] for clip_id in written},
+            failed={failure.clip_id: plan.hashes[failure.clip_id] for failure in failures},
+            failures=tuple(sorted(failures, key=lambda failure: failure.clip_id)),
+            videos=plan.videos,
+            file=file,
+            sha256=sha256,
+            bytes=size,
+        )
+    )

@@ -1,0 +1,108 @@
+"""What an extraction has to do: the data set, the videos and the store compared, shard by shard. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, shard_of
+from pipeline.errors import PosebridgeError
+from pipeline.ground_truth import GroundTruth
+from pipeline.manifest import Clip
+from pipeline.recipe import Recipe
+from pipeline.streaming import BoxSource, full_frame
+from pipeline.video.identity import GONE, VideoRecord, identify, sha256_file
+
+
+@dataclass
+class ShardPlan:
+    """What is to be done for one shard."""
+
+    shard: int
+    clips: list[Clip]
+    hashes: dict[str, str]  # clip_id -> row hash, all clips of the shard
+    videos: dict[str, VideoRecord]
+    predecessor: Receipt | None
+    copy: list[str] = field(default_factory=list)  # unchanged clips, by id
+    estimate: list[Clip] = field(default_factory=list)
+    keep_failed: list[Failure] = field(default_factory=list)  # failures that are not tried again
+    done: bool = False
+
+    def expected(self) -> list[str]:
+        """The clips of the new shard, in the order of its file."""
+        failed = {failure.clip_id for failure in self.keep_failed}
+        return [clip.clip_id for clip in self.clips if clip.clip_id not in failed]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: the data set's root, the recipe, and the ground truth where the recipe uses it."""
+
+    root: Path
+    recipe: Recipe
+    truth: GroundTruth | None
+
+    @property
+    def needs_videos(self) -> bool:
+        """Whether videos are opened at all."""
+        return self.recipe.backend != "ground_truth"
+
+    def row_hash(self, clip: Clip) -> str:
+        """See `store.row_hash`; ground truth counts where it is used."""
+        return row_hash(clip, self.truth.content_hash(clip.clip_id) if self.truth else "")
+
+    def boxes(self) -> BoxSource:
+        """Where the persons are."""
+        if self.truth is None:
+            return full_frame
+        truth = self.truth
+        return lambda clip, position, height, width: truth.box(clip.clip_id, position)[None]
+
+
+def open_ground_truth(root: Path, recipe: Recipe) -> GroundTruth | None:
+    """The ground truth of a data set where the recipe takes boxes or skeletons from it, else None."""
+    if recipe.backend == "ground_truth" and recipe.cues != "none":
+        raise PosebridgeError("A recipe with `backend: ground_truth` has no cues; set `cues: none` in params.yaml.")
+    wanted = recipe.backend == "ground_truth" or recipe.boxes == "manifest"
+    return GroundTruth(root / "ground_truth.h5") if wanted else None
+
+
+def plan_shards(
+    clips: list[Clip], shards: int, store: Store, source: Source, retry_failed: bool
+) -> Iterator[ShardPlan]:
+    """Compare what is asked for with what the receipts say is there."""
+    by_shard: dict[int, list[Clip]] = {shard: [] for shard in range(shards)}
+    for clip in clips:
+        by_shard[shard_of(clip.path, shards)].append(clip)
+    for shard, unsorted in by_shard.items():
+        members = sorted(unsorted, key=lambda clip: (clip.path, clip.clip_id))
+        receipt = store.receipt(shard)
+        known = receipt.videos if receipt else {}
+        videos, intact = {}, set()
+        for path in sorted({clip.path for clip in members}) if source.needs_videos else ():
+            record = identify(source.root / path, known.get(path))
+            # What the cache has of a video outlives the video.
+            videos[path] = known[path] if record == GONE and path in known else record
+            if path in known and videos[path].identity == known[path].identity:
+                intact.add(path)
+        plan = ShardPlan(shard, members, {clip.clip_id: source.row_hash(clip) for clip in members}, videos, receipt)
+        there = receipt.clips if receipt and store.has_file(receipt) else {}
+        failed = receipt.failed if receipt and not retry_failed else {}
+        reasons = {failure.clip_id: failure for failure in receipt.failures} if receipt else {}
+        for clip in members:
+            same, row = clip.path in intact or not source.needs_videos, plan.hashes[clip.clip_id]
+            if same and there.get(clip.clip_id) == row:
+                plan.copy.append(clip.clip_id)
+            elif same and failed.get(clip.clip_id) == row:
+                plan.keep_failed.append(reasons[clip.clip_id])
+            else:
+                plan.estimate.append(clip)
+        if receipt and store.has_file(receipt) and receipt.rows_sha256 == rows_hash(plan.hashes.values()):
+            plan.done = not plan.estimate
+        if not plan.done and plan.copy and receipt and sha256_file(store.folder / receipt.file) != receipt.sha256:
+            # A damaged shard is no source of copies.
+            lost = set(plan.copy)
+            plan.estimate += [clip for clip in members if clip.clip_id in lost]
+            plan.copy.clear()
+        yield plan

@@ -1,0 +1,236 @@
+"""The stream of stage one: decode -> boxes -> crops -> pose model -> one row of arrays a clip.
+
+Batches fill across clips; what is held at any time is one batch of crops and the arrays of the clips that it touches,
+so memory does not grow with the length of a video. Knows nothing of shards.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.store import Failure
+from pipeline.hpe.base import Estimator
+from pipeline.hpe.crops import crop, crop_matrix, to_frame
+from pipeline.manifest import Clip
+from pipeline.recipe import Recipe
+from pipeline.video.decode import Video, VideoError
+from pipeline.video.identity import VideoRecord, sha256_file
+from pipeline.video.sampling import SegmentError, cue_positions
+
+# (clip, position on the timeline, frame height, frame width) -> [K, 4] float32 boxes x, y, w, h, K <= M
+BoxSource = Callable[[Clip, int, int, int], np.ndarray]
+
+
+def full_frame(clip: Clip, position: int, height: int, width: int) -> np.ndarray:
+    """The whole frame as the box of the one person."""
+    return np.array([[0, 0, width, height]], np.float32)
+
+
+class PendingClip:
+    """The arrays of one clip while its frames pass through the pose model."""
+
+    def __init__(
+        self, clip: Clip, video: dict[str, Any], positions: np.ndarray, recipe: Recipe, joints: int, cue_width: int
+    ):
+        m, t, s, a = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors)
+        self.clip = clip
+        self.video = video  # the columns video_path, video_identity, video_fps and video_frames
+        self.failed = False
+        self.slots = {int(p): np.flatnonzero(positions == p) for p in np.unique(positions)}
+        self.awaited = len(self.slots)  # frames not yet decoded, and crops not yet estimated
+        self.keypoints = np.zeros((m, t, joints, 2), np.float32)
+        self.scores = np.zeros((m, t, joints), np.float32)
+        self.boxes = np.zeros((m, t, 4), np.float32)
+        self.frame_index = np.zeros(t, np.int32)
+        self.timestamp = np.zeros(t, np.float64)
+        self.size = (0, 0)  # height, width
+        self.cue_frame = cue_positions(t, s) if cue_width else np.zeros(0, np.int32)
+        self.cues = np.zeros((m, s, a, cue_width), np.float32)
+        self.cue_scores = np.zeros((m, s, a), np.float32)
+
+    def put(self, person: int, slots: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
+        """Take in keypoints [V, 2] of the frame and scores [V]; a joint that is not finite counts as unseen."""
+        known = np.isfinite(keypoints).all(-1) & np.isfinite(scores)
+        self.keypoints[person, slots] = np.where(known[:, None], keypoints, 0)
+        self.scores[person, slots] = np.where(known, np.clip(scores, 0, 1), 0)
+
+    def put_cues(self, person: int, slots: np.ndarray, cues: np.ndarray, cue_scores: np.ndarray) -> None:
+        """Take in cues [A, D] and their scores [A]."""
+        steps = np.flatnonzero(np.isin(self.cue_frame, slots))
+        self.cues[person, steps] = cues
+        self.cue_scores[person, steps] = np.clip(cue_scores, 0, 1)
+
+    def row(self) -> dict[str, Any]:
+        """The finished row, a value for every column of the shard."""
+        valid = self.scores.max(-1) > 0  # [M, T]
+        repeat_last_valid(self.keypoints, self.scores, self.boxes)
+        limit = np.finfo(np.float16).max
+        return {
+            "clip_id": self.clip.clip_id,
+            "keypoints": self.keypoints,
+            "scores": self.scores,
+            "boxes": self.boxes,
+            "person_valid": valid,
+            "track_id": np.where(valid.any(-1), np.arange(len(valid)), -1),
+            "frame_index": self.frame_index,
+            "timestamp": self.timestamp,
+            "cues": np.clip(self.cues, -limit, limit),
+            "cue_scores": self.cue_scores,
+            "cue_frame": self.cue_frame,
+            "video_height": self.size[0],
+            "video_width": self.size[1],
+            **self.video,
+        }
+
+
+def repeat_last_valid(keypoints: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> None:
+    """Give every joint of score 0 its last valid place, or the centre of the box before there is one; in place.
+
+    keypoints [M, T, V, 2], scores [M, T, V], boxes [M, T, 4].
+    """
+    centres = boxes[..., :2] + boxes[..., 2:] / 2  # [M, T, 2]
+    seen = np.zeros((scores.shape[0], scores.shape[2]), bool)  # [M, V]
+    for t in range(scores.shape[1]):
+        known = scores[:, t] > 0
+        fallback = np.where(seen[..., None], keypoints[:, t - 1], centres[:, t, None])
+        keypoints[:, t] = np.where(known[..., None], keypoints[:, t], fallback)
+        seen |= known
+
+
+class PoseStream:
+    """Runs clips through one pose model.
+
+    Args:
+        boxes: where the persons are; `full_frame` or another source.
+        batch_size: crops in one call of the model.
+    """
+
+    def __init__(self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int):
+        self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
+        width, height = estimator.crop_size
+        self._crops = np.empty((batch_size, height, width, 3), np.uint8)
+        self._cue_rows = np.zeros(batch_size, bool)
+        self._batch: list[tuple[PendingClip, int, np.ndarray, np.ndarray]] = []  # clip, person, slots, matrix
+        self._finished: list[PendingClip] = []
+
+    def run(
+        self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]
+    ) -> Iterator[dict[str, Any] | Failure]:
+        """Yield a row or a Failure for every clip; clips of one video are decoded in one pass.
+
+        `videos` has the record of every path: its identity goes into the row.
+        """
+        for path, group in groupby(
+            sorted(clips, key=lambda clip: (clip.path, clip.clip_id)), key=lambda clip: clip.path
+        ):
+            segments = list(group)
+            pending: list[PendingClip] = []
+            try:
+                with Video(root / path) as video:
+                    refuse_changed(segments[0], root / path, video)
+                    facts = {
+                        "video_path": path,
+                        "video_identity": videos[path].identity,
+                        "video_fps": video.fps,
+                        "video_frames": len(video.times),
+                    }
+                    for clip in segments:
+                        try:
+                            pending.append(self._begin(clip, video, facts))
+                        except SegmentError as error:
+                            yield Failure(clip.clip_id, "sample", str(error))
+                    for _ in self._decode(video, pending):
+                        yield from self._rows()
+            except VideoError as error:
+                unread = [begun.clip for begun in pending if begun.slots] if pending else segments
+                for begun in pending:
+                    begun.failed = bool(begun.slots)
+                for clip in unread:
+                    yield Failure(clip.clip_id, error.stage, str(error))
+        self._estimate()
+        yield from self._rows()
+
+    def _begin(self, clip: Clip, video: Video, facts: dict[str, Any]) -> PendingClip:
+        positions = video.sample(self._recipe.frames, clip.start, clip.end)
+        return PendingClip(clip, facts, positions, self._recipe, self._estimator.joints, self._estimator.cue_width)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        finished, self._finished = self._finished, []
+        for pending in finished:
+            yield pending.row()
+
+    def _decode(self, video: Video, open_clips: list[PendingClip]) -> Iterator[None]:
+        """Decode what the clips want of a video and queue the crops; yields after every frame."""
+        wanted: defaultdict[int, list[PendingClip]] = defaultdict(list)
+        for pending in open_clips:
+            for position in pending.slots:
+                wanted[position].append(pending)
+        if not wanted:
+            return
+        for asked, position, frame in video.frames(sorted(wanted)):
+            for pending in wanted[asked]:
+                slots = pending.slots.pop(asked)
+                pending.size = frame.shape[:2]
+                pending.frame_index[slots] = position
+                pending.timestamp[slots] = video.times[position]
+                boxes = self._boxes(pending.clip, position, *frame.shape[:2])[: self._recipe.persons]
+                for person, box in enumerate(boxes):
+                    if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
+                        self._queue(pending, person, slots, box, frame)
+                self._settle(pending)
+            yield
+
+    def _queue(self, pending: PendingClip, person: int, slots: np.ndarray, box: np.ndarray, frame: np.ndarray) -> None:
+        pending.boxes[person, slots] = box
+        pending.awaited += 1
+        matrix = crop_matrix(box, self._estimator.crop_size)
+        place = len(self._batch)
+        self._crops[place] = crop(frame, matrix, self._estimator.crop_size)
+        self._cue_rows[place] = np.isin(pending.cue_frame, slots).any()
+        self._batch.append((pending, person, slots, matrix))
+        if len(self._batch) == len(self._crops):
+            self._estimate()
+
+    def _estimate(self) -> None:
+        """Run the batch and hand the answers to their clips."""
+        if not self._batch:
+            return
+        count = len(self._batch)
+        cue_rows = self._cue_rows[:count]
+        estimate = self._estimator.estimate(self._crops[:count], cue_rows)
+        cue_of_row = np.cumsum(cue_rows) - 1
+        for i, (pending, person, slots, matrix) in enumerate(self._batch):
+            pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])
+            if cue_rows[i]:
+                pending.put_cues(person, slots, estimate.cues[cue_of_row[i]], estimate.cue_scores[cue_of_row[i]])
+            self._settle(pending)
+        self._batch.clear()
+
+    def _settle(self, pending: PendingClip) -> None:
+        """Count off a frame or a crop; a clip without any left is finished."""
+        pending.awaited -= 1
+        if pending.awaited == 0 and not pending.failed:
+            self._finished.append(pending)
+
+
+def refuse_changed(clip: Clip, path: Path, video: Video) -> None:
+    """Raise VideoError where a file is not the one that the manifest describes: by sha256, else by its header."""
+    fps, frames, sides = video.header
+    differs = ""
+    if clip.sha256:
+        if sha256_file(path) != clip.sha256:
+            differs = "sha256"
+    elif clip.frames and frames and clip.frames != frames:
+        differs = f"frames, {frames} for {clip.frames}"
+    elif clip.fps and fps and abs(clip.fps - fps) > 1e-3 * fps:
+        differs = f"frame rate, {fps:g} for {clip.fps:g}"
+    elif clip.height and clip.width and sorted((clip.height, clip.width)) != sides:
+        differs = f"size, {sides} for {sorted((clip.height, clip.width))}"
+    if differs:
+        raise VideoError("open", f"the video has changed since ingest (other {differs}); run `posebridge ingest` again")
