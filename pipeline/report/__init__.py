@@ -1,0 +1,1 @@
+"""Report: results gathered over seeds, as tables, pictures and one page."""

@@ -1,0 +1,83 @@
+"""The report from end to end.
+
+Reads `cache/results/**/metrics.json`, `confusion.csv` and `manifests/`. Writes `cache/results/leaderboard.csv` and
+`cache/report/{leaderboard.md, index.html, figures/*.png}`. Command: posebridge report
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import read_classes
+from pipeline.protocol.ceiling import read_attributes
+from pipeline.protocol.splits import read_split
+from pipeline.report import figures, leaderboard
+from pipeline.report.page import Section, page
+from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, the runs in it (best first), and one sentence for each result that was left out."""
+
+    csv: Path
+    markdown: Path
+    html: Path
+    runs: tuple[Run, ...]
+    complaints: tuple[str, ...]
+
+
+def make_report(results: Path, out: Path, manifests: Path) -> Report:
+    """Write the report anew. Raises PosebridgeError if there is no readable result at all."""
+    runs, complaints = read_runs(results)
+    if not runs:
+        reason = f" ({complaints[0]})" if complaints else ""
+        raise PosebridgeError(f"{results} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
+    if (out / "figures").is_dir():
+        shutil.rmtree(out / "figures")  # pictures of runs that are gone must not stay
+    sections, chances = [], {}
+    for (dataset, protocol), group in group_by_protocol(runs).items():
+        chance, motions = _from_manifests(manifests / dataset, protocol)
+        if chance is not None:
+            chances[dataset, protocol] = chance
+        folder = out / "figures" / dataset / protocol
+        bars = figures.save(figures.bars(group, chance), folder / "top1.png")
+        confusions = tuple(path for run in group if (path := _confusion(run, motions, folder)))
+        sections.append(Section(dataset, protocol, tuple(group), bars, confusions, chance))
+    out.mkdir(parents=True, exist_ok=True)
+    html = out / "index.html"
+    html.write_text(page(sections, complaints), encoding="utf-8")
+    return Report(
+        csv=leaderboard.write_csv(results / "leaderboard.csv", runs, chances),
+        markdown=leaderboard.write_markdown(out / "leaderboard.md", runs),
+        html=html,
+        runs=tuple(runs),
+        complaints=tuple(complaints),
+    )
+
+
+def _from_manifests(folder: Path, protocol: str) -> tuple[float | None, dict[str, str]]:
+    """Chance level of the protocol, and class name -> motion; empty where the manifests do not tell."""
+    try:
+        names = read_classes(folder / "classes.csv")
+        unseen = read_split(folder / "protocols", protocol, names).unseen
+    except PosebridgeError:  # results of a data set whose manifests are elsewhere: no chance line, no boxes
+        return None, {}
+    motions: dict[str, str] = {}
+    if (folder / "attributes.csv").is_file():
+        motions = {names[index]: motion for index, (motion, _) in read_attributes(folder / "attributes.csv").items()}
+    return (1 / len(unseen) if unseen else None), motions
+
+
+def _confusion(run: Run, motions: dict[str, str], folder: Path) -> Path | None:
+    found = read_confusion(run)
+    if found is None:
+        return None
+    names, counts = found
+    over = "single run" if run.single else f"{len(run.seeds)} seeds"
+    groups = [motions.get(name, name) for name in names] if motions else None
+    figure = figures.confusion(names, counts, f"{run.first.run} ({over})", groups)
+    return figures.save(figure, folder / f"{run.first.run}-confusion.png")

@@ -1,0 +1,204 @@
+"""Results as `evaluate` wrote them, read with care, and gathered into runs over seeds.
+
+Reads `cache/results/<dataset>/<protocol>/<run>/seed-<k>/metrics.json` and `confusion.csv`. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metrics.json: one run, one seed. Accuracies are fractions 0..1; `ci95` is the exact binomial interval."""
+
+    dataset: str
+    protocol: str
+    run: str
+    method: str
+    flags: dict[str, Any]
+    seed: int
+    recipe: str
+    text: str
+    hpe_text: str
+    skeletons: str
+    test_variant: str
+    zsl: dict[str, Any]  # top1, macro, n, ci95
+    gzsl: dict[str, Any] | None  # seen, unseen, harmonic, ausuc
+    adapted: dict[str, Any] | None  # the same as zsl, after test-time adaptation
+    selection: dict[str, Any]
+    ceiling: dict[str, Any] | None  # skeleton, cue, twin_hits_max
+    params: float | None
+    gflops: float | None
+    seconds: float | None
+    folder: Path
+
+
+# Two results are seeds of one run only if all of this is equal.
+SETTINGS = ("method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceiling")
+_NEEDED = {"zsl": ("top1", "macro", "n", "ci95"), "gzsl": ("seen", "unseen", "harmonic", "ausuc"), "adapted": ("top1",)}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds and sample standard deviation; `std` is None for a single run."""
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The seeds of one named run on one protocol, at least one."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def first(self) -> Result:
+        """The lowest seed; its settings are those of all."""
+        return self.results[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(result.seed for result in self.results)
+
+    @property
+    def single(self) -> bool:
+        """A single run has no spread, and every table says so."""
+        return len(self.results) == 1
+
+    def spread(self, section: str, key: str) -> Spread | None:
+        """Mean and std of e.g. ("zsl", "top1") over the seeds; None where the section is absent."""
+        values = [getattr(result, section)[key] for result in self.results if getattr(result, section)]
+        if not values:
+            return None
+        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a cost (`params`, `gflops`, `seconds`) over the seeds that state it."""
+        values = [value for result in self.results if (value := getattr(result, name)) is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
+    def above_ceiling(self) -> float | None:
+        """Mean zero-shot top-1 minus the skeleton-only ceiling, a fraction; None where no ceiling is known."""
+        top1 = self.spread("zsl", "top1")
+        return top1.mean - self.first.ceiling["skeleton"] if self.first.ceiling and top1 else None
+
+    @property
+    def twin_hits_max(self) -> int | None:
+        """The most twins of one tuple that any seed got right."""
+        hits = [(result.ceiling or {}).get("twin_hits_max") for result in self.results]
+        return max((hit for hit in hits if hit is not None), default=None)
+
+    @property
+    def leakage(self) -> tuple[float, float, float] | None:
+        """HPE leakage: by how much a skeleton-only run on *estimated* skeletons passes the ceiling.
+
+        (excess of the mean, low, high), fractions; the interval is the exact one of the first seed. None otherwise.
+        """
+        excess = self.above_ceiling
+        if self.first.method != "skeleton" or self.first.skeletons != "estimated" or excess is None:
+            return None
+        low, high = (bound - self.first.ceiling["skeleton"] for bound in self.first.zsl["ci95"])  # type: ignore[index]
+        return excess, low, high
+
+
+def read_result(path: Path) -> Result:
+    """Read one metrics.json. Raises PosebridgeError if it is not JSON, is incomplete, or lies in a foreign folder."""
+    remedy = "run `posebridge evaluate` again or remove it"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        raise PosebridgeError(f"{path} is not readable as JSON; {remedy}.") from None
+    names = [field.name for field in fields(Result) if field.name != "folder"]
+    if missing := [name for name in names if not isinstance(data, dict) or name not in data]:
+        raise PosebridgeError(f"{path} lacks {', '.join(missing)}; {remedy}.")
+    for section, keys in _NEEDED.items():
+        part = data[section]
+        if part is None and section != "zsl":
+            continue
+        if not isinstance(part, dict) or any(key not in part for key in keys):
+            raise PosebridgeError(f"{path}: {section} should have {', '.join(keys)}; {remedy}.")
+        numbers = [part[key] for key in keys if key not in ("n", "ci95")]
+        if not all(isinstance(x, int | float) and math.isfinite(x) and 0 <= x <= 1 for x in numbers):
+            raise PosebridgeError(f"{path}: {section} should hold fractions between 0 and 1; {remedy}.")
+    place = path.parts[-5:-1]
+    if place != (data["dataset"], data["protocol"], data["run"], f"seed-{data['seed']}"):
+        raise PosebridgeError(f"{path} does not belong there: it says {data['dataset']}, {data['protocol']}, "
+                              f"{data['run']}, seed {data['seed']}; {remedy}.")  # fmt: skip
+    return Result(**{name: data[name] for name in names}, folder=path.parent)
+
+
+def read_runs(results: Path) -> tuple[list[Run], list[str]]:
+    """All runs below `cache/results`, the best mean zero-shot top-1 first within a protocol.
+
+    Also one sentence for each file that was left out.
+    """
+    found: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    complaints: list[str] = []
+    for path in sorted(results.glob("**/metrics.json")):
+        try:
+            result = read_result(path)
+        except PosebridgeError as error:
+            complaints.append(str(error))
+            continue
+        seeds = found[result.dataset, result.protocol, result.run]
+        if differing := [name for name in SETTINGS if seeds and _setting(result, name) != _setting(seeds[0], name)]:
+            complaints.append(f"{path} was made with another {differing[0]} than seed {seeds[0].seed} of the same run; "
+                              "run `posebridge evaluate` for all seeds.")  # fmt: skip
+            continue
+        seeds.append(result)
+    runs = [Run(tuple(sorted(seeds, key=lambda result: result.seed))) for seeds in found.values()]
+    runs.sort(key=lambda run: (run.first.dataset, run.first.protocol, -_top1(run), run.first.run))
+    return runs, complaints
+
+
+def read_confusion(run: Run) -> tuple[list[str], np.ndarray] | None:
+    """Zero-shot confusion summed over the seeds: class names [U], counts [U, U] int64 (rows true, columns predicted).
+
+    None where a seed has no confusion.csv.
+    """
+    total: np.ndarray | None = None
+    names: list[str] = []
+    for result in run.results:
+        path = result.folder / "confusion.csv"
+        if not path.is_file():
+            return None
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        names = header[1:]
+        counts = np.array([[int(cell) for cell in row[1:]] for row in rows], np.int64)
+        total = counts if total is None else total + counts
+    return (names, total) if total is not None else None
+
+
+def group_by_protocol(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """(dataset, protocol) -> its runs, in the order given."""
+    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.first.dataset, run.first.protocol].append(run)
+    return dict(groups)
+
+
+def _top1(run: Run) -> float:
+    return statistics.fmean(result.zsl["top1"] for result in run.results)
+
+
+def _setting(result: Result, name: str) -> Any:
+    value = getattr(result, name)
+    if name == "ceiling" and value:  # the hits differ by seed, the ceilings must not
+        return value["skeleton"], value["cue"]
+    return value

@@ -1,0 +1,44 @@
+"""`posebridge report`: tables, pictures and one HTML page of all results.
+
+Reads cache/results/**/metrics.json and manifests/, writes cache/results/leaderboard.csv and cache/report/.
+Command: posebridge report
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stages.shell import answer, json_option, plain_errors, say
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path), default=Path("cache/results"), show_default=True,
+              help="Where `evaluate` wrote.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("cache/report"), show_default=True,
+              help="Where the page and the pictures go.")  # fmt: skip
+@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True,
+              help="Class lists and protocols.")  # fmt: skip
+@json_option
+@plain_errors
+def command(results: Path, out: Path, manifests: Path, as_json: bool) -> None:
+    """Gather every result into a leaderboard and one HTML page.
+
+    Means and standard deviations are over seeds; one seed is called a single run. An incomplete metrics.json is named
+    and left out.
+
+    \b
+    Example: posebridge report
+    """
+    from pipeline.report.leaderboard import LEGEND, text_table  # after parsing, so that --help needs no matplotlib
+    from pipeline.report.make import make_report
+
+    report = make_report(results, out, manifests)
+    for complaint in report.complaints:
+        say(f"Left out: {complaint}")
+    written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}
+    if not as_json:
+        click.echo(f"{text_table(report.runs)}\n\n{LEGEND}")
+    answer({**written, "runs": len(report.runs), "left_out": list(report.complaints)},
+           f"The report: {report.html}", as_json)  # fmt: skip

@@ -1,0 +1,163 @@
+"""The report on made-up results: what it says, what it refuses, and that the page stands alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.errors import PosebridgeError
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.make import make_report
+from pipeline.report.results import read_confusion, read_runs
+from stages.report import command
+
+pytestmark = pytest.mark.unit
+MANIFESTS = Path(__file__).parent.parent / "manifests"
+UNSEEN = ["lift a bottle overhead", "lift an umbrella overhead", "lift a book overhead",
+          "strike with a bottle", "strike with an umbrella", "strike with a book"]  # fmt: skip
+
+
+def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
+    """A made-up result of 180 clips on skelgap-mini; `right` of 30 clips a class are right."""
+    right = changes.pop("right", 20)
+    counts = np.full((6, 6), 0, int)
+    for row in range(6):
+        counts[row, row] = right
+        counts[row, (row + 1) % 3 + row // 3 * 3] += 30 - right  # the rest falls on the same motion
+    hits, n = int(np.trace(counts)), int(counts.sum())
+    data: dict[str, Any] = {
+        "dataset": "skelgap-mini", "protocol": "compositional_18_6", "run": run, "method": "posebridge", "flags": {},
+        "seed": seed, "recipe": "refined", "text": "minilm", "hpe_text": "captions", "skeletons": "estimated",
+        "test_variant": "",
+        "zsl": {"top1": hits / n, "macro": hits / n, "n": n, "ci95": list(binomial_interval(hits, n))},
+        "gzsl": {"seen": 0.7, "unseen": 0.4, "harmonic": 0.509, "ausuc": 0.35}, "adapted": None,
+        "selection": {"alpha": 0.5, "gamma": 0.3 + seed / 10, "epochs": 24},
+        "ceiling": {"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 3}, "params": 1_234_567, "gflops": 0.031,
+        "seconds": 41.0,
+    }  # fmt: skip
+    folder = root / data["dataset"] / data["protocol"] / run / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(data | changes))
+    with (folder / "confusion.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", *UNSEEN])
+        writer.writerows([name, *row] for name, row in zip(UNSEEN, counts.tolist(), strict=True))
+    return folder / "metrics.json"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Three runs as the demo has them: 3 seeds, 3 seeds, and a single run on true skeletons."""
+    root = tmp_path / "results"
+    for seed, right in enumerate((20, 19, 22)):
+        write_result(root, "posebridge", seed, right=right)
+    for seed, right in enumerate((11, 10, 12)):
+        write_result(root, "skeleton", seed, right=right, method="skeleton")
+    write_result(root, "skeleton_gt", 0, right=10, method="skeleton", skeletons="gt", gzsl=None,
+                 ceiling={"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 1})  # fmt: skip
+    return root
+
+
+def test_means_and_deviations_over_seeds(results: Path) -> None:
+    runs, complaints = read_runs(results)
+    assert [run.first.run for run in runs] == ["posebridge", "skeleton", "skeleton_gt"] and not complaints
+    top1 = [20 / 30, 19 / 30, 22 / 30]
+    spread = runs[0].spread("zsl", "top1")
+    assert spread is not None and spread.mean == pytest.approx(statistics.fmean(top1))
+    assert spread.std == pytest.approx(np.std(top1, ddof=1))
+    single = runs[2].spread("zsl", "top1")
+    assert single is not None and single.std is None and runs[2].single
+    assert runs[2].spread("gzsl", "harmonic") is None
+
+
+def test_leakage_is_the_excess_of_the_skeleton_run_on_estimated_skeletons_only(results: Path) -> None:
+    posebridge, skeleton, skeleton_gt = read_runs(results)[0]
+    low, high = binomial_interval(66, 180)
+    assert skeleton.leakage == pytest.approx((11 / 30 - 1 / 3, low - 1 / 3, high - 1 / 3))
+    assert posebridge.leakage is None and skeleton_gt.leakage is None
+    assert skeleton_gt.twin_hits_max == 1
+
+
+def test_confusion_is_summed_over_seeds(results: Path) -> None:
+    found = read_confusion(read_runs(results)[0][0])
+    assert found is not None
+    names, counts = found
+    assert names == UNSEEN and counts.sum() == 3 * 180 and np.trace(counts) == 6 * (20 + 19 + 22)
+
+
+def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Path, tmp_path: Path) -> None:
+    report = make_report(results, tmp_path / "report", MANIFESTS)
+    with report.csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["posebridge", "skeleton", "skeleton_gt"]
+    assert float(rows[0]["zsl_top1_mean"]) == pytest.approx(61 / 90, abs=1e-5)
+    assert float(rows[0]["chance"]) == pytest.approx(1 / 6, abs=1e-5)
+    assert rows[2]["seeds"] == "1" and rows[2]["zsl_top1_std"] == "" and rows[2]["gzsl_harmonic_mean"] == ""
+    assert "67.8 ± 5.1" in report.markdown.read_text() and "single run" in report.markdown.read_text()
+    page = report.html.read_text()
+    addresses = re.findall(r"(?:src|href)='([^']*)'", page)
+    assert addresses and all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert "http" not in page and "url(" not in page
+    for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5,", "gamma 0.3 / 0.4 / 0.5", "1.23 M"):
+        assert text in page, text
+    pictures = sorted(path.name for path in (tmp_path / "report").rglob("*.png"))
+    assert pictures == ["posebridge-confusion.png", "skeleton-confusion.png", "skeleton_gt-confusion.png", "top1.png"]
+
+
+def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path: Path) -> None:
+    assert "something leaks" not in make_report(results, tmp_path / "report", MANIFESTS).html.read_text()
+    write_result(results, "skeleton_gt", 1, method="skeleton", skeletons="gt", gzsl=None,
+                 ceiling={"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 2})  # fmt: skip
+    assert "something leaks" in make_report(results, tmp_path / "report", MANIFESTS).html.read_text()
+
+
+def test_text_from_results_is_escaped(tmp_path: Path) -> None:
+    write_result(tmp_path / "results", "posebridge", 0, test_variant="<script>alert(1)</script>")
+    assert "<script" not in make_report(tmp_path / "results", tmp_path / "report", MANIFESTS).html.read_text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda text: "{", "is not readable as JSON"),
+        (lambda text: "[]", "lacks"),
+        (lambda text: text.replace('"recipe"', '"recepi"'), "lacks recipe"),
+        (lambda text: text.replace('"seed": 1', '"seed": 7'), "does not belong there"),
+        (lambda text: text.replace('"macro"', '"makro"'), "zsl should have"),
+        (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "between 0 and 1"),
+        (lambda text: text.replace('"captions"', '"none"'), "another hpe_text than seed 0"),
+    ],
+)
+def test_a_spoilt_result_is_named_and_the_rest_goes_on(
+    results: Path, tmp_path: Path, spoil: Callable[[str], str], sentence: str
+) -> None:
+    spoilt = results / "skelgap-mini" / "compositional_18_6" / "posebridge" / "seed-1" / "metrics.json"
+    spoilt.write_text(spoil(spoilt.read_text()))
+    report = make_report(results, tmp_path / "report", MANIFESTS)
+    (complaint,) = report.complaints
+    assert str(spoilt) in complaint and sentence in complaint and complaint.count(". ") == 0
+    assert report.runs[0].seeds == (0, 2) and len(report.runs) == 3
+    assert sentence in report.html.read_text()
+
+
+def test_without_results_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PosebridgeError, match="run `posebridge evaluate` first"):
+        make_report(tmp_path, tmp_path / "report", MANIFESTS)
+
+
+def test_command_prints_the_table_and_where_the_report_lies(results: Path, tmp_path: Path) -> None:
+    arguments = ["--results", str(results), "--out", str(tmp_path / "report"), "--manifests", str(MANIFESTS)]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0
+    assert "67.8 ± 5.1" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
+    done = CliRunner().invoke(command, [*arguments, "--json"])
+    assert json.loads(done.stdout)["runs"] == 3
