@@ -1,0 +1,165 @@
+"""dvc.yaml: what it names exists, and it re-runs what has changed and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from pipeline.params import load_params
+from stages.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+# Stands in for every command: writes what the stage declares, and notes that it was called.
+STUB = """#!{python}
+import os, pathlib, sys
+words = sys.argv[1:]
+value = {{name[2:]: words[i + 1] for i, name in enumerate(words) if name.startswith("--")}}
+dataset, protocol, run = value.get("dataset"), value.get("protocol"), value.get("run")
+outs = {{
+    "synth": [f"cache/videos/{{dataset}}/a.mp4", f"cache/videos/{{dataset}}/twins.csv"],
+    "ingest": [f"manifests/{{dataset}}/clips.csv"],
+    "extract": [f"cache/{{dataset}}/{{value.get('recipe')}}/index.json"],
+    "text": [f"cache/text/minilm/{{dataset}}.h5"],
+    "encode": [f"cache/encoders/{{dataset}}/{{protocol}}/{{value.get('skeletons')}}/seed-0/final.safetensors"],
+    "train": [f"cache/models/{{dataset}}/{{protocol}}/{{run}}/seed-0/final.safetensors"],
+    "evaluate": [f"cache/results/{{dataset}}/{{protocol}}/{{run}}/seed-0/metrics.json"],
+    "report": ["cache/results/leaderboard.csv", "cache/report/index.html"],
+}}
+lines = pathlib.Path("params.yaml").read_text().splitlines() if words[0] in ("train", "evaluate") else []
+rate = [line for line in lines if " lr: " in line]
+for out in map(pathlib.Path, outs[words[0]]):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(" ".join(words + rate))
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(" ".join(words) + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project as a tarball gives it: no git, no generated file."""
+    copy = tmp_path_factory.mktemp("tarball") / "posebridge"
+    copy.mkdir()
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, copy / name)
+    for name in ("pipeline", "stages", "manifests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "clips.csv"))
+    (copy / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
+    return copy
+
+
+def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run DVC in `project` with the stub first on the path."""
+    bin_folder = project.parent / "bin"
+    if not bin_folder.is_dir():
+        bin_folder.mkdir()
+        stub = bin_folder / "posebridge"
+        stub.write_text(STUB.format(python=sys.executable))
+        stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    environment = os.environ | {
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "CALLS": str(project.parent / "calls"),
+        "DVC_SITE_CACHE_DIR": str(project.parent / "site"),
+    }
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def calls(project: Path) -> list[str]:
+    """The commands that ran since the last call of this function."""
+    path = project.parent / "calls"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+@pytest.mark.unit
+def test_everything_that_dvc_yaml_names_exists(project: Path) -> None:
+    with Repo(str(project)) as repo:
+        stages = [stage for stage in repo.index.stages if stage.cmd]
+        outs = [Path(out.fs_path).relative_to(project) for stage in stages for out in stage.outs]
+        for stage in stages:
+            words = str(stage.cmd).split()
+            assert words[0] == "posebridge" and words[1] in COMMANDS, stage.cmd
+            for dep in stage.deps:
+                if hasattr(dep, "params"):
+                    continue
+                path = Path(dep.fs_path).relative_to(project)
+                made = any(path == out or path in out.parents or out in path.parents for out in outs)
+                assert made or (project / path).exists(), f"{stage.name} depends on {path}, which is not there"
+
+
+@pytest.mark.unit
+def test_every_parameter_that_dvc_yaml_tracks_is_in_params_yaml_and_known(project: Path) -> None:
+    load_params(project / "params.yaml")  # strict: an unknown key would be refused
+    written = yaml.safe_load((project / "params.yaml").read_text())
+    with Repo(str(project)) as repo:
+        tracked = {key for stage in repo.index.stages for dep in stage.deps for key in getattr(dep, "params", ())}
+    assert {"synth", "text", "encode", "train", "recipes.refined", "runs.posebridge"} <= tracked
+    for key in tracked:
+        section = written
+        for part in key.split("."):
+            assert part in section, f"dvc.yaml tracks {key}, but params.yaml has no {part}"
+            section = section[part]
+
+
+@pytest.mark.unit
+def test_every_stage_is_in_the_order_of_the_corridor_and_seeds_are_inside() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert list(stages) == ["synth", "ingest", "extract", "text", "encode", "train", "evaluate", "report"]
+    assert not any("seed" in str(stage.get("matrix")) for stage in stages.values())
+
+
+@pytest.mark.unit
+def test_stages_work_without_git_and_without_network(project: Path) -> None:
+    assert not (project / ".git").exists()
+    config = (project / ".dvc" / "config").read_text()
+    assert re.search(r"analytics = false", config) and re.search(r"check_update = false", config)
+    graph = dvc(project, "dag", "--dot").stdout
+    assert '"synth" -> "ingest"' in graph and '"evaluate@compositional_18_6-posebridge" -> "report"' in graph
+    assert "synth" in dvc(project, "status").stdout
+
+
+@pytest.mark.e2e
+def test_repro_runs_what_has_changed_and_nothing_else(project: Path) -> None:
+    calls(project)
+    dvc(project, "repro", "--quiet")
+    first = calls(project)
+    assert [line.split()[0] for line in first].count("extract") == 2 and first[-1] == "report"
+    dvc(project, "repro", "--quiet")
+    assert calls(project) == [], "a second repro must do nothing"
+
+    params = project / "params.yaml"
+    changed = yaml.safe_load(params.read_text())
+    changed["train"]["lr"] = 0.123
+    params.write_text(yaml.safe_dump(changed))
+    dvc(project, "repro", "--quiet")
+    assert {line.split()[0] for line in calls(project)} == {"train", "evaluate", "report"}
+
+    changed["extract"] = {"batch_size": 3}
+    params.write_text(yaml.safe_dump(changed))
+    dvc(project, "repro", "--quiet")
+    assert calls(project) == [], "a knob of speed must re-run nothing"
+
+    method = next((project / "pipeline" / "methods").glob("*.py"))
+    method.write_text(method.read_text() + "\n")
+    dvc(project, "repro", "--quiet")
+    again = {line.split()[0] for line in calls(project)}
+    assert again == {"train", "evaluate"}, "the stub's results are equal, so the report is not made again"
+
+    changed["recipes"]["gt"]["frames"] = 16
+    params.write_text(yaml.safe_dump(changed))
+    dvc(project, "repro", "--quiet")
+    assert calls(project)[0] == "extract --dataset skelgap-mini --recipe gt"
