@@ -1,0 +1,92 @@
+"""The command line as a whole: help with an example, JSON, one-sentence errors, exit codes, quick to start."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from stages.cli import COMMANDS, main
+
+pytestmark = pytest.mark.unit
+
+
+def leaves(name: str) -> Iterator[tuple[str, click.Command]]:
+    """The command itself, or the sub-commands of a group, by their words: `cache verify`."""
+    command = importlib.import_module(f"stages.{COMMANDS[name]}").command
+    if isinstance(command, click.Group):
+        yield from ((f"{name} {sub}", each) for sub, each in command.commands.items())
+    else:
+        yield name, command
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_has_an_example_and_json(name: str) -> None:
+    for words, command in leaves(name):
+        shown = CliRunner().invoke(main, [*words.split(), "--help"])
+        assert shown.exit_code == 0, words
+        usage, _, rest = shown.stdout.partition("\n")
+        assert f"posebridge {words}" in rest or "Example" in rest, f"`posebridge {words} --help` shows no example"
+        assert "--json" in rest, f"`posebridge {words}` cannot answer in JSON"
+        assert command.help and len(command.help.split()) >= 4, words
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_a_wrong_call_is_exit_code_2(name: str) -> None:
+    for words, _ in leaves(name):
+        assert CliRunner().invoke(main, [*words.split(), "--no-such-option"]).exit_code == 2, words
+
+
+def test_an_unknown_command_is_exit_code_2() -> None:
+    assert CliRunner().invoke(main, ["fly"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ingest --dataset nowhere",
+        "extract --dataset nowhere --recipe refined",
+        "text --dataset nowhere",
+        "encode --dataset nowhere --protocol p --skeletons refined",
+        "train --dataset nowhere --protocol p --run posebridge",
+        "evaluate --dataset nowhere --protocol p --run posebridge",
+        "report",
+    ],
+)
+def test_a_failure_is_one_sentence_on_stderr_and_exit_code_1(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text("recipes:\n  refined: {}\nruns:\n  posebridge: {}\n")
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(main, words.split())
+    assert failed.exit_code == 1, failed.output
+    assert failed.stdout == ""
+    assert re.fullmatch(r"Error: [^\n]+\.\n", failed.stderr), failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_unknown_key_in_params_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text("datasets:\n  mine: {rot: x}\n")
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(main, ["ingest", "--dataset", "mine"])
+    assert failed.exit_code == 1 and "'rot' is not a known key; did you mean root?" in failed.stderr
+
+
+def test_help_is_quick() -> None:
+    """`posebridge --help` lists every command and loads neither torch nor a model nor matplotlib."""
+    heavy = ("torch", "cv2", "mmpose", "mmengine", "sentence_transformers", "matplotlib")
+    code = (
+        "import sys\nfrom stages.cli import main\nmain(['--help'], standalone_mode=False)\n"
+        f"print('LOADED', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "LOADED []" in done.stdout, done.stdout.splitlines()[-1]
+    assert all(re.search(rf"^  {re.escape(name)} ", done.stdout, re.M) for name in COMMANDS)
