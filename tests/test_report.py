@@ -133,6 +133,8 @@ def test_text_from_results_is_escaped(tmp_path: Path) -> None:
         (lambda text: text.replace('"recipe"', '"recepi"'), "lacks recipe"),
         (lambda text: text.replace('"seed": 1', '"seed": 7'), "does not belong there"),
         (lambda text: text.replace('"macro"', '"makro"'), "zsl should have"),
+        (lambda text: text.replace('"cue"', '"qeu"'), "ceiling should have"),
+        (lambda text: text.replace('"top1": 0.6', '"top1": NaN, "was": 0.6'), "between 0 and 1"),
         (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "between 0 and 1"),
         (lambda text: text.replace('"captions"', '"none"'), "another hpe_text than seed 0"),
     ],
@@ -147,6 +149,14 @@ def test_a_spoilt_result_is_named_and_the_rest_goes_on(
     assert str(spoilt) in complaint and sentence in complaint and complaint.count(". ") == 0
     assert report.runs[0].seeds == (0, 2) and len(report.runs) == 3
     assert sentence in report.html.read_text()
+
+
+def test_a_spoilt_confusion_is_named_and_the_rest_goes_on(results: Path, tmp_path: Path) -> None:
+    spoilt = results / "skelgap-mini" / "compositional_18_6" / "skeleton" / "seed-1" / "confusion.csv"
+    spoilt.write_text("true,a,b\na,1,2\n")
+    report = make_report(results, tmp_path / "report", MANIFESTS)
+    assert len(report.complaints) == 1 and f"{spoilt} is not a square table" in report.complaints[0]
+    assert len(report.runs) == 3 and len(list((tmp_path / "report").rglob("*-confusion.png"))) == 2
 
 
 def test_without_results_there_is_one_sentence(tmp_path: Path) -> None:

@@ -45,8 +45,13 @@ def make_report(results: Path, out: Path, manifests: Path) -> Report:
             chances[dataset, protocol] = chance
         folder = out / "figures" / dataset / protocol
         bars = figures.save(figures.bars(group, chance), folder / "top1.png")
-        confusions = tuple(path for run in group if (path := _confusion(run, motions, folder)))
-        sections.append(Section(dataset, protocol, tuple(group), bars, confusions, chance))
+        confusions = []
+        for run in group:
+            try:
+                confusions += _confusion(run, motions, folder)
+            except PosebridgeError as error:
+                complaints.append(str(error))
+        sections.append(Section(dataset, protocol, tuple(group), bars, tuple(confusions), chance))
     out.mkdir(parents=True, exist_ok=True)
     html = out / "index.html"
     html.write_text(page(sections, complaints), encoding="utf-8")
@@ -72,12 +77,13 @@ def _from_manifests(folder: Path, protocol: str) -> tuple[float | None, dict[str
     return (1 / len(unseen) if unseen else None), motions
 
 
-def _confusion(run: Run, motions: dict[str, str], folder: Path) -> Path | None:
+def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:
+    """The run's confusion picture, or none where it left no counts."""
     found = read_confusion(run)
     if found is None:
-        return None
+        return []
     names, counts = found
     over = "single run" if run.single else f"{len(run.seeds)} seeds"
     groups = [motions.get(name, name) for name in names] if motions else None
     figure = figures.confusion(names, counts, f"{run.first.run} ({over})", groups)
-    return figures.save(figure, folder / f"{run.first.run}-confusion.png")
+    return [figures.save(figure, folder / f"{run.first.run}-confusion.png")]

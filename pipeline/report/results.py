@@ -48,7 +48,12 @@ class Result:
 
 # Two results are seeds of one run only if all of this is equal.
 SETTINGS = ("method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceiling")
-_NEEDED = {"zsl": ("top1", "macro", "n", "ci95"), "gzsl": ("seen", "unseen", "harmonic", "ausuc"), "adapted": ("top1",)}
+_NEEDED = {
+    "zsl": ("top1", "macro", "n", "ci95"),
+    "gzsl": ("seen", "unseen", "harmonic", "ausuc"),
+    "adapted": ("top1",),
+    "ceiling": ("skeleton", "cue"),
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ def read_result(path: Path) -> Result:
             continue
         if not isinstance(part, dict) or any(key not in part for key in keys):
             raise PosebridgeError(f"{path}: {section} should have {', '.join(keys)}; {remedy}.")
-        numbers = [part[key] for key in keys if key not in ("n", "ci95")]
+        values = [part[key] for key in keys if key != "n"]
+        numbers = [number for value in values for number in (value if isinstance(value, list) else [value])]
         if not all(isinstance(x, int | float) and math.isfinite(x) and 0 <= x <= 1 for x in numbers):
             raise PosebridgeError(f"{path}: {section} should hold fractions between 0 and 1; {remedy}.")
     place = path.parts[-5:-1]
@@ -169,7 +175,7 @@ def read_runs(results: Path) -> tuple[list[Run], list[str]]:
 def read_confusion(run: Run) -> tuple[list[str], np.ndarray] | None:
     """Zero-shot confusion summed over the seeds: class names [U], counts [U, U] int64 (rows true, columns predicted).
 
-    None where a seed has no confusion.csv.
+    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts.
     """
     total: np.ndarray | None = None
     names: list[str] = []
@@ -178,9 +184,14 @@ def read_confusion(run: Run) -> tuple[list[str], np.ndarray] | None:
         if not path.is_file():
             return None
         with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        names = header[1:]
-        counts = np.array([[int(cell) for cell in row[1:]] for row in rows], np.int64)
+            rows = list(csv.reader(file))
+        try:
+            counts = np.array([[int(cell) for cell in row[1:]] for row in rows[1:]], np.int64)
+        except ValueError:
+            counts = np.empty(0, np.int64)
+        names = rows[0][1:] if rows else []
+        if counts.shape != (len(names), len(names)):
+            raise PosebridgeError(f"{path} is not a square table of counts; run `posebridge evaluate` again.")
         total = counts if total is None else total + counts
     return (names, total) if total is not None else None
 
