@@ -11,22 +11,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.reader import MappedShard
-from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
 from pipeline.cache.sealed import canonical_json
+from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.manifest import read_clips
 from pipeline.params import ExtractParams
-from pipeline.recipe import Recipe
 from pipeline.planning import ShardPlan, Source, open_ground_truth, plan_shards
+from pipeline.recipe import Recipe
 from pipeline.streaming import PoseStream
 from pipeline.video.identity import GONE
 
@@ -53,11 +54,11 @@ def extract(
     recipe: Recipe,
     root: Path,
     *,
+    params: ExtractParams,
     build_estimator: Callable[[Recipe], Estimator],
     manifests: Path = Path("manifests"),
     cache: Path = Path("cache"),
     cache_root: Path | None = None,
-    params: ExtractParams = ExtractParams(),
     retry_failed: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
@@ -94,16 +95,10 @@ def extract(
         joints, cue_width = _widths(estimator, source)
         _refuse_small_disk(todo, store, Layout(layout.shards, joints, cue_width))
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
-    total, finished = sum(len(plan.estimate) for plan in todo), 0
+    total, finished = sum(len(plan.estimate) for plan in todo), count(1)
     stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
     for plan in todo:
-
-        def tick() -> None:
-            nonlocal finished
-            finished += 1
-            progress(finished, total)
-
-        _make_shard(plan, store, layout, _rows(plan, source, stream), tick)
+        _make_shard(plan, store, layout, _rows(plan, source, stream), lambda: progress(next(finished), total))
     receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
     index = index_path(cache, dataset, recipe_name)
     changed = write_index(index, dataset, store, layout, receipts)
@@ -197,7 +192,7 @@ def _make_shard(
             fingerprint=store.recipe.fingerprint,
             rows_sha256=rows_hash(plan.hashes.values()),
             clips={clip_id: plan.hashes[clip_id] for clip_id in written},
-            failed={failure.clip_id: plan.hashes[failure.clip_id] for failure in failures},
+            failed={failure.clip_id: plan.failure_hashes[failure.clip_id] for failure in failures},
             failures=tuple(sorted(failures, key=lambda failure: failure.clip_id)),
             videos=plan.videos,
             file=file,

@@ -49,7 +49,7 @@ class GroundTruth:
         return self._rows[clip_id]
 
     def content_hash(self, clip_id: str) -> str:
-        """Hash of what the file says of one clip, so that a changed clip is noticed and an added one disturbs no other."""
+        """Hash of what the file says of one clip: a changed clip is noticed, an added one disturbs no other."""
         row = self.row(clip_id)
         return hashlib.sha256(self.keypoints[row].tobytes() + self.boxes[row].tobytes()).hexdigest()[:16]
 

@@ -21,7 +21,8 @@ class ShardPlan:
 
     shard: int
     clips: list[Clip]
-    hashes: dict[str, str]  # clip_id -> row hash, all clips of the shard
+    hashes: dict[str, str]  # clip_id -> Source.row_hash, all clips of the shard
+    failure_hashes: dict[str, str]  # clip_id -> Source.failure_hash
     videos: dict[str, VideoRecord]
     predecessor: Receipt | None
     copy: list[str] = field(default_factory=list)  # unchanged clips, by id
@@ -52,6 +53,10 @@ class Source:
         """See `store.row_hash`; ground truth counts where it is used."""
         return row_hash(clip, self.truth.content_hash(clip.clip_id) if self.truth else "")
 
+    def failure_hash(self, clip: Clip) -> str:
+        """As `row_hash`, with what ingest saw of the video: a failure is tried again when that has changed."""
+        return row_hash(clip, str([self.row_hash(clip), clip.sha256, clip.fps, clip.frames, clip.height, clip.width]))
+
     def boxes(self) -> BoxSource:
         """Where the persons are."""
         if self.truth is None:
@@ -73,36 +78,49 @@ def plan_shards(
 ) -> Iterator[ShardPlan]:
     """Compare what is asked for with what the receipts say is there."""
     by_shard: dict[int, list[Clip]] = {shard: [] for shard in range(shards)}
-    for clip in clips:
+    for clip in sorted(clips, key=lambda clip: (clip.path, clip.clip_id)):
         by_shard[shard_of(clip.path, shards)].append(clip)
-    for shard, unsorted in by_shard.items():
-        members = sorted(unsorted, key=lambda clip: (clip.path, clip.clip_id))
-        receipt = store.receipt(shard)
-        known = receipt.videos if receipt else {}
-        videos, intact = {}, set()
-        for path in sorted({clip.path for clip in members}) if source.needs_videos else ():
-            record = identify(source.root / path, known.get(path))
-            # What the cache has of a video outlives the video.
-            videos[path] = known[path] if record == GONE and path in known else record
-            if path in known and videos[path].identity == known[path].identity:
-                intact.add(path)
-        plan = ShardPlan(shard, members, {clip.clip_id: source.row_hash(clip) for clip in members}, videos, receipt)
-        there = receipt.clips if receipt and store.has_file(receipt) else {}
-        failed = receipt.failed if receipt and not retry_failed else {}
-        reasons = {failure.clip_id: failure for failure in receipt.failures} if receipt else {}
-        for clip in members:
-            same, row = clip.path in intact or not source.needs_videos, plan.hashes[clip.clip_id]
-            if same and there.get(clip.clip_id) == row:
-                plan.copy.append(clip.clip_id)
-            elif same and failed.get(clip.clip_id) == row:
-                plan.keep_failed.append(reasons[clip.clip_id])
-            else:
-                plan.estimate.append(clip)
-        if receipt and store.has_file(receipt) and receipt.rows_sha256 == rows_hash(plan.hashes.values()):
-            plan.done = not plan.estimate
-        if not plan.done and plan.copy and receipt and sha256_file(store.folder / receipt.file) != receipt.sha256:
-            # A damaged shard is no source of copies.
-            lost = set(plan.copy)
-            plan.estimate += [clip for clip in members if clip.clip_id in lost]
-            plan.copy.clear()
-        yield plan
+    for shard, members in by_shard.items():
+        yield _plan(shard, members, store, source, retry_failed)
+
+
+def _plan(shard: int, clips: list[Clip], store: Store, source: Source, retry_failed: bool) -> ShardPlan:
+    receipt = store.receipt(shard)
+    known = receipt.videos if receipt else {}
+    videos = _records(clips, source, known) if source.needs_videos else {}
+    plan = ShardPlan(
+        shard,
+        clips,
+        {clip.clip_id: source.row_hash(clip) for clip in clips},
+        {clip.clip_id: source.failure_hash(clip) for clip in clips},
+        videos,
+        receipt,
+    )
+    there, failed, reasons = {}, {}, {}
+    if receipt:
+        there = receipt.clips if store.has_file(receipt) else {}
+        failed = {} if retry_failed else receipt.failed
+        reasons = {failure.clip_id: failure for failure in receipt.failures}
+    for clip in clips:
+        same_video = not videos or (clip.path in known and known[clip.path].identity == videos[clip.path].identity)
+        if same_video and there.get(clip.clip_id) == plan.hashes[clip.clip_id]:
+            plan.copy.append(clip.clip_id)
+        elif same_video and failed.get(clip.clip_id) == plan.failure_hashes[clip.clip_id]:
+            plan.keep_failed.append(reasons[clip.clip_id])
+        else:
+            plan.estimate.append(clip)
+    if receipt and store.has_file(receipt) and receipt.rows_sha256 == rows_hash(plan.hashes.values()):
+        plan.done = not plan.estimate
+    if receipt and plan.copy and not plan.done and sha256_file(store.folder / receipt.file) != receipt.sha256:
+        plan.estimate = [clip for clip in clips if clip in plan.estimate or clip.clip_id in plan.copy]
+        plan.copy = []  # a damaged shard is no source of copies
+    return plan
+
+
+def _records(clips: list[Clip], source: Source, known: dict[str, VideoRecord]) -> dict[str, VideoRecord]:
+    """The videos as they are now. What the cache has of a video outlives it: one that is gone keeps its record."""
+    records = {}
+    for path in sorted({clip.path for clip in clips}):
+        record = identify(source.root / path, known.get(path))
+        records[path] = known.get(path, GONE) if record == GONE else record
+    return records

@@ -51,7 +51,8 @@ def write_video(
 ) -> Path:
     """A grey video of `size` (width, height) whose frame i has the brightness `offset + 5 * i` mod 250.
 
-    The left half is black where rotated. `stamps` are milliseconds for a variable frame rate; `rotation` in degrees goes into the display matrix.
+    The left half is black where rotated. `stamps` are milliseconds for a variable frame rate; `rotation` in degrees
+    goes into the display matrix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
@@ -63,6 +64,7 @@ def write_video(
         stream.codec_context.time_base = base
         if rotation:
             stream.set_display_rotation(rotation)
+        container.start_encoding()  # so that a video without frames has a header too
         for i in range(frames):
             picture = np.full((size[1], size[0], 3), (offset + 5 * i) % 250, np.uint8)
             if rotation:

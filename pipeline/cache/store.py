@@ -48,7 +48,7 @@ class Failure:
 class Receipt:
     """What a shard consists of.
 
-    `clips` maps each clip in the file, and `failed` each failed one, to the hash of its manifest row; `videos` maps
+    `clips` maps each clip in the file, and `failed` each failed one, to a hash of its manifest row; `videos` maps
     paths to records. A shard without clips has no file: `file` and `sha256` are then empty.
     """
 

@@ -1,0 +1,98 @@
+"""`posebridge extract`: every clip through the pose model, once, into the cache.
+
+Reads manifests/<dataset>/clips.csv and the videos, writes cache/store/... and cache/<dataset>/<recipe>/index.json.
+Command: posebridge extract --dataset skelgap-mini --recipe refined
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import choose, load_params
+from pipeline.recipe import Recipe
+from stages.shell import answer, json_option, params_option, plain_errors
+
+
+@click.command()
+@click.option("--dataset", required=True, help="A data set named in params.yaml and listed by `ingest`.")
+@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+@click.option("--cache-root", type=click.Path(path_type=Path), help="Where the store lies.  [default: <cache>/store]")
+@click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
+@click.option("--max-failures", type=int, help="More failed clips than this give exit code 1.  [default: params.yaml]")
+@click.option("--batch-size", type=int, help="Crops in one call of the pose model.  [default: params.yaml]")
+@params_option
+@json_option
+@plain_errors
+def command(
+    dataset: str,
+    recipe_name: str,
+    manifests: Path,
+    cache: Path,
+    cache_root: Path | None,
+    retry_failed: bool,
+    max_failures: int | None,
+    batch_size: int | None,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Estimate poses and pose-anchored cues. Only what is new or changed is estimated; a killed run goes on.
+
+    \b
+    Example: posebridge extract --dataset skelgap-mini --recipe refined
+    """
+    from pipeline.extraction import extract  # after parsing, so that --help stays fast
+
+    params = load_params(params_path)
+    place = choose(params.datasets, dataset, "data set")
+    given = {"max_failures": max_failures, "batch_size": batch_size}
+    knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
+    recipe: Recipe = choose(params.recipes, recipe_name, "recipe")
+    if recipe.backend != "ground_truth":
+        from pipeline.hpe.factory import resolve_weights
+
+        recipe = resolve_weights(recipe)
+    with tqdm(unit="clip", disable=None, desc=f"extract {recipe_name}") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = extract(
+            dataset,
+            recipe_name,
+            recipe,
+            Path(place.root),
+            params=knobs,
+            build_estimator=build_estimator,
+            manifests=manifests,
+            cache=cache,
+            cache_root=cache_root,
+            retry_failed=retry_failed,
+            progress=show,
+        )
+    values = dataclasses.asdict(result) | {"max_failures": knobs.max_failures}
+    sentence = (
+        f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
+        f"{len(result.failures)} failures, {'written' if result.changed else 'unchanged'}, {result.seconds:.1f} s."
+    )
+    answer(values, sentence, as_json)
+    if len(result.failures) > knobs.max_failures:
+        first = result.failures[0]
+        raise PosebridgeError(
+            f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; first "
+            f"{first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
+        )
+
+
+def build_estimator(recipe: Recipe):  # noqa: ANN201 - imported late, since it loads torch
+    """The recipe's pose model."""
+    from pipeline.hpe.factory import build_estimator
+
+    return build_estimator(recipe)

@@ -1,0 +1,214 @@
+"""The cache: format, sealing, reading, verification, refusal of what is not ours."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.cache.index import write_index
+from pipeline.cache.reader import CacheReader, MappedShard
+from pipeline.cache.schema import columns, locate
+from pipeline.cache.sealed import read_sealed, remove_abandoned, seal, temporary, write_durably
+from pipeline.cache.store import Receipt, Store, rows_hash, shard_of
+from pipeline.cache.verify import orphans, verify_index, verify_store
+from pipeline.cache.writer import ShardWriter
+from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+
+RECIPE = Recipe(frames=6, cue_frames=3, persons=2, weights_sha256="0" * 64)
+WIDTHS = {"clip_id": 8, "video_path": 8, "video_identity": 8}
+JOINTS, WIDTH = 17, 5
+
+
+def make_row(clip_id: str, recipe: Recipe = RECIPE) -> dict:
+    random = np.random.default_rng(sum(clip_id.encode()))
+    row = {}
+    for column in columns(recipe, JOINTS, WIDTH, WIDTHS):
+        row[column.name] = clip_id if column.dtype.kind == "S" else random.integers(0, 2, column.shape)
+    return row | {"clip_id": clip_id, "keypoints": random.normal(size=(recipe.persons, recipe.frames, JOINTS, 2))}
+
+
+def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE) -> tuple[Store, object, dict]:
+    """A store of three clips a shard, with its index."""
+    store = Store(tmp_path / "store", "d", recipe)
+    layout = store.create(3 * shards, 3, JOINTS, 0 if recipe.cues == "none" else WIDTH)
+    rows, receipts = {}, []
+    for shard in range(shards):
+        ids = [f"ü{shard}{letter}" for letter in "abc"]
+        with ShardWriter(store.stem(shard), store.columns(layout, WIDTHS), ids, {"recipe": "r"}) as writer:
+            for clip_id in ids:
+                rows[clip_id] = make_row(clip_id, recipe)
+                writer.write(clip_id, rows[clip_id])
+            path, sha256 = writer.seal()
+        hashes = {clip_id: clip_id for clip_id in ids}
+        receipts.append(
+            Receipt(
+                shard, recipe.fingerprint, rows_hash(hashes), hashes, {}, (), {}, path.name, sha256, path.stat().st_size
+            )
+        )
+        store.commit(receipts[-1])
+    index = tmp_path / "d" / "r" / "index.json"
+    write_index(index, "d", store, layout, receipts)
+    return store, index, rows
+
+
+@pytest.mark.unit
+def test_a_read_through_the_memory_map_equals_h5py_and_what_was_written(tmp_path):
+    store, index, rows = make_store(tmp_path)
+    order = ["ü1c", "ü0a", "ü1a", "ü0a"]
+    with CacheReader(index) as reader:
+        assert reader.recipe.fingerprint == reader.fingerprint == RECIPE.fingerprint
+        assert reader.clip_ids == list(rows) and reader.failures == []
+        batch = reader.read(order, reader.names)
+        for i, clip_id in enumerate(order):
+            for name, values in batch.items():
+                assert (values[i] == np.asarray(rows[clip_id][name]).astype(values.dtype)).all(), name
+        arrays = reader.shard("ü1a").arrays
+        with h5py.File(reader.folder / reader.index["shards"][1]["file"]) as file:
+            assert set(file) == set(arrays)
+            for name, array in arrays.items():
+                assert (file[name][:] == array).all() and file[name].chunks is None, name
+            assert file["cues"].attrs["axes"] == "clip person cue_frame anchor feature"
+        with pytest.raises(ValueError, match="read-only"):
+            arrays["keypoints"][0] = 0
+
+
+@pytest.mark.unit
+def test_a_recipe_without_cues_has_none(tmp_path):
+    _, index, _ = make_store(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=6))
+    with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="no dataset 'cues'"):
+        reader.read(reader.clip_ids, ["cues"])
+
+
+@pytest.mark.unit
+def test_unused_rows_leave_no_gap_and_an_unsealed_draft_leaves_no_file(tmp_path):
+    expected = columns(RECIPE, JOINTS, WIDTH, WIDTHS)
+    with ShardWriter(tmp_path / "s", expected, ["a", "b", "c"], {}) as writer:
+        writer.write("c", make_row("c"))
+        writer.write("a", make_row("a"))
+        path, _ = writer.seal()
+    assert list(MappedShard(path, expected, "").rows) == ["a", "c"]
+    with ShardWriter(tmp_path / "t", expected, ["a", "c"], {}) as writer:
+        for clip_id in "ac":
+            writer.write(clip_id, make_row(clip_id))
+        again, _ = writer.seal()
+    assert again.read_bytes() == path.read_bytes(), (
+        "the same clips give the same bytes, whatever the order and the gaps"
+    )
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path / "u", expected, ["a"], {}):
+        raise RuntimeError
+    assert sorted(tmp_path.iterdir()) == sorted([path, again])
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "soft link",
+        "external link",
+        "external data",
+        "virtual",
+        "gzip",
+        "chunked",
+        "object",
+        "float64",
+        "extra",
+        "shape",
+        "schema",
+        "text",
+    ],
+)
+def test_files_from_others_are_refused(tmp_path, kind):
+    expected = columns(RECIPE, JOINTS, WIDTH, WIDTHS)
+    with ShardWriter(tmp_path / "s", expected, ["a"], {}) as writer:
+        writer.write("a", make_row("a"))
+        path, _ = writer.seal()
+    locate(path, expected, "remedy")
+    with h5py.File(path, "r+") as file:
+        shape, data = file["scores"].shape, file["scores"][:]
+        if kind not in ("extra", "schema", "text"):
+            del file["scores"]
+        if kind == "soft link":
+            file["scores"] = h5py.SoftLink("/keypoints")
+        elif kind == "external link":
+            file["scores"] = h5py.ExternalLink("/etc/passwd", "/scores")
+        elif kind == "external data":
+            file.create_dataset("scores", shape, "f2", external=[("/etc/passwd", 0, data.nbytes)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape, "f2")
+            layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", shape)
+            file.create_virtual_dataset("scores", layout)
+        elif kind == "gzip":
+            file.create_dataset("scores", data=data, compression="gzip")
+        elif kind == "chunked":
+            file.create_dataset("scores", data=data, chunks=True)
+        elif kind == "object":
+            file.create_dataset("scores", data=["x"], dtype=h5py.string_dtype())
+        elif kind == "float64":
+            file.create_dataset("scores", data=data.astype("f8"))
+        elif kind == "extra":
+            file.create_dataset("more", data=data)
+        elif kind == "shape":
+            file.create_dataset("scores", data=data[:, :1])
+        elif kind == "schema":
+            file.attrs["schema"] = 99
+    if kind == "text":
+        path.write_text("not HDF5")
+    with pytest.raises(PosebridgeError, match="is not a shard of this recipe: .*; remedy"):
+        locate(path, expected, "remedy")
+
+
+@pytest.mark.fault
+def test_verify_names_the_damaged_shard(tmp_path):
+    store, index, _ = make_store(tmp_path)
+    assert verify_store(store.folder) == [] == verify_index(index, tmp_path / "store") == orphans(store.folder)
+    victim = sorted(store.folder.glob("shard-00001-*.h5"))[0]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    assert verify_store(store.folder, quick=True) == [], "the quick check compares sizes"
+    (problem,) = verify_store(store.folder)
+    assert victim.name in problem.reason and "posebridge extract" in problem.reason
+    victim.write_bytes(data[:-1])
+    assert victim.name in verify_store(store.folder, quick=True)[0].reason
+    victim.unlink()
+    assert victim.name in verify_store(store.folder, quick=True)[0].reason
+    with pytest.raises(PosebridgeError, match="posebridge extract --dataset d --recipe r"):
+        CacheReader(index)
+
+
+@pytest.mark.fault
+def test_a_damaged_receipt_or_index_is_noticed(tmp_path):
+    store, index, _ = make_store(tmp_path)
+    receipt = store.stem(0).with_suffix(".json")
+    receipt.write_text(receipt.read_text().replace("ü0a", "ü0x"))
+    assert store.receipt(0) is None, "a shard whose receipt is damaged is to be made again"
+    assert "damaged" in verify_store(store.folder)[0].reason
+    index.write_text(index.read_text().replace('"clips":3', '"clips":4'))
+    with pytest.raises(PosebridgeError, match="damaged.*posebridge extract --dataset d --recipe r"):
+        CacheReader(index)
+    with pytest.raises(PosebridgeError, match="missing; make it with `posebridge extract"):
+        CacheReader(tmp_path / "d" / "other" / "index.json")
+
+
+@pytest.mark.unit
+def test_sealed_json_and_durable_files(tmp_path):
+    path = tmp_path / "a.json"
+    write_durably(path, json.dumps(seal({"x": 1})).encode())
+    assert read_sealed(path, "")["x"] == 1
+    assert list(tmp_path.iterdir()) == [path], "no draft stays"
+    own = temporary(path)
+    dead = own.with_name(own.name.rpartition("-")[0] + "-4194400")  # above the largest process number of Linux
+    own.touch(), dead.touch()
+    remove_abandoned(tmp_path)
+    assert own.exists() and not dead.exists(), "only the drafts of dead processes go"
+
+
+@pytest.mark.unit
+def test_shards_are_chosen_by_the_video_alone():
+    chosen = [shard_of(f"videos/{i}.mp4", 8) for i in range(400)]
+    assert set(chosen) == set(range(8)) and max(map(chosen.count, range(8))) < 90
+    assert shard_of("videos/0.mp4", 8) == chosen[0]

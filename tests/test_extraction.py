@@ -1,0 +1,297 @@
+"""Stage one with a fake pose model: what is estimated when, and what lands in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fakes import FakeEstimator, write_video
+
+from pipeline.cache.reader import CacheReader
+from pipeline.errors import PosebridgeError
+from pipeline.extraction import extract
+from pipeline.ingestion import ingest
+from pipeline.manifest import Clip, read_clips, write_clips
+from pipeline.params import ExtractParams
+from pipeline.recipe import Recipe
+from pipeline.streaming import repeat_last_valid
+
+RECIPE = Recipe(frames=8, cue_frames=4, weights_sha256="0" * 64)
+
+
+class Corridor:
+    """A data set of little videos, and runs over it."""
+
+    def __init__(self, folder: Path, videos: int = 6, recipe: Recipe = RECIPE):
+        self.folder, self.root, self.recipe = folder, folder / "videos", recipe
+        self.index = folder / "cache/d/r/index.json"
+        for i in range(videos):
+            write_video(self.root / f"{i}.mp4", offset=7 * i)
+        if videos:
+            self.ingest()
+
+    @classmethod
+    def over(cls, folder: Path) -> Corridor:
+        """One that another process has made."""
+        return cls(folder, videos=0)
+
+    def ingest(self) -> None:
+        ingest("d", self.root, manifests=self.folder / "manifests")
+
+    def edit_clips(self, edit) -> None:
+        path = self.folder / "manifests/d/clips.csv"
+        write_clips(path, edit(read_clips(path)))
+
+    def run(self, estimator: FakeEstimator | None = None, batch_size: int = 5, **options):
+        self.estimator = estimator or FakeEstimator()
+        return extract(
+            "d",
+            "r",
+            self.recipe,
+            self.root,
+            params=ExtractParams(batch_size=batch_size, clips_per_shard=3),
+            build_estimator=lambda recipe: self.estimator,
+            manifests=self.folder / "manifests",
+            cache=self.folder / "cache",
+            **options,
+        )
+
+    def reader(self) -> CacheReader:
+        return CacheReader(self.index)
+
+
+@pytest.fixture
+def corridor(tmp_path):
+    return Corridor(tmp_path)
+
+
+@pytest.mark.e2e
+def test_rows_hold_what_the_pose_model_saw_in_the_sampled_frames(corridor):
+    result = corridor.run()
+    assert (result.clips, result.estimated, result.failures) == (6, 6, ())
+    assert corridor.estimator.crops == 6 * 8 and corridor.estimator.calls == 6 * 8 // 5 + 2, "batches fill across clips"
+    with corridor.reader() as reader:
+        batch = reader.read(["3", "0"], reader.names)
+    for i, offset in enumerate((21, 0)):
+        seen = offset + 5 * np.array([1, 3, 6, 8, 11, 13, 16, 18])
+        assert batch["frame_index"][i].tolist() == [1, 3, 6, 8, 11, 13, 16, 18]
+        assert batch["timestamp"][i] == pytest.approx(batch["frame_index"][i] / 25)
+        assert batch["cue_frame"][i].tolist() == [1, 3, 5, 7]
+        assert batch["cues"][i, 0, :, 0, 0] == pytest.approx(seen[[1, 3, 5, 7]], abs=3)
+        # The fake's keypoint lies at the crop's centre, 1/256 of a crop pixel lower for each step of brightness; the
+        # box is the frame, 64 x 48, so the crop of 24 x 32 shows 80 pixels across.
+        assert batch["keypoints"][i, 0, :, 0, 0] == pytest.approx(32, abs=1e-3)
+        assert batch["keypoints"][i, 0, :, 0, 1] == pytest.approx(24 + seen / 256 * 80 / 24, abs=0.05)
+    assert (batch["boxes"][0, 0] == [0, 0, 64, 48]).all() and batch["person_valid"].all()
+    assert (batch["video_frames"] == 20).all() and batch["video_width"].tolist() == [64, 64]
+
+
+@pytest.mark.e2e
+def test_batch_size_does_not_change_the_result(corridor, tmp_path):
+    corridor.run(batch_size=1)
+    other = Corridor(tmp_path / "other")
+    other.run(batch_size=64)
+    assert corridor.index.read_bytes() == other.index.read_bytes()
+
+
+@pytest.mark.e2e
+def test_a_second_run_does_nothing_and_leaves_the_index_alone(corridor):
+    assert corridor.run().changed
+    before, stamp = corridor.index.read_bytes(), corridor.index.stat().st_mtime_ns
+    result = corridor.run()
+    assert not result.changed and result.estimated == 0 and corridor.estimator.calls == 0
+    assert (corridor.index.read_bytes(), corridor.index.stat().st_mtime_ns) == (before, stamp)
+    corridor.edit_clips(lambda clips: [dataclasses.replace(c, label=None, subject="x", part="test") for c in clips])
+    assert not corridor.run().changed, "labels and splits are no business of the cache"
+    shutil.rmtree(corridor.root)
+    assert not corridor.run().changed, "what is in the cache needs no video"
+
+
+@pytest.mark.e2e
+def test_one_more_video_costs_one_video(corridor):
+    corridor.run()
+    with corridor.reader() as reader:
+        before = reader.read(reader.clip_ids, ["keypoints", "cues"])
+        ids = reader.clip_ids
+    write_video(corridor.root / "new.mp4", offset=99)
+    corridor.ingest()
+    result = corridor.run()
+    assert result.estimated == 1 and corridor.estimator.crops == 8 and result.clips == 7
+    with corridor.reader() as reader:
+        after = reader.read(ids, ["keypoints", "cues"])
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+@pytest.mark.e2e
+def test_a_changed_video_is_noticed_and_a_touched_one_is_not_estimated(corridor):
+    corridor.run()
+    (corridor.root / "1.mp4").touch()
+    assert corridor.run().estimated == 0, "a new time stamp alone is no change"
+    write_video(corridor.root / "2.mp4", offset=100)
+    result = corridor.run()
+    assert result.estimated == 1 and corridor.estimator.crops == 8 and result.changed
+    write_video(corridor.root / "3.mp4", frames=10)  # not what ingest saw
+    result = corridor.run()
+    assert [f.clip_id for f in result.failures] == ["3"] and "changed since ingest" in result.failures[0].reason
+    corridor.ingest()
+    assert corridor.run().failures == (), "ingest again is the remedy"
+
+
+@pytest.mark.e2e
+def test_a_removed_clip_leaves_the_cache_without_estimating(corridor):
+    corridor.run()
+    corridor.edit_clips(lambda clips: clips[1:])
+    result = corridor.run()
+    assert (result.clips, result.estimated, corridor.estimator.calls) == (5, 0, 0) and result.changed
+
+
+@pytest.mark.e2e
+def test_segments_of_one_video_are_decoded_in_one_pass(tmp_path, monkeypatch):
+    opened = []
+    from pipeline import streaming
+
+    real = streaming.Video
+    monkeypatch.setattr(streaming, "Video", lambda path: opened.append(path.name) or real(path))
+    corridor = Corridor.over(tmp_path)
+    write_video(corridor.root / "long.mp4", frames=49, keyframe_every=7)
+    write_clips(
+        tmp_path / "manifests/d/clips.csv",
+        [
+            Clip("b", "long.mp4", 0.4, 1.04),
+            Clip("a", "long.mp4", 0.0, 0.32),
+            Clip("overlap", "long.mp4", 0.0, 1.6),
+            Clip("late", "long.mp4", 7.0, 8.0),
+            Clip("beyond", "long.mp4", 1.64, 99.0),
+        ],
+    )
+    result = corridor.run()
+    assert opened == ["long.mp4"]
+    assert [(f.clip_id, f.stage) for f in result.failures] == [("late", "sample")]
+    with corridor.reader() as reader:
+        batch = reader.read(["a", "b", "overlap", "beyond"], ["frame_index", "cues"])
+    assert batch["frame_index"][0].tolist() == list(range(8))
+    assert batch["frame_index"][1].tolist() == [11, 13, 15, 17, 19, 21, 23, 25]
+    assert batch["frame_index"][3].tolist() == list(range(41, 49)), "cut at the end of the video"
+    frames = np.take_along_axis(batch["frame_index"], np.array([[1, 3, 5, 7]]), 1)
+    assert batch["cues"][:, 0, :, 0, 0] == pytest.approx(5 * frames % 250, abs=3)
+
+
+@pytest.mark.e2e
+def test_a_clip_shorter_than_t_repeats_frames_and_estimates_each_once(corridor):
+    write_video(corridor.root / "short.mp4", frames=3)
+    corridor.ingest()
+    corridor.edit_clips(lambda clips: [c for c in clips if c.clip_id == "short"])
+    corridor.run()
+    assert corridor.estimator.crops == 3
+    with corridor.reader() as reader:
+        assert reader.read(["short"], ["frame_index"])["frame_index"].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2]]
+
+
+class Blind(FakeEstimator):
+    """Sees no joint in dark crops, and gives numbers that are none there."""
+
+    def estimate(self, crops, cue_rows):
+        answer = super().estimate(crops, cue_rows)
+        dark = crops[:, 16, 12, 0] < 50
+        answer.scores[dark] = 0
+        answer.keypoints[dark] = np.nan
+        answer.scores[~dark] = 7.0  # SimCC maxima have no upper bound
+        return answer
+
+
+@pytest.mark.e2e
+def test_keypoints_are_finite_and_scores_between_0_and_1(corridor):
+    corridor.run(Blind())
+    with corridor.reader() as reader:
+        batch = reader.read(["0"], ["keypoints", "scores", "person_valid"])
+    assert np.isfinite(batch["keypoints"]).all()
+    assert batch["person_valid"][0, 0].tolist() == [False] * 4 + [True] * 4
+    assert (batch["keypoints"][0, 0, :4] == [32, 24]).all(), "before a joint was ever seen: the centre of the box"
+    assert set(np.unique(batch["scores"])) == {0, 1}
+
+
+@pytest.mark.unit
+def test_an_unseen_joint_repeats_its_last_place():
+    keypoints = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
+    repeat_last_valid(keypoints, np.array([0, 1, 0, 1.0]).reshape(1, 4, 1), np.tile([0, 0, 10, 20.0], (1, 4, 1)))
+    assert keypoints[0, :, 0].tolist() == [[5, 10], [2, 3], [2, 3], [6, 7]]
+
+
+def write_ground_truth(root: Path, ids: list[str], frames: int = 20) -> np.ndarray:
+    keypoints = np.random.default_rng(0).uniform(0, 48, (len(ids), frames, 17, 2)).astype("f4")
+    low, high = keypoints.min(2), keypoints.max(2)
+    with h5py.File(root / "ground_truth.h5", "w") as file:
+        file["clip_id"] = ids
+        file["keypoints"] = keypoints
+        file["visible"] = np.ones(keypoints.shape[:3], bool)
+        file["boxes"] = np.concatenate([low, high - low], -1)
+    return keypoints
+
+
+@pytest.mark.e2e
+def test_ground_truth_goes_through_the_same_store(tmp_path):
+    corridor = Corridor(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=8, boxes="manifest"))
+    with pytest.raises(PosebridgeError, match="posebridge synth"):
+        corridor.run()
+    truth = write_ground_truth(corridor.root, list("543210"))
+    result = corridor.run()
+    assert (result.clips, corridor.estimator.calls) == (6, 0)
+    with corridor.reader() as reader:
+        batch = reader.read(["1"], ["keypoints", "scores", "frame_index", "timestamp"])
+        assert "cues" not in reader.names
+    assert (batch["keypoints"][0, 0] == truth[4, [1, 3, 6, 8, 11, 13, 16, 18]]).all() and (batch["scores"] == 1).all()
+    assert batch["frame_index"].tolist() == [[1, 3, 6, 8, 11, 13, 16, 18]]
+    assert corridor.run().changed is False
+
+
+@pytest.mark.e2e
+def test_boxes_from_the_manifest(tmp_path):
+    corridor = Corridor(tmp_path, recipe=dataclasses.replace(RECIPE, boxes="manifest"))
+    truth = write_ground_truth(corridor.root, list("012345"))
+    corridor.run()
+    with corridor.reader() as reader:
+        boxes = reader.read(["2"], ["boxes"])["boxes"][0, 0]
+    joints = truth[2, [1, 3, 6, 8, 11, 13, 16, 18]]
+    assert boxes == pytest.approx(np.concatenate([joints.min(1), np.ptp(joints, axis=1)], -1), abs=1e-4)
+    with h5py.File(corridor.root / "ground_truth.h5", "r+") as file:
+        file["boxes"][2] += 1
+    assert corridor.run().estimated == 1, "the one clip whose boxes have changed"
+
+
+@pytest.mark.e2e
+def test_the_command_gives_what_the_function_gives(corridor, monkeypatch, tmp_path):
+    from stages import extract as stage
+
+    corridor.run()
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        f"datasets: {{d: {{root: {corridor.root}}}}}\nextract: {{batch_size: 5, clips_per_shard: 3}}\n"
+        "recipes: {r: {frames: 8, cue_frames: 4}}\n"
+    )
+    factory = type("factory", (), {"resolve_weights": lambda r: dataclasses.replace(r, weights_sha256="0" * 64)})
+    monkeypatch.setitem(__import__("sys").modules, "pipeline.hpe.factory", factory)
+    monkeypatch.setattr(stage, "build_estimator", lambda recipe: FakeEstimator())
+    options = [
+        "--manifests",
+        str(tmp_path / "manifests"),
+        "--params",
+        str(params),
+        "--cache",
+        str(tmp_path / "other"),
+        "--json",
+    ]
+    result = CliRunner().invoke(stage.command, ["--dataset", "d", "--recipe", "r", *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["clips"] == 6
+    assert (tmp_path / "other/d/r/index.json").read_bytes() == corridor.index.read_bytes()
+    (corridor.root / "1.mp4").write_text("broken now")
+    result = CliRunner().invoke(stage.command, ["--dataset", "d", "--recipe", "r", *options])
+    assert result.exit_code == 1 and "--max-failures 0" in result.stderr and "'1'" in result.stderr
+    result = CliRunner().invoke(stage.command, ["--dataset", "d", "--recipe", "r", "--max-failures", "1", *options])
+    assert result.exit_code == 0

@@ -1,0 +1,153 @@
+"""Killed, concurrent, out of disk, broken input: stage one goes on, or says why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from fakes import FakeEstimator, write_audio, write_video
+from test_extraction import RECIPE, Corridor
+
+from pipeline.cache.verify import orphans, verify_index, verify_store
+from pipeline.errors import PosebridgeError
+
+# One run over the corridor in argv[1], with a pose model of argv[2] seconds a batch; prints the crops it was given.
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from fakes import FakeEstimator
+from test_extraction import Corridor, RECIPE
+
+class Slow(FakeEstimator):
+    def estimate(self, crops, cue_rows):
+        time.sleep(float(sys.argv[2]))
+        return super().estimate(crops, cue_rows)
+
+corridor = Corridor.over(Path(sys.argv[1]))
+corridor.run(Slow())
+print(corridor.estimator.crops)
+"""
+
+
+def start(folder: Path, seconds: float) -> subprocess.Popen:
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(seconds), str(here), str(here.parent)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def store_of(corridor: Corridor) -> Path:
+    (folder,) = (corridor.folder / "cache/store/d").iterdir()
+    return folder
+
+
+@pytest.mark.fault
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
+    corridor = Corridor(tmp_path / "killed", videos=12)
+    process = start(corridor.folder, 0.05)
+    deadline = time.monotonic() + 60
+    store = corridor.folder / "cache/store/d"
+    while time.monotonic() < deadline and not (list(store.glob("*/shard-*.json")) and list(store.glob("*/*.h5.tmp-*"))):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    store = store_of(corridor)
+    done = len(list(store.glob("shard-*.json")))
+    assert 0 < done < 4 and list(store.glob("*.tmp-*")) and not corridor.index.exists(), "killed in the middle"
+    result = corridor.run()
+    assert 0 < corridor.estimator.crops < 12 * 8 and result.clips == 12
+    assert not list(store.glob("*.tmp-*")) and verify_store(store) == [] and orphans(store) == []
+    whole = Corridor(tmp_path / "whole", videos=12)
+    whole.run()
+    assert corridor.index.read_bytes() == whole.index.read_bytes(), "as if it had never been killed"
+
+
+@pytest.mark.fault
+def test_two_workers_on_one_store_are_harmless(tmp_path):
+    corridor = Corridor(tmp_path)
+    workers = [start(corridor.folder, 0.02) for _ in range(2)]
+    crops = [int(worker.communicate(timeout=60)[0]) for worker in workers]
+    assert max(crops) > 0 and [worker.returncode for worker in workers] == [0, 0]
+    store = store_of(corridor)
+    assert verify_store(store) == [] and orphans(store) == [] and not list(store.glob("*.tmp-*"))
+    assert verify_index(corridor.index, corridor.folder / "cache/store") == []
+    assert not corridor.run().changed
+
+
+@pytest.mark.fault
+def test_bad_files_are_rows_among_the_failures_and_the_rest_goes_on(tmp_path):
+    corridor = Corridor(tmp_path, videos=3)
+    (corridor.root / "text.mp4").write_text("no video")
+    (corridor.root / "empty.mp4").touch()
+    write_audio(corridor.root / "audio.mp4")
+    write_video(corridor.root / "none.avi", frames=0, codec="mpeg4")
+    front = write_video(corridor.root / "cut.mp4", frames=60, options={"movflags": "faststart"})
+    front.write_bytes(front.read_bytes()[:-300])
+    corridor.ingest()
+    result = corridor.run()
+    reasons = {failure.clip_id: (failure.stage, failure.reason) for failure in result.failures}
+    assert set(reasons) == {"text", "empty", "audio", "none", "cut"} and result.clips == 3
+    assert all(stage == "open" and reason and str(tmp_path) not in reason for stage, reason in reasons.values())
+    assert corridor.run().estimated == 0, "a failure is not tried again by itself"
+    result = corridor.run(retry_failed=True)
+    assert result.estimated == 5 and not result.changed, "tried again with the same outcome, the index is the same"
+    write_video(corridor.root / "text.mp4")
+    assert len(corridor.run().failures) == 4, "another file under the name is tried without being asked"
+
+
+@pytest.mark.fault
+def test_a_damaged_shard_is_made_again_and_never_copied_from(tmp_path):
+    corridor = Corridor(tmp_path)
+    corridor.run()
+    before = corridor.index.read_bytes()
+    store = store_of(corridor)
+    victim = max(store.glob("shard-*.h5"), key=lambda path: path.stat().st_size)
+    whole = victim.read_bytes()
+    victim.unlink()
+    assert 0 < corridor.run().estimated < 6 and corridor.index.read_bytes() == before
+    assert victim.read_bytes() == whole
+    broken = bytearray(whole)
+    broken[-1] ^= 1
+    victim.write_bytes(broken)
+    for name in "abcdefghijkl":  # one of them is sure to fall into the damaged shard
+        write_video(corridor.root / f"{name}.mp4", offset=60)
+    corridor.ingest()
+    corridor.run()
+    assert verify_store(store) == []
+
+
+@pytest.mark.fault
+def test_a_gone_video_or_a_small_disk_is_one_sentence_and_nothing_is_written(tmp_path, monkeypatch):
+    corridor = Corridor(tmp_path)
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6, 1000))
+        with pytest.raises(PosebridgeError, match=r"needs .* GB .*--cache-root"):
+            corridor.run()
+    (corridor.root / "4.mp4").unlink()
+    with pytest.raises(PosebridgeError, match="1 clips of d have lost their video since ingest, first '4'"):
+        corridor.run()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.fault
+def test_a_crash_of_the_pose_model_leaves_no_half_written_shard(tmp_path):
+    class Crashing(FakeEstimator):
+        def estimate(self, crops, cue_rows):
+            if self.calls == 3:
+                raise MemoryError
+            return super().estimate(crops, cue_rows)
+
+    corridor = Corridor(tmp_path)
+    with pytest.raises(MemoryError):
+        corridor.run(Crashing())
+    assert not list(store_of(corridor).glob("*.tmp-*")) and not corridor.index.exists()
+    corridor.run()
+    assert verify_store(store_of(corridor)) == [] and RECIPE.fingerprint[:12] in store_of(corridor).name
