@@ -19,7 +19,7 @@ from pipeline.report.results import Run
 
 INK, FAINT, GRID = "#22303c", "#6b7883", "#e3e7ea"
 SKELETON_CEILING, CUE_CEILING = "#b3261e", "#b26a00"
-# Methods take the colours in the order of their names; `skeleton`, the baseline, is always grey.
+# posebridge has the first colour, other methods the next ones in the order of their names; the baseline is grey.
 COLOURS = ("#2563a8", "#2a8a6a", "#7a4fa3", "#c2577a", "#3b8ea5", "#8a7a2a", "#5a6acf", "#a0522d")
 BASELINE = "#9aa6b0"
 
@@ -42,7 +42,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     figure = Figure(figsize=(8.4, height), facecolor="white")
     axes = figure.subplots()
     figure.subplots_adjust(left=0.235, right=0.97, top=1 - 0.52 / height, bottom=0.78 / height)
-    methods = sorted({run.first.method for run in runs} - {"skeleton"})
+    methods = ["posebridge", *sorted({run.first.method for run in runs} - {"posebridge", "skeleton"})]
     for row, run in enumerate(runs):
         method = run.first.method
         colour = BASELINE if method == "skeleton" else COLOURS[methods.index(method) % len(COLOURS)]
