@@ -40,9 +40,9 @@ def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
         "test_variant": "",
         "zsl": {"top1": hits / n, "macro": hits / n, "n": n, "ci95": list(binomial_interval(hits, n))},
         "gzsl": {"seen": 0.7, "unseen": 0.4, "harmonic": 0.509, "ausuc": 0.35}, "adapted": None,
-        "selection": {"alpha": 0.5, "gamma": 0.3 + seed / 10, "epochs": 24},
+        "selection": {"epochs": 24, "alpha": 0.5, "gamma": 0.3 + seed / 10, "zsl_top1": 0.987, "seconds": 77.0},
         "ceiling": {"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 3}, "params": 1_234_567, "gflops": 0.031,
-        "seconds": 41.0,
+        "seconds": 41.0, "missing": 0,
     }  # fmt: skip
     folder = root / data["dataset"] / data["protocol"] / run / f"seed-{seed}"
     folder.mkdir(parents=True)
@@ -107,8 +107,9 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     addresses = re.findall(r"(?:src|href)='([^']*)'", page)
     assert addresses and all(address.startswith("data:image/png;base64,") for address in addresses)
     assert "http" not in page and "url(" not in page
-    for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5,", "gamma 0.3 / 0.4 / 0.5", "1.23 M"):
+    for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5, gamma 0.3 / 0.4 / 0.5", "1.23 M"):
         assert text in page, text
+    assert "0.987" not in page, "a score of the selection phase is no result"
     pictures = sorted(path.name for path in (tmp_path / "report").rglob("*.png"))
     assert pictures == ["posebridge-confusion.png", "skeleton-confusion.png", "skeleton_gt-confusion.png", "top1.png"]
 
@@ -118,6 +119,12 @@ def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path
     write_result(results, "skeleton_gt", 1, method="skeleton", skeletons="gt", gzsl=None,
                  ceiling={"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 2})  # fmt: skip
     assert "something leaks" in make_report(results, tmp_path / "report", MANIFESTS).html.read_text()
+
+
+def test_missing_test_clips_are_told(tmp_path: Path) -> None:
+    write_result(tmp_path / "results", "posebridge", 0, missing=4)
+    report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
+    assert "4 test clips are missing" in report.html.read_text()
 
 
 def test_text_from_results_is_escaped(tmp_path: Path) -> None:
@@ -133,6 +140,7 @@ def test_text_from_results_is_escaped(tmp_path: Path) -> None:
         (lambda text: text.replace('"recipe"', '"recepi"'), "lacks recipe"),
         (lambda text: text.replace('"seed": 1', '"seed": 7'), "does not belong there"),
         (lambda text: text.replace('"macro"', '"makro"'), "zsl should have"),
+        (lambda text: re.sub(r'"zsl": {[^}]*}', '"zsl": null', text), "has no unseen class"),
         (lambda text: text.replace('"cue"', '"qeu"'), "ceiling should have"),
         (lambda text: text.replace('"top1": 0.6', '"top1": NaN, "was": 0.6'), "between 0 and 1"),
         (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "between 0 and 1"),

@@ -57,6 +57,9 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 .amber { color:var(--amber); font-weight:600 }
 """
 
+COST = """<p>Of stage two, for one seed: skeleton encoder and method together, GFLOP for one clip; training of the
+method; test on all test clips.</p>"""
+
 HOW_TO_READ = """<h2>How to read this</h2>
 <ul>
 <li><b>±</b> is the sample standard deviation over seeds. One seed is called a <i>single run</i> and has none.</li>
@@ -109,8 +112,7 @@ def _section(section: Section) -> list[str]:
         parts += [f"<h3>Which unseen classes are mistaken for which</h3><p>Clips, added up over the seeds.{boxes}</p>"]
         images = "".join(_image(path, f"Confusion: {path.stem}") for path in section.confusions)
         parts += [f"<div class='grid'>{images}</div>"]
-    parts += ["<h3>Settings and cost</h3><p>Of stage two: GFLOP for one clip, seconds for one seed.</p>"]
-    parts += [_settings(section.runs)]
+    parts += ["<h3>Settings and cost</h3>", COST, _settings(section.runs)]
     return parts
 
 
@@ -123,6 +125,8 @@ def _setup(section: Section) -> str:
         text += f" whoever sees the object only, <span class='amber'>{cue:.1f} %</span>."
     if section.chance is not None:
         text += f" Chance is {100 * section.chance:.1f} %."
+    if missing := max(run.first.missing for run in section.runs):
+        text += f" <span class='red'>{missing} test clips are missing</span>, since their extraction failed."
     return text + "</p>"
 
 
@@ -188,13 +192,15 @@ def _generalised(runs: Sequence[Run]) -> str:
 
 def _settings(runs: Sequence[Run]) -> str:
     header = ["run", "method, flags", "recipe", "text", "chosen on validation classes",
-              "parameters", "GFLOP", "seconds"]  # fmt: skip
+              "parameters", "GFLOP", "training, s", "test, s"]  # fmt: skip
     body = []
     for run in runs:
         params, gflops, seconds = (run.mean(name) for name in ("params", "gflops", "seconds"))
+        training = run.first.selection.get("seconds")
         body.append([run.first.run, setting(run), run.first.recipe, run.first.text, _chosen(run),
                      NONE if params is None else f"{params / 1e6:.2f} M", NONE if gflops is None else f"{gflops:.3g}",
-                     NONE if seconds is None else f"{seconds:.0f}"])  # fmt: skip
+                     NONE if training is None else f"{training:.0f}",
+                     NONE if seconds is None else f"{seconds:.1f}"])  # fmt: skip
     return _table(header, body, numbers_from=5, kind="settings")
 
 
@@ -202,8 +208,8 @@ def _chosen(run: Run) -> str:
     """The values that validation chose: `alpha 0.5 / 0.2 / 0.5` in the order of seeds, once where all are equal."""
     chosen = []
     for name, first in run.first.selection.items():
-        if not isinstance(first, int | float | str):
-            continue  # tables of scores are for metrics.json
+        if not isinstance(first, int | float | str) or name == "seconds" or name.startswith(("zsl_", "gzsl_")):
+            continue  # the scores that the choice was made by are for metrics.json
         values = [result.selection.get(name, NONE) for result in run.results]
         shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
         chosen.append(f"{name} {' / '.join(shown[:1] if len(set(shown)) == 1 else shown)}")

@@ -44,6 +44,7 @@ class Result:
     gflops: float | None
     seconds: float | None
     folder: Path
+    missing: int = 0  # test clips whose extraction failed
 
 
 # Two results are seeds of one run only if all of this is equal.
@@ -128,12 +129,14 @@ def read_result(path: Path) -> Result:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         raise PosebridgeError(f"{path} is not readable as JSON; {remedy}.") from None
-    names = [field.name for field in fields(Result) if field.name != "folder"]
+    names = [field.name for field in fields(Result) if field.name not in ("folder", "missing")]
     if missing := [name for name in names if not isinstance(data, dict) or name not in data]:
         raise PosebridgeError(f"{path} lacks {', '.join(missing)}; {remedy}.")
+    if data["zsl"] is None:
+        raise PosebridgeError(f"{path} has no zero-shot result, since its protocol has no unseen class; remove it.")
     for section, keys in _NEEDED.items():
         part = data[section]
-        if part is None and section != "zsl":
+        if part is None:
             continue
         if not isinstance(part, dict) or any(key not in part for key in keys):
             raise PosebridgeError(f"{path}: {section} should have {', '.join(keys)}; {remedy}.")
@@ -145,7 +148,7 @@ def read_result(path: Path) -> Result:
     if place != (data["dataset"], data["protocol"], data["run"], f"seed-{data['seed']}"):
         raise PosebridgeError(f"{path} does not belong there: it says {data['dataset']}, {data['protocol']}, "
                               f"{data['run']}, seed {data['seed']}; {remedy}.")  # fmt: skip
-    return Result(**{name: data[name] for name in names}, folder=path.parent)
+    return Result(**{name: data[name] for name in names}, folder=path.parent, missing=data.get("missing", 0))
 
 
 def read_runs(results: Path) -> tuple[list[Run], list[str]]:
