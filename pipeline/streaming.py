@@ -1,13 +1,14 @@
 """The stream of stage one: decode -> boxes -> crops -> pose model -> one row of arrays a clip.
 
-Batches fill across clips; what is held at any time is one batch of crops and the arrays of the clips that it touches,
-so memory does not grow with the length of a video. Knows nothing of shards.
+Batches fill across clips; what is held at any time is three batches of crops and the arrays of the clips that they
+touch, so memory does not grow with the length of a video. Knows nothing of shards.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe
+from pipeline.video.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
 from pipeline.video.sampling import SegmentError, cue_positions
@@ -41,18 +43,37 @@ class PendingClip:
         m, t, s, a = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors)
         self.clip = clip
         self.video = video  # the columns video_path, video_identity, video_fps and video_frames
-        self.failed = False
-        self.slots = {int(p): np.flatnonzero(positions == p) for p in np.unique(positions)}
-        self.awaited = len(self.slots)  # frames not yet decoded, and crops not yet estimated
+        self.slots = {int(p): np.flatnonzero(positions == p) for p in np.unique(positions)}  # not yet decoded
+        self._awaited = len(self.slots)  # frames not yet seen, and crops not yet estimated
         self.keypoints = np.zeros((m, t, joints, 2), np.float32)
         self.scores = np.zeros((m, t, joints), np.float32)
         self.boxes = np.zeros((m, t, 4), np.float32)
         self.frame_index = np.zeros(t, np.int32)
         self.timestamp = np.zeros(t, np.float64)
         self.size = (0, 0)  # height, width
-        self.cue_frame = cue_positions(t, s) if cue_width else np.zeros(0, np.int32)
+        self.cue_frame = cue_positions(t, s)
+        self._cue_slots = np.zeros(t, bool)
+        self._cue_slots[self.cue_frame] = cue_width > 0
         self.cues = np.zeros((m, s, a, cue_width), np.float32)
         self.cue_scores = np.zeros((m, s, a), np.float32)
+
+    def place(self, look: Look) -> None:
+        """Take in what is known of a frame before the pose model has seen it."""
+        self.size = look.size
+        self.frame_index[look.slots] = look.position
+        self.timestamp[look.slots] = look.time
+        for person, box, *_ in look.crops:
+            self.boxes[person, look.slots] = box
+        self._awaited += len(look.crops)
+
+    def wants_cues(self, slots: np.ndarray) -> bool:
+        """Whether one of the slots is a cue frame."""
+        return bool(self._cue_slots[slots].any())
+
+    def settle(self) -> bool:
+        """Count off a frame or a crop; true for the last one, when the clip is finished."""
+        self._awaited -= 1
+        return self._awaited == 0
 
     def put(self, person: int, slots: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
         """Take in keypoints [V, 2] of the frame and scores [V]; a joint that is not finite counts as unseen."""
@@ -103,8 +124,20 @@ def repeat_last_valid(keypoints: np.ndarray, scores: np.ndarray, boxes: np.ndarr
         seen |= known
 
 
+@dataclass
+class Look:
+    """One frame as one clip sees it: the slots that it fills and the crops of its persons."""
+
+    pending: PendingClip
+    slots: np.ndarray
+    position: int
+    time: float
+    size: tuple[int, int]  # height, width
+    crops: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]  # person, box [4], matrix [2, 3], pixels [h, w, 3]
+
+
 class PoseStream:
-    """Runs clips through one pose model.
+    """Runs clips through one pose model; decoding goes on in a thread, up to two batches ahead.
 
     Args:
         boxes: where the persons are; `full_frame` or another source.
@@ -113,11 +146,7 @@ class PoseStream:
 
     def __init__(self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int):
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
-        width, height = estimator.crop_size
-        self._crops = np.empty((batch_size, height, width, 3), np.uint8)
-        self._cue_rows = np.zeros(batch_size, bool)
-        self._batch: list[tuple[PendingClip, int, np.ndarray, np.ndarray]] = []  # clip, person, slots, matrix
-        self._finished: list[PendingClip] = []
+        self._batch_size = batch_size
 
     def run(
         self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]
@@ -126,11 +155,28 @@ class PoseStream:
 
         `videos` has the record of every path: its identity goes into the row.
         """
-        for path, group in groupby(
-            sorted(clips, key=lambda clip: (clip.path, clip.clip_id)), key=lambda clip: clip.path
-        ):
+        batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]] = []
+        for look in ahead(self._looks(clips, root, videos), 2 * self._batch_size):
+            if isinstance(look, Failure):
+                yield look
+                continue
+            pending = look.pending
+            pending.place(look)
+            for person, _, matrix, pixels in look.crops:
+                batch.append((pending, look.slots, person, matrix, pixels))
+                if len(batch) == self._batch_size:
+                    yield from self._estimate(batch)
+                    batch.clear()
+            if pending.settle():
+                yield pending.row()
+        yield from self._estimate(batch)
+
+    def _looks(self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]) -> Iterator[Look | Failure]:
+        """Decode video by video; whatever is wrong with one becomes the failures of its clips."""
+        by_path = sorted(clips, key=lambda clip: (clip.path, clip.clip_id))
+        for path, group in groupby(by_path, key=lambda clip: clip.path):
             segments = list(group)
-            pending: list[PendingClip] = []
+            begun: list[PendingClip] = []
             try:
                 with Video(root / path) as video:
                     refuse_changed(segments[0], root / path, video)
@@ -142,81 +188,52 @@ class PoseStream:
                     }
                     for clip in segments:
                         try:
-                            pending.append(self._begin(clip, video, facts))
+                            begun.append(self._begin(clip, video, facts))
                         except SegmentError as error:
                             yield Failure(clip.clip_id, "sample", str(error))
-                    for _ in self._decode(video, pending):
-                        yield from self._rows()
+                    yield from self._decode(video, begun)
             except VideoError as error:
-                unread = [begun.clip for begun in pending if begun.slots] if pending else segments
-                for begun in pending:
-                    begun.failed = bool(begun.slots)
-                for clip in unread:
+                for clip in [pending.clip for pending in begun if pending.slots] if begun else segments:
                     yield Failure(clip.clip_id, error.stage, str(error))
-        self._estimate()
-        yield from self._rows()
 
     def _begin(self, clip: Clip, video: Video, facts: dict[str, Any]) -> PendingClip:
         positions = video.sample(self._recipe.frames, clip.start, clip.end)
         return PendingClip(clip, facts, positions, self._recipe, self._estimator.joints, self._estimator.cue_width)
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        finished, self._finished = self._finished, []
-        for pending in finished:
-            yield pending.row()
-
-    def _decode(self, video: Video, open_clips: list[PendingClip]) -> Iterator[None]:
-        """Decode what the clips want of a video and queue the crops; yields after every frame."""
+    def _decode(self, video: Video, begun: list[PendingClip]) -> Iterator[Look]:
+        """One pass over what the clips want of a video."""
         wanted: defaultdict[int, list[PendingClip]] = defaultdict(list)
-        for pending in open_clips:
+        for pending in begun:
             for position in pending.slots:
                 wanted[position].append(pending)
-        if not wanted:
-            return
-        for asked, position, frame in video.frames(sorted(wanted)):
+        crop_size = self._estimator.crop_size
+        for asked, position, frame in video.frames(sorted(wanted)) if wanted else ():
+            height, width = frame.shape[:2]
             for pending in wanted[asked]:
-                slots = pending.slots.pop(asked)
-                pending.size = frame.shape[:2]
-                pending.frame_index[slots] = position
-                pending.timestamp[slots] = video.times[position]
-                boxes = self._boxes(pending.clip, position, *frame.shape[:2])[: self._recipe.persons]
+                crops = []
+                boxes = self._boxes(pending.clip, position, height, width)[: self._recipe.persons]
                 for person, box in enumerate(boxes):
                     if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
-                        self._queue(pending, person, slots, box, frame)
-                self._settle(pending)
-            yield
+                        matrix = crop_matrix(box, crop_size)
+                        crops.append((person, box, matrix, crop(frame, matrix, crop_size)))
+                slots = pending.slots.pop(asked)
+                yield Look(pending, slots, position, float(video.times[position]), (height, width), crops)
 
-    def _queue(self, pending: PendingClip, person: int, slots: np.ndarray, box: np.ndarray, frame: np.ndarray) -> None:
-        pending.boxes[person, slots] = box
-        pending.awaited += 1
-        matrix = crop_matrix(box, self._estimator.crop_size)
-        place = len(self._batch)
-        self._crops[place] = crop(frame, matrix, self._estimator.crop_size)
-        self._cue_rows[place] = np.isin(pending.cue_frame, slots).any()
-        self._batch.append((pending, person, slots, matrix))
-        if len(self._batch) == len(self._crops):
-            self._estimate()
-
-    def _estimate(self) -> None:
-        """Run the batch and hand the answers to their clips."""
-        if not self._batch:
+    def _estimate(
+        self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]
+    ) -> Iterator[dict[str, Any]]:
+        """Run a batch, hand the answers to their clips, and yield the clips that are finished."""
+        if not batch:
             return
-        count = len(self._batch)
-        cue_rows = self._cue_rows[:count]
-        estimate = self._estimator.estimate(self._crops[:count], cue_rows)
+        cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
+        estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
         cue_of_row = np.cumsum(cue_rows) - 1
-        for i, (pending, person, slots, matrix) in enumerate(self._batch):
+        for i, (pending, slots, person, matrix, _) in enumerate(batch):
             pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])
             if cue_rows[i]:
                 pending.put_cues(person, slots, estimate.cues[cue_of_row[i]], estimate.cue_scores[cue_of_row[i]])
-            self._settle(pending)
-        self._batch.clear()
-
-    def _settle(self, pending: PendingClip) -> None:
-        """Count off a frame or a crop; a clip without any left is finished."""
-        pending.awaited -= 1
-        if pending.awaited == 0 and not pending.failed:
-            self._finished.append(pending)
+            if pending.settle():
+                yield pending.row()
 
 
 def refuse_changed(clip: Clip, path: Path, video: Video) -> None:

@@ -48,16 +48,13 @@ def command(
     Example: posebridge extract --dataset skelgap-mini --recipe refined
     """
     from pipeline.extraction import extract  # after parsing, so that --help stays fast
+    from pipeline.hpe.weights import resolve_weights
 
     params = load_params(params_path)
     place = choose(params.datasets, dataset, "data set")
     given = {"max_failures": max_failures, "batch_size": batch_size}
     knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
-    recipe: Recipe = choose(params.recipes, recipe_name, "recipe")
-    if recipe.backend != "ground_truth":
-        from pipeline.hpe.factory import resolve_weights
-
-        recipe = resolve_weights(recipe)
+    recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     with tqdm(unit="clip", disable=None, desc=f"extract {recipe_name}") as bar:
 
         def show(done: int, total: int) -> None:

@@ -274,8 +274,9 @@ def test_the_command_gives_what_the_function_gives(corridor, monkeypatch, tmp_pa
         f"datasets: {{d: {{root: {corridor.root}}}}}\nextract: {{batch_size: 5, clips_per_shard: 3}}\n"
         "recipes: {r: {frames: 8, cue_frames: 4}}\n"
     )
-    factory = type("factory", (), {"resolve_weights": lambda r: dataclasses.replace(r, weights_sha256="0" * 64)})
-    monkeypatch.setitem(__import__("sys").modules, "pipeline.hpe.factory", factory)
+    monkeypatch.setattr(
+        "pipeline.hpe.weights.resolve_weights", lambda r: dataclasses.replace(r, weights_sha256="0" * 64)
+    )
     monkeypatch.setattr(stage, "build_estimator", lambda recipe: FakeEstimator())
     options = [
         "--manifests",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import threading
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from fakes import write_audio, write_video
 
+from pipeline.video.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import GONE, identify
 from pipeline.video.probe import probe
@@ -167,3 +170,39 @@ def test_reformatting_is_shared_and_frames_are_plain_arrays(tmp_path, monkeypatc
         frames = [frame for _, _, frame in video.frames(range(20))]
     assert made == [1]
     assert all(frame.flags.c_contiguous and frame.dtype == np.uint8 for frame in frames)
+
+
+@pytest.mark.unit
+def test_working_ahead_is_bounded_keeps_the_order_and_passes_errors_on():
+    made = []
+
+    def items():
+        for i in range(100):
+            made.append(i)
+            yield i
+        raise KeyError("at the end")
+
+    stream = ahead(items(), 4)
+    assert [next(stream) for _ in range(10)] == list(range(10))
+    assert len(made) <= 10 + 4 + 1
+    stream.close()
+    assert not any(thread.name == "ahead" for thread in threading.enumerate()), "leaving the loop stops the thread"
+    with pytest.raises(KeyError, match="at the end"):
+        list(ahead(items(), 4))
+
+
+@pytest.mark.real
+def test_real_videos_decode(tmp_path):
+    folder = Path(__file__).parents[2] / "shared/real/videos"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/real")
+    for path in sorted(folder.glob("*.*")) + sorted(folder.glob("*/*.avi"))[:5]:
+        with Video(path) as video:
+            wanted = sorted(set(video.sample(32).tolist()))
+            frames = list(video.frames(wanted))
+            header = probe(path)
+        assert [asked for asked, _, _ in frames] == wanted
+        assert [position for _, position, _ in frames[:-1]] == wanted[:-1]
+        assert wanted[-1] - frames[-1][1] <= 2, "old AVIs hold a packet or two more than frames"
+        assert frames[0][2].shape == (header.height, header.width, 3)
+        assert header.frames == len(video.times)

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.cache.schema import SCHEMA
 from pipeline.cache.sealed import canonical_json, read_sealed, seal, write_durably
 from pipeline.cache.store import Layout, Receipt, Store, recipe_of
+from pipeline.errors import PosebridgeError
 
 
 def index_path(cache: Path, dataset: str, recipe_name: str) -> Path:
@@ -44,6 +45,9 @@ def write_index(path: Path, dataset: str, store: Store, layout: Layout, receipts
 def read_index(path: Path, remedy: str) -> dict[str, Any]:
     """Read an index; `recipe` and `layout` come back as objects. Raises PosebridgeError where it is damaged."""
     values = read_sealed(path, remedy)
-    values["recipe"] = recipe_of(values["recipe"])
-    values["layout"] = Layout(**values["layout"])
+    try:
+        values["recipe"] = recipe_of(values["recipe"])
+        values["layout"] = Layout(**values["layout"])
+    except (KeyError, TypeError) as error:
+        raise PosebridgeError(f"{path} is of another version of this program ({error}); {remedy}.") from None
     return values

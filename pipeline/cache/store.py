@@ -163,7 +163,8 @@ class Store:
 
 def recipe_of(values: dict[str, Any]) -> Recipe:
     """A recipe from its canonical JSON; `weights` is empty, since only their hash is kept."""
-    return Recipe(**values | {"anchors": tuple(values["anchors"]), "weights": ""})
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Recipe(**plain | {"weights": ""})
 
 
 def open_store(folder: Path) -> Store:

@@ -205,6 +205,7 @@ class Video:
             raise VideoError("decode", f"a frame does not decode ({error.strerror})") from None
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        picture = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # [H, W, 3]
+        # One thread: the conversion takes less time than waking others, and decoding has its own threads.
+        picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()  # [H, W, 3]
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 turns
         return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture

@@ -1,0 +1,126 @@
+"""`posebridge bench`: measure stage one on this machine.
+
+Reads videos, manifests and the cache; writes to a temporary folder only.
+Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import choose, load_params
+from pipeline.recipe import Recipe
+from stages.shell import answer, json_option, params_option, plain_errors
+
+
+@click.group()
+def command() -> None:
+    """Measure extraction, memory and the cache; exit code 1 where a limit is missed.
+
+    \b
+    Examples:
+      posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+      posebridge bench memory
+      posebridge bench cache --dataset skelgap-mini --recipe refined
+    """
+
+
+@command.command("extract")
+@click.option("--dataset", required=True)
+@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
+@click.option("--limit", type=float, default=1 / 0.9, help="Largest wall / (decode + forward).  [default: 1/0.9]")
+@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
+@params_option
+@json_option
+@plain_errors
+def extract_command(
+    dataset: str, recipe_name: str, count: int, limit: float, manifests: Path, params_path: Path, as_json: bool
+) -> None:
+    """Extraction beside its parts: decoding alone and the pose model alone, on the same clips in the same run.
+
+    \b
+    Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+    """
+    from pipeline.benchmark import bench_extract
+    from pipeline.hpe.weights import resolve_weights
+    from pipeline.manifest import read_clips
+    from stages.extract import build_estimator
+
+    params = load_params(params_path)
+    place = choose(params.datasets, dataset, "data set")
+    recipe: Recipe = choose(params.recipes, recipe_name, "recipe")
+    if recipe.backend == "ground_truth":
+        raise PosebridgeError(f"The recipe {recipe_name!r} runs no pose model; name one that does.")
+    recipe = resolve_weights(recipe)
+    clips = read_clips(manifests / dataset / "clips.csv")[:count]
+    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
+        result = bench_extract(clips, Path(place.root), recipe, build_estimator(recipe), Path(folder), params.extract)
+    sentence = (
+        f"{result.crops} crops of {result.clips} clips: decode {result.decode_seconds:.2f} s, forward "
+        f"{result.forward_seconds:.2f} s, extract {result.wall_seconds:.2f} s = {result.crops_per_second:.1f} crops/s; "
+        f"wall / (decode + forward) = {result.ratio:.3f} (limit {limit:.3f}); peak memory {result.peak_rss_mb:.0f} MB."
+    )
+    _judge(result, sentence, {"ratio": limit}, as_json)
+
+
+@command.command("memory")
+@click.option("--frames", type=click.IntRange(10), default=300, show_default=True, help="Of the short video.")
+@click.option("--factor", type=click.IntRange(2), default=10, show_default=True, help="Of the long one.")
+@click.option("--limit", type=float, default=1.1, show_default=True, help="Largest ratio of peak memory, long / short.")
+@json_option
+@plain_errors
+def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> None:
+    """Memory of decoding and sampling against the length of the video.
+
+    \b
+    Example: posebridge bench memory --factor 10
+    """
+    from pipeline.benchmark import bench_memory
+
+    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
+        result = bench_memory(Path(folder), frames, factor)
+    sentence = (
+        f"{result.short_frames} frames: {result.short_mb:.0f} MB; {result.long_frames} frames: "
+        f"{result.long_mb:.0f} MB; ratio {result.ratio:.3f} (limit {limit:.3f})."
+    )
+    _judge(result, sentence, {"ratio": limit}, as_json)
+
+
+@command.command("cache")
+@click.option("--dataset", required=True)
+@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+@click.option("--cache-root", type=click.Path(path_type=Path), help="Where the stores lie.  [default: <cache>/store]")
+@json_option
+@plain_errors
+def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path | None, as_json: bool) -> None:
+    """Batches from the cache, in order and at random, against a bare memory map of the same files.
+
+    \b
+    Example: posebridge bench cache --dataset skelgap-mini --recipe refined
+    """
+    from pipeline.benchmark import bench_cache
+    from pipeline.cache.index import index_path
+
+    result = bench_cache(index_path(cache, dataset, recipe_name), cache_root)
+    sentence = (
+        f"{result.clips} clips of {result.bytes_per_clip / 1e3:.1f} kB: in order {result.sequential_mb_s:.0f} MB/s "
+        f"({result.sequential_ratio:.2f} of a bare memory map), at random {result.random_mb_s:.0f} MB/s "
+        f"({result.random_ratio:.2f})."
+    )
+    _judge(result, sentence, {}, as_json)
+
+
+def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:
+    """Answer, and fail where a value is above its limit."""
+    answer(dataclasses.asdict(result) | {"limits": limits}, sentence, as_json)
+    for name, limit in limits.items():
+        if getattr(result, name) > limit:
+            raise PosebridgeError(f"The {name} {getattr(result, name):.3f} is above its limit {limit:.3f}.")

@@ -1,0 +1,30 @@
+"""The measurements of stage one: that they measure, not how fast this machine is."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeEstimator
+from test_extraction import RECIPE, Corridor
+
+from pipeline.benchmark import bench_cache, bench_extract, bench_memory
+from pipeline.manifest import read_clips
+from pipeline.params import ExtractParams
+
+
+@pytest.mark.e2e
+def test_extraction_is_measured_on_the_same_clips(tmp_path):
+    corridor, estimator = Corridor(tmp_path), FakeEstimator()
+    clips = read_clips(tmp_path / "manifests/d/clips.csv")
+    params = ExtractParams(batch_size=5)
+    result = bench_extract(clips, corridor.root, RECIPE, estimator, tmp_path / "bench", params, repeats=1)
+    assert (result.clips, result.crops) == (6, 48)
+    assert estimator.crops == 5 + 48 + 48, "a warm-up, forward alone, and the extraction"
+    assert result.ratio == pytest.approx(result.wall_seconds / (result.decode_seconds + result.forward_seconds))
+    cache = bench_cache(tmp_path / "bench/0/bench/bench/index.json", batch=2, rounds=1)
+    assert cache.clips == 6 and cache.bytes_per_clip == 8 * 17 * (8 + 2) + 4 * 6 * (8 * 2 + 2)
+
+
+@pytest.mark.e2e
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    result = bench_memory(tmp_path, frames=60, factor=10, sampled=32)
+    assert result.long_frames == 600 and result.ratio < 1.1
