@@ -46,7 +46,9 @@ class Dataset:
 
 
 def open_dataset(name: str, manifests: Path = Path("manifests"), cache: Path = Path("cache")) -> Dataset:
-    """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and test."""
+    """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
+    test.
+    """
     folder = manifests / name
     classes = read_classes(folder / "classes.csv")
     clips = read_clips(folder / "clips.csv")
@@ -56,8 +58,9 @@ def open_dataset(name: str, manifests: Path = Path("manifests"), cache: Path = P
 
 def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence[int]) -> Tensor:
     """Where each clip's class stands in `classes`: [N] int64."""
-    label = {clip.clip_id: clip.label for clip in clips}
-    return torch.tensor([list(classes).index(label[clip_id]) for clip_id in clip_ids], dtype=torch.long)
+    column = {label: place for place, label in enumerate(classes)}
+    label = {clip.clip_id: clip.label for clip in clips if clip.label is not None}
+    return torch.tensor([column[label[clip_id]] for clip_id in clip_ids], dtype=torch.long)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,8 +1,9 @@
 """Skeleton encoders, per protocol, seed and phase; and the feature maps that they make, in memory.
 
-Reads an extraction and a protocol, writes cache/encoders/<dataset>/<protocol>/<skeletons>/seed-<k>/{select,final}.safetensors
-with a .json beside each. An encoder sees train-part clips of its phase's classes only.
-Command: posebridge encode --dataset skelgap-mini --protocol compositional_18_6 --skeletons refined
+Reads an extraction and a protocol, writes
+cache/encoders/<dataset>/<protocol>/<skeletons>/seed-<k>/{select,final}.safetensors with a .json beside each. An
+encoder sees train-part clips of its phase's classes only. Command: posebridge encode --dataset skelgap-mini
+--protocol compositional_18_6 --skeletons refined
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,12 +30,12 @@ from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
-from pipeline.training import Loop, Progress, fit
-
-OnEpoch = Callable[[str, int, Progress], None]  # phase, seed, progress
+from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
-def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch | None = None) -> Path:
+def encode(
+    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore
+) -> Path:
     """Train every encoder of (protocol, skeletons): both phases, all seeds. Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError as the readers of protocol and extraction do.
@@ -52,15 +54,20 @@ def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams
             encoder, progress = train_encoder(
                 samples, labels, len(phase.classes), params, seed,
                 state=state / f"seed-{seed}-{name}.safetensors", key=key,
-                on_epoch=None if on_epoch is None else lambda p, n=name, s=seed: on_epoch(n, s, p),
+                on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
             )  # fmt: skip
             path = folder / f"seed-{seed}" / f"{name}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(encoder.state_dict(), path)
             values = {
-                "joints": samples.keypoints.shape[3], "classes": phase.classes, "width": params.width, "blocks": params.blocks,
-                "fingerprint": key, "losses": progress.losses, "seconds": round(time.perf_counter() - started, 2),
-            }  # fmt: skip
+                "joints": samples.keypoints.shape[3],
+                "classes": phase.classes,
+                "width": params.width,
+                "blocks": params.blocks,
+                "fingerprint": key,
+                "losses": progress.losses,
+                "seconds": round(time.perf_counter() - started, 2),
+            }
             path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(state, ignore_errors=True)
     return folder
@@ -68,7 +75,7 @@ def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams
 
 def train_encoder(
     samples: Samples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
-    *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] | None = None,
+    *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
     x = normalise(samples.keypoints, samples.scores, samples.person_valid)  # [N, M, T, V, 3]
@@ -81,7 +88,15 @@ def train_encoder(
         scores = encoder(augment(x[rows], generator), person[rows])
         return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
 
-    loop = Loop(params.epochs, params.batch_size, params.lr, params.weight_decay, ema=params.ema, seed=seed, bfloat16=params.bfloat16)
+    loop = Loop(
+        params.epochs,
+        params.batch_size,
+        params.lr,
+        params.weight_decay,
+        ema=params.ema,
+        seed=seed,
+        bfloat16=params.bfloat16,
+    )
     progress = fit(encoder, loss, len(x), loop, state=state, fingerprint=key, on_epoch=on_epoch)
     return encoder, progress
 
@@ -96,7 +111,8 @@ def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, pha
     path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
     if not path.is_file():
         raise PosebridgeError(
-            f"{path} is missing; run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`."
+            f"{path} is missing; run `posebridge encode --dataset {dataset.name} --protocol {protocol} "
+            f"--skeletons {skeletons}`."
         )
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], tuple(values["blocks"]))
@@ -128,7 +144,9 @@ class FeatureTable:
 
 
 @torch.no_grad()
-def feature_table(encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0) -> FeatureTable:
+def feature_table(
+    encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0
+) -> FeatureTable:
     """The frozen encoder's maps. `views` > 1 adds augmented ones, for training only; one view is deterministic."""
     x = normalise(samples.keypoints, samples.scores, samples.person_valid)
     person = samples.person_valid.any(-1)
@@ -139,8 +157,12 @@ def feature_table(encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] 
         if view:
             mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
             seen = augment(x, generator, mirrored=mirrored[view])
-        maps.append(torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)]))
-    return FeatureTable(torch.stack(maps), mirrored, samples, tuple(anchors.index(other_side(name)) for name in anchors))
+        maps.append(
+            torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
+        )
+    return FeatureTable(
+        torch.stack(maps), mirrored, samples, tuple(anchors.index(other_side(name)) for name in anchors)
+    )
 
 
 def other_side(name: str) -> str:

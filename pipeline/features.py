@@ -21,6 +21,7 @@ class Reader(Protocol):
     """What is asked of pipeline.cache.reader.CacheReader."""
 
     clip_ids: list[str]
+    names: tuple[str, ...]  # the datasets that it can give
 
     def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
         """The named datasets of these clips, stacked in the order given."""
@@ -51,14 +52,20 @@ class Samples:
     def take(self, rows: Sequence[int]) -> Samples:
         """The samples of these rows, in this order."""
         index = torch.as_tensor(list(rows), dtype=torch.long)
-        arrays = {f.name: _rows(getattr(self, f.name), index) for f in fields(self) if f.name != "clip_ids"}
-        return replace(self, clip_ids=tuple(self.clip_ids[row] for row in rows), **arrays)
+        return Samples(
+            tuple(self.clip_ids[row] for row in rows),
+            self.keypoints[index],
+            self.scores[index],
+            self.person_valid[index],
+            None if self.cues is None else self.cues[index],
+            None if self.cue_scores is None else self.cue_scores[index],
+        )
 
     def unique(self) -> tuple[Samples, Tensor]:
         """The distinct samples, byte by byte, and for each of the N clips the row of its own: [N] int64.
 
-        Scoring each distinct input once makes equal inputs score equally whatever batch they fall in, in every bit: with true
-        skeletons, twins are equal inputs.
+        Scoring each distinct input once makes equal inputs score equally whatever batch they fall in, in every bit:
+        with true skeletons, twins are equal inputs.
         """
         arrays = [getattr(self, f.name) for f in fields(self) if f.name != "clip_ids"]
         first: dict[bytes, int] = {}
@@ -73,20 +80,19 @@ class Samples:
         return self.take(rows), torch.tensor(where, dtype=torch.long)
 
 
-def _rows(array: Tensor | None, index: Tensor) -> Tensor | None:
-    return None if array is None else array[index]
-
-
 def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None = None) -> Samples:
     """Read clips into memory: skeletons from one extraction and, joined by clip_id, cues from the same or another one.
 
-    Clips that either extraction failed on are left out, in silence here: failures are rows of its index, and whoever counts
-    compares `clip_ids`. Raises PosebridgeError when nothing is left, or when `cues` has none.
+    Clips that either extraction failed on are left out, in silence here: failures are rows of its index, and whoever
+    counts compares `clip_ids`. Raises PosebridgeError when nothing is left, or when `cues` has none.
     """
     there = set(skeletons.clip_ids) & set((cues or skeletons).clip_ids)
     kept = [clip_id for clip_id in clip_ids if clip_id in there]
     if not kept:
-        raise PosebridgeError(f"None of the {len(clip_ids)} clips wanted is in the cache; run `posebridge extract` for this dataset and recipe.")
+        raise PosebridgeError(
+            f"None of the {len(clip_ids)} clips wanted is in the cache; run `posebridge extract` for this dataset and "
+            f"recipe."
+        )
     arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
     samples = Samples(
         clip_ids=tuple(kept),
@@ -96,10 +102,12 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
     )
     if cues is None:
         return samples
+    if "cues" not in cues.names:
+        raise PosebridgeError("The recipe of this run holds no cues; use a recipe with cues, or the method `skeleton`.")
     arrays = cues.read(kept, ("cues", "cue_scores"))
-    if arrays["cues"].shape[-1] == 0:
-        raise PosebridgeError("This recipe holds no cues; use a recipe with cues, or the method `skeleton`.")
-    return replace(samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32))
+    return replace(
+        samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32)
+    )
 
 
 def _tensor(array: np.ndarray, dtype) -> Tensor:

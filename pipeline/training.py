@@ -1,7 +1,7 @@
 """The loop of stage two: seeds, epochs, warm-up, mixed precision, EMA, early stop, resume. Knows no method.
 
-Writes its state after every epoch to one file (safetensors; the plain values as JSON in its header), replaced atomically.
-A run that is killed and started again ends with the same weights, bit for bit, as one that was not.
+Writes its state after every epoch to one file (safetensors; the plain values as JSON in its header), replaced
+atomically. A run that is killed and started again ends with the same weights, bit for bit, as one that was not.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ class Progress:
     best_epoch: int = 0
 
 
+OnEpoch = Callable[[str, Progress], None]  # what is being trained, how far it is
+
+
+def ignore(*_: object) -> None:
+    """The callback of those who do not watch."""
+
+
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -59,12 +66,13 @@ def fit(
     validate: Validate | None = None,
     state: Path | None = None,
     fingerprint: str = "",
-    on_epoch: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[Progress], None] = ignore,
 ) -> Progress:
-    """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last) weights.
+    """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last)
+    weights.
 
-    `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result depends
-    on) is ignored and overwritten. The caller's random state is left alone.
+    `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
+    depends on) is ignored and overwritten. The caller's random state is left alone.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay)
@@ -102,8 +110,7 @@ def fit(
                 _validate(model, averaged, best, validate, progress)
             if state is not None:
                 _save(state, fingerprint, parts, optimizer, generator, device, progress)
-            if on_epoch is not None:
-                on_epoch(progress)
+            on_epoch(progress)
     model.load_state_dict(best.state_dict())
     model.eval()
     return progress
@@ -144,7 +151,11 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, progress: Progress) -> None:
-    tensors = {f"{part}.{key}": value.contiguous().clone() for part, m in parts.items() for key, value in m.state_dict().items()}
+    tensors = {
+        f"{part}.{key}": value.contiguous().clone()
+        for part, m in parts.items()
+        for key, value in m.state_dict().items()
+    }
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value.clone() for key, value in values.items()}
     tensors["random.torch"] = torch.get_rng_state()

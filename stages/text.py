@@ -16,7 +16,9 @@ from stages.shell import answer, json_option, params_option, plain_errors
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
-@click.option("--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]")
+@click.option(
+    "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]"
+)
 @params_option
 @json_option
 @plain_errors

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
@@ -39,13 +40,20 @@ class Shapes:
 
 
 class Method(nn.Module, ABC):
-    """The contract. `text` is always [C, K, d_t]: K chosen description slots of C classes, in the order of `text_slots`."""
+    """The contract. `text` is always [C, K, d_t]: K chosen description slots of C classes, in the order of
+    `text_slots`.
+    """
 
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
 
     uses_cues: bool
     text_slots: tuple[str, ...]
+    centre: Tensor  # [d_t] what descriptions are centred on: 0, or the mean of the classes trained on
+
+    def describe(self, text: Tensor) -> Tensor:
+        """One unit vector a class, the mean of its slots: [C, K, d_t] -> [C, d_t]."""
+        return F.normalize(text.mean(1), dim=-1)
 
     @abstractmethod
     def see_text(self, text: Tensor) -> None:
@@ -82,6 +90,8 @@ def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not wanted:
-            raise PosebridgeError(f"The flag {name!r} of the method {method} should be {wanted.__name__}, not {value!r}.")
+            raise PosebridgeError(
+                f"The flag {name!r} of the method {method} should be {wanted.__name__}, not {value!r}."
+            )
         values[name] = value
     return kind(**values)

@@ -13,7 +13,9 @@ def cosine_ce(z: Tensor, prototypes: Tensor, labels: Tensor, tau: float) -> Tens
 
 
 def sup_con(z: Tensor, labels: Tensor, tau: float = 0.1) -> Tensor:
-    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, equation 2) of z [B, d]; 0 where nobody has a positive."""
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, equation 2) of z [B, d]; 0 where nobody has a
+    positive.
+    """
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     positive = (labels[:, None] == labels) & ~itself
     log_share = (z @ z.T / tau).masked_fill(itself, -torch.inf).log_softmax(dim=1).masked_fill(itself, 0.0)

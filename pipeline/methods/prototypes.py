@@ -1,8 +1,8 @@
 """Prototype residual adaptation: move language prototypes towards where seen classes really lie.
 
-Reconstruction; the paper (PoseBridge, arXiv 2605.11497) states that prototypes are calibrated towards the pose-semantic space
-estimated from seen classes while text stays the zero-shot anchor. Ours: kernel ridge regression, since thirty classes cannot
-fit a d x d map, with its strength chosen by leaving one class out, in closed form.
+Reconstruction; the paper (PoseBridge, arXiv 2605.11497) states that prototypes are calibrated towards the pose-
+semantic space estimated from seen classes while text stays the zero-shot anchor. Ours: kernel ridge regression, since
+thirty classes cannot fit a d x d map, with its strength chosen by leaving one class out, in closed form.
 """
 
 from __future__ import annotations

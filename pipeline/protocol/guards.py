@@ -19,7 +19,9 @@ def require_no_pseudo_unseen(train: Iterable[Clip], classes: Sequence[int]) -> N
     """No clip of another class than `classes`, and none of the test part, may be trained on."""
     for clip in train:
         if clip.label not in classes or clip.part != "train":
-            raise LeakError(f"Clip {clip.clip_id} (class {clip.label}, part {clip.part}) must not be trained on in this phase.")
+            raise LeakError(
+                f"Clip {clip.clip_id} (class {clip.label}, part {clip.part}) must not be trained on in this phase."
+            )
 
 
 def require_disjoint_sources(clips: Sequence[Clip]) -> None:
@@ -32,8 +34,8 @@ def require_disjoint_sources(clips: Sequence[Clip]) -> None:
             other = seen.setdefault(source, clip)
             if other.part != clip.part:
                 raise PosebridgeError(
-                    f"Clips {other.clip_id} and {clip.clip_id} come from one video, in {other.part} and in {clip.part}; "
-                    f"move one of them in clips.csv."
+                    f"Clips {other.clip_id} ({other.part}) and {clip.clip_id} ({clip.part}) come from one video; "
+                    f"put both into one part in clips.csv."
                 )
 
 

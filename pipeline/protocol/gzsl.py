@@ -1,7 +1,7 @@
 """Generalised zero-shot recognition: seen and unseen candidates together, calibrated by stacking.
 
-Calibrated stacking (Chao et al., ECCV 2016): subtract gamma from the scores of the seen classes. One number per clip says
-everything: the gamma beyond which its answer changes from its best seen class to its best unseen one.
+Calibrated stacking (Chao et al., ECCV 2016): subtract gamma from the scores of the seen classes. One number per clip
+says everything: the gamma beyond which its answer changes from its best seen class to its best unseen one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Stacking:
         return seen, unseen
 
     def best_gamma(self) -> float:
-        """The gamma of the highest harmonic mean: the middle of the best interval between margins where nothing changes.
+        """The gamma of the highest harmonic mean: the middle of the best interval between margins where nothing
+        changes.
 
         Of several such intervals the widest. For validation scores only: gamma must never be chosen on test clips.
         """

@@ -1,6 +1,7 @@
 """Protocols: which classes are unseen, and which of the seen ones play unseen while values are chosen.
 
-Reads manifests/<dataset>/protocols/<protocol>.txt and <protocol>.val.txt: `#` lines, then one `index name` line a class.
+Reads manifests/<dataset>/protocols/<protocol>.txt and <protocol>.val.txt: `#` lines, then one `index name` line a
+class.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Split:
 def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split:
     """Read and validate both files of a protocol from `folder` (manifests/<dataset>/protocols).
 
-    Raises PosebridgeError naming file and line for an unknown class, an index that disagrees with its name or stands twice,
-    a validation class that is unseen, and for a protocol that leaves nothing to train on.
+    Raises PosebridgeError naming file and line for an unknown class, an index that disagrees with its name or stands
+    twice, a validation class that is unseen, and for a protocol that leaves nothing to train on.
     """
     path = folder / f"{protocol}.txt"
     if not path.is_file():
@@ -45,17 +46,26 @@ def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split
         raise PosebridgeError(f"{path} is missing; the protocols there are: {there}.")
     val_path = folder / f"{protocol}.val.txt"
     if not val_path.is_file():
-        raise PosebridgeError(f"{val_path} is missing; name the pseudo-unseen validation classes in it, in the form of {path.name}.")
+        raise PosebridgeError(
+            f"{val_path} is missing; name the pseudo-unseen validation classes in it, in the form of {path.name}."
+        )
     unseen = _read(path, class_names)
     validation = _read(val_path, class_names)
     for index, line in validation.items():
         if index in unseen:
-            raise PosebridgeError(f"{val_path}, line {line}: {class_names[index]!r} is unseen in {path.name}; validation classes must be seen ones.")
+            raise PosebridgeError(
+                f"{val_path}, line {line}: {class_names[index]!r} is unseen in {path.name}; "
+                f"validation classes must be seen ones."
+            )
     split = Split(protocol, tuple(class_names), tuple(sorted(unseen)), tuple(sorted(validation)))
     if len(split.validation) < 2:
-        raise PosebridgeError(f"{val_path} names {len(split.validation)} classes; the selection phase needs at least 2.")
+        raise PosebridgeError(
+            f"{val_path} names {len(split.validation)} classes; the selection phase needs at least 2."
+        )
     if len(split.phase_one) < 2:
-        raise PosebridgeError(f"{path} and {val_path.name} leave {len(split.phase_one)} classes to train on; at least 2 are needed.")
+        raise PosebridgeError(
+            f"{path} and {val_path.name} leave {len(split.phase_one)} classes to train on; at least 2 are needed."
+        )
     return split
 
 

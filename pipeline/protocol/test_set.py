@@ -26,7 +26,10 @@ def test_set(split: Split, clips: Sequence[Clip]) -> TestSet:
     labels = {clip.label for clip in test}
     for label in split.unseen:
         if label not in labels:
-            raise PosebridgeError(f"Class {split.class_names[label]!r} is unseen in {split.protocol} but has no clip of part `test` in clips.csv.")
+            raise PosebridgeError(
+                f"Class {split.class_names[label]!r} is unseen in {split.protocol} but has no clip of part `test` "
+                f"in clips.csv."
+            )
     return TestSet(tuple(c for c in test if c.label in split.unseen), tuple(c for c in test if c.label in split.seen))
 
 

@@ -1,9 +1,11 @@
-"""What may be learnt from: the clips of the two training phases. The test set is built in test_set.py, by another stage.
+"""What may be learnt from: the clips of the two training phases. The test set is built in test_set.py, by another
+stage.
 
-Selection phase: train on the seen classes minus the pseudo-unseen ones; choose values on train-part clips of the pseudo-unseen
-classes (ZSL) and of all seen classes (GZSL). One clip in five of the classes trained on is kept out of training, so that the
-calibration between seen and unseen scores is not measured on clips that the model has learnt by heart.
-Final phase: train on every train-part clip of every seen class, with the chosen values; nothing is chosen any more.
+Selection phase: train on the seen classes minus the pseudo-unseen ones; choose values on train-part clips of the
+pseudo-unseen classes (ZSL) and of all seen classes (GZSL). One clip in five of the classes trained on is kept out of
+training, so that the calibration between seen and unseen scores is not measured on clips that the model has learnt by
+heart. Final phase: train on every train-part clip of every seen class, with the chosen values; nothing is chosen any
+more.
 """
 
 from __future__ import annotations
@@ -49,15 +51,22 @@ def training_phase(name: str, split: Split, clips: Sequence[Clip]) -> Phase:
     present = {c.label for c in (*phase.train, *phase.pseudo_unseen)}
     for label in (*phase.classes, *(split.validation if name == "select" else ())):
         if label not in present:
-            raise PosebridgeError(f"Class {split.class_names[label]!r} has no clip of part `train` in clips.csv; {split.protocol} needs some.")
+            raise PosebridgeError(
+                f"Class {split.class_names[label]!r} has no clip of part `train` in clips.csv; "
+                f"{split.protocol} needs some."
+            )
     require_no_pseudo_unseen(phase.train, phase.classes)
     return phase
 
 
 def _one_in_five(clips: Sequence[Clip]) -> set[str]:
-    """Ids of a fifth of each class's clips (rounded down), chosen by a hash of the id: the same for every seed and machine."""
+    """Ids of a fifth of each class's clips (rounded down), chosen by a hash of the id: the same for every seed and
+    machine.
+    """
     chosen: set[str] = set()
     for label in {clip.label for clip in clips}:
-        ids = sorted((c.clip_id for c in clips if c.label == label), key=lambda i: hashlib.sha256(i.encode()).hexdigest())
+        ids = sorted(
+            (c.clip_id for c in clips if c.label == label), key=lambda i: hashlib.sha256(i.encode()).hexdigest()
+        )
         chosen.update(ids[: len(ids) // 5])
     return chosen

@@ -16,12 +16,17 @@ def mirror(x: Tensor, graph: Graph = COCO_17) -> Tensor:
 
 
 def augment(
-    x: Tensor, generator: torch.Generator, graph: Graph = COCO_17, *, mirrored: Tensor | None = None, strength: float = 1.0
+    x: Tensor,
+    generator: torch.Generator,
+    graph: Graph = COCO_17,
+    *,
+    mirrored: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
     """A random view of normalised skeletons [B, M, T, V, 3], clip by clip.
 
-    Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, shear and scale of each axis
-    up to 20 %, temporal crop to 75..100 % resampled to T, a little noise on every joint.
+    Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, shear and scale of each
+    axis up to 20 %, temporal crop to 75..100 % resampled to T, a little noise on every joint.
     """
     batch, _, frames = x.shape[:3]
 

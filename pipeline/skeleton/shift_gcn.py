@@ -32,7 +32,9 @@ class SpatialShift(nn.Module):
 
 
 class _Permute(torch.autograd.Function):
-    """Indexing by a permutation whose inverse is known, so that backward is indexing too (many times faster than scatter)."""
+    """Indexing by a permutation whose inverse is known, so that backward is indexing too (many times faster than
+    scatter).
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
@@ -46,10 +48,11 @@ class _Permute(torch.autograd.Function):
 
 
 class TemporalShift(nn.Module):
-    """Every channel moves in time by its own learned real number of frames. x [B, T, V, C] -> [B, ceil(T/stride), V, C].
+    """Every channel moves in time by its own learned real number of frames. x [B, T, V, C] -> [B, ceil(T/stride), V,
+    C].
 
-    Linear interpolation between frames is a product with a hat-shaped [T/stride, T] matrix per channel: gradients reach the
-    shift itself. Frames from outside the clip are zero.
+    Linear interpolation between frames is a product with a hat-shaped [T/stride, T] matrix per channel: gradients
+    reach the shift itself. Frames from outside the clip are zero.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
@@ -109,16 +112,20 @@ class Project(nn.Module):
 
 
 class ShiftGCN(nn.Module):
-    """The skeleton encoder. `width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3 there).
+    """The skeleton encoder. `width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3
+    there).
 
     The map always has 256 channels, so that what follows does not depend on `width`.
     """
 
-    def __init__(self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0) -> None:
+    def __init__(
+        self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0
+    ) -> None:
         super().__init__()
         plan = [(width << stage, 2 if stage and not i else 1) for stage, n in enumerate(blocks) for i in range(n)]
         self.input_norm = Norm(joints * 3)
-        layers, channels_in = [], 3
+        layers: list[nn.Module] = []
+        channels_in = 3
         for channels, stride in plan:
             layers.append(Block(joints, channels_in, channels, stride))
             channels_in = channels

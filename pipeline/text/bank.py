@@ -49,7 +49,8 @@ class TextBank:
             row, column = (int(i) for i in missing.nonzero()[0])
             name = self.class_names[classes[row]]
             raise PosebridgeError(
-                f"Class {name!r} has no text in the slot {slots[column]!r}; add it to texts.csv and run `posebridge text`."
+                f"Class {name!r} has no text in the slot {slots[column]!r}; add it to texts.csv and run "
+                f"`posebridge text`."
             )
         return self.embeddings[list(classes)][:, columns]
 
@@ -57,22 +58,32 @@ class TextBank:
 def read_texts(path: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
     """Slots in order of appearance, and text by (class index, slot).
 
-    Every class needs the slot `label`; other slots may be left out, but not left empty. Raises PosebridgeError naming class and slot.
+    Every class needs the slot `label`; other slots may be left out, but not left empty. Raises PosebridgeError naming
+    class and slot.
     """
     if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; write it as `index,slot,text`, at least the slot `label` for every class.")
+        raise PosebridgeError(
+            f"{path} is missing; write it as `index,slot,text`, at least the slot `label` for every class."
+        )
     texts: dict[tuple[int, str], str] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if missing := {"index", "slot", "text"} - set(reader.fieldnames or ()):
-            raise PosebridgeError(f"{path} lacks the column {sorted(missing)[0]}; its header should be index,slot,text.")
+            raise PosebridgeError(
+                f"{path} lacks the column {sorted(missing)[0]}; its header should be index,slot,text."
+            )
         for line, row in enumerate(reader, start=2):
             index, slot, text = row["index"] or "", row["slot"] or "", (row["text"] or "").strip()
             if not index.isdigit() or int(index) >= len(class_names):
-                raise PosebridgeError(f"{path}, line {line}: {index!r} is not an index of classes.csv (0 to {len(class_names) - 1}).")
+                raise PosebridgeError(
+                    f"{path}, line {line}: {index!r} is not an index of classes.csv (0 to {len(class_names) - 1})."
+                )
             name = class_names[int(index)]
             if not text:
-                raise PosebridgeError(f"{path}, line {line}: class {name!r} has an empty text in the slot {slot!r}; write it or drop the row.")
+                raise PosebridgeError(
+                    f"{path}, line {line}: class {name!r} has an empty text in the slot {slot!r}; "
+                    f"write it or drop the row."
+                )
             if (int(index), slot) in texts:
                 raise PosebridgeError(f"{path}, line {line}: class {name!r} has the slot {slot!r} twice; keep one.")
             texts[int(index), slot] = text
@@ -82,7 +93,9 @@ def read_texts(path: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...],
     return tuple(dict.fromkeys(slot for _, slot in texts)), texts
 
 
-def make_bank(dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache")) -> Path:
+def make_bank(
+    dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache")
+) -> Path:
     """Embed every text of a dataset and write its bank; returns the file's path."""
     folder = manifests / dataset
     class_names = read_classes(folder / "classes.csv")

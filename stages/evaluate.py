@@ -1,0 +1,48 @@
+"""`posebridge evaluate`: a trained run on unseen classes (ZSL) and on all classes (GZSL).
+
+Reads cache/models/<dataset>/<protocol>/<run>/, writes cache/results/<dataset>/<protocol>/<run>/seed-<k>/.
+Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.params import choose, load_params
+from stages.shell import answer, json_option, params_option, plain_errors
+
+
+@click.command()
+@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
+@click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
+@click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@params_option
+@json_option
+@plain_errors
+def command(dataset: str, protocol: str, run_name: str, params_path: Path, as_json: bool) -> None:
+    """Test a trained run; every value that could be chosen was chosen by `train`.
+
+    \b
+    Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+    """
+    from tqdm import tqdm
+
+    from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.evaluation import evaluate
+
+    params = load_params(params_path)
+    run = choose(params.runs, run_name, "run")
+    with tqdm(total=len(params.encode.seeds), desc=f"evaluate {run_name}", unit="seed") as bar:
+        folder = evaluate(open_dataset(dataset), protocol, run_name, run, params, lambda _: bar.update())
+    found = [
+        json.loads((folder / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
+        for seed in params.encode.seeds
+    ]
+    answer({"results": str(folder), "metrics": found}, f"Wrote {folder}; top-1 by seed: {_top1(found)}.", as_json)
+
+
+def _top1(found: list[dict]) -> str:
+    return ", ".join(f"{m['zsl']['top1']:.3f}" if m["zsl"] else "no unseen class" for m in found)
