@@ -1,0 +1,186 @@
+"""Splits, phases, metrics, calibration, guards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import Clip
+from pipeline.protocol.guards import (
+    LeakError,
+    require_disjoint_sources,
+    require_eval_mode,
+    require_no_pseudo_unseen,
+    require_seen_centre,
+)
+from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro, per_class
+from pipeline.protocol.splits import Split, read_split
+from pipeline.protocol.test_set import test_set as build_test_set
+from pipeline.protocol.training_set import training_phase
+
+pytestmark = pytest.mark.unit
+NAMES = ("drink", "eat", "wave", "clap", "throw a ball", "jump")
+SPLIT = Split("p", NAMES, unseen=(4, 5), validation=(0, 1))
+
+
+def write(tmp_path, unseen, validation):
+    (tmp_path / "p.txt").write_text("# a title\n\n" + "\n".join(unseen) + "\n")
+    (tmp_path / "p.val.txt").write_text("\n".join(validation) + "\n")
+    return read_split(tmp_path, "p", NAMES)
+
+
+def test_a_protocol_is_read(tmp_path):
+    split = write(tmp_path, ["5 jump", "4 throw a ball"], ["0 drink", "1 eat"])
+    assert split == SPLIT
+    assert split.seen == (0, 1, 2, 3) and split.phase_one == (2, 3)
+
+
+def test_a_protocol_may_leave_no_class_unseen(tmp_path):
+    assert write(tmp_path, ["# nobody"], ["0 drink", "1 eat"]).seen == tuple(range(6))
+
+
+@pytest.mark.parametrize(
+    ("unseen", "validation", "words"),
+    [
+        (["5 jmup"], ["0 drink", "1 eat"], ["p.txt, line 3", "'jmup'", "'jump'"]),
+        (["4 jump"], ["0 drink", "1 eat"], ["line 3", "'jump' is 5", "0-based"]),
+        (["5 jump", "5 jump"], ["0 drink", "1 eat"], ["line 4", "line 3 already"]),
+        (["5 jump"], ["0 drink", "5 jump"], ["p.val.txt, line 2", "'jump'", "unseen"]),
+        (["5 jump"], ["0 drink"], ["1 classes", "at least 2"]),
+        (["2 wave", "3 clap", "4 throw a ball"], ["0 drink", "1 eat"], ["leave 1 classes"]),
+    ],
+)
+def test_a_wrong_protocol_is_one_sentence_with_its_line(tmp_path, unseen, validation, words):
+    with pytest.raises(PosebridgeError) as error:
+        write(tmp_path, unseen, validation)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_missing_protocol_lists_those_there_are(tmp_path):
+    write(tmp_path, ["5 jump"], ["0 drink", "1 eat"])
+    with pytest.raises(PosebridgeError, match="protocols there are: p"):
+        read_split(tmp_path, "q", NAMES)
+
+
+def clips(per_class=10):
+    return [
+        Clip(f"{label}-{part}-{i}", f"{label}-{part}-{i}.mp4", label=label, part=part)
+        for label in range(6)
+        for part in ("train", "test")
+        for i in range(per_class)
+    ]
+
+
+def test_the_selection_phase_has_no_pseudo_unseen_and_no_test_clip():
+    phase = training_phase("select", SPLIT, clips())
+    assert phase.classes == (2, 3)
+    assert {c.label for c in phase.train} == {c.label for c in phase.held_out} == {2, 3}
+    assert {c.label for c in phase.pseudo_unseen} == {0, 1}
+    assert {c.part for c in (*phase.train, *phase.held_out, *phase.pseudo_unseen)} == {"train"}
+    assert (len(phase.train), len(phase.held_out), len(phase.pseudo_unseen)) == (16, 4, 20)
+    assert not {c.clip_id for c in phase.train} & {c.clip_id for c in phase.held_out}
+
+
+def test_the_final_phase_has_every_seen_class_and_nothing_to_choose_on():
+    phase = training_phase("final", SPLIT, clips())
+    assert {c.label for c in phase.train} == {0, 1, 2, 3} and len(phase.train) == 40
+    assert phase.held_out == phase.pseudo_unseen == ()
+
+
+def test_a_class_without_clips_is_named():
+    with pytest.raises(PosebridgeError, match="'wave' has no clip of part `train`"):
+        training_phase("select", SPLIT, [c for c in clips() if c.label != 2])
+    with pytest.raises(PosebridgeError, match="'jump' is unseen in p but has no clip of part `test`"):
+        build_test_set(SPLIT, [c for c in clips() if c.label != 5])
+
+
+def test_the_test_set_has_test_clips_only():
+    test = build_test_set(SPLIT, clips())
+    assert {c.label for c in test.unseen} == {4, 5} and {c.label for c in test.seen} == {0, 1, 2, 3}
+    assert {c.part for c in (*test.unseen, *test.seen)} == {"test"}
+
+
+def test_metrics_by_hand():
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 2])
+    matrix = confusion_matrix(labels, predicted, 4)
+    assert matrix.dtype == np.int64
+    assert matrix.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert micro(matrix) == pytest.approx(4 / 6)
+    assert macro(matrix) == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)  # the class without clips does not count
+    assert np.isnan(per_class(matrix)[3]) and np.isnan(micro(np.zeros((2, 2), int)))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (3, 10), (61, 180), (1, 1)])
+def test_the_interval_is_clopper_and_pearsons(hits, n):
+    exact = binomtest(hits, n).proportion_ci(0.95, "exact")
+    assert binomial_interval(hits, n) == pytest.approx((exact.low, exact.high))
+
+
+# Two seen classes (columns 0, 1), two unseen (2, 3). Margins: best seen minus best unseen.
+SEEN = np.array([True, True, False, False])
+SCORES = np.array([
+    [0.9, 0.1, 0.4, 0.0],  # of class 0: right while gamma <= 0.5
+    [0.8, 0.2, 0.6, 0.0],  # of class 1: never right, says 0
+    [0.5, 0.0, 0.4, 0.3],  # of class 2: right once gamma > 0.1
+    [0.7, 0.0, 0.3, 0.4],  # of class 3: right once gamma > 0.3
+])  # fmt: skip
+LABELS = np.array([0, 1, 2, 3])
+
+
+def test_calibrated_stacking_by_hand():
+    stacking = Stacking.of(SCORES, LABELS, SEEN)
+    assert stacking.margin == pytest.approx([0.5, 0.2, 0.1, 0.3])
+    assert stacking.accuracies(0.0) == (0.5, 0.0)
+    assert stacking.accuracies(0.2) == (0.5, 0.5)
+    assert stacking.accuracies(0.4) == (0.5, 1.0)
+    assert stacking.accuracies(0.6) == (0.0, 1.0)
+    assert stacking.best_gamma() == pytest.approx(0.4)
+    assert harmonic(0.5, 1.0) == pytest.approx(2 / 3) and harmonic(0, 0) == 0
+    assert stacking.ausuc() == pytest.approx(0.5)  # a rectangle: S = .5 while U goes from 0 to 1
+
+
+def test_stacking_agrees_with_a_plain_argmax_over_all_classes():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)
+    seen = np.array([1, 1, 0, 1, 0, 1, 0], bool)
+    for by_class in (False, True):
+        stacking = Stacking.of(scores, labels, seen, macro=by_class)
+        for gamma in (-1.0, 0.0, 0.3, 2.0):
+            predicted = (scores - gamma * seen).argmax(1)
+            count = macro if by_class else micro
+            expected = [count(confusion_matrix(labels[m], predicted[m], 7)) for m in (seen[labels], ~seen[labels])]
+            assert stacking.accuracies(gamma) == pytest.approx(tuple(expected))
+        area = stacking.ausuc()
+        assert 0 < area < 1
+
+
+def test_one_source_video_in_both_parts_is_refused():
+    a = Clip("a", "a.mp4", part="train", sha256="1" * 64)
+    require_disjoint_sources([a, Clip("b", "b.mp4", part="test", sha256="2" * 64)])
+    for other in (Clip("b", "b.mp4", part="test", sha256="1" * 64), Clip("b", "a.mp4", start=1.0, part="test")):
+        with pytest.raises(PosebridgeError, match="Clips a .train. and b .test. come from one video"):
+            require_disjoint_sources([a, other])
+    require_disjoint_sources([a, Clip("b", "a.mp4", start=1.0, part="train")])  # segments of one video are fine
+
+
+def test_guards_catch_what_they_guard():
+    with pytest.raises(LeakError, match="must not be trained on"):
+        require_no_pseudo_unseen([Clip("x", "x", label=0, part="train")], classes=(2, 3))
+    with pytest.raises(LeakError, match="must not be trained on"):
+        require_no_pseudo_unseen([Clip("x", "x", label=2, part="test")], classes=(2, 3))
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+    with pytest.raises(LeakError, match="train mode"):
+        require_eval_mode(net)
+    net.eval()
+    require_eval_mode(net)
+    net[1].train()
+    with pytest.raises(LeakError, match="1 is in train mode"):
+        require_eval_mode(net)
+    text = torch.randn(5, 4)
+    require_seen_centre(text[:3].mean(0), text[:3])
+    with pytest.raises(LeakError, match="centred"):
+        require_seen_centre(text.mean(0), text[:3])

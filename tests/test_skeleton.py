@@ -1,0 +1,128 @@
+"""Graphs, normalisation, augmentation, Shift-GCN."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.skeleton.augment import augment, mirror
+from pipeline.skeleton.graph import COCO_17
+from pipeline.skeleton.normalise import normalise
+from pipeline.skeleton.shift_gcn import ShiftGCN, SpatialShift, TemporalShift
+
+pytestmark = pytest.mark.unit
+
+
+def clips(batch=3, persons=2, frames=8):
+    torch.manual_seed(0)
+    return torch.rand(batch, persons, frames, 17, 2) * 200, torch.rand(batch, persons, frames, 17)
+
+
+def everybody(scores):
+    return torch.ones(scores.shape[:3], dtype=torch.bool)
+
+
+def test_the_mirror_of_the_graph_swaps_left_and_right_and_is_its_own_inverse():
+    for joint, other in enumerate(COCO_17.mirror):
+        swapped = COCO_17.joints[joint].replace("left", "#").replace("right", "left").replace("#", "right")
+        assert COCO_17.joints[other] == swapped and COCO_17.mirror[other] == joint
+
+
+def test_place_and_camera_distance_vanish():
+    keypoints, scores = clips()
+    valid = everybody(scores)
+    x = normalise(keypoints, scores, valid)
+    moved = normalise(keypoints * 2.5 + torch.tensor([300.0, -40.0]), scores, valid)
+    assert x.shape == (3, 2, 8, 17, 3)
+    torch.testing.assert_close(x, moved, atol=1e-4, rtol=1e-4)
+
+
+def test_up_is_positive_and_the_score_is_the_third_channel():
+    keypoints, scores = clips(persons=1)
+    lifted = keypoints.clone()
+    lifted[..., 9, 1] -= 50  # the left wrist moves up in the image
+    valid = everybody(scores)
+    before, after = normalise(keypoints, scores, valid), normalise(lifted, scores, valid)
+    assert (after[..., 9, 1] > before[..., 9, 1]).all()
+    assert torch.equal(after[..., 2], scores)
+
+
+def test_nobody_there_is_zero_and_never_nan():
+    keypoints, scores = clips()
+    valid = everybody(scores)
+    valid[0], valid[1, 0], valid[2, 1, 3:] = False, False, False
+    x = normalise(keypoints, scores, valid)
+    assert torch.isfinite(x).all()
+    assert not x[0].any() and not x[1, 0].any() and not x[2, 1, 3:].any()
+    x = normalise(torch.zeros_like(keypoints), torch.zeros_like(scores), everybody(scores))  # all joints on one spot
+    assert torch.isfinite(x).all()
+
+
+def test_mirroring_twice_is_nothing_and_once_is_the_other_hand():
+    keypoints, scores = clips()
+    x = normalise(keypoints, scores, everybody(scores))
+    assert torch.equal(mirror(mirror(x)), x)
+    left, right = COCO_17.joints.index("left_wrist"), COCO_17.joints.index("right_wrist")
+    torch.testing.assert_close(mirror(x)[..., left, :], x[..., right, :] * torch.tensor([-1.0, 1.0, 1.0]))
+
+
+def test_augmentation_is_reproducible_and_bounded():
+    keypoints, scores = clips()
+    x = normalise(keypoints, scores, everybody(scores))
+    x[1] = 0  # nobody
+    a, b = (augment(x, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a, b) and torch.isfinite(a).all() and not a[1].any()
+    assert not torch.equal(a, augment(x, torch.Generator().manual_seed(4)))
+    still = augment(x, torch.Generator().manual_seed(0), mirrored=torch.zeros(3, dtype=torch.bool), strength=0.0)
+    torch.testing.assert_close(still, x)
+    flipped = augment(x, torch.Generator().manual_seed(0), mirrored=torch.ones(3, dtype=torch.bool), strength=0.0)
+    torch.testing.assert_close(flipped, mirror(x))
+
+
+def test_the_spatial_shift_is_the_papers_and_its_inverse_undoes_it():
+    x = torch.randn(2, 5, 7, requires_grad=True)  # V=5, C=7
+    y = SpatialShift(5, 7)(x)
+    for v in range(5):
+        for c in range(7):
+            assert torch.equal(y[:, v, c], x[:, (v + c) % 5, c])
+    assert torch.equal(SpatialShift(5, 7, back=True)(y), x)
+    weight = torch.randn_like(y)
+    (grad,) = torch.autograd.grad((y * weight).sum(), x)
+    torch.testing.assert_close(SpatialShift(5, 7)(grad), weight)
+
+
+def test_the_temporal_shift_interpolates_and_learns():
+    shift = TemporalShift(2)
+    shift.shift.data = torch.tensor([1.0, -0.25])
+    x = torch.arange(5.0)[None, :, None, None].expand(1, 5, 1, 2)
+    y = shift(x)[0, :, 0]
+    torch.testing.assert_close(y[:, 0], torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0]))  # from outside: zero
+    torch.testing.assert_close(y[1:, 1], torch.tensor([0.75, 1.75, 2.75, 3.75]))
+    y.sum().backward()
+    assert shift.shift.grad.abs().sum() > 0
+    assert TemporalShift(2, stride=2)(x).shape == (1, 3, 1, 2)
+
+
+@pytest.mark.parametrize("joints", [17, 25])
+def test_the_map_has_256_channels_whatever_the_width(joints):
+    x, person = torch.randn(2, 2, 12, joints, 3), torch.ones(2, 2, dtype=torch.bool)
+    for width in (8, 64):
+        net = ShiftGCN(joints, 4, width=width, blocks=(1, 1, 1)).eval()
+        assert net.feature_map(x, person).shape == (2, 256, 3, joints)
+        assert net(x, person).shape == (2, 4)
+
+
+def test_the_map_is_the_mean_over_persons_who_are_there():
+    net = ShiftGCN(17, 4, width=8, blocks=(1, 1, 1)).eval()
+    x, person = torch.randn(2, 2, 8, 17, 3), torch.tensor([[True, False], [False, False]])
+    alone = net.feature_map(x[:, :1], torch.ones(2, 1, dtype=torch.bool))
+    both = net.feature_map(x, person)
+    torch.testing.assert_close(both[0], alone[0])
+    assert not both[1].any()  # nobody: zeros, not NaN
+
+
+def test_order_of_clips_in_a_batch_does_not_matter():
+    net = ShiftGCN(17, 4, width=8, blocks=(1, 1, 1)).eval()
+    x, person = torch.randn(4, 1, 8, 17, 3), torch.ones(4, 1, dtype=torch.bool)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(net(x[order], person), net(x, person)[order])

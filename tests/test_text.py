@@ -1,0 +1,109 @@
+"""Sentence encoders and text banks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import write_classes
+from pipeline.text import encoder as encoders
+from pipeline.text.bank import bank_path, load_bank, make_bank, read_texts
+from pipeline.text.encoder import check_sha256, encoder_slug
+
+pytestmark = pytest.mark.unit
+NAMES = ["drink", "phone"]
+
+
+def texts(tmp_path, *rows):
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["index,slot,text", *rows]) + "\n")
+    return path
+
+
+class FakeEncoder:
+    sha256 = "f" * 64
+
+    def __init__(self, name):
+        pass
+
+    def encode(self, lines):
+        vectors = np.random.default_rng(0).normal(size=(len(lines), 5)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def bank(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.text.bank.SentenceEncoder", FakeEncoder)
+    folder = tmp_path / "manifests" / "toy"
+    write_classes(folder / "classes.csv", NAMES)
+    texts(folder, "0,label,drinking", "0,global,a cup", "1,label,phoning")
+    make_bank("toy", "minilm", tmp_path / "manifests", tmp_path)
+    return load_bank("toy", "minilm", NAMES, tmp_path)
+
+
+def test_a_bank_holds_every_slot_and_masks_those_that_are_not_there(bank):
+    assert bank.slots == ("label", "global") and bank.class_names == tuple(NAMES)
+    assert bank.mask.tolist() == [[True, True], [True, False]]
+    assert torch.isfinite(bank.embeddings).all() and not bank.embeddings[1, 1].any()
+    assert bank.take([1, 0], ["label"]).shape == (2, 1, 5)
+    assert bank.encoder_sha256 == FakeEncoder.sha256
+
+
+@pytest.mark.parametrize(("slot", "words"), [("global", ["'phone'", "'global'"]), ("legs", ["'legs'", "label, global"])])
+def test_taking_a_slot_that_is_missing_names_class_and_slot(bank, slot, words):
+    with pytest.raises(PosebridgeError) as error:
+        bank.take([0, 1], [slot])
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["0,label,drinking", "1,label, "], ["line 3", "'phone'", "'label'", "empty"]),
+        (["0,label,drinking", "1,global,x"], ["'phone'", "'label'"]),
+        (["0,label,x", "0,label,y", "1,label,z"], ["line 3", "'drink'", "twice"]),
+        (["0,label,x", "2,label,z"], ["line 3", "'2'"]),
+    ],
+)
+def test_bad_texts_are_refused_with_class_slot_and_line(tmp_path, rows, words):
+    with pytest.raises(PosebridgeError) as error:
+        read_texts(texts(tmp_path, *rows), NAMES)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_bank_of_another_class_list_is_refused(bank, tmp_path):
+    with pytest.raises(PosebridgeError, match="another classes.csv; run `posebridge text"):
+        load_bank("toy", "minilm", ["drink", "call"], tmp_path)
+    with pytest.raises(PosebridgeError, match="is missing; run `posebridge text"):
+        load_bank("toy", "other", NAMES, tmp_path)
+
+
+def test_an_encoder_given_by_path_has_a_plain_folder_name(tmp_path):
+    assert encoder_slug("sentence-transformers/all-mpnet-base-v2") == "all-mpnet-base-v2"
+    assert bank_path("toy", "/models/mine", tmp_path) == tmp_path / "text" / "mine" / "toy.h5"
+
+
+def test_a_wrong_hash_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"something else")
+    with pytest.raises(PosebridgeError, match="sha256"):
+        check_sha256(path, encoders.MINILM_SHA256)
+    monkeypatch.setattr(encoders, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(PosebridgeError, match="sha256"):
+        encoders.minilm_folder()
+
+
+def test_the_embedded_encoder_gives_unit_vectors_that_know_meaning():
+    model = encoders.SentenceEncoder("minilm")
+    drink, sip, phone = model.encode(["drinking from a cup", "sipping from a mug", "talking on a phone"])
+    assert drink.shape == (384,) and drink.dtype == np.float32
+    assert np.linalg.norm(drink) == pytest.approx(1, abs=1e-5)
+    assert drink @ sip > drink @ phone + 0.2
+
+
+def test_an_encoder_that_is_not_there_is_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PosebridgeError, match="could not be loaded"):
+        encoders.SentenceEncoder(str(tmp_path / "empty"))
