@@ -52,7 +52,7 @@ def write_clips(path: Path, clips: Iterable[Clip]) -> Path:
 
 
 def read_clips(path: Path) -> list[Clip]:
-    """Read clips.csv. Raises PosebridgeError for a missing file, a missing column, a bad number or a repeated clip_id."""
+    """Read clips.csv. Raises PosebridgeError for a missing file or column, a bad number or a repeated clip_id."""
     if not path.is_file():
         raise PosebridgeError(f"{path} is missing; make it with `posebridge ingest`.")
     clips: list[Clip] = []
@@ -60,14 +60,18 @@ def read_clips(path: Path) -> list[Clip]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if missing := {"clip_id", "path"} - set(reader.fieldnames or ()):
-            raise PosebridgeError(f"{path} lacks the column {sorted(missing)[0]}; its header should be {','.join(COLUMNS)}.")
+            raise PosebridgeError(
+                f"{path} lacks the column {sorted(missing)[0]}; its header should be {','.join(COLUMNS)}."
+            )
         for line, row in enumerate(reader, start=2):
             try:
                 clip = Clip(**{name: _parse(name, row.get(name) or "") for name in COLUMNS})  # type: ignore[arg-type]
             except ValueError as error:
                 raise PosebridgeError(f"{path}, line {line}: {error}.") from None
             if clip.clip_id in seen:
-                raise PosebridgeError(f"{path}, line {line}: the clip_id {clip.clip_id!r} occurs twice; make it unique.")
+                raise PosebridgeError(
+                    f"{path}, line {line}: the clip_id {clip.clip_id!r} occurs twice; make it unique."
+                )
             seen.add(clip.clip_id)
             clips.append(clip)
     return clips
@@ -82,7 +86,7 @@ def _parse(name: str, text: str) -> object:
 
 
 def read_classes(path: Path) -> list[str]:
-    """Read classes.csv (`index,name`) into a list; raises PosebridgeError unless indices run 0, 1, 2, ... and names differ."""
+    """Read classes.csv (`index,name`); raises PosebridgeError unless indices run 0, 1, 2, ... and names differ."""
     if not path.is_file():
         raise PosebridgeError(f"{path} is missing; write it as `index,name`, 0-based.")
     with path.open(newline="", encoding="utf-8") as file:
@@ -90,7 +94,9 @@ def read_classes(path: Path) -> list[str]:
     names = [row.get("name", "") for row in rows]
     for expected, row in enumerate(rows):
         if row.get("index") != str(expected):
-            raise PosebridgeError(f"{path}, line {expected + 2}: index {row.get('index')!r} should be {expected} (0-based, in order).")
+            raise PosebridgeError(
+                f"{path}, line {expected + 2}: index {row.get('index')!r} should be {expected} (0-based, in order)."
+            )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise PosebridgeError(f"{path}: the class name {twice!r} occurs twice.")

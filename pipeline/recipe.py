@@ -20,18 +20,22 @@ class Recipe:
 
     `backend` is `mmpose` (a pose model over videos) or `ground_truth` (skeletons written by `synth`; no cues).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
-    since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`.
+    since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`. `taps` names the
+    tapped modules, shallow first; empty means the backbone's stages. `hpe_text` declares what words the weights were
+    exposed to (`none`, `captions`, `captions-strict`); shipped weights declare it themselves.
     """
 
     backend: str = "mmpose"
     config: str = "rtmpose-t_8xb256-420e_coco-256x192"  # a config name of mmpose
     weights: str = "skelgap-sem"
     weights_sha256: str = ""
+    hpe_text: str = "none"
     precision: str = "float32"  # float32 or bfloat16
     boxes: str = "full_frame"  # full_frame or manifest
     persons: int = 1  # M
     frames: int = 32  # T
     cue_frames: int = 16  # S
+    taps: tuple[str, ...] = ()
     cues: str = "refined"
     anchors: tuple[str, ...] = ANCHORS
     pooled_stride: int = 16

@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def decode_simcc(simcc_x: Tensor, simcc_y: Tensor, split_ratio: float) -> tuple[Tensor, Tensor]:
-    """Keypoints [N, V, 2] float32 in crop pixels and raw scores [N, V] of SimCC logits [N, V, W*ratio], [N, V, H*ratio].
+    """Keypoints [N, V, 2] float32 in crop pixels and raw scores [N, V] of SimCC logits [N, V, W * r] and [N, V, H * r].
 
-    The score is the smaller of both maxima, raw and without an upper bound; the location is meaningless where it is <= 0.
+    The score is the smaller of both maxima, raw and without an upper bound; where it is <= 0 the place means nothing.
     """
     best_x, at_x = simcc_x.max(-1)
     best_y, at_y = simcc_y.max(-1)

@@ -59,7 +59,10 @@ def stand_ins() -> Iterator[None]:
 
     if not _importable("mmcv._ext"):
         importlib.import_module("mmcv")
-        make("mmcv.ops", **{n: _unavailable(n) for n in ("MultiScaleDeformableAttention", "DeformConv2d", "ModulatedDeformConv2d")})
+        make(
+            "mmcv.ops",
+            **{n: _unavailable(n) for n in ("MultiScaleDeformableAttention", "DeformConv2d", "ModulatedDeformConv2d")},
+        )
     if not _importable("mmdet"):
         make("mmdet")
         make("mmdet.utils", ConfigType=dict, reduce_mean=lambda value: value)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 BONES = (
-    (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (5, 6), (11, 12), (5, 11), (6, 12), (0, 5), (0, 6),
+    (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
+    (5, 6), (11, 12), (5, 11), (6, 12), (0, 5), (0, 6),
 )  # fmt: skip
 BEYOND_WRIST = 0.35  # COCO-17 ends at the wrist; a held object is beyond it
 
@@ -34,7 +35,8 @@ def anchor_points(anchor: str) -> Tensor:
         "left_hand": hand(7, 9),
         "right_hand": hand(8, 10),
         "torso": [joint[i] for i in (5, 6, 11, 12)] + between(((5, 11), (6, 12), (5, 12), (6, 11)), (0.5,)),
-        "legs": [joint[i] for i in (11, 12, 13, 14, 15, 16)] + between(((11, 13), (13, 15), (12, 14), (14, 16)), (0.5,)),
+        "legs": [joint[i] for i in (11, 12, 13, 14, 15, 16)]
+        + between(((11, 13), (13, 15), (12, 14), (14, 16)), (0.5,)),
     }
     return torch.stack(points[anchor])
 

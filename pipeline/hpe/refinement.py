@@ -15,25 +15,30 @@ from torch import Tensor, nn
 
 def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+        nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.SiLU(),
     )
 
 
 class HierarchicalRefinement(nn.Module):
-    """G_1 = P_1(F_1); G_l = P_l(F_l) + Down(G_(l-1)) down to the pooled stride; deeper levels are interpolated up to it.
+    """G_1 = P_1(F_1); G_l = P_l(F_l) + Down(G_(l-1)) to the pooled stride; deeper levels are interpolated up to it.
 
     P is a 1x1 convolution to `width` channels, Down a depthwise-separable 3x3 convolution of stride 2; each with
     norm and SiLU. Narrow on purpose: it costs a few percent of the pose model.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int = 16, width: int = 96) -> None:
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int = 16, width: int = 96
+    ) -> None:
         super().__init__()
         if pooled_stride not in strides:
             raise ValueError(f"the pooled stride {pooled_stride} is none of the tapped strides {tuple(strides)}")
         self.pooled_level = list(strides).index(pooled_stride)
         self.project = nn.ModuleList(_conv(c, width) for c in channels)
         self.down = nn.ModuleList(
-            nn.Sequential(_conv(width, width, 3, 2, groups=width), _conv(width, width)) for _ in range(self.pooled_level)
+            nn.Sequential(_conv(width, width, 3, 2, groups=width), _conv(width, width))
+            for _ in range(self.pooled_level)
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -51,7 +56,12 @@ class CueHead(nn.Module):
     """Refinement, and the projection of a pooled cue to its stored width (after pooling, where it costs nothing)."""
 
     def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int = 16, width: int = 96, cue_width: int = 512
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        pooled_stride: int = 16,
+        width: int = 96,
+        cue_width: int = 512,
     ) -> None:
         super().__init__()
         self.cue_width = cue_width
@@ -59,7 +69,7 @@ class CueHead(nn.Module):
         self.project = nn.Linear(width, cue_width)
 
     def forward(self, features: Sequence[Tensor], weights: Tensor) -> Tensor:
-        """Cues [N, A, cue_width] of the tapped maps, for pooling weights [N, A, H, W] that sum to 1 (or 0: a zero cue)."""
+        """Cues [N, A, cue_width] of tapped maps, for weights [N, A, H, W] that sum to 1, or to 0: a zero cue."""
         pooled = torch.einsum("nahw,nchw->nac", weights.to(torch.float32), self.refine(features).to(torch.float32))
         present = (weights.flatten(2).sum(-1, keepdim=True) > 0).to(pooled.dtype)
         return self.project(pooled) * present

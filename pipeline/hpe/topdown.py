@@ -51,7 +51,9 @@ class TopdownModel(nn.Module):
         codec = cfg.model.head.get("decoder") or {}
         size = codec.get("input_size")
         if size is None:
-            raise PosebridgeError(f"{config} is not a top-down config with one codec; choose a SimCC or heatmap config.")
+            raise PosebridgeError(
+                f"{config} is not a top-down config with one codec; choose a SimCC or heatmap config."
+            )
         self.crop_size = (int(size[0]), int(size[1]))  # width, height
         # SyncBN becomes BN: the former does not run on a CPU.
         self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -97,6 +99,9 @@ class TopdownModel(nn.Module):
         maps = [self._tapped[name] for name in self.levels]
         return tuple(int(m.shape[1]) for m in maps), tuple(round(height / m.shape[2]) for m in maps)
 
+    mean: Tensor
+    std: Tensor
+
     def normalise(self, crops: Tensor) -> Tensor:
         """uint8 RGB crops [N, H, W, 3] to the network's input [N, 3, H, W]."""
         images = (crops.permute(0, 3, 1, 2).float() - self.mean) / self.std
@@ -112,7 +117,7 @@ class TopdownModel(nn.Module):
         """The decoding of the head's output: vectorised for plain SimCC and heatmaps, else mmpose's own codec."""
         codec, kind = self.model.head.decoder, type(self.model.head.decoder).__name__
         if kind == "SimCCLabel" and not codec.use_dark:
-            return lambda output: decode_simcc(*output, split_ratio=codec.simcc_split_ratio)
+            return lambda output: decode_simcc(output[0], output[1], codec.simcc_split_ratio)
         if kind == "MSRAHeatmap" and not codec.unbiased:
             scale = tuple(float(s) for s in codec.scale_factor)
             return lambda output: decode_heatmap(output, (scale[0], scale[1]))
@@ -123,3 +128,8 @@ class TopdownModel(nn.Module):
         keypoints = np.concatenate([np.asarray(i.keypoints) for i in instances])
         scores = np.concatenate([np.asarray(i.keypoint_scores) for i in instances])
         return torch.from_numpy(keypoints).float(), torch.from_numpy(scores).float()
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out a network's convolutions for CPUs and tensor cores, in place."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
 """Tuning a PoseBridge-HPE: keypoints first, then semantics with the keypoint model as teacher.
 
-Reads rendered stills (skelgap) made on the fly; writes mmengine checkpoints while it runs and one safetensors file at the
-end. Command: `posebridge tune-hpe --kind kp`, then `posebridge tune-hpe --kind sem --init kp.safetensors`.
+Reads rendered stills (skelgap) made on the fly; writes mmengine checkpoints while it runs and one safetensors file
+at the end. Command: `posebridge tune-hpe --kind kp`, then `posebridge tune-hpe --kind sem --init kp.safetensors`.
 
 Reconstruction; PoseBridge (arXiv 2605.11497) states that a CLIP-style alignment keeps action-relevant evidence in the
 pose estimator and that distillation is used. The losses below are ours. No action label and no action video is used.
@@ -9,21 +9,22 @@ pose estimator and that distillation is used. The losses below are ours. No acti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.hpe.mm_compat import import_mmpose
-from pipeline.hpe.pooling import pooling_weights
-from pipeline.hpe.refinement import CueHead
-from pipeline.hpe.topdown import TopdownModel
+from pipeline.hpe.model import PoseBridgeHPE
+from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.recipe import ANCHORS
 
 import_mmpose()
@@ -53,29 +54,22 @@ class TuneSettings:
     seed: int = 0
     workers: int = 1
 
-
-class PoseBridgeHPE(nn.Module):
-    """A top-down pose model with its cue head: what the weights file holds, under `pose.` and `cue.`."""
-
-    def __init__(self, config: str, taps: tuple[str, ...] = (), pooled_stride: int = 16, width: int = 96, text_width: int = 0) -> None:
-        super().__init__()
-        self.pose = TopdownModel(config, taps)
-        self.cue = CueHead(self.pose.channels, self.pose.strides, pooled_stride, width)
-        self.pooled_stride = pooled_stride
-        # Only training compares cues with text; stage two learns its own projection.
-        self.to_text = nn.Linear(self.cue.cue_width, text_width, bias=False) if text_width else None
-
-    def cues(self, features: list[Tensor], keypoints: Tensor, scores: Tensor, anchors: tuple[str, ...], sigma: float) -> tuple[Tensor, Tensor]:
-        """Refined cues [N, A, D] and anchor scores [N, A] of tapped maps."""
-        grid = features[self.cue.refine.pooled_level].shape[-2:]
-        weights, visible = pooling_weights(keypoints, scores, anchors, (grid[0], grid[1]), self.pooled_stride, sigma)
-        return self.cue(features, weights), visible
+    @staticmethod
+    def of(kind: str) -> TuneSettings:
+        """The settings that the shipped weights were tuned with."""
+        return TuneSettings() if kind == "kp" else TuneSettings(kind="sem", images=57_600, lr=6e-4)
 
 
 class TuningModel(BaseModel):
     """The losses of tuning, as mmengine's Runner wants them."""
 
-    def __init__(self, model: PoseBridgeHPE, settings: TuneSettings, vectors: dict[str, Tensor] | None, teacher: TopdownModel | None) -> None:
+    def __init__(
+        self,
+        model: PoseBridgeHPE,
+        settings: TuneSettings,
+        vectors: dict[str, Tensor] | None,
+        teacher: TopdownModel | None,
+    ) -> None:
         super().__init__()
         self.net, self.settings = model, settings
         self.teacher = [teacher] if teacher is not None else []  # in a list: not a part of the checkpoint
@@ -84,7 +78,9 @@ class TuningModel(BaseModel):
             self.register_buffer("captions", vectors["captions"], persistent=False)  # [K, d_t], normalised
         self.logit_scale = nn.Parameter(torch.tensor(2.7))
 
-    def forward(self, crops: Tensor, keypoints: Tensor, weights: Tensor, held: Tensor, caption: Tensor, mode: str = "loss") -> dict[str, Tensor]:
+    def forward(
+        self, crops: Tensor, keypoints: Tensor, weights: Tensor, held: Tensor, caption: Tensor, mode: str = "loss"
+    ) -> dict[str, Tensor]:
         """Losses of a batch: crops [N, H, W, 3] uint8, keypoints [N, 17, 2] and weights [N, 17] float, indices [N]."""
         settings, pose = self.settings, self.net.pose
         with torch.autocast(crops.device.type, torch.bfloat16):
@@ -99,14 +95,18 @@ class TuningModel(BaseModel):
             if settings.mode == "finetune" and self.teacher:
                 with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
                     (teacher_x, teacher_y), _ = self.teacher[0](images)
-                losses["loss_kd"] = settings.lambda_kd * sum(
-                    _divergence(student, guide.float().mul(SIMCC_BETA).softmax(-1), torch.ones_like(weights))
-                    for student, guide in ((simcc_x, teacher_x), (simcc_y, teacher_y))
-                )
+                losses["loss_kd"] = settings.lambda_kd * (_distance(simcc_x, teacher_x) + _distance(simcc_y, teacher_y))
         return losses
 
     def _semantic_losses(
-        self, features: list[Tensor], simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Tensor, held: Tensor, caption: Tensor
+        self,
+        features: list[Tensor],
+        simcc_x: Tensor,
+        simcc_y: Tensor,
+        keypoints: Tensor,
+        weights: Tensor,
+        held: Tensor,
+        caption: Tensor,
     ) -> dict[str, Tensor]:
         assert self.net.to_text is not None
         with torch.no_grad():
@@ -147,6 +147,11 @@ def simcc_loss(simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Ten
     return loss
 
 
+def _distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far a student's SimCC is from its teacher's: KL(teacher || student), mean over all joints."""
+    return _divergence(student, (teacher.float() * SIMCC_BETA).softmax(-1), torch.ones_like(student[..., 0]))
+
+
 def _divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean over seen joints of KL(target || softmax(beta * logits))."""
     divergence = F.kl_div((logits * SIMCC_BETA).log_softmax(-1), target, reduction="none").sum(-1)  # [N, V]
@@ -154,9 +159,11 @@ def _divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 class StillCrops(Dataset):
-    """Groups of augmented crops of rendered stills; group g is the same for ever, so a resumed run sees the same data."""
+    """Groups of augmented crops of rendered stills; group g is always the same, so a resumed run sees the same data."""
 
-    def __init__(self, stream: int, crop_size: tuple[int, int], captions: dict[str, int], objects: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, stream: int, crop_size: tuple[int, int], captions: dict[str, int], objects: tuple[str, ...] | None = None
+    ) -> None:
         from pipeline.synth.objects import OBJECTS
 
         self.stream, self.crop_size, self.captions = stream, crop_size, captions
@@ -195,7 +202,7 @@ def collate(groups: list[list[dict[str, Any]]]) -> dict[str, Tensor]:
 
 
 class Consecutive(Sampler[int]):
-    """Epoch e reads the groups [e * n, (e + 1) * n): nothing is seen twice, and a resumed epoch reads what it would have."""
+    """Epoch e reads the groups [e * n, (e + 1) * n): nothing is seen twice, and a resumed epoch is the same."""
 
     def __init__(self, groups: int) -> None:
         self.groups, self.epoch = groups, 0
@@ -226,10 +233,11 @@ def tune(
     objects: tuple[str, ...] | None = None,
     resume: bool = True,
 ) -> PoseBridgeHPE:
-    """Run one tuning with mmengine's Runner and return the model; killed and started again it goes on at its last epoch.
+    """Run one tuning with mmengine's Runner; killed and started again it goes on at its last epoch.
 
     `init` is the state of a PoseBridgeHPE to start from (for `sem` also the teacher); `vectors` holds normalised text
-    embeddings `phrases` [13, d_t] (empty hands, then the objects) and `captions` [K, d_t]; `captions` maps text to its row.
+    embeddings `phrases` [13, d_t] (empty hands, then the objects) and `captions` [K, d_t]; `captions` maps a caption to
+    its row. Returns the tuned model in eval mode.
     """
     from mmengine.runner import Runner
 
@@ -244,8 +252,8 @@ def tune(
         if settings.kind == "sem" and settings.mode == "finetune":
             teacher = TopdownModel(settings.config).eval().requires_grad_(False)
             teacher.load_state_dict({k.removeprefix("pose."): v for k, v in init.items() if k.startswith("pose.")})
-            teacher.to(memory_format=torch.channels_last)
-    model.to(memory_format=torch.channels_last)
+            channels_last(teacher)
+    channels_last(model)
     if settings.mode == "frozen":
         model.pose.requires_grad_(False)
         _keep_in_eval(model.pose)
@@ -255,8 +263,9 @@ def tune(
     epochs = max(1, round(settings.images / settings.images_per_epoch))
     steps = epochs * groups * PER_BACKGROUND // settings.batch_size
     warm_up = min(200, steps // 10)
+    stream = TRAIN_STREAM + 10 * settings.seed + (5 if settings.kind == "sem" else 0)  # other stills for other phases
     loader = DataLoader(
-        StillCrops(TRAIN_STREAM + 10 * settings.seed + (5 if settings.kind == "sem" else 0), model.pose.crop_size, captions or {}, objects),
+        StillCrops(stream, model.pose.crop_size, captions or {}, objects),
         batch_size=settings.batch_size // PER_BACKGROUND, sampler=Consecutive(groups), collate_fn=collate,
         num_workers=settings.workers, persistent_workers=settings.workers > 0, drop_last=True,
     )  # fmt: skip
@@ -273,9 +282,15 @@ def tune(
         },
         param_scheduler=[
             {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": warm_up},
-            {"type": "CosineAnnealingLR", "eta_min": settings.lr * 0.01, "by_epoch": False, "begin": warm_up, "end": steps, "T_max": steps - warm_up},
+            {
+                "type": "CosineAnnealingLR", "eta_min": settings.lr * 0.01, "by_epoch": False,
+                "begin": warm_up, "end": steps, "T_max": steps - warm_up,
+            },
         ],
-        default_hooks={"checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2}, "logger": {"type": "LoggerHook", "interval": 50}},
+        default_hooks={
+            "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
+            "logger": {"type": "LoggerHook", "interval": 50},
+        },
         custom_hooks=[PlainCheckpoints()],
         default_scope="mmpose",
         resume=resume,
@@ -284,6 +299,22 @@ def tune(
     )  # fmt: skip
     runner.train()
     return model.eval()
+
+
+def save_weights(
+    model: PoseBridgeHPE, path: Path, settings: TuneSettings, hpe_text: str, quality: dict[str, float]
+) -> Path:
+    """Write weights as float16 safetensors; what they were exposed to and measured at travels in the header."""
+    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    drop = ("to_text.",) if settings.kind == "sem" else ("to_text.", "cue.")  # untrained cues are not worth keeping
+    state = {key: value.contiguous() for key, value in state.items() if not key.startswith(drop)}
+    header = {"kind": settings.kind, "config": settings.config, "hpe_text": hpe_text}
+    header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(state, partial, metadata=header)
+    partial.replace(path)
+    return path
 
 
 def _keep_in_eval(module: nn.Module) -> None:

@@ -62,7 +62,7 @@ def solve(targets: Targets, body: Proportions) -> np.ndarray:
     for side, sign in ((0, 1.0), (1, -1.0)):
         shoulder = neck + shoulders @ np.array([sign * body.shoulder, -0.04 * scale, 0.0])
         hip = pelvis + np.array([sign * body.hip, -0.02, 0.0])
-        # Hand targets turn with the trunk about the pelvis; twist is left out so that hands stay where the motion puts them.
+        # Hand targets turn with the trunk about the pelvis; not with its twist: hands stay where the motion puts them.
         relative = targets.hands[:, side] * scale - np.array([0.0, HIP_Y * scale, 0.0])
         goal = pelvis + np.einsum("fij,fj->fi", trunk, relative)
         pole = np.einsum("fij,j->fi", shoulders, np.array([sign * 0.55, -0.75, -0.45]))

@@ -68,19 +68,23 @@ def draw_figure(
         width = 2 * radius * (scale[a] + scale[b]) / 2
         return lambda: _capsule(image, pixels[a], pixels[b], colour * light, width)
 
+    def blob(centre: np.ndarray, radius: float, colour: np.ndarray) -> Callable[[], None]:
+        return lambda: _blob(image, centre, radius, colour * light)
+
     lower_arm = subject.top if subject.sleeves else subject.skin
     lower_leg = subject.skin if subject.shorts else subject.trousers
     things: list[tuple[float, Callable[[], None]]] = list(held)
     for side in (0, 1):
-        shoulder, elbow, wrist, hip, knee, ankle = 5 + side, 7 + side, 9 + side, 11 + side, 13 + side, 15 + side
+        shoulder, elbow, wrist, hip, knee, ankle = (joint + side for joint in (5, 7, 9, 11, 13, 15))
+        hand = LEFT_HAND + side
         things += [
             (_mean(depths, hip, knee), limb(hip, knee, subject.trousers, 0.072)),
             (_mean(depths, knee, ankle), limb(knee, ankle, lower_leg, 0.052)),
-            (_mean(depths, ankle, ankle), lambda a=ankle: _blob(image, pixels[a] + [0, 0.03 * scale[a]], 0.065 * scale[a], subject.shoes * light)),
+            (float(depths[ankle]), blob(pixels[ankle] + [0, 0.03 * scale[ankle]], 0.065 * scale[ankle], subject.shoes)),
             (_mean(depths, shoulder, elbow), limb(shoulder, elbow, subject.top, 0.054)),
             (_mean(depths, elbow, wrist), limb(elbow, wrist, lower_arm, 0.040)),
-            (depths[LEFT_HAND + side] - 0.01, lambda h=LEFT_HAND + side, w=wrist: _blob(image, (pixels[h] * 0.7 + pixels[w] * 0.3), 0.055 * scale[w], subject.skin * light)),
-        ]  # fmt: skip
+            (float(depths[hand]) - 0.01, blob(pixels[[hand, hand, wrist]].mean(0), 0.055 * scale[wrist], subject.skin)),
+        ]
     trunk_depth = depths[[5, 6, 11, 12]].mean()
     things.append((trunk_depth, lambda: _trunk(image, subject, pixels, scale, light)))
     things.append((depths[HEAD], lambda: _head(image, subject, pixels, depths, scale, light)))
@@ -108,7 +112,9 @@ def _capsule(image: np.ndarray, a: np.ndarray, b: np.ndarray, colour: np.ndarray
     cv2.line(image, start, stop, _rgb(colour * 0.5), thickness + 2, cv2.LINE_AA, SHIFT)
     cv2.line(image, start, stop, _rgb(colour), thickness, cv2.LINE_AA, SHIFT)
     lit = np.array([-0.16, -0.16]) * width
-    cv2.line(image, _fixed(a + lit), _fixed(b + lit), _rgb(colour * 1.18 + 8), max(1, thickness // 3), cv2.LINE_AA, SHIFT)
+    cv2.line(
+        image, _fixed(a + lit), _fixed(b + lit), _rgb(colour * 1.18 + 8), max(1, thickness // 3), cv2.LINE_AA, SHIFT
+    )
 
 
 def _blob(image: np.ndarray, centre: np.ndarray, radius: float, colour: np.ndarray) -> None:
@@ -126,10 +132,25 @@ def _trunk(image: np.ndarray, subject: Subject, pixels: np.ndarray, scale: np.nd
     across_hip = across_hip * max(1.0, width_hip / max(np.linalg.norm(across_hip), 1e-6)) / 2
     top, bottom = (left + right) / 2, (left_hip + right_hip) / 2
     down = bottom - top
-    corners = np.stack([top - across * 1.08, top + across * 1.08, bottom + across_hip * 1.15 + down * 0.06, bottom - across_hip * 1.15 + down * 0.06])
+    corners = np.stack(
+        [
+            top - across * 1.08,
+            top + across * 1.08,
+            bottom + across_hip * 1.15 + down * 0.06,
+            bottom - across_hip * 1.15 + down * 0.06,
+        ]
+    )
     points = np.round(corners * (1 << SHIFT)).astype(np.int32)
     colour = subject.top * light
-    cv2.line(image, _fixed(pixels[NECK]), _fixed(pixels[HEAD]), _rgb(subject.skin * light * 0.85), max(2, round(0.09 * scale[NECK])), cv2.LINE_AA, SHIFT)
+    cv2.line(
+        image,
+        _fixed(pixels[NECK]),
+        _fixed(pixels[HEAD]),
+        _rgb(subject.skin * light * 0.85),
+        max(2, round(0.09 * scale[NECK])),
+        cv2.LINE_AA,
+        SHIFT,
+    )
     cv2.polylines(image, [points], True, _rgb(colour * 0.5), max(2, round(0.09 * scale[NECK])), cv2.LINE_AA, SHIFT)
     cv2.polylines(image, [points], True, _rgb(colour), max(1, round(0.07 * scale[NECK])), cv2.LINE_AA, SHIFT)
     cv2.fillPoly(image, [points], _rgb(colour), cv2.LINE_AA, SHIFT)
@@ -147,17 +168,30 @@ def _trunk(image: np.ndarray, subject: Subject, pixels: np.ndarray, scale: np.nd
                 cv2.circle(image, _fixed(at(u, v)), thin * (1 << SHIFT), accent, -1, cv2.LINE_AA, SHIFT)
 
 
-def _head(image: np.ndarray, subject: Subject, pixels: np.ndarray, depths: np.ndarray, scale: np.ndarray, light: float) -> None:
+def _head(
+    image: np.ndarray, subject: Subject, pixels: np.ndarray, depths: np.ndarray, scale: np.ndarray, light: float
+) -> None:
     centre, radius = pixels[HEAD], subject.body.head * scale[HEAD]
     up = centre - pixels[NECK]
     up = up / max(np.linalg.norm(up), 1e-6)
     angle = float(np.degrees(np.arctan2(up[0], -up[1])))
     facing = depths[HEAD] - depths[0]  # positive where the nose is nearer to the camera
-    size = (_fixed(np.array([radius * 0.86, radius * 1.12])))
+    size = _fixed(np.array([radius * 0.86, radius * 1.12]))
     hair, skin = _rgb(subject.hair * light), _rgb(subject.skin * light)
     if subject.long_hair:
         _blob(image, centre - up * radius * -0.35, radius * 1.12, subject.hair * light)
-    cv2.ellipse(image, _fixed(centre + up * radius * 0.12), (round(size[0] * 1.16), round(size[1] * 1.10)), angle, 0, 360, _rgb(subject.hair * light * 0.6), -1, cv2.LINE_AA, SHIFT)
+    cv2.ellipse(
+        image,
+        _fixed(centre + up * radius * 0.12),
+        (round(size[0] * 1.16), round(size[1] * 1.10)),
+        angle,
+        0,
+        360,
+        _rgb(subject.hair * light * 0.6),
+        -1,
+        cv2.LINE_AA,
+        SHIFT,
+    )
     if facing < -0.02:  # from behind: hair only
         cv2.ellipse(image, _fixed(centre), size, angle, 0, 360, hair, -1, cv2.LINE_AA, SHIFT)
         return
@@ -165,15 +199,58 @@ def _head(image: np.ndarray, subject: Subject, pixels: np.ndarray, depths: np.nd
     # The hair line turns with the face: a cap opposite to the nose.
     toward = (pixels[0] - centre) / max(radius, 1e-6)
     cap = centre + up * radius * 0.55 - toward * radius * 0.25
-    cv2.ellipse(image, _fixed(cap), (round(size[0] * 1.02), round(size[1] * 0.55)), angle, 180, 360, hair, -1, cv2.LINE_AA, SHIFT)
+    cv2.ellipse(
+        image,
+        _fixed(cap),
+        (round(size[0] * 1.02), round(size[1] * 0.55)),
+        angle,
+        180,
+        360,
+        hair,
+        -1,
+        cv2.LINE_AA,
+        SHIFT,
+    )
     for ear in (3, 4):
         if depths[ear] < depths[HEAD] + 0.01:
-            cv2.circle(image, _fixed(pixels[ear]), round(radius * 0.2 * (1 << SHIFT)), _rgb(subject.skin * light * 0.8), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(
+                image,
+                _fixed(pixels[ear]),
+                round(radius * 0.2 * (1 << SHIFT)),
+                _rgb(subject.skin * light * 0.8),
+                -1,
+                cv2.LINE_AA,
+                SHIFT,
+            )
     for eye in (1, 2):
         if depths[eye] < depths[HEAD]:
-            cv2.circle(image, _fixed(pixels[eye]), round(max(radius * 0.15, 0.9) * (1 << SHIFT)), (250, 250, 250), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(image, _fixed(pixels[eye]), round(max(radius * 0.09, 0.6) * (1 << SHIFT)), OUTLINE, -1, cv2.LINE_AA, SHIFT)
-    cv2.circle(image, _fixed(pixels[0]), round(max(radius * 0.13, 0.8) * (1 << SHIFT)), _rgb(subject.skin * light * 0.72), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(
+                image,
+                _fixed(pixels[eye]),
+                round(max(radius * 0.15, 0.9) * (1 << SHIFT)),
+                (250, 250, 250),
+                -1,
+                cv2.LINE_AA,
+                SHIFT,
+            )
+            cv2.circle(
+                image,
+                _fixed(pixels[eye]),
+                round(max(radius * 0.09, 0.6) * (1 << SHIFT)),
+                OUTLINE,
+                -1,
+                cv2.LINE_AA,
+                SHIFT,
+            )
+    cv2.circle(
+        image,
+        _fixed(pixels[0]),
+        round(max(radius * 0.13, 0.8) * (1 << SHIFT)),
+        _rgb(subject.skin * light * 0.72),
+        -1,
+        cv2.LINE_AA,
+        SHIFT,
+    )
     mouth = pixels[0] - up * radius * 0.45 - toward * radius * 0.12
     side = np.array([-up[1], up[0]]) * radius * 0.22
     cv2.line(image, _fixed(mouth - side), _fixed(mouth + side), (120, 40, 45), 1, cv2.LINE_AA, SHIFT)

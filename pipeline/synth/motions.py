@@ -187,7 +187,9 @@ def _bow(g: Targets, t: np.ndarray, s: Style) -> None:
 
 def _jump(g: Targets, t: np.ndarray, s: Style) -> None:
     phase = (s.cycles * 0.8 * t + s.phase) % 1.0
-    height = np.where(phase < 0.5, -0.14 * np.sin(2 * np.pi * phase), 0.26 * np.sin(2 * np.pi * (phase - 0.5))) * s.amplitude
+    height = (
+        np.where(phase < 0.5, -0.14 * np.sin(2 * np.pi * phase), 0.26 * np.sin(2 * np.pi * (phase - 0.5))) * s.amplitude
+    )
     g.root[:, 1] += height
     g.feet[:, :, 1] += np.maximum(height, 0)[:, None]
     g.hands[:, :, 1] += (0.15 + 1.2 * np.maximum(height, 0))[:, None]

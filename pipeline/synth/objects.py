@@ -75,7 +75,11 @@ def _bottle() -> list[Part]:
 
 
 def _phone() -> list[Part]:
-    return [Part(_box(-0.10, -0.16, 0.10, 0.20), 3), Part(_box(-0.078, -0.10, 0.078, 0.165), 2), Part(_oval(0, -0.13, 0.02, 0.02), 1)]
+    return [
+        Part(_box(-0.10, -0.16, 0.10, 0.20), 3),
+        Part(_box(-0.078, -0.10, 0.078, 0.165), 2),
+        Part(_oval(0, -0.13, 0.02, 0.02), 1),
+    ]
 
 
 def _microphone() -> list[Part]:
@@ -87,9 +91,16 @@ def _microphone() -> list[Part]:
 
 
 def _banana() -> list[Part]:
-    # Yellow for every instance would be a colour cue; the crescent is the cue.
-    outer, inner = _oval(0.20, 0.04, 0.26, 0.28, np.pi * 0.62, np.pi * 1.42), _oval(0.24, 0.05, 0.19, 0.22, np.pi * 0.62, np.pi * 1.42)
-    return [Part(np.concatenate([outer, inner[::-1]]), 0), Part(_oval(0.145, 0.29, 0.03, 0.035), 3), Part(_oval(0.155, -0.19, 0.025, 0.025), 3)]
+    # Yellow for every instance would be a cue of colour; the crescent is the cue.
+    outer, inner = (
+        _oval(0.20, 0.04, 0.26, 0.28, np.pi * 0.62, np.pi * 1.42),
+        _oval(0.24, 0.05, 0.19, 0.22, np.pi * 0.62, np.pi * 1.42),
+    )
+    return [
+        Part(np.concatenate([outer, inner[::-1]]), 0),
+        Part(_oval(0.145, 0.29, 0.03, 0.035), 3),
+        Part(_oval(0.155, -0.19, 0.025, 0.025), 3),
+    ]
 
 
 def _hammer() -> list[Part]:
@@ -109,7 +120,12 @@ def _racket() -> list[Part]:
 
 
 def _umbrella() -> list[Part]:
-    canopy = np.concatenate([_oval(0, 0.34, 0.34, 0.28, 0, np.pi), [[-0.34, 0.34], [-0.225, 0.39], [-0.11, 0.34], [0.0, 0.39], [0.11, 0.34], [0.225, 0.39]]])
+    canopy = np.concatenate(
+        [
+            _oval(0, 0.34, 0.34, 0.28, 0, np.pi),
+            [[-0.34, 0.34], [-0.225, 0.39], [-0.11, 0.34], [0.0, 0.39], [0.11, 0.34], [0.225, 0.39]],
+        ]
+    )
     panel = np.concatenate([_oval(0, 0.34, 0.13, 0.28, 0, np.pi), [[-0.13, 0.34], [0.0, 0.385]]])
     return [
         Part(_box(-0.014, -0.18, 0.014, 0.40), 3),
@@ -138,8 +154,26 @@ def _book() -> list[Part]:
 
 
 def _flag() -> list[Part]:
-    cloth = [[0.0, 0.16], [0.13, 0.20], [0.26, 0.15], [0.40, 0.19], [0.40, 0.43], [0.26, 0.39], [0.13, 0.44], [0.0, 0.40]]
-    stripe = [[0.0, 0.245], [0.13, 0.285], [0.26, 0.235], [0.40, 0.275], [0.40, 0.345], [0.26, 0.305], [0.13, 0.355], [0.0, 0.315]]
+    cloth = [
+        [0.0, 0.16],
+        [0.13, 0.20],
+        [0.26, 0.15],
+        [0.40, 0.19],
+        [0.40, 0.43],
+        [0.26, 0.39],
+        [0.13, 0.44],
+        [0.0, 0.40],
+    ]
+    stripe = [
+        [0.0, 0.245],
+        [0.13, 0.285],
+        [0.26, 0.235],
+        [0.40, 0.275],
+        [0.40, 0.345],
+        [0.26, 0.305],
+        [0.13, 0.355],
+        [0.0, 0.315],
+    ]
     return [Part(_box(-0.018, -0.24, 0.018, 0.46), 3), Part(np.array(cloth), 0), Part(np.array(stripe), 2)]
 
 
@@ -164,26 +198,35 @@ OBJECTS: dict[str, list[Part]] = {
 }
 
 
-def draw_object(
-    image: np.ndarray, name: str, look: Look, grip: np.ndarray, angle: float, pixels: float, flip: bool, light: float = 1.0
-) -> None:
-    """Draw an object in place. `grip` is a pixel, `angle` radians clockwise from upright, `pixels` the pixels of a metre."""
-    scale = pixels * look.scale
-    c, s = np.cos(angle) * scale, np.sin(angle) * scale
-    matrix = np.array([[-c if flip else c, s], [-s if flip else s, -c]])  # image y points down
-    width = max(1, round(0.016 * pixels))
+@dataclass(frozen=True)
+class Placement:
+    """Where an object is in a frame: the pixel of its grip, its turn, and the pixels of a metre there."""
+
+    grip: np.ndarray  # [2]
+    angle: float  # radians clockwise from upright
+    pixels: float
+    flip: bool
+
+    def transform(self, points: np.ndarray, look: Look) -> np.ndarray:
+        """Points [P, 2] in metres around the grip, y up, to pixels; image y points down."""
+        scale = self.pixels * look.scale
+        c, s = np.cos(self.angle) * scale, np.sin(self.angle) * scale
+        matrix = np.array([[-c if self.flip else c, s], [-s if self.flip else s, -c]])
+        return points @ matrix.T + self.grip
+
+
+def draw_object(image: np.ndarray, name: str, look: Look, place: Placement, light: float = 1.0) -> None:
+    """Draw an object in place on an RGB image."""
+    width = max(1, round(0.016 * place.pixels))
     for part in OBJECTS[name]:
-        points = np.round((part.points @ matrix.T + grip) * (1 << SHIFT)).astype(np.int32)
-        colour = tuple(float(v) for v in np.clip(look.colours[part.role] * light, 0, 255))
-        cv2.fillPoly(image, [points], colour, cv2.LINE_AA, SHIFT)
+        points = np.round(place.transform(part.points, look) * (1 << SHIFT)).astype(np.int32)
+        r, g, b = np.clip(look.colours[part.role] * light, 0, 255)
+        cv2.fillPoly(image, [points], (float(r), float(g), float(b)), cv2.LINE_AA, SHIFT)
         cv2.polylines(image, [points], True, OUTLINE, width, cv2.LINE_AA, SHIFT)
 
 
-def object_box(name: str, look: Look, grip: np.ndarray, angle: float, pixels: float, flip: bool) -> np.ndarray:
-    """The object's box (x, y, w, h) in pixels, for the same arguments as `draw_object`."""
-    scale = pixels * look.scale
-    c, s = np.cos(angle) * scale, np.sin(angle) * scale
-    matrix = np.array([[-c if flip else c, s], [-s if flip else s, -c]])
-    points = np.concatenate([part.points for part in OBJECTS[name]]) @ matrix.T + grip
+def object_box(name: str, look: Look, place: Placement) -> np.ndarray:
+    """The object's box (x, y, w, h) in pixels, float32."""
+    points = place.transform(np.concatenate([part.points for part in OBJECTS[name]]), look)
     low, high = points.min(0), points.max(0)
     return np.concatenate([low, high - low]).astype(np.float32)

@@ -6,7 +6,9 @@ are made by changing one field of `ClipSpec`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from pipeline.synth.body import LEFT_HAND, Camera, solve
 from pipeline.synth.figure import Subject, draw_figure
 from pipeline.synth.motions import THROW_RELEASE, Style, Targets, perform
-from pipeline.synth.objects import OBJECTS, Look, draw_object, object_box
+from pipeline.synth.objects import OBJECTS, Look, Placement, draw_object, object_box
 
 SIZE, FRAMES, FPS = 256, 32, 16
 MARGIN = 8  # the background is rendered larger by this, so that the camera can shake
@@ -100,13 +102,14 @@ def render(
     for f in range(frames):
         dx, dy = (int(v) for v in camera.jitter[f])
         image = background[MARGIN - dy : MARGIN - dy + size, MARGIN - dx : MARGIN - dx + size].copy()
-        things = []
+        things: list[tuple[float, Callable[[], None]]] = []
         if held != "none":
             per_metre = camera.focal / depths[f, LEFT_HAND + hand]
-            place = (at[f], float(angle[f]), float(per_metre), grip.flip)
-            boxes[f] = object_box(held, look, *place)
+            place = Placement(at[f], float(angle[f]), float(per_metre), grip.flip)
+            boxes[f] = object_box(held, look, place)
             # A hand closes around what it holds: the object lies just behind the fingers.
-            things.append((depths[f, LEFT_HAND + hand] + 0.005, lambda i=image, p=place: draw_object(i, held, look, *p, light)))
+            depth = float(depths[f, LEFT_HAND + hand]) + 0.005
+            things.append((depth, partial(draw_object, image, held, look, place, light)))
         draw_figure(image, subject, pixels[f], depths[f], camera.focal, light, things)
         images[f] = image
     keypoints = pixels[:, :17].astype(np.float32)
@@ -148,15 +151,19 @@ def _visible(pixels: np.ndarray, depths: np.ndarray, size: int) -> np.ndarray:
     return inside & ~hidden
 
 
-def draw_background(rng: np.random.Generator, distractors: np.random.Generator, size: int) -> np.ndarray:
-    """A room [size, size, 3] uint8: wall, floor, clutter, texture; and things of the catalogue that nobody holds."""
+def draw_background(
+    rng: np.random.Generator, distractors: np.random.Generator, size: int, names: tuple[str, ...] = tuple(OBJECTS)
+) -> np.ndarray:
+    """A room [size, size, 3] uint8: wall, floor, clutter, texture; and things (`names`) that nobody holds."""
     wall, floor = rng.uniform(60, 235, 3), rng.uniform(40, 200, 3)
     horizon = int(size * rng.uniform(0.60, 0.80))
     shade = np.linspace(rng.uniform(0.75, 1.0), rng.uniform(0.9, 1.15), size)[None, :, None]
     image = np.empty((size, size, 3), np.float32)
     image[:horizon] = wall * shade
     image[horizon:] = floor * shade
-    coarse = cv2.resize(rng.normal(0, rng.uniform(4, 16), (9, 9, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    coarse = cv2.resize(
+        rng.normal(0, rng.uniform(4, 16), (9, 9, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    )
     fine = cv2.resize(rng.normal(0, rng.uniform(2, 10), (64, 64, 1)).astype(np.float32), (size, size))[..., None]
     image = np.clip(image + coarse + fine, 0, 255).astype(np.uint8)
     for _ in range(rng.integers(3, 9)):  # shelves, pictures, furniture
@@ -170,13 +177,18 @@ def draw_background(rng: np.random.Generator, distractors: np.random.Generator, 
         elif kind == 1:
             cv2.ellipse(image, (int(x), int(y)), (int(w // 2), int(h // 2)), 0, 0, 360, colour, -1, cv2.LINE_AA)
         else:
-            cv2.line(image, (int(x), int(y)), (int(x + w), int(y + h - size // 6)), colour, int(rng.integers(1, 6)), cv2.LINE_AA)
-    names = list(OBJECTS)
+            cv2.line(
+                image,
+                (int(x), int(y)),
+                (int(x + w), int(y + h - size // 6)),
+                colour,
+                int(rng.integers(1, 6)),
+                cv2.LINE_AA,
+            )
     for _ in range(distractors.integers(1, 4)):
         grip = np.array([distractors.uniform(0.05, 0.95) * size, distractors.uniform(0.35, 0.95) * size])
         look = Look.draw(distractors)
-        draw_object(
-            image, names[distractors.integers(len(names))], look, grip, float(distractors.uniform(-1.6, 1.6)),
-            float(distractors.uniform(0.28, 0.46) * size), bool(distractors.random() < 0.5),
-        )  # fmt: skip
+        angle = float(distractors.uniform(-1.6, 1.6))
+        place = Placement(grip, angle, float(distractors.uniform(0.28, 0.46) * size), bool(distractors.random() < 0.5))
+        draw_object(image, names[distractors.integers(len(names))], look, place)
     return cv2.GaussianBlur(image, (3, 3), 0) if rng.random() < 0.4 else image

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipeline.synth.body import Camera
-from pipeline.synth.figure import Subject
+from pipeline.synth.figure import PATTERNS, Subject
 from pipeline.synth.motions import CROWN_Y, LEFT, RIGHT, Targets, standing
 from pipeline.synth.objects import OBJECTS, Look
 from pipeline.synth.scene import MARGIN, SIZE, Grip, draw_background, render
@@ -21,6 +21,11 @@ from pipeline.synth.scene import MARGIN, SIZE, Grip, draw_background, render
 TRAIN_STREAM, HELD_OUT_STREAM = 7001, 7002
 PER_BACKGROUND = 4  # stills that share one background, which is what makes them cheap
 EMPTY_HANDS = "empty hands"
+PLACES = (
+    "above the head", "in front of the face", "beside the head", "stretched out in front", "in front of the chest",
+    "out to the side", "at the hip",
+)  # fmt: skip
+BOTH = " with both hands"
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Still:
 def stills(stream: int, group: int, objects: tuple[str, ...] = tuple(OBJECTS)) -> Iterator[Still]:
     """The PER_BACKGROUND stills of one group of a stream; deterministic in (stream, group, objects)."""
     rng = np.random.default_rng([stream, group])
-    background = draw_background(rng, rng, SIZE + 2 * MARGIN)
+    background = draw_background(rng, rng, SIZE + 2 * MARGIN, objects)
     for _ in range(PER_BACKGROUND):
         subject = Subject.draw(rng)
         hand = int(rng.integers(2))
@@ -48,7 +53,17 @@ def stills(stream: int, group: int, objects: tuple[str, ...] = tuple(OBJECTS)) -
         look, grip = Look.draw(rng), Grip.draw(rng)
         # A still has no path to follow: any tilt that a motion can reach.
         grip = Grip(grip.tilt + float(rng.uniform(-1.2, 1.2)), grip.follow, grip.flip)
-        rendered = render(targets, subject, camera, background[:, :: int(rng.choice([-1, 1]))], held, hand, look, grip, float(rng.uniform(0.8, 1.1)))
+        rendered = render(
+            targets,
+            subject,
+            camera,
+            background[:, :: int(rng.choice([-1, 1]))],
+            held,
+            hand,
+            look,
+            grip,
+            float(rng.uniform(0.8, 1.1)),
+        )
         where = _place_of(targets.hands[0, hand], both)
         shirt = f"a person in a {subject.pattern} shirt"
         caption = f"{shirt} with {EMPTY_HANDS}" if held == "none" else f"{shirt} holds {phrase(held)} {where}"
@@ -62,8 +77,15 @@ def phrase(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
+def every_caption(objects: tuple[str, ...]) -> list[str]:
+    """Every caption that stills with these objects can have, in a fixed order."""
+    places = [f"{place}{hands}" for place in PLACES for hands in ("", BOTH)]
+    held = [f"holds {phrase(name)} {place}" for name in objects for place in places]
+    return [f"a person in a {pattern} shirt {what}" for pattern in PATTERNS for what in (f"with {EMPTY_HANDS}", *held)]
+
+
 def _random_pose(rng: np.random.Generator, hand: int) -> tuple[Targets, bool]:
-    """Random limbs: hands anywhere in reach, legs standing, stepping, kicking or crouching, the trunk leaning or bowing."""
+    """Random limbs: hands anywhere in reach, legs standing, stepping, kicking or crouching, the trunk leaning."""
     g = standing(1)
     for side, sign in ((LEFT, 1.0), (RIGHT, -1.0)):
         if side == hand or rng.random() < 0.45:
@@ -72,7 +94,11 @@ def _random_pose(rng: np.random.Generator, hand: int) -> tuple[Targets, bool]:
             g.hands[0, side] += rng.normal(0, 0.05, 3)
     both = bool(rng.random() < 0.2)
     if both:
-        g.hands[0, 1 - hand] = g.hands[0, hand] * np.array([-1.0, 1.0, 1.0]) if rng.random() < 0.5 else g.hands[0, hand] + rng.normal(0, 0.05, 3)
+        g.hands[0, 1 - hand] = (
+            g.hands[0, hand] * np.array([-1.0, 1.0, 1.0])
+            if rng.random() < 0.5
+            else g.hands[0, hand] + rng.normal(0, 0.05, 3)
+        )
     legs = rng.random()
     if legs < 0.35:  # a step
         stride = rng.normal(0, 0.2)
@@ -90,7 +116,7 @@ def _random_pose(rng: np.random.Generator, hand: int) -> tuple[Targets, bool]:
 
 
 def _random_hand(rng: np.random.Generator) -> np.ndarray:
-    """A place that a hand can reach, given for the left side: near the head, overhead, in front, at the side, behind."""
+    """A place that a hand can reach, for the left side: near the head, overhead, in front, at the side, behind."""
     zone = rng.random()
     if zone < 0.25:
         return np.array([rng.normal(0.12, 0.1), rng.uniform(1.35, 1.72), rng.uniform(0.0, 0.35)])
@@ -102,18 +128,19 @@ def _random_hand(rng: np.random.Generator) -> np.ndarray:
 
 
 def _place_of(hand: np.ndarray, both: bool) -> str:
-    """Where a hand is, in words."""
+    """Where a hand is, in words: one of PLACES."""
     x, y, z = abs(hand[0]), hand[1], hand[2]
-    with_hands = " with both hands" if both else ""
     if y > CROWN_Y:
-        return f"above the head{with_hands}"
-    if y > 1.38:
-        return f"in front of the face{with_hands}" if x < 0.17 and z > 0.1 else f"beside the head{with_hands}"
-    if z > 0.42:
-        return f"stretched out in front{with_hands}"
-    if y > 1.05:
-        return f"in front of the chest{with_hands}" if x < 0.3 else f"out to the side{with_hands}"
-    return f"at the hip{with_hands}"
+        place = 0
+    elif y > 1.38:
+        place = 1 if x < 0.17 and z > 0.1 else 2
+    elif z > 0.42:
+        place = 3
+    elif y > 1.05:
+        place = 4 if x < 0.3 else 5
+    else:
+        place = 6
+    return PLACES[place] + (BOTH if both else "")
 
 
 def training_crop(still: Still, rng: np.random.Generator, crop_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +158,7 @@ def training_crop(still: Still, rng: np.random.Generator, crop_size: tuple[int, 
     image = still.image
     if rng.random() < 0.6:
         _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     crop = cv2.warpAffine(image, matrix, crop_size, flags=cv2.INTER_LINEAR)
     if rng.random() < 0.15:
         crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.5, 1.4)))

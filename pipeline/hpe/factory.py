@@ -1,0 +1,17 @@
+"""From a recipe to its estimator."""
+
+from __future__ import annotations
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.base import Estimator
+from pipeline.recipe import Recipe
+
+
+def build_estimator(recipe: Recipe) -> Estimator:
+    """Build the estimator of a recipe. Raises PosebridgeError for an unknown backend or weights that do not fit."""
+    if recipe.backend == "mmpose":
+        from pipeline.hpe.mmpose_adapter import MmposeEstimator
+        from pipeline.hpe.weights import find_weights
+
+        return MmposeEstimator(recipe, find_weights(recipe).path)
+    raise PosebridgeError(f"The recipe's backend {recipe.backend!r} estimates nothing; use `mmpose`.")

@@ -1,0 +1,92 @@
+"""The mmpose backend: any top-down SimCC or heatmap config, with keypoints and pose-anchored cues from one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.base import Estimate
+from pipeline.hpe.model import PoseBridgeHPE
+from pipeline.hpe.pooling import pooling_weights
+from pipeline.hpe.topdown import TopdownModel, channels_last
+from pipeline.hpe.weights import load_state
+from pipeline.recipe import Recipe
+
+
+class MmposeEstimator:
+    """An `Estimator` over an mmpose model. Raises PosebridgeError where the weights do not fit the recipe."""
+
+    def __init__(self, recipe: Recipe, weights: Path) -> None:
+        self.recipe = recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
+        state = load_state(weights)
+        self.refiner: PoseBridgeHPE | None = None
+        if recipe.cues == "refined":
+            if not any(key.startswith("cue.") for key in state):
+                raise PosebridgeError(
+                    f"{weights.name} holds no cue refinement; tune one with `posebridge tune-hpe`, "
+                    "or use a recipe with `cues: levels`."
+                )
+            width = state["cue.project.weight"].shape[1]
+            self.refiner = PoseBridgeHPE(recipe.config, recipe.taps, recipe.pooled_stride, width)
+            self.pose = self.refiner.pose
+            self._load(self.refiner, {k: v for k, v in state.items() if not k.startswith("to_text.")}, weights)
+        else:
+            self.pose = TopdownModel(recipe.config, recipe.taps)
+            own = {k.removeprefix("pose."): v for k, v in state.items() if k.startswith("pose.")}
+            self._load(self.pose, own or {f"model.{k}": v for k, v in state.items()}, weights)
+        network = self.refiner or self.pose
+        network.to(self.device).eval().requires_grad_(False)
+        channels_last(network)
+        self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
+        self.cue_width = {
+            "refined": self.refiner.cue.cue_width if self.refiner else 0,
+            "levels": sum(self.pose.channels),
+            "none": 0,
+        }[recipe.cues]
+
+    def _load(self, module: torch.nn.Module, state: dict[str, Tensor], weights: Path) -> None:
+        own = {key: value.shape for key, value in module.state_dict().items()}
+        given = {key: value.shape for key, value in state.items()}
+        if own != given:
+            wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
+            raise PosebridgeError(
+                f"{weights.name} does not fit {self.recipe.config}: {len(wrong)} tensors are missing, foreign or of another"
+                f" shape (first: {wrong[0]}); give this config's weights."
+            )
+        module.load_state_dict(state)
+
+    @torch.inference_mode()
+    def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
+        """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        images = self.pose.normalise(torch.from_numpy(crops).to(self.device)).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            output, features = self.pose(images)
+        output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
+        keypoints, raw = self.pose.decode(output)
+        scores = raw.clamp(0, 1)
+        rows = torch.from_numpy(np.flatnonzero(cue_rows))
+        cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
+        return Estimate(keypoints.cpu().numpy(), scores.cpu().numpy(), cues.cpu().numpy(), visible.cpu().numpy())
+
+    def _cues(self, features: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Cues [K, A, D] and their scores [K, A] of K crops."""
+        recipe = self.recipe
+        if self.cue_width == 0 or len(keypoints) == 0:
+            empty = keypoints.new_zeros(len(keypoints), len(recipe.anchors), self.cue_width)
+            return empty, empty.new_zeros(empty.shape[:2])
+        if self.refiner is not None:
+            return self.refiner.cues(features, keypoints, scores, recipe.anchors, recipe.sigma)
+        pooled = []
+        for feature, stride in zip(features, self.pose.strides, strict=True):
+            grid = (feature.shape[2], feature.shape[3])
+            weights, visible = pooling_weights(keypoints, scores, recipe.anchors, grid, stride, recipe.sigma)
+            pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
+        return torch.cat(pooled, -1), visible

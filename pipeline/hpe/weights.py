@@ -1,0 +1,144 @@
+"""Where pose weights come from: shipped by name, a path, a URL with its sha256, or `auto` from mmpose's model zoo.
+
+Reads safetensors, or checkpoints of mmengine with weights_only loading; never runs code from a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+DOWNLOADS = Path("cache/weights")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file that is on disk, with what it says of itself."""
+
+    path: Path
+    sha256: str
+    hpe_text: str | None  # None: the file does not say
+
+
+def find_weights(recipe: Recipe) -> WeightsFile:
+    """Find the recipe's weights, downloading only a URL or `auto`.
+
+    Raises PosebridgeError for a missing file, a failed download or a sha256 other than the recipe's.
+    """
+    name = recipe.weights
+    shipped = SHIPPED / f"{name}.safetensors"
+    if shipped.is_file():
+        path = shipped
+    elif name == "auto":
+        path = _download(_model_zoo_url(recipe.config), "")
+    elif name.startswith(("https://", "http://")):
+        if not recipe.weights_sha256:
+            raise PosebridgeError(f"Weights from a URL need their hash: add weights_sha256 for {name} to the recipe.")
+        path = _download(name, recipe.weights_sha256)
+    else:
+        path = Path(name)
+        if not path.is_file():
+            names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+            raise PosebridgeError(
+                f"The weights {name!r} are neither a file nor shipped ({names}); give a path, a URL or `auto`."
+            )
+    found = file_sha256(path)
+    if recipe.weights_sha256 and recipe.weights_sha256 != found:
+        raise PosebridgeError(
+            f"{path} has sha256 {found[:12]}..., the recipe wants {recipe.weights_sha256[:12]}...; "
+            "bring the right file or correct weights_sha256."
+        )
+    return WeightsFile(path, found, _metadata(path).get("hpe_text"))
+
+
+def resolve_weights(recipe: Recipe) -> Recipe:
+    """The recipe with `weights_sha256` and `hpe_text` as its weights file has them; without a pose model both are empty."""
+    if recipe.backend != "mmpose":
+        return replace(recipe, weights="", weights_sha256="", hpe_text="none")
+    found = find_weights(recipe)
+    return replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The float32 state dict of a safetensors file or a checkpoint; raises PosebridgeError for anything else."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            state = loaded.get("state_dict", loaded)
+    except (SafetensorError, OSError, RuntimeError, EOFError) as error:
+        raise PosebridgeError(
+            f"{path} is damaged or no weights file ({str(error).splitlines()[0][:80]}); bring it again."
+        ) from None
+    except Exception as error:  # the unpickler's own error type: code or foreign objects in the file
+        raise PosebridgeError(
+            f"{path} holds more than tensors ({type(error).__name__}); save its state dict alone as safetensors."
+        ) from None
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise PosebridgeError(f"{path} is damaged or no safetensors file ({error}); bring it again.") from None
+
+
+def _model_zoo_url(config: str) -> str:
+    """The weights' address from the metafiles that mmpose ships."""
+    from pipeline.hpe.topdown import config_path
+
+    for metafile in sorted(config_path(config).parent.glob("*.yml")):
+        for model in (yaml.safe_load(metafile.read_text(encoding="utf-8")) or {}).get("Models", []):
+            if Path(model.get("Config", "")).stem == config and model.get("Weights"):
+                return str(model["Weights"])
+    raise PosebridgeError(f"mmpose's metafiles name no weights for {config}; give a path or a URL with weights_sha256.")
+
+
+def _download(url: str, sha256: str) -> Path:
+    """Fetch once into cache/weights; the hash is the recipe's, or the 8 digits in OpenMMLab's file name."""
+    path = DOWNLOADS / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(path.suffix + ".part")
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        except (urllib.error.URLError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise PosebridgeError(
+                f"Could not fetch {url} ({error}); where the network is closed bring the file and put it at {path}."
+            ) from None
+        partial.rename(path)
+    found = file_sha256(path)
+    # OpenMMLab: name-<first 8 digits of sha256>_<date>.pth
+    expected = sha256 or path.stem.rsplit("-", 1)[-1].split("_")[0]
+    if not found.startswith(expected):
+        raise PosebridgeError(
+            f"{path} has sha256 {found[:12]}..., expected {expected[:12]}...; delete it and try again."
+        )
+    return path

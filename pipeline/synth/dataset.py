@@ -1,0 +1,157 @@
+"""Writing skelgap: H.264 videos, exact ground truth, and the twins of the unseen classes.
+
+Reads nothing but its settings; writes `<root>/{train,test}/<class>/*.mp4`, `labels.csv` (for ingest), `twins.csv` and
+`ground_truth.h5`. Command: `posebridge synth --dataset skelgap-mini`.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import SynthParams
+from pipeline.synth.body import Camera
+from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
+from pipeline.synth.figure import Subject
+from pipeline.synth.scene import FPS, FRAMES, SIZE, ClipSpec, Rendered, render_clip
+
+TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """A clip to be rendered. `tuple_id` is shared by the twins of an unseen group, empty elsewhere."""
+
+    clip_id: str
+    action: ActionClass
+    part: str
+    spec: ClipSpec
+    tuple_id: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"{self.part}/{self.action.name.replace(' ', '-')}/{self.clip_id}.mp4"
+
+
+def main_protocol(dataset: str) -> str:
+    """The data set's compositional protocol: its unseen classes are the ones that have twins and no training clip."""
+    if dataset not in DATASETS:
+        raise PosebridgeError(f"There is no generated data set named {dataset!r}; there are {', '.join(DATASETS)}.")
+    return next(name for name in PROTOCOLS[dataset] if name.startswith("compositional"))
+
+
+def plan(dataset: str, settings: SynthParams) -> list[PlannedClip]:
+    """Every clip of the data set, in order; deterministic in the settings. Raises KeyError for an unknown name."""
+    unseen = set(PROTOCOLS[dataset][main_protocol(dataset)].unseen)
+    clips: list[PlannedClip] = []
+    groups: dict[str, list[ActionClass]] = defaultdict(list)
+    for index, action in enumerate(DATASETS[dataset]):
+        if action.name in unseen:
+            groups[action.motion].append(action)
+            continue
+        for part, count in (("train", settings.train_clips), ("test", settings.test_clips)):
+            for number in range(count):
+                rng = np.random.default_rng([settings.seed, 11, index, part == "test", number])
+                clips.append(PlannedClip(f"{part}-{index:02d}-{number:03d}", action, part, _draw(rng, action, part)))
+    for number_of_group, (motion, actions) in enumerate(sorted(groups.items())):
+        for number in range(settings.twins):
+            spec = _draw(np.random.default_rng([settings.seed, 12, number_of_group, number]), actions[0], "test")
+            name = f"twin-{motion}-{number:03d}"
+            clips += [PlannedClip(f"{name}-{a.object}", a, "test", spec.with_object(a.object), name) for a in actions]
+    return clips
+
+
+def _draw(rng: np.random.Generator, action: ActionClass, part: str) -> ClipSpec:
+    """A random clip of an action: nothing but motion and object depends on the class."""
+    subject = int(rng.choice(TRAIN_SUBJECTS if part == "train" else TEST_SUBJECTS))
+    trajectory, camera, background, look, distractors = (int(v) for v in rng.integers(1 << 40, size=5))
+    return ClipSpec(action.motion, action.object, subject, trajectory, camera, background, look, distractors)
+
+
+def write_dataset(
+    dataset: str, root: Path, settings: SynthParams, progress: Callable[[Iterator], Iterator] = iter
+) -> dict[str, int]:
+    """Render a data set to `root`, replacing what was there only when all is written; returns counts.
+
+    `progress` wraps the iteration over clips. Raises PosebridgeError for an unknown data set.
+    """
+    clips = plan(dataset, settings)
+    partial = root.with_name(root.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    truth: dict[str, list] = defaultdict(list)
+    for clip in progress(iter(clips)):
+        rendered = render_clip(clip.spec)
+        write_video(partial / clip.path, rendered.frames)
+        _note(truth, clip, rendered)
+    _write_table(partial / "labels.csv", ("clip_id", "path", "label", "subject", "camera", "part"), (
+        (c.clip_id, c.path, c.action.name, f"s{c.spec.subject:02d}", "c0", c.part) for c in clips
+    ))  # fmt: skip
+    _write_table(partial / "twins.csv", ("clip_id", "tuple"), ((c.clip_id, c.tuple_id) for c in clips if c.tuple_id))
+    _write_truth(partial / "ground_truth.h5", truth)
+    shutil.rmtree(root, ignore_errors=True)
+    partial.rename(root)
+    return {"clips": len(clips), "frames": len(clips) * FRAMES, "twins": sum(bool(c.tuple_id) for c in clips)}
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
+    """Write frames [F, H, W, 3] uint8 RGB as H.264, reproducibly: one thread, bit-exact flags, no time stamps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+        )
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _note(truth: dict[str, list], clip: PlannedClip, rendered: Rendered) -> None:
+    subject = Subject.draw(np.random.default_rng([clip.spec.subject, 1]))
+    camera = Camera.draw(np.random.default_rng([clip.spec.camera, 3]), SIZE, FRAMES)
+    values = {
+        "clip_id": clip.clip_id,
+        "keypoints": rendered.keypoints,
+        "visible": rendered.visible,
+        "boxes": rendered.boxes,
+        "object_boxes": rendered.object_boxes,
+        "object": clip.action.object,
+        "motion": clip.action.motion,
+        "camera": np.array([camera.yaw, camera.distance, camera.height, camera.focal], np.float32),
+        "caption": f"a person in a {subject.pattern} shirt, {clip.action.name}",
+    }
+    for key, value in values.items():
+        truth[key].append(value)
+
+
+def _write_truth(path: Path, truth: dict[str, list]) -> None:
+    meanings = {
+        "keypoints": "[N, F, 17, 2] pixels",
+        "visible": "[N, F, 17] inside the frame and not behind the trunk or the head",
+        "boxes": "[N, F, 4] x y w h of the joints, pixels",
+        "object_boxes": "[N, F, 4] x y w h, pixels; zero where nothing is held",
+        "camera": "[N, 4] yaw in radians, distance and height in metres, focal length in pixels",
+    }
+    with h5py.File(path, "w", track_order=True) as file:
+        for key, values in truth.items():
+            if isinstance(values[0], str):
+                file.create_dataset(key, data=values, dtype=h5py.string_dtype("utf-8"))
+            else:
+                file.create_dataset(key, data=np.stack(values)).attrs["meaning"] = meanings[key]
+
+
+def _write_table(path: Path, header: tuple[str, ...], rows: Iterator[tuple]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

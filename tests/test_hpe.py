@@ -1,0 +1,222 @@
+"""The pose side: geometry, decoding against mmpose, pooling, weights, the adapter."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.crops import crop_matrix, to_crop, to_frame
+from pipeline.hpe.decoding import decode_heatmap, decode_simcc
+from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.model import PoseBridgeHPE
+from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
+from pipeline.hpe.topdown import TopdownModel, config_path
+from pipeline.hpe.weights import file_sha256, find_weights, load_state, resolve_weights
+from pipeline.recipe import ANCHORS, Recipe
+
+pytestmark = pytest.mark.unit
+TINY = "rtmpose-t_8xb256-420e_coco-256x192"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random but well-formed weights of a PoseBridge-HPE."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    state = {k: v.contiguous() for k, v in PoseBridgeHPE(TINY).state_dict().items()}
+    save_file(state, path, metadata={"hpe_text": "captions"})
+    return path
+
+
+def crops(count: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 256, 192, 3), dtype=np.uint8)
+
+
+def test_crop_geometry_is_mmposes() -> None:
+    box = np.array([30.0, 40.0, 50.0, 90.0])
+    matrix = crop_matrix(box, (192, 256))
+    importlib.import_module("pipeline.hpe.mm_compat").import_mmpose()
+    from mmpose.datasets.transforms import GetBBoxCenterScale, TopdownAffine
+    from mmpose.structures.bbox import get_warp_matrix
+
+    xyxy = np.array([[30.0, 40.0, 80.0, 130.0]], np.float32)
+    data = GetBBoxCenterScale().transform({"bbox": xyxy})
+    scale = TopdownAffine._fix_aspect_ratio(data["bbox_scale"], aspect_ratio=192 / 256)
+    theirs = get_warp_matrix(data["bbox_center"][0], scale[0], 0.0, output_size=(192, 256))
+    assert np.allclose(matrix, theirs, atol=1e-3)
+
+
+def test_points_go_there_and_back() -> None:
+    matrix = crop_matrix(np.array([10.0, 20.0, 40.0, 30.0]), (192, 256))
+    points = np.random.default_rng(1).uniform(0, 200, (3, 17, 2))
+    assert np.allclose(to_frame(to_crop(points, matrix), matrix), points, atol=1e-3)
+
+
+def test_simcc_decoding_is_mmposes() -> None:
+    importlib.import_module("pipeline.hpe.mm_compat").import_mmpose()
+    from mmpose.codecs.utils import get_simcc_maximum
+
+    torch.manual_seed(1)
+    x, y = torch.randn(6, 17, 384), torch.randn(6, 17, 512)
+    x[0, 0] -= 10  # a joint with a negative maximum: score <= 0
+    keypoints, scores = decode_simcc(x, y, 2.0)
+    places, values = get_simcc_maximum(x.numpy(), y.numpy())
+    assert np.allclose(scores.numpy(), values)
+    seen = values > 0
+    assert not seen.all() and np.abs(keypoints.numpy() - places / 2.0)[seen].max() < 0.01
+
+
+def test_heatmap_decoding_is_mmposes_at_borders_too() -> None:
+    importlib.import_module("pipeline.hpe.mm_compat").import_mmpose()
+    from mmpose.codecs import MSRAHeatmap
+
+    torch.manual_seed(2)
+    codec = MSRAHeatmap(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+    maps = torch.rand(4, 17, 64, 48)
+    for joint, (y, x) in enumerate([(0, 0), (0, 5), (5, 0), (63, 47), (63, 5), (5, 47), (1, 1), (62, 46)]):
+        maps[0, joint, y, x] = 2.0
+    keypoints, scores = decode_heatmap(maps, (4.0, 4.0))
+    for row in range(4):
+        theirs, values = codec.decode(maps[row].numpy())
+        assert np.abs(keypoints[row].numpy() - theirs[0]).max() < 0.01
+        assert np.allclose(scores[row].numpy(), values[0])
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "config", [TINY, "td-hm_res50_8xb64-210e_coco-256x192", "td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192"]
+)
+def test_a_whole_prediction_is_mmposes(config: str) -> None:
+    """Our forward pass and decoding against mmpose's own `predict` on the same crops."""
+    torch.manual_seed(0)
+    ours = TopdownModel(config).eval()
+    from mmengine.structures import InstanceData
+    from mmpose.structures import PoseDataSample
+
+    images = ours.normalise(torch.from_numpy(crops(2)))
+    samples = []
+    for _ in range(2):
+        box = InstanceData(bboxes=np.array([[0, 0, 192, 256]], np.float32), bbox_scores=np.ones(1, np.float32))
+        meta = {
+            "input_size": (192, 256),
+            "input_center": np.array([96.0, 128.0]),
+            "input_scale": np.array([192.0, 256.0]),
+        }
+        samples.append(PoseDataSample(gt_instances=box, metainfo=meta | {"flip_indices": list(range(17))}))
+    with torch.no_grad():
+        theirs = ours.model.predict(images, samples)
+        keypoints, scores = ours.decode(ours(images)[0])
+    for row, sample in enumerate(theirs):
+        seen = scores[row].numpy() > 0
+        assert seen.any()
+        difference = np.abs(np.asarray(sample.pred_instances.keypoints[0]) - keypoints[row].numpy())
+        assert difference[seen].max() < 0.01
+        assert np.allclose(np.asarray(sample.pred_instances.keypoint_scores[0]), scores[row].numpy(), atol=1e-5)
+
+
+def test_a_hand_anchor_lies_beyond_the_wrist() -> None:
+    joints = torch.zeros(17, 2)
+    joints[7], joints[9] = torch.tensor([10.0, 10.0]), torch.tensor([20.0, 10.0])
+    assert torch.allclose(anchor_points("left_hand") @ joints, torch.tensor([[20.0 + 10 * BEYOND_WRIST, 10.0]]))
+    for anchor in ANCHORS:
+        assert torch.allclose(anchor_points(anchor).sum(1), torch.ones(len(anchor_points(anchor))))  # affine
+
+
+def test_pooling_looks_where_the_anchor_is_and_vanishes_without_scores() -> None:
+    keypoints = torch.rand(2, 17, 2) * torch.tensor([150.0, 200.0]) + 20
+    scores = torch.ones(2, 17)
+    scores[1] = 0
+    masks, visible = pooling_weights(keypoints, scores, ANCHORS, (16, 12), 16.0, 0.08)
+    assert masks.shape == (2, 6, 16, 12) and visible.shape == (2, 6)
+    assert torch.isfinite(masks).all()
+    assert torch.allclose(masks[0].sum((1, 2)), torch.ones(6), atol=1e-5)
+    assert masks[1].sum() == 0 and visible[1].sum() == 0
+    hand = anchor_points("left_hand")[0] @ keypoints[0]
+    peak = masks[0, ANCHORS.index("left_hand")].flatten().argmax()
+    cell = torch.tensor([peak % 12, peak // 12]) * 16 + 7.5
+    inside = (hand > 0).all() and (hand < torch.tensor([192.0, 256.0])).all()
+    assert not inside or (cell - hand).abs().max() <= 8.01
+
+
+def test_the_estimator_yields_finite_cues_only_where_asked(weights: Path) -> None:
+    recipe = Recipe(weights=str(weights))
+    estimator = build_estimator(recipe)
+    rows = np.array([True, False, True, False, False])
+    estimate = estimator.estimate(crops(), rows)
+    assert estimate.keypoints.shape == (5, 17, 2) and estimate.scores.shape == (5, 17)
+    assert estimate.cues.shape == (2, 6, estimator.cue_width) == (2, 6, 512)
+    assert np.isfinite(estimate.cues).all() and (0 <= estimate.scores).all() and (estimate.scores <= 1).all()
+    none = estimator.estimate(crops(2), np.zeros(2, bool))
+    assert none.cues.shape == (0, 6, 512)
+
+
+def test_cues_do_not_depend_on_the_batch(weights: Path) -> None:
+    estimator = build_estimator(Recipe(weights=str(weights)))
+    together, alone = estimator.estimate(crops(), np.ones(5, bool)), estimator.estimate(crops()[2:3], np.ones(1, bool))
+    seen = alone.scores[0] > 0
+    assert np.abs(together.keypoints[2] - alone.keypoints[0])[seen].max() < 0.05
+    assert np.abs(together.cues[2] - alone.cues[0]).max() < 2e-3
+
+
+def test_levels_are_the_pooled_taps(weights: Path) -> None:
+    estimator = build_estimator(Recipe(weights=str(weights), cues="levels"))
+    assert estimator.cue_width == 48 + 96 + 192 + 384
+    estimate = estimator.estimate(crops(2), np.ones(2, bool))
+    assert estimate.cues.shape == (2, 6, 720) and np.isfinite(estimate.cues).all()
+
+
+def test_weights_declare_their_exposure_and_are_checked(weights: Path, tmp_path: Path) -> None:
+    resolved = resolve_weights(Recipe(weights=str(weights)))
+    assert resolved.weights_sha256 == file_sha256(weights) and resolved.hpe_text == "captions"
+    with pytest.raises(PosebridgeError, match="has sha256"):
+        find_weights(Recipe(weights=str(weights), weights_sha256="0" * 64))
+    with pytest.raises(PosebridgeError, match="neither a file nor shipped"):
+        find_weights(Recipe(weights="nowhere.safetensors"))
+    with pytest.raises(PosebridgeError, match="need their hash"):
+        find_weights(Recipe(weights="https://example.org/w.pth"))
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(PosebridgeError, match="damaged"):
+        load_state(damaged)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": {}, "meta": subprocess.Popen}, path)
+    with pytest.raises(PosebridgeError, match="more than tensors"):
+        load_state(path)
+
+
+def test_weights_of_another_model_are_refused(weights: Path) -> None:
+    with pytest.raises(PosebridgeError, match="does not fit"):
+        build_estimator(Recipe(weights=str(weights), config="rtmpose-s_8xb256-420e_coco-256x192"))
+
+
+def test_keypoint_weights_cannot_yield_refined_cues(tmp_path: Path) -> None:
+    path = tmp_path / "kp.safetensors"
+    save_file({f"pose.{k}": v.contiguous() for k, v in TopdownModel(TINY).state_dict().items()}, path)
+    with pytest.raises(PosebridgeError, match="no cue refinement"):
+        build_estimator(Recipe(weights=str(path)))
+    assert build_estimator(Recipe(weights=str(path), cues="none")).cue_width == 0
+
+
+def test_an_unknown_config_or_tap_lists_what_there_is() -> None:
+    with pytest.raises(PosebridgeError, match="near names: .*rtmpose-t"):
+        config_path("rtmpose-t_coco-256x192")
+    with pytest.raises(PosebridgeError, match="backbone.stage1"):
+        TopdownModel(TINY, ("backbone.stage9",))
+
+
+@pytest.mark.parametrize("first", ["sentence_transformers", "mmpose"])
+def test_pose_model_and_sentence_encoder_share_a_process_in_either_order(first: str) -> None:
+    mm = "from pipeline.hpe.mm_compat import import_mmpose; import_mmpose()"
+    text = "import sentence_transformers"
+    lines = [mm, text] if first == "mmpose" else [text, mm]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]

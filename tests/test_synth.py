@@ -1,0 +1,122 @@
+"""skelgap: what must be true of the generator so that a ceiling can be claimed."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.params import SynthParams
+from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset
+from pipeline.synth.motions import MOTIONS
+from pipeline.synth.objects import OBJECTS
+from pipeline.synth.scene import FRAMES, SIZE, ClipSpec, render_clip
+from pipeline.synth.stills import HELD_OUT_STREAM, TRAIN_STREAM, every_caption, stills, training_crop
+
+pytestmark = pytest.mark.unit
+SPEC = ClipSpec("lift", "cup", 9, 1, 2, 3, 4, 5)
+
+
+def test_twins_have_equal_skeletons_and_differ_in_pixels() -> None:
+    cup, book = render_clip(SPEC, frames=8), render_clip(SPEC.with_object("book"), frames=8)
+    for name in ("keypoints", "visible", "boxes"):
+        assert np.array_equal(getattr(cup, name), getattr(book, name)), name
+    assert (cup.frames != book.frames).any()
+    # Only around the object: far from both objects' boxes the frames are the same.
+    for frame in range(8):
+        changed = np.argwhere((cup.frames[frame] != book.frames[frame]).any(-1))[:, ::-1]
+        boxes = np.stack([cup.object_boxes[frame], book.object_boxes[frame]])
+        low, high = boxes[:, :2].min(0) - 4, (boxes[:, :2] + boxes[:, 2:]).max(0) + 4
+        assert ((changed >= low) & (changed <= high)).all()
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_rendering_is_deterministic_and_in_the_frame(motion: str) -> None:
+    spec = replace(SPEC, motion=motion, object="none" if motion in ("clap", "bow", "jump", "walk", "kick") else "flag")
+    first, again = render_clip(spec, frames=6), render_clip(spec, frames=6)
+    assert np.array_equal(first.frames, again.frames)
+    assert first.keypoints.dtype == np.float32 and np.isfinite(first.keypoints).all()
+    assert ((first.keypoints > -20) & (first.keypoints < SIZE + 20)).all()
+    low, size = first.boxes[..., :2], first.boxes[..., 2:]
+    assert np.allclose(first.keypoints.min(1), low) and np.allclose(first.keypoints.max(1), low + size, atol=1e-3)
+
+
+def test_every_object_looks_different() -> None:
+    pictures = {name: render_clip(SPEC.with_object(name), frames=1).frames[0].astype(int) for name in OBJECTS}
+    for a in OBJECTS:
+        for b in OBJECTS:
+            if a < b:
+                assert np.abs(pictures[a] - pictures[b]).sum() > 10_000, (a, b)
+
+
+def test_the_plan_keeps_subjects_apart_and_tuples_complete() -> None:
+    clips = plan("skelgap-mini", SynthParams(train_clips=3, test_clips=2, twins=5))
+    assert len({clip.clip_id for clip in clips}) == len(clips)
+    subjects = {part: {c.spec.subject for c in clips if c.part == part} for part in ("train", "test")}
+    assert subjects["train"] <= set(TRAIN_SUBJECTS) and subjects["test"] <= set(TEST_SUBJECTS)
+    tuples = defaultdict(list)
+    for clip in clips:
+        if clip.tuple_id:
+            tuples[clip.tuple_id].append(clip)
+    assert len(tuples) == 10
+    for twins in tuples.values():
+        assert sorted(t.action.object for t in twins) == ["book", "bottle", "umbrella"]
+        assert len({replace(t.spec, object="") for t in twins}) == 1, "twins differ in more than the held object"
+    unseen = {clip.action.name for clip in clips if clip.tuple_id}
+    assert not unseen & {clip.action.name for clip in clips if clip.part == "train"}
+
+
+def test_nothing_but_motion_and_object_depends_on_the_class() -> None:
+    """Two classes of one motion draw their scenes alike: the mean of each seed stream is the same within its error."""
+    clips = [
+        c for c in plan("skelgap", SynthParams(train_clips=300, test_clips=0, twins=0)) if c.action.motion == "throw"
+    ]
+    for field in ("trajectory", "camera", "background", "look", "distractors"):
+        by_class = defaultdict(list)
+        for clip in clips:
+            by_class[clip.action.name].append(getattr(clip.spec, field) / (1 << 40))
+        for values in by_class.values():
+            assert abs(np.mean(values) - 0.5) < 5 * np.sqrt(1 / 12 / 300)
+
+
+def test_files_say_what_was_drawn(tmp_path: Path) -> None:
+    root = tmp_path / "mini"
+    counts = write_dataset("skelgap-mini", root, SynthParams(train_clips=1, test_clips=0, twins=1))
+    assert counts == {"clips": 24, "frames": 24 * FRAMES, "twins": 6}
+    assert not list(tmp_path.glob("*.partial"))
+    with h5py.File(root / "ground_truth.h5") as file:
+        assert file["keypoints"].shape == (24, FRAMES, 17, 2)
+        assert file["boxes"].dtype == np.float32
+        assert Counter(file["object"].asstr()[:])["none"] == 2
+    video = next((root / "train" / "wave-a-flag").glob("*.mp4"))
+    with av.open(str(video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == FRAMES and frames[0].shape == (SIZE, SIZE, 3)
+    drawn = render_clip(next(c for c in plan("skelgap-mini", SynthParams(1, 0, 1)) if c.clip_id == video.stem).spec)
+    assert np.abs(frames[5].astype(int) - drawn.frames[5]).mean() < 6  # H.264 loses a little
+
+
+def test_writing_again_yields_the_same_bytes(tmp_path: Path) -> None:
+    settings = SynthParams(train_clips=1, test_clips=0, twins=0)
+    for name in ("a", "b"):
+        write_dataset("skelgap-mini", tmp_path / name, settings)
+    one, two = (sorted(p for p in (tmp_path / name).rglob("*.mp4")) for name in ("a", "b"))
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
+
+
+def test_stills_are_apart_from_each_other_and_captions_are_known() -> None:
+    captions = set(every_caption(tuple(OBJECTS)))
+    train, held_out = list(stills(TRAIN_STREAM, 0)), list(stills(HELD_OUT_STREAM, 0))
+    assert all(still.caption in captions for still in train + held_out)
+    assert not np.array_equal(train[0].image, held_out[0].image)
+    crop, keypoints = training_crop(train[0], np.random.default_rng(0), (192, 256))
+    assert crop.shape == (256, 192, 3) and keypoints.shape == (17, 2)
+
+
+def test_an_object_left_out_is_never_drawn_or_named() -> None:
+    objects = tuple(name for name in OBJECTS if name != "umbrella")
+    drawn = [still for group in range(12) for still in stills(TRAIN_STREAM, group, objects)]
+    assert all(still.held != "umbrella" and "umbrella" not in still.caption for still in drawn)
