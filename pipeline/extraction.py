@@ -85,10 +85,11 @@ def extract(
         )
     source = Source(root, recipe, open_ground_truth(root, recipe))
     store = Store(cache_root or cache / "store", dataset, recipe)
-    layout = store.layout() or plan_layout(len(clips), params.clips_per_shard, 0, 0)
+    existing = store.layout()
+    layout = existing or plan_layout(len(clips), params.clips_per_shard, 0, 0)
     todo = [plan for plan in plan_shards(clips, layout.shards, store, source, retry_failed) if not plan.done]
     estimator = None
-    if todo:
+    if todo or existing is None:
         if source.needs_videos:
             _refuse_gone(todo, source, dataset, params.max_failures)
             estimator = build_estimator(recipe)
@@ -98,7 +99,15 @@ def extract(
     total, finished = sum(len(plan.estimate) for plan in todo), count(1)
     stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
     for plan in todo:
-        _make_shard(plan, store, layout, _rows(plan, source, stream), lambda: progress(next(finished), total))
+        rows = _rows(plan, source, stream)
+        try:
+            _make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise PosebridgeError(
+                f"Writing {store.stem(plan.shard)} failed ({reason}); put the disk right and run the same command "
+                "again: sealed shards stay."
+            ) from None
     receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
     index = index_path(cache, dataset, recipe_name)
     changed = write_index(index, dataset, store, layout, receipts)
@@ -127,7 +136,7 @@ def _refuse_small_disk(todo: list[ShardPlan], store: Store, layout: Layout) -> N
     """The need: every new shard, and the largest once more for the draft that is trimmed when clips fail."""
     row_bytes = sum(column.row_bytes for column in store.columns(layout))
     sizes = [(len(plan.copy) + len(plan.estimate)) * row_bytes + FILE_OVERHEAD for plan in todo]
-    need = sum(sizes) + max(sizes)
+    need = sum(sizes) + max(sizes, default=0)
     place = store.folder
     while not place.exists():
         place = place.parent

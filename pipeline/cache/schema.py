@@ -89,7 +89,7 @@ def locate(path: Path, expected: tuple[Column, ...], remedy: str) -> dict[str, P
         return PosebridgeError(f"{path} is not a shard of this recipe: {reason}; {remedy}.")
 
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # sealed, and perhaps on a read-only network disk
     except OSError:
         raise refuse("it is not a readable HDF5 file") from None
     with file:

@@ -69,7 +69,7 @@ def check_shard(store: Store, receipt: Receipt, quick: bool) -> None:
         raise PosebridgeError(f"{path} is damaged: its sha256 is not the receipt's; {store.remedy}.")
     layout = store.layout()
     assert layout is not None
-    if list(MappedShard(path, store.columns(layout), store.remedy).rows) != list(receipt.clips):
+    if set(MappedShard(path, store.columns(layout), store.remedy).rows) != set(receipt.clips):
         raise PosebridgeError(f"{path} holds other clips than its receipt says; {store.remedy}.")
 
 

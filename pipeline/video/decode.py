@@ -128,7 +128,7 @@ class Video:
                 stamp = packet.dts if packet.pts is None else packet.pts
                 if packet.size == 0 or packet.is_discard or stamp is None:
                     continue
-                cut = cut or packet.is_corrupt
+                cut = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
                 stamps.append(stamp)
                 span = packet.duration or span
                 if packet.is_keyframe:
