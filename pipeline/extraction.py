@@ -26,7 +26,7 @@ from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.manifest import read_clips
 from pipeline.params import ExtractParams
-from pipeline.planning import ShardPlan, Source, open_ground_truth, plan_shards
+from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.streaming import PoseStream
 from pipeline.video.identity import GONE
@@ -78,6 +78,7 @@ def extract(
         PosebridgeError: no clips, videos gone, disk too small; nothing has been written then.
     """
     begun = time.monotonic()
+    check_recipe(recipe)
     clips = read_clips(manifests / dataset / "clips.csv")
     if not clips:
         raise PosebridgeError(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip, read_classes, write_classes, write_clips
@@ -130,7 +131,8 @@ def _from_pattern(pattern: str, root: Path, left_out: list[tuple[str, str]]) -> 
         raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")
     for path in _videos(root):
         if match := expression.search(path):
-            yield Entry(path, **{group: text or "" for group, text in match.groupdict().items()})
+            found: dict[str, Any] = {group: text or "" for group, text in match.groupdict().items()}
+            yield Entry(path, **found)
         else:
             left_out.append((path, "the name does not fit the pattern"))
 

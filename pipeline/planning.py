@@ -65,10 +65,20 @@ class Source:
         return lambda clip, position, height, width: truth.box(clip.clip_id, position)[None]
 
 
-def open_ground_truth(root: Path, recipe: Recipe) -> GroundTruth | None:
-    """The ground truth of a data set where the recipe takes boxes or skeletons from it, else None."""
+def check_recipe(recipe: Recipe) -> None:
+    """Raise PosebridgeError for a recipe that no extraction can follow."""
+    if recipe.boxes not in ("full_frame", "manifest"):
+        raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame or manifest.")
+    if recipe.cues not in ("refined", "levels", "none"):
+        raise PosebridgeError(f"The recipe's cues {recipe.cues!r} are unknown; use refined, levels or none.")
+    if min(recipe.persons, recipe.frames, recipe.cue_frames) < 1:
+        raise PosebridgeError("The recipe's persons, frames and cue_frames should each be at least 1.")
     if recipe.backend == "ground_truth" and recipe.cues != "none":
         raise PosebridgeError("A recipe with `backend: ground_truth` has no cues; set `cues: none` in params.yaml.")
+
+
+def open_ground_truth(root: Path, recipe: Recipe) -> GroundTruth | None:
+    """The ground truth of a data set where the recipe takes boxes or skeletons from it, else None."""
     wanted = recipe.backend == "ground_truth" or recipe.boxes == "manifest"
     return GroundTruth(root / "ground_truth.h5") if wanted else None
 

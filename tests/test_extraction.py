@@ -217,6 +217,15 @@ def test_keypoints_are_finite_and_scores_between_0_and_1(corridor):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("wrong", [{"boxes": "auto"}, {"cues": "all"}, {"frames": 0}, {"backend": "ground_truth"}])
+def test_a_recipe_that_cannot_be_followed_is_refused(corridor, wrong):
+    corridor.recipe = dataclasses.replace(RECIPE, **wrong)
+    with pytest.raises(PosebridgeError, match="recipe"):
+        corridor.run()
+    assert not (corridor.folder / "cache").exists()
+
+
+@pytest.mark.unit
 def test_an_unseen_joint_repeats_its_last_place():
     keypoints = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
     repeat_last_valid(keypoints, np.array([0, 1, 0, 1.0]).reshape(1, 4, 1), np.tile([0, 0, 10, 20.0], (1, 4, 1)))

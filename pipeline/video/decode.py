@@ -19,6 +19,9 @@ from pipeline.video.sampling import sample_positions
 
 OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a "video" that is really a playlist must not fetch anything
 SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least so many
+# AVI numbers packets in decoding order and MPEG programme streams stamp only some: their frames are counted, and no
+# keyframe is jumped to.
+UNTIMED = ("avi", "mpeg")
 TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
 
 
@@ -147,8 +150,7 @@ class Video:
         interval = float(np.median(np.diff(self.times))) if len(self.times) > 1 else span * time_base
         self.duration = float(self.times[-1]) + (interval if interval > 0 else 1 / rate)
         self.fps = len(self.times) / self.duration
-        # AVI numbers packets in decoding order, so the timestamps of its frames say nothing: count them, never jump.
-        self._counted = "avi" in self._container.format.name
+        self._counted = self._container.format.name in UNTIMED
         self._keyframes = np.array([0]) if self._counted else np.searchsorted(self._pts, np.sort(np.array(keyframes)))
 
     def _decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
