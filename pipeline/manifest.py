@@ -47,7 +47,7 @@ def write_clips(path: Path, clips: Iterable[Clip]) -> Path:
         writer.writerow(COLUMNS)
         for clip in clips:
             values = (getattr(clip, name) for name in COLUMNS)
-            writer.writerow("" if v is None else f"{v:g}" if isinstance(v, float) else v for v in values)
+            writer.writerow("" if v is None else f"{v:.10g}" if isinstance(v, float) else v for v in values)
     return path
 
 

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -100,7 +101,8 @@ def import_mmpose() -> types.ModuleType:
     """Import mmpose's models and codecs. Raises PosebridgeError where mmpose is not installed."""
     if not _importable("mmpose"):
         raise PosebridgeError("mmpose is not installed; run `pip install --no-deps -r requirements-mm.txt`.")
-    with stand_ins():
+    with stand_ins(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing parts that are not needed, and of deprecations in mmpose's own code
         mmpose = importlib.import_module("mmpose")
         # All that mmpose's registries import later of their own accord, when the stand-ins are gone.
         for part in ("models", "codecs", "structures", "visualization", "engine", "evaluation", "datasets"):

@@ -56,8 +56,8 @@ class MmposeEstimator:
         if own != given:
             wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
             raise PosebridgeError(
-                f"{weights.name} does not fit {self.recipe.config}: {len(wrong)} tensors are missing, foreign or of another"
-                f" shape (first: {wrong[0]}); give this config's weights."
+                f"{weights.name} does not fit {self.recipe.config}: {len(wrong)} tensors are missing, foreign or of"
+                f" another shape (first: {wrong[0]}); give its own weights."
             )
         module.load_state_dict(state)
 

@@ -65,7 +65,7 @@ def find_weights(recipe: Recipe) -> WeightsFile:
 
 
 def resolve_weights(recipe: Recipe) -> Recipe:
-    """The recipe with `weights_sha256` and `hpe_text` as its weights file has them; without a pose model both are empty."""
+    """The recipe with `weights_sha256` and `hpe_text` as its weights file has them."""
     if recipe.backend != "mmpose":
         return replace(recipe, weights="", weights_sha256="", hpe_text="none")
     found = find_weights(recipe)
