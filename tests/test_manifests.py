@@ -174,15 +174,18 @@ def test_texts_are_worth_training_on(dataset: str) -> None:
     assert check_texts(texts_of(dataset), names) == []
 
 
-def test_pku_mmd_has_the_words_of_ntu_for_the_same_action() -> None:
+@pytest.mark.parametrize(
+    ("dataset", "count"), [("ntu60", 60), ("pku_mmd", 48), ("nw_ucla", 5), ("utd_mhad", 9), ("uwa3dii", 10)]
+)
+def test_an_action_of_ntu_has_the_same_words_elsewhere(dataset: str, count: int) -> None:
     def by_label(dataset: str) -> dict[str, list[str]]:
         texts = texts_of(dataset)
-        return {texts[index, "label"]: [texts[index, slot] for slot in SLOTS] for index in range(CLASS_COUNTS[dataset])}
+        return {texts[i, "label"]: [texts[i, slot] for slot in SLOTS] for i in range(CLASS_COUNTS[dataset])}
 
-    pku, ntu = by_label("pku_mmd"), by_label("ntu120")
-    shared = pku.keys() & ntu.keys()
-    assert len(shared) == 48
-    assert all(pku[label] == ntu[label] for label in shared)
+    here, ntu = by_label(dataset), by_label("ntu120")
+    shared = here.keys() & ntu.keys()
+    assert len(shared) == count
+    assert all(here[label] == ntu[label] for label in shared)
 
 
 GOOD = {
