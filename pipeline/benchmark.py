@@ -29,6 +29,7 @@ from pipeline.manifest import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.planning import Source, open_ground_truth
 from pipeline.recipe import Recipe
+from pipeline.streaming import lanes
 from pipeline.video.decode import Video
 from pipeline.video.sampling import cue_positions
 
@@ -96,7 +97,7 @@ def _batches(
     )
     for clip, position, frame in _frames(clips, source):
         slot, last = (slot + 1 if clip == last else 0), clip
-        for box in boxes(clip, position, *frame.shape[:2])[: source.recipe.persons]:
+        for box in boxes(clip, position, frame)[0][: lanes(source.recipe)]:
             crops.append(crop(frame, crop_matrix(box, estimator.crop_size), estimator.crop_size))
             cue_rows.append(slot in cue_slots)
         if len(crops) >= batch_size:

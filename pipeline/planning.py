@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, shard_of
 from pipeline.errors import PosebridgeError
 from pipeline.ground_truth import GroundTruth
+from pipeline.hpe.detector import Detector
+from pipeline.hpe.weights import find_detector
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe
-from pipeline.streaming import BoxSource, full_frame
+from pipeline.streaming import BoxSource, detected, full_frame
 from pipeline.video.identity import GONE, VideoRecord, identify, sha256_file
 
 
@@ -58,17 +62,21 @@ class Source:
         return row_hash(clip, str([self.row_hash(clip), clip.sha256, clip.fps, clip.frames, clip.height, clip.width]))
 
     def boxes(self) -> BoxSource:
-        """Where the persons are."""
+        """Where the persons are. Raises PosebridgeError where the recipe's detector is missing or none."""
+        if self.recipe.boxes == "detector":
+            return detected(Detector(find_detector(self.recipe).path), self.recipe)
         if self.truth is None:
             return full_frame
         truth = self.truth
-        return lambda clip, position, height, width: truth.box(clip.clip_id, position)[None]
+        return lambda clip, position, frame: (truth.box(clip.clip_id, position)[None], np.ones(1))
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise PosebridgeError for a recipe that no extraction can follow."""
-    if recipe.boxes not in ("full_frame", "manifest"):
-        raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame or manifest.")
+    if recipe.boxes not in ("full_frame", "manifest", "detector"):
+        raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame, manifest or detector.")
+    if not 0 < recipe.detection_threshold < 1:
+        raise PosebridgeError("The recipe's detection_threshold should be between 0 and 1.")
     if recipe.cues not in ("refined", "levels", "none"):
         raise PosebridgeError(f"The recipe's cues {recipe.cues!r} are unknown; use refined, levels or none.")
     if min(recipe.persons, recipe.frames, recipe.cue_frames) < 1:

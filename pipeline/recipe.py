@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 ALGORITHM = 1  # raise it when our own code changes what an extraction yields
+PLACES = ("weights", "detector")
+LATER = ("mean", "std", "channels", "decoding", "heatmap_offset", "detector_sha256", "detection_threshold")
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 
 
@@ -18,11 +20,20 @@ ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 class Recipe:
     """What one extraction computes.
 
-    `backend` is `mmpose` (a pose model over videos) or `ground_truth` (skeletons written by `synth`; no cues).
+    `backend` is `mmpose` or `onnx` (a pose model over videos) or `ground_truth` (skeletons by `synth`; no cues).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
     since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`. `taps` names the
-    tapped modules, shallow first; empty means the backbone's stages. `hpe_text` declares what words the weights were
-    exposed to (`none`, `captions`, `captions-strict`); shipped weights declare it themselves.
+    tapped modules or inner tensors, shallow first; empty means the backbone's stages, or what the ONNX file shows.
+    `hpe_text` declares what words the weights were exposed to (`none`, `captions`, `captions-strict`); shipped
+    weights declare it themselves.
+
+    For the ONNX backend, where the file does not say it itself: `mean` and `std` of pixel values 0..255 (of a network
+    for values 0..1, times 255), in the order of `channels` (`rgb` or `bgr`); `decoding` (`simcc`, `dark` or
+    `quarter`); `heatmap_offset`, crop pixels that are added to a place decoded from a heatmap (1.5 where cells of 4
+    pixels were aligned by their centres, 0 in mmpose).
+
+    With `boxes: detector` an RTMDet file `detector` finds the persons in every sampled frame: one is believed to be
+    there from `detection_threshold`; `detector_sha256` is to the detector what `weights_sha256` is to the pose model.
     """
 
     backend: str = "mmpose"
@@ -31,7 +42,7 @@ class Recipe:
     weights_sha256: str = ""
     hpe_text: str = "none"
     precision: str = "float32"  # float32 or bfloat16
-    boxes: str = "full_frame"  # full_frame or manifest
+    boxes: str = "full_frame"  # full_frame, manifest or detector
     persons: int = 1  # M
     frames: int = 32  # T
     cue_frames: int = 16  # S
@@ -42,10 +53,24 @@ class Recipe:
     sigma: float = 0.08  # of the person's size, body-aware pooling
     score_kind: str = "simcc"
     algorithm: int = ALGORITHM
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels: str = ""
+    decoding: str = ""
+    heatmap_offset: float = 0.0
+    detector: str = ""
+    detector_sha256: str = ""
+    detection_threshold: float = 0.4
 
     def canonical_json(self) -> str:
-        """The recipe as canonical JSON, without `weights` (the place), with `weights_sha256` (the content)."""
-        values = {key: value for key, value in asdict(self).items() if key != "weights"}
+        """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents).
+
+        Fields that came after the first stores are left out where they have their default, so that those stores keep
+        their names.
+        """
+        default = {f.name: f.default for f in fields(self)}
+        values = {key: value for key, value in asdict(self).items() if key not in PLACES}
+        values = {key: value for key, value in values.items() if key not in LATER or value != default[key]}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property

@@ -1,4 +1,4 @@
-"""The stream of stage one: decode -> boxes -> crops -> pose model -> one row of arrays a clip.
+"""The stream of stage one: decode -> boxes -> crops -> pose model -> tracks -> one row of arrays a clip.
 
 Batches fill across clips; what is held at any time is three batches of crops and the arrays of the clips that they
 touch, so memory does not grow with the length of a video. Knows nothing of shards.
@@ -18,20 +18,42 @@ import numpy as np
 from pipeline.cache.store import Failure
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
+from pipeline.hpe.detector import Detector
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe
+from pipeline.tracking.persons import main_persons
+from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
 from pipeline.video.sampling import SegmentError, cue_positions
 
-# (clip, position on the timeline, frame height, frame width) -> [K, 4] float32 boxes x, y, w, h, K <= M
-BoxSource = Callable[[Clip, int, int, int], np.ndarray]
+# (clip, position on the timeline, uint8 RGB frame [H, W, 3]) -> [K, 4] float32 boxes x, y, w, h, and how sure, [K]
+BoxSource = Callable[[Clip, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+SPARE = 2  # findings of a frame beyond M that are followed too: who the main persons are shows only at the clip's end
 
 
-def full_frame(clip: Clip, position: int, height: int, width: int) -> np.ndarray:
+def full_frame(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The whole frame as the box of the one person."""
-    return np.array([[0, 0, width, height]], np.float32)
+    height, width = frame.shape[:2]
+    return np.array([[0, 0, width, height]], np.float32), np.ones(1)
+
+
+def detected(detector: Detector, recipe: Recipe) -> BoxSource:
+    """The detector's persons, the largest and surest first, down to half of the recipe's threshold: see `tracking`."""
+
+    def boxes(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, sure = detector.detect(frame, WEAK * recipe.detection_threshold)
+        order = np.argsort(-sure * np.sqrt(found[:, 2:].prod(-1)), kind="stable")
+        return found[order], sure[order]
+
+    return boxes
+
+
+def lanes(recipe: Recipe) -> int:
+    """How many persons of a frame are estimated."""
+    return recipe.persons + (SPARE if recipe.boxes == "detector" else 0)
 
 
 class PendingClip:
@@ -40,14 +62,15 @@ class PendingClip:
     def __init__(
         self, clip: Clip, video: dict[str, Any], positions: np.ndarray, recipe: Recipe, joints: int, cue_width: int
     ):
-        m, t, s, a = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors)
-        self.clip = clip
+        m, t, s, a = lanes(recipe), recipe.frames, recipe.cue_frames, len(recipe.anchors)
+        self.clip, self._recipe = clip, recipe
         self.video = video  # the columns video_path, video_identity, video_fps and video_frames
         self.slots = {int(p): np.flatnonzero(positions == p) for p in np.unique(positions)}  # not yet decoded
         self._awaited = len(self.slots)  # frames not yet seen, and crops not yet estimated
         self.keypoints = np.zeros((m, t, joints, 2), np.float32)
         self.scores = np.zeros((m, t, joints), np.float32)
         self.boxes = np.zeros((m, t, 4), np.float32)
+        self.box_scores = np.zeros((m, t), np.float32)
         self.frame_index = np.zeros(t, np.int32)
         self.timestamp = np.zeros(t, np.float64)
         self.size = (0, 0)  # height, width
@@ -62,8 +85,9 @@ class PendingClip:
         self.size = look.size
         self.frame_index[look.slots] = look.position
         self.timestamp[look.slots] = look.time
-        for person, box, *_ in look.crops:
+        for person, box, sure, *_ in look.crops:
             self.boxes[person, look.slots] = box
+            self.box_scores[person, look.slots] = sure
         self._awaited += len(look.crops)
 
     def wants_cues(self, slots: np.ndarray) -> bool:
@@ -87,8 +111,11 @@ class PendingClip:
         self.cues[person, steps] = cues
         self.cue_scores[person, steps] = np.clip(cue_scores, 0, 1)
 
-    def row(self) -> dict[str, Any]:
-        """The finished row, a value for every column of the shard."""
+    def row(self) -> dict[str, Any] | Failure:
+        """The finished row, a value for every column of the shard; a Failure where a detector found nobody."""
+        track_id = self._follow_persons() if self._recipe.boxes == "detector" else None
+        if track_id is not None and track_id.max() < 0:
+            return Failure(self.clip.clip_id, "track", "no person was found in its frames")
         valid = self.scores.max(-1) > 0  # [M, T]
         repeat_last_valid(self.keypoints, self.scores, self.boxes)
         limit = np.finfo(np.float16).max
@@ -98,7 +125,7 @@ class PendingClip:
             "scores": self.scores,
             "boxes": self.boxes,
             "person_valid": valid,
-            "track_id": np.where(valid.any(-1), np.arange(len(valid)), -1),
+            "track_id": np.where(valid.any(-1), np.arange(len(valid)) if track_id is None else track_id, -1),
             "frame_index": self.frame_index,
             "timestamp": self.timestamp,
             "cues": np.clip(self.cues, -limit, limit),
@@ -108,6 +135,24 @@ class PendingClip:
             "video_width": self.size[1],
             **self.video,
         }
+
+
+    def _follow_persons(self) -> np.ndarray:
+        """Make the arrays those of the clip's main persons instead of its frames' findings; their identities [M]."""
+        found = Findings(self.boxes, self.box_scores, self.keypoints, self.scores, self.timestamp)
+        rows, track_id = main_persons(found, self._recipe.persons, self._recipe.detection_threshold)
+
+        def of_persons(array: np.ndarray, at: np.ndarray) -> np.ndarray:
+            """[K, X, ...] of findings to [M, X, ...] of persons, zero where not seen; X are the frames `at`."""
+            chosen = array[rows[:, at], np.arange(len(at))]
+            chosen[rows[:, at] < 0] = 0
+            return chosen
+
+        frames = np.arange(rows.shape[1])
+        self.keypoints, self.scores = of_persons(self.keypoints, frames), of_persons(self.scores, frames)
+        self.boxes = of_persons(self.boxes, frames)
+        self.cues, self.cue_scores = of_persons(self.cues, self.cue_frame), of_persons(self.cue_scores, self.cue_frame)
+        return track_id
 
 
 def repeat_last_valid(keypoints: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> None:
@@ -133,7 +178,7 @@ class Look:
     position: int
     time: float
     size: tuple[int, int]  # height, width
-    crops: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]  # person, box [4], matrix [2, 3], pixels [h, w, 3]
+    crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]  # person, box [4], sure, matrix [2, 3], pixels
 
 
 class PoseStream:
@@ -162,7 +207,7 @@ class PoseStream:
                 continue
             pending = look.pending
             pending.place(look)
-            for person, _, matrix, pixels in look.crops:
+            for person, _, _, matrix, pixels in look.crops:
                 batch.append((pending, look.slots, person, matrix, pixels))
                 if len(batch) == self._batch_size:
                     yield from self._estimate(batch)
@@ -206,22 +251,22 @@ class PoseStream:
         for pending in begun:
             for position in pending.slots:
                 wanted[position].append(pending)
-        crop_size = self._estimator.crop_size
+        crop_size, most = self._estimator.crop_size, lanes(self._recipe)
         for asked, position, frame in video.frames(sorted(wanted)) if wanted else ():
             height, width = frame.shape[:2]
             for pending in wanted[asked]:
                 crops = []
-                boxes = self._boxes(pending.clip, position, height, width)[: self._recipe.persons]
-                for person, box in enumerate(boxes):
+                boxes, sureness = self._boxes(pending.clip, position, frame)
+                for person, (box, sure) in enumerate(zip(boxes[:most], sureness[:most], strict=True)):
                     if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
                         matrix = crop_matrix(box, crop_size)
-                        crops.append((person, box, matrix, crop(frame, matrix, crop_size)))
+                        crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
                 slots = pending.slots.pop(asked)
                 yield Look(pending, slots, position, float(video.times[position]), (height, width), crops)
 
     def _estimate(
         self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[dict[str, Any] | Failure]:
         """Run a batch, hand the answers to their clips, and yield the clips that are finished."""
         if not batch:
             return

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "report": "report",
     "tune-hpe": "tune_hpe",
+    "export-onnx": "export_onnx",
     "cache": "cache",
     "bench": "bench",
 }

@@ -49,9 +49,9 @@ def decode_heatmap(heatmaps: Tensor, scale: tuple[float, float]) -> tuple[Tensor
 def decode_dark(heatmaps: Tensor, scale: tuple[float, float], kernel: int = 11) -> tuple[Tensor, Tensor]:
     """Keypoints [N, V, 2] float32 in crop pixels and scores [N, V] of heatmaps [N, V, H, W], distribution-aware.
 
-    The heatmap is smoothed with a Gaussian of `kernel` cells (11 for maps trained with sigma 2, 17 for sigma 3); the place
-    is the top of the Taylor expansion of its logarithm around the maximum. A maximum within two cells of a border stays
-    where it is. `scale` is crop pixels a cell in x and y.
+    The heatmap is smoothed with a Gaussian of `kernel` cells (11 for maps trained with sigma 2, 17 for sigma 3); the
+    place is the top of the Taylor expansion of its logarithm around the maximum. A maximum within two cells of a
+    border stays where it is. `scale` is crop pixels a cell in x and y.
     """
     n, v, height, width = heatmaps.shape
     heatmaps = heatmaps.float()

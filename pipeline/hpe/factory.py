@@ -9,9 +9,14 @@ from pipeline.recipe import Recipe
 
 def build_estimator(recipe: Recipe) -> Estimator:
     """Build the estimator of a recipe. Raises PosebridgeError for an unknown backend or weights that do not fit."""
+    from pipeline.hpe.weights import find_weights
+
     if recipe.backend == "mmpose":
         from pipeline.hpe.mmpose_adapter import MmposeEstimator
-        from pipeline.hpe.weights import find_weights
 
         return MmposeEstimator(recipe, find_weights(recipe).path)
-    raise PosebridgeError(f"The recipe's backend {recipe.backend!r} estimates nothing; use `mmpose`.")
+    if recipe.backend == "onnx":
+        from pipeline.hpe.onnx_adapter import OnnxEstimator
+
+        return OnnxEstimator(recipe, find_weights(recipe).path)
+    raise PosebridgeError(f"The recipe's backend {recipe.backend!r} estimates nothing; use `mmpose` or `onnx`.")

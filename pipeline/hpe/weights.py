@@ -1,6 +1,6 @@
 """Where pose weights come from: shipped by name, a path, a URL with its sha256, or `auto` from mmpose's model zoo.
 
-Reads safetensors, or checkpoints of mmengine with weights_only loading; never runs code from a file.
+Reads safetensors, ONNX, or checkpoints of mmengine with weights_only loading; never runs code from a file.
 """
 
 from __future__ import annotations
@@ -40,36 +40,37 @@ def find_weights(recipe: Recipe) -> WeightsFile:
     """
     name = recipe.weights
     shipped = SHIPPED / f"{name}.safetensors"
-    if shipped.is_file():
+    if recipe.backend == "mmpose" and shipped.is_file():
         path = shipped
-    elif name == "auto":
+    elif recipe.backend == "mmpose" and name == "auto":
         path = _download(_model_zoo_url(recipe.config), "")
-    elif name.startswith(("https://", "http://")):
-        if not recipe.weights_sha256:
-            raise PosebridgeError(f"Weights from a URL need their hash: add weights_sha256 for {name} to the recipe.")
-        path = _download(name, recipe.weights_sha256)
     else:
-        path = Path(name)
-        if not path.is_file():
-            names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
-            raise PosebridgeError(
-                f"The weights {name!r} are neither a file nor shipped ({names}); give a path, a URL or `auto`."
-            )
-    found = file_sha256(path)
-    if recipe.weights_sha256 and recipe.weights_sha256 != found:
-        raise PosebridgeError(
-            f"{path} has sha256 {found[:12]}..., the recipe wants {recipe.weights_sha256[:12]}...; "
-            "bring the right file or correct weights_sha256."
-        )
-    return WeightsFile(path, found, _metadata(path).get("hpe_text"))
+        names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+        remedy = f"nor shipped ({names}); give a path, a URL or `auto`"
+        path = _fetched(name, recipe.weights_sha256, "weights", remedy if recipe.backend == "mmpose" else "")
+    found = _checked(path, recipe.weights_sha256, "weights_sha256")
+    return WeightsFile(path, found, _exposure(path))
+
+
+def find_detector(recipe: Recipe) -> WeightsFile:
+    """Find the file of the recipe's person detector: a path, or a URL. Raises as `find_weights`."""
+    if not recipe.detector:
+        raise PosebridgeError("A recipe with `boxes: detector` needs a `detector`: the path of an RTMDet ONNX file.")
+    path = _fetched(recipe.detector, recipe.detector_sha256, "detector", "")
+    return WeightsFile(path, _checked(path, recipe.detector_sha256, "detector_sha256"), None)
 
 
 def resolve_weights(recipe: Recipe) -> Recipe:
-    """The recipe with `weights_sha256` and `hpe_text` as its weights file has them."""
-    if recipe.backend != "mmpose":
+    """The recipe with the hashes and `hpe_text` as its files have them; what its backend does not use becomes empty."""
+    if recipe.backend == "ground_truth":
         return replace(recipe, weights="", weights_sha256="", hpe_text="none")
     found = find_weights(recipe)
-    return replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)
+    recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)
+    if recipe.backend == "onnx":
+        recipe = replace(recipe, config="")
+    if recipe.boxes == "detector":
+        recipe = replace(recipe, detector_sha256=find_detector(recipe).sha256)
+    return recipe
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -96,6 +97,39 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
+    """The file of a path or a URL; `what` is the recipe's key for it."""
+    if name.startswith(("https://", "http://")):
+        if not sha256:
+            raise PosebridgeError(f"A file from a URL needs its hash: add {what}_sha256 for {name} to the recipe.")
+        return _download(name, sha256)
+    if not Path(name).is_file():
+        if remedy:
+            raise PosebridgeError(f"The {what} {name!r} are neither a file {remedy}.")
+        raise PosebridgeError(f"{name} is missing; bring the file or correct `{what}` of the recipe.")
+    return Path(name)
+
+
+def _checked(path: Path, sha256: str, key: str) -> str:
+    """The sha256 of a file, which is the recipe's where the recipe has one."""
+    found = file_sha256(path)
+    if sha256 and sha256 != found:
+        raise PosebridgeError(
+            f"{path} has sha256 {found[:12]}..., the recipe wants {sha256[:12]}...; "
+            f"bring the right file or correct {key}."
+        )
+    return found
+
+
+def _exposure(path: Path) -> str | None:
+    """What a weights file says of the words that it was exposed to."""
+    if path.suffix == ".onnx":
+        from pipeline.hpe.onnx_file import load_graph, read_facts
+
+        return read_facts(load_graph(path)).hpe_text or None
+    return _metadata(path).get("hpe_text")
 
 
 def _metadata(path: Path) -> dict[str, str]:

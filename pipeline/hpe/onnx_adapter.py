@@ -1,0 +1,164 @@
+"""The ONNX backend: any top-down pose graph, with keypoints and pose-anchored cues from one pass; mmpose is not needed.
+
+Reads an .onnx file whose first output is a heatmap [N, V, h, w], or whose first two are SimCC [N, V, W * r] and
+[N, V, H * r]. A file of `posebridge export-onnx` says in its metadata how it is fed and decoded; for others the recipe
+says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.base import Estimate
+from pipeline.hpe.decoding import decode_dark, decode_heatmap, decode_simcc
+from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_session, open_taps, read_facts
+from pipeline.hpe.pooling import pooling_weights
+from pipeline.recipe import Recipe
+
+REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, 0..255
+
+
+class OnnxEstimator:
+    """An `Estimator` over an ONNX graph. Raises PosebridgeError where the graph does not fit the recipe."""
+
+    def __init__(self, recipe: Recipe, weights: Path) -> None:
+        self.recipe, self._name = recipe, weights.name
+        if recipe.precision != "float32":
+            raise PosebridgeError(f"The precision of {weights.name} is fixed in its graph; set `precision: float32`.")
+        model = load_graph(weights)
+        facts = read_facts(model)
+        own = [output.name for output in model.graph.output]
+        if recipe.cues == "refined" and REFINED not in own:
+            raise PosebridgeError(
+                f"{weights.name} has no output {REFINED!r}; make such a file with `posebridge export-onnx`, or use a "
+                "recipe with `cues: levels`."
+            )
+        # Without names the taps are the other outputs of the graph: those are maps that somebody found worth showing.
+        taps = recipe.taps or facts.taps or tuple(name for name in own[1:] if name != REFINED)
+        self._cue_maps = {"levels": taps, "refined": (REFINED,), "none": ()}[recipe.cues]
+        open_taps(model, self._cue_maps, weights.name)
+        self._session = open_session(model, weights.name)
+        self._read_input()
+        self._read_normalisation(facts)
+        self._read_outputs(own, facts)
+
+    def _read_input(self) -> None:
+        """Name, size, layout and batch of the one input."""
+        inputs = self._session.get_inputs()
+        shape = list(inputs[0].shape)
+        if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
+            raise PosebridgeError(
+                f"{self._name} should have one input of shape [N, 3, H, W] or [N, H, W, 3]; it has "
+                f"{', '.join(f'{i.name} {i.shape}' for i in inputs)}."
+            )
+        self._input, self._channels_first = inputs[0].name, shape[1] == 3
+        height, width = shape[2:] if self._channels_first else shape[1:3]
+        if not (isinstance(height, int) and isinstance(width, int)):
+            raise PosebridgeError(
+                f"The input of {self._name} has no fixed size ({shape}); export it with a fixed height and width."
+            )
+        self.crop_size = (width, height)
+        self._fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
+        self._dtype = torch.float16 if inputs[0].type == "tensor(float16)" else torch.float32
+
+    def _read_normalisation(self, facts: OnnxFacts) -> None:
+        """Mean and std of values 0..255, in the graph's order of channels: the recipe's, the file's or ImageNet's."""
+        recipe = self.recipe
+        order = recipe.channels or facts.channels or "rgb"
+        if order not in ("rgb", "bgr"):
+            raise PosebridgeError(f"The recipe's channels {order!r} are unknown; use rgb or bgr.")
+        self._flip = order == "bgr"
+        step = -1 if self._flip else 1
+        mean = recipe.mean or facts.mean or IMAGENET_MEAN[::step]
+        std = recipe.std or facts.std or IMAGENET_STD[::step]
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise PosebridgeError("The recipe's mean and std should be three numbers each, and std above zero.")
+        self._mean, self._std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+
+    def _read_outputs(self, own: list[str], facts: OnnxFacts) -> None:
+        """What the graph yields for a black crop: joints, decoding, the width of the cues."""
+        width, height = self.crop_size
+        self._outputs = own + [tap for tap in self._cue_maps if tap not in own]
+        probe = dict(zip(self._outputs, self._run(np.zeros((1, height, width, 3), np.uint8)), strict=True))
+        ranks = [probe[name].ndim for name in own[:2]]
+        if ranks[0] == 4:
+            self._pose = own[:1]
+        elif ranks == [3, 3]:
+            self._pose = own[:2]
+        else:
+            raise PosebridgeError(
+                f"{self._name} should yield a heatmap [N, V, h, w] first, or the two of SimCC; its first output "
+                f"{own[0]} has the shape {list(probe[own[0]].shape)}."
+            )
+        if flat := [tap for tap in self._cue_maps if probe[tap].ndim != 4]:
+            raise PosebridgeError(f"The tap {flat[0]!r} of {self._name} is no map [N, C, h, w]; name another.")
+        if self.recipe.cues != "none" and not self._cue_maps:
+            raise PosebridgeError(f"{self._name} shows no inner map for cues; name some in the recipe's `taps`.")
+        self._outputs = [*self._pose, *self._cue_maps]
+        self.joints = int(probe[own[0]].shape[1])
+        self.cue_width = sum(int(probe[tap].shape[1]) for tap in self._cue_maps)
+        self._decode = self._decoder(probe[own[0]].shape, facts)
+
+    def _decoder(self, shape: tuple[int, ...], facts: OnnxFacts) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
+        fitting = ("dark", "quarter") if len(shape) == 4 else ("simcc",)
+        decoding = self.recipe.decoding or facts.decoding or fitting[0]
+        if decoding not in fitting:
+            raise PosebridgeError(
+                f"The decoding {decoding!r} does not fit {self._name}; set the recipe's to {' or '.join(fitting)}."
+            )
+        if decoding == "simcc":
+            return lambda output: decode_simcc(output[0], output[1], output[0].shape[-1] / self.crop_size[0])
+        scale = (self.crop_size[0] / shape[3], self.crop_size[1] / shape[2])
+
+        def decode(output: list[Tensor]) -> tuple[Tensor, Tensor]:
+            if decoding == "dark":
+                keypoints, scores = decode_dark(output[0], scale, facts.dark_kernel)
+            else:
+                keypoints, scores = decode_heatmap(output[0], scale)
+            return keypoints + self.recipe.heatmap_offset, scores
+
+        return decode
+
+    def _run(self, crops: np.ndarray) -> list[np.ndarray]:
+        """The outputs for uint8 RGB crops [N, H, W, 3]; in portions where the graph's batch is fixed."""
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+        images = ((images.flip(1) if self._flip else images) - self._mean) / self._std
+        images = (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
+        size = self._fixed_batch or len(images)
+        portions = []
+        for portion in images.split(size):
+            missing = size - len(portion)
+            padded = torch.cat([portion, portion[:1].expand(missing, -1, -1, -1)]) if missing else portion
+            done = self._session.run(self._outputs, {self._input: padded.numpy()})
+            portions.append([output[: len(portion)] for output in done])
+        return [np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*portions, strict=True)]
+
+    def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
+        """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        outputs = [torch.from_numpy(output) for output in self._run(crops)]
+        pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
+        keypoints, raw = self._decode(pose)
+        scores = raw.clamp(0, 1)
+        rows = torch.from_numpy(np.flatnonzero(cue_rows))
+        cues, visible = self._cues([feature[rows].float() for feature in maps], keypoints[rows], scores[rows])
+        return Estimate(keypoints.numpy(), scores.numpy(), cues.numpy(), visible.numpy())
+
+    def _cues(self, maps: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Cues [K, A, D], pooled of all maps, and their scores [K, A]."""
+        anchors = self.recipe.anchors
+        pooled = [keypoints.new_zeros(len(keypoints), len(anchors), 0)]
+        visible = keypoints.new_zeros(len(keypoints), len(anchors))
+        for feature in maps if len(keypoints) else []:
+            grid = (feature.shape[2], feature.shape[3])
+            stride = self.crop_size[1] / grid[0]
+            weights, visible = pooling_weights(keypoints, scores, anchors, grid, stride, self.recipe.sigma)
+            pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
+        cues = torch.cat(pooled, -1)
+        return (cues if len(keypoints) else cues.new_zeros(0, len(anchors), self.cue_width)), visible

@@ -1,0 +1,41 @@
+"""`posebridge export-onnx`: a pose model of mmpose as one ONNX file, for machines without mmpose.
+
+Reads the recipe's weights, writes an .onnx file.
+Command: posebridge export-onnx --recipe refined --out cache/weights/refined.onnx
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.params import choose, load_params
+from stages.shell import answer, json_option, params_option, plain_errors
+
+
+@click.command()
+@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .onnx file to write.")
+@params_option
+@json_option
+@plain_errors
+def command(recipe_name: str, out: Path, params_path: Path, as_json: bool) -> None:
+    """Write a recipe's pose model as ONNX, with its taps and its refinement.
+
+    A recipe with `backend: onnx` and `weights: <file>` then yields the same keypoints and cues, without mmpose.
+
+    \b
+    Example: posebridge export-onnx --recipe refined --out cache/weights/refined.onnx
+    """
+    from pipeline.hpe.export import export_onnx
+    from pipeline.hpe.weights import file_sha256
+
+    export_onnx(choose(load_params(params_path).recipes, recipe_name, "recipe"), out)
+    sha256, size = file_sha256(out), out.stat().st_size
+    answer(
+        {"onnx": str(out), "sha256": sha256, "bytes": size},
+        f"Wrote {out} ({size / 1e6:.1f} MB, sha256 {sha256[:12]}...); a recipe uses it with `backend: onnx` and "
+        f"`weights: {out}`.",
+        as_json,
+    )

@@ -1,0 +1,146 @@
+"""Identity over time, with stick persons whose truth is known: crossing, coming, leaving, missed."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+
+from pipeline.tracking.persons import main_persons
+from pipeline.tracking.tracks import Findings, link
+
+pytestmark = pytest.mark.unit
+FRAMES, HEIGHT = 32, 120.0
+
+
+def stick(centre: np.ndarray, phase: np.ndarray, lean: float) -> np.ndarray:
+    """Joints [T, 17, 2] of somebody who walks: centre [T, 2], swinging limbs by phase [T], leaning."""
+    rows = np.array([-50, -53, -53, -51, -51, -38, -38, -20, -20, -4, -4, 4, 4, 30, 30, 56, 56], float)
+    sides = np.array([0, 2, -2, 4, -4, 11, -11, 14, -14, 15, -15, 8, -8, 8, -8, 8, -8], float)
+    swing = np.array([0, 0, 0, 0, 0, 0, 0, 6, -6, 12, -12, 0, 0, -8, 8, -18, 18], float)
+    x = sides + swing * np.sin(phase)[:, None] - lean * rows
+    return centre[:, None] + np.stack([x, np.broadcast_to(rows, x.shape)], -1)
+
+
+def findings(people: list[np.ndarray], rng: np.random.Generator, there: np.ndarray | None = None) -> Findings:
+    """What a detector and a pose model make of people [T, 17, 2]: noisy, and in a random order in every frame."""
+    joints = np.stack(people)  # [K, T, 17, 2]
+    joints = joints + rng.normal(0, 1.5, joints.shape)
+    low, high = joints.min(2) - 5, joints.max(2) + 5
+    boxes = np.concatenate([low, high - low], -1) + rng.normal(0, 2, (*low.shape[:2], 4))
+    sure = np.full(joints.shape[:2], 0.8) if there is None else np.where(there, 0.8, 0.0)
+    order = rng.permuted(np.tile(np.arange(len(people))[:, None], (1, joints.shape[1])), axis=0)  # [K, T]
+    pick = (order, np.arange(joints.shape[1]))
+    found = Findings(
+        boxes[pick], sure[pick], joints[pick], np.full(joints.shape[:3], 0.7), np.arange(joints.shape[1]) / 8
+    )
+    found.__dict__["order"] = order
+    return found
+
+
+def truth(found: Findings, identity: np.ndarray) -> list[list[int]]:
+    """For every person, the identities in the order of the frames, -1 left out."""
+    order = found.__dict__["order"]
+    people = [identity.T[(order == k).T] for k in range(len(order))]
+    return [person[person >= 0].tolist() for person in people]
+
+
+def walk(start: float, end: float, y: float = 100.0) -> np.ndarray:
+    return np.stack([np.linspace(start, end, FRAMES), np.full(FRAMES, y)], -1)
+
+
+STEPS = np.linspace(0, 14, FRAMES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("aside", [0.0, 12.0])
+def test_two_people_who_cross_keep_their_identity(seed: int, aside: float) -> None:
+    people = [stick(walk(50, 400), STEPS, 0.12), stick(walk(400, 50, 100 + aside), STEPS + 1.5, -0.12)]
+    found = findings(people, np.random.default_rng(seed))
+    first, second = truth(found, link(found, 0.4))
+    assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
+    assert len(first) == len(second) == FRAMES
+
+
+def test_the_one_seen_through_a_missed_crossing_stays_the_one() -> None:
+    people = [stick(walk(50, 400), STEPS, 0.12), stick(walk(400, 50), STEPS + 1.5, -0.12)]
+    there = np.ones((2, FRAMES), bool)
+    there[1, 14:18] = False  # hidden by the other just where they meet
+    found = findings(people, np.random.default_rng(0), there)
+    first, second = truth(found, link(found, 0.4))
+    assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
+
+
+def test_missed_detections_do_not_end_a_track() -> None:
+    rng = np.random.default_rng(1)
+    people = [stick(walk(50, 300), STEPS, 0.1), stick(walk(200, 480), STEPS, 0.1), stick(walk(600, 500), STEPS, -0.1)]
+    there = rng.random((3, FRAMES)) > 0.2
+    there[:, 0] = True
+    found = findings(people, rng, there)
+    tracks = truth(found, link(found, 0.4))
+    assert [len(set(person)) for person in tracks] == [1, 1, 1]
+    assert [len(person) for person in tracks] == there.sum(1).tolist()
+
+
+def test_who_leaves_is_gone_and_who_enters_is_new() -> None:
+    stays = stick(walk(200, 220), STEPS, 0.0)
+    leaves, enters = stick(walk(100, -60), STEPS, 0.1), stick(walk(640, 420), STEPS, -0.1)
+    there = np.ones((3, FRAMES), bool)
+    there[1, 10:], there[2, :20] = False, False
+    found = findings([stays, leaves, enters], np.random.default_rng(2), there)
+    first, second, third = truth(found, link(found, 0.4))
+    assert [len(set(person)) for person in (first, second, third)] == [1, 1, 1]
+    assert len({first[0], second[0], third[0]}) == 3
+
+
+def test_a_weak_finding_goes_on_with_a_track_but_begins_none() -> None:
+    found = findings([stick(walk(50, 300), STEPS, 0.1), stick(walk(500, 500), STEPS, 0.0)], np.random.default_rng(3))
+    order = found.__dict__["order"]
+    weak = found.box_scores.copy()
+    weak[(order == 0) & (np.arange(FRAMES) > 5)] = 0.25
+    weak[order == 1] = 0.25
+    identity = link(Findings(found.boxes, weak, found.keypoints, found.scores, found.times), 0.4)
+    assert (identity[order == 0] == 0).all() and (identity[order == 1] == -1).all()
+
+
+def test_a_pose_that_is_seen_twice_is_one_person() -> None:
+    found = findings([stick(walk(50, 300), STEPS, 0.1)], np.random.default_rng(4))
+    twice = Findings(*(np.concatenate([a, a * 0.995]) for a in astuple(found)[:4]), found.times)
+    assert (link(twice, 0.4)[0] == 0).all() and (link(twice, 0.4)[1] == -1).all()
+
+
+def test_main_persons_are_large_sure_and_long_there() -> None:
+    near, far = stick(walk(100, 150), STEPS, 0.1), stick(walk(400, 450), STEPS, 0.0)
+    small = stick(walk(300, 300), STEPS, 0.0)
+    small = small.mean((1, 2), keepdims=True) + (small - small.mean((1, 2), keepdims=True)) * 0.3
+    there = np.ones((3, FRAMES), bool)
+    there[1, :12] = False
+    found = findings([near, far, small], np.random.default_rng(5), there)
+    order = found.__dict__["order"]
+    rows, track_id = main_persons(found, 2, 0.4)
+    assert rows.shape == (2, FRAMES) and track_id.tolist() == [track_id[0], track_id[1]] and len(set(track_id)) == 2
+    assert (order[rows[0], np.arange(FRAMES)] == 0).all()
+    assert (rows[1] >= 0).tolist() == there[1].tolist()
+    assert (order[rows[1][12:], np.arange(12, FRAMES)] == 1).all()
+
+
+def test_nobody_and_short_tracks_are_no_main_persons() -> None:
+    there = np.zeros((1, FRAMES), bool)
+    found = findings([stick(walk(50, 300), STEPS, 0.1)], np.random.default_rng(6), there)
+    rows, track_id = main_persons(found, 2, 0.4)
+    assert (rows == -1).all() and (track_id == -1).all()
+    there[0, 3:5] = True  # two frames of 32
+    found = findings([stick(walk(50, 300), STEPS, 0.1)], np.random.default_rng(6), there)
+    assert (main_persons(found, 2, 0.4)[1] == -1).all()
+
+
+def test_a_still_picture_has_its_persons() -> None:
+    """A one-frame video: the same frame in every slot, at the same time."""
+    found = findings([stick(walk(100, 100), STEPS * 0, 0.1)], np.random.default_rng(7))
+    still = Findings(
+        *(np.repeat(a[:, :1], FRAMES, 1) for a in (found.boxes, found.box_scores, found.keypoints, found.scores)),
+        np.zeros(FRAMES),
+    )
+    rows, track_id = main_persons(still, 1, 0.4)
+    assert (rows == 0).all() and track_id.tolist() == [0]
