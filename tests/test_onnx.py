@@ -11,13 +11,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fakes import FakeEstimator, write_video
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
+from pipeline.extraction import extract
 from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator
+from pipeline.hpe.weights import file_sha256, resolve_weights
+from pipeline.manifest import Clip, write_clips
+from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
 pytestmark = pytest.mark.unit
@@ -272,3 +278,63 @@ def test_dets_and_labels_of_mmdeploy_are_read(tmp_path: Path) -> None:
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     boxes, scores = Detector(path).detect(np.zeros((64, 64, 3), np.uint8), 0.3)
     assert np.allclose(boxes, [[10, 10, 20, 50]]) and np.allclose(scores, [0.9]), "a double, a dog and a doubt are gone"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("threshold", [0.5, 0.99])
+def test_a_detectors_persons_go_through_extraction(tmp_path: Path, threshold: float) -> None:
+    write_video(tmp_path / "videos/a.mp4", size=(64, 48))
+    write_clips(tmp_path / "manifests/d/clips.csv", [Clip("a", "a.mp4")])
+    recipe = Recipe(
+        frames=8,
+        cue_frames=4,
+        persons=3,
+        boxes="detector",
+        detector=str(constant_maps(tmp_path / "maps.onnx")),
+        detection_threshold=threshold,
+    )
+    result = extract(
+        "d",
+        "r",
+        replace(recipe, weights_sha256="0" * 64),
+        tmp_path / "videos",
+        params=ExtractParams(),
+        build_estimator=lambda recipe: FakeEstimator(),
+        manifests=tmp_path / "manifests",
+        cache=tmp_path / "cache",
+    )
+    if threshold == 0.99:
+        assert [(failure.stage, failure.reason) for failure in result.failures] == [
+            ("track", "no person was found in its frames")
+        ]
+        return
+    with CacheReader(result.index) as reader:
+        batch = reader.read(["a"], ["person_valid", "track_id", "boxes", "keypoints", "cues"])
+    assert batch["person_valid"][0].all(1).tolist() == [True, True, False]
+    assert batch["track_id"][0].tolist() == [0, 1, -1]
+    assert np.allclose(batch["boxes"][0, 0], [40, 16, 16, 32]) and np.allclose(batch["boxes"][0, 1], [8, 16, 16, 32])
+    assert np.allclose(batch["keypoints"][0, :2, :, :, 0], [[[48.0]], [[16.0]]], atol=0.1)
+    assert batch["cues"][0, :2].any((-1, -2)).all() and not batch["cues"][0, 2].any()
+
+
+def test_what_came_later_leaves_the_names_of_older_stores_alone() -> None:
+    assert "detection_threshold" not in Recipe().canonical_json()
+    assert Recipe(detector="a.onnx").fingerprint == Recipe(detector="b.onnx").fingerprint == Recipe().fingerprint
+    assert (
+        len({Recipe().fingerprint, Recipe(detection_threshold=0.3).fingerprint, Recipe(std=(1.0,) * 3).fingerprint})
+        == 3
+    )
+
+
+def test_files_of_a_recipe_are_found_and_checked(tmp_path: Path) -> None:
+    pose, detector = heatmap_graph(tmp_path / "pose.onnx"), constant_maps(tmp_path / "maps.onnx")
+    recipe = replace(PLAIN, weights=str(pose), boxes="detector", detector=str(detector))
+    resolved = resolve_weights(recipe)
+    assert resolved.weights_sha256 == file_sha256(pose) and resolved.detector_sha256 == file_sha256(detector)
+    assert resolved.hpe_text == "none" and resolved.config == ""
+    with pytest.raises(PosebridgeError, match="needs a `detector`"):
+        resolve_weights(replace(recipe, detector=""))
+    with pytest.raises(PosebridgeError, match="correct detector_sha256"):
+        resolve_weights(replace(recipe, detector_sha256="0" * 64))
+    with pytest.raises(PosebridgeError, match="missing; bring the file or correct `weights`"):
+        resolve_weights(replace(recipe, weights="nowhere.onnx"))
