@@ -33,9 +33,7 @@ from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
-def encode(
-    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore
-) -> Path:
+def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore) -> Path:
     """Train every encoder of (protocol, skeletons): both phases, all seeds. Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError as the readers of protocol and extraction do.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.manifest import Clip
-from pipeline.methods import build_method
+from pipeline.methods import find_method
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
@@ -39,14 +39,13 @@ class Opened:
 
     def samples(self, clips: Sequence[Clip]) -> Samples:
         """The features of these clips, as far as their extraction succeeded."""
-        skeletons, cues = self.dataset.reader(self.skeletons), None
-        if self.shapes.d_cue:
-            cues = skeletons if self.run.recipe == self.skeletons else self.dataset.reader(self.run.recipe)
+        skeletons = self.dataset.reader(self.skeletons)
+        cues = self.dataset.reader(self.run.recipe) if self.shapes.d_cue else None
         return load_samples([clip.clip_id for clip in clips], skeletons, cues)
 
     def method(self, classes: int) -> Method:
         """A fresh method of this run."""
-        return build_method(self.run.method, self.shapes, classes, self.run.flags)
+        return find_method(self.run.method)(self.shapes, classes, self.run.flags)
 
 
 def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
@@ -54,32 +53,25 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     if run.skeletons not in ("estimated", "gt"):
         raise PosebridgeError(f"skeletons should be estimated or gt, not {run.skeletons!r}.")
     skeletons = "gt" if run.skeletons == "gt" else run.recipe
-    reader = dataset.reader(run.recipe)
+    reads_cues = find_method(run.method).reads_cues(run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache)
-    recipe = reader.recipe
-    d_text = bank.embeddings.shape[2]
-    shapes = Shapes(d_text, recipe.persons)
-    if build_method(run.method, shapes_of(reader, d_text), 2, run.flags).uses_cues:
-        shapes = shapes_of(reader, d_text)
-        if not shapes.d_cue:
-            raise PosebridgeError(
-                f"The recipe {run.recipe!r} holds no cues; use one with cues, or the method `skeleton`."
-            )
-    untouched = run.skeletons == "gt" and not shapes.d_cue  # no pose model had a hand in it
+    reader = dataset.reader(run.recipe if reads_cues else skeletons)
+    recipe, shapes = reader.recipe, Shapes(bank.embeddings.shape[2], reader.recipe.persons)
+    if reads_cues:
+        if "cues" not in reader.names:
+            raise PosebridgeError(f"The recipe {run.recipe!r} holds no cues; use another, or the method `skeleton`.")
+        d_cue = reader.read(reader.clip_ids[:1], ("cues",))["cues"].shape[-1]
+        shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=d_cue)
     return Opened(
-        dataset, dataset.split(protocol), run, bank, skeletons, shapes,
-        hpe_text="none" if untouched else getattr(recipe, "hpe_text", "") or "unknown",
+        dataset,
+        dataset.split(protocol),
+        run,
+        bank,
+        skeletons,
+        shapes,
+        hpe_text=getattr(recipe, "hpe_text", "unknown"),
         fingerprints=(reader.fingerprint, dataset.reader(skeletons).fingerprint),
-    )  # fmt: skip
-
-
-def shapes_of(reader, d_text: int) -> Shapes:
-    """Shapes of an extraction's cues; D = 0 where it has none."""
-    recipe = reader.recipe
-    if "cues" not in reader.names or not reader.clip_ids:
-        return Shapes(d_text, recipe.persons)
-    width = reader.read(reader.clip_ids[:1], ("cues",))["cues"].shape[-1]
-    return Shapes(d_text, recipe.persons, recipe.cue_frames, tuple(recipe.anchors), width)
+    )
 
 
 def write_resolved(

@@ -47,13 +47,17 @@ class Method(nn.Module, ABC):
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
 
-    uses_cues: bool
     text_slots: tuple[str, ...]
     centre: Tensor  # [d_t] what descriptions are centred on: 0, or the mean of the classes trained on
 
     def describe(self, text: Tensor) -> Tensor:
         """One unit vector a class, the mean of its slots: [C, K, d_t] -> [C, d_t]."""
         return F.normalize(text.mean(1), dim=-1)
+
+    @classmethod
+    @abstractmethod
+    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
+        """Whether the method with these flags wants cues at all; where not, none are read."""
 
     @abstractmethod
     def see_text(self, text: Tensor) -> None:

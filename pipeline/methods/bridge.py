@@ -1,7 +1,7 @@
 """The parts of PoseBridge: cue tokens, skeleton queries, the gate, and the cross-attention between them.
 
-Reconstruction; the paper states that the skeleton representation queries the temporal cues by cross-attention. Ours: what
-a token is, the null token, the gate, the sizes.
+Reconstruction; the paper states that the skeleton representation queries the temporal cues by cross-attention. Ours:
+what a token is, the null token, the gate, the sizes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.methods.base import Features, Shapes
 
 SKELETON_CHANNELS = 256
+IMPORTANCE_SPEED = 10.0  # a few numbers that must move far in as many steps as a weight matrix moves a little
 
 
 class Cues(NamedTuple):
@@ -32,13 +33,15 @@ class CueTokens(nn.Module):
 
     wanted: Tensor  # [A] bool
 
-    def __init__(self, shapes: Shapes, anchors: Sequence[str], levels: Levels | None, width: int, dropout: float) -> None:
+    def __init__(
+        self, shapes: Shapes, anchors: Sequence[str], levels: Levels | None, width: int, dropout: float
+    ) -> None:
         super().__init__()
         names = [name in (anchors or shapes.anchors) for name in shapes.anchors]
         self.register_buffer("wanted", torch.tensor(names, dtype=torch.bool), persistent=False)
         self.levels = levels
         self.d_cue = levels.width if levels is not None else shapes.d_cue
-        self.norm = nn.LayerNorm(self.d_cue)
+        self.pooled_norm = nn.LayerNorm(self.d_cue)
         self.project = nn.Linear(self.d_cue, width)
         self.time = nn.Parameter(torch.randn(shapes.cue_frames, 1, width) * 0.02)
         self.anchor = nn.Parameter(torch.randn(len(shapes.anchors), width) * 0.02)
@@ -56,11 +59,11 @@ class CueTokens(nn.Module):
             )
         visible = (features.cue_scores > 0) & self.wanted & ~dropped[:, None, None, None]  # [B, M, S, A]
         cues = features.cues.float()
-        x = self.norm(cues if self.levels is None else self.levels(cues))  # [B, M, S, A, D]
+        x = F.layer_norm(cues if self.levels is None else self.levels(cues), (self.d_cue,))  # [B, M, S, A, D]
         tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)
-        weight = features.cue_scores * self.importance.exp() * visible
+        weight = features.cue_scores * (IMPORTANCE_SPEED * self.importance).exp() * visible
         weight = weight / weight.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
-        pooled = self.dropout(torch.einsum("bmsa,bmsad->bd", weight, x))
+        pooled = self.dropout(self.pooled_norm(torch.einsum("bmsa,bmsad->bd", weight, x)))
         hidden = ~visible.flatten(1)
         return Cues(tokens.flatten(1, 3), hidden, pooled, visible.flatten(1).any(1, keepdim=True).float())
 

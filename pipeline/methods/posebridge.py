@@ -38,7 +38,7 @@ class Flags:
     anchors: tuple = ()  # names; empty takes all
     level_widths: tuple = ()  # of `levels` cues, shallow to deep, e.g. [48, 96, 192, 384]; empty: one vector
     levels: tuple = ()  # which of them, 0-based; empty takes all
-    text_slots: tuple = ("label", "one_line", "global")  # their mean describes a class
+    text_slots: tuple = ("one_line", "hands", "global")  # their mean describes a class
 
     width: int = 128
     heads: int = 8
@@ -62,11 +62,13 @@ class PoseBridge(Method):
         super().__init__()
         self.flags = f = read_flags(Flags, flags, "posebridge")
         check_flags(f, shapes)
-        self.uses_cues, self.text_slots, self.alpha = f.cues, tuple(f.text_slots), 0.0
+        self.text_slots, self.alpha = tuple(f.text_slots), 0.0
         self.register_buffer("centre", torch.zeros(shapes.d_text))
         self.queries = Queries(f.queries, f.width, f.dropout, f.skeleton)
         self.null = nn.Parameter(torch.randn(1, f.width) * 0.02)  # the token that is never hidden
-        self.layers = nn.ModuleList(BridgeLayer(f.width, f.heads, f.dropout) for _ in range(f.layers if f.bridge else 0))
+        self.layers = nn.ModuleList(
+            BridgeLayer(f.width, f.heads, f.dropout) for _ in range(f.layers if f.bridge else 0)
+        )
         self.head = nn.Linear(f.width, shapes.d_text)
         if f.cues:
             levels = Levels(f.level_widths, f.levels, f.width) if f.level_widths else None
@@ -80,6 +82,10 @@ class PoseBridge(Method):
             self.residual = RidgeResidual(classes, shapes.d_text)
         elif f.adaptation == "mlp":
             self.mlp = nn.Sequential(nn.Linear(shapes.d_text, f.width), nn.SiLU(), nn.Linear(f.width, shapes.d_text))
+
+    @classmethod
+    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
+        return read_flags(Flags, flags, "posebridge").cues
 
     def see_text(self, text: Tensor) -> None:
         if self.flags.centre:
@@ -161,6 +167,10 @@ class Skeleton(PoseBridge):
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, {**flags, "cues": False})
+
+    @classmethod
+    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
+        return False
 
 
 def check_flags(f: Flags, shapes: Shapes) -> None:

@@ -1,8 +1,14 @@
-"""Joint graphs: names, bones and the mirror image of a skeleton."""
+"""Joint graphs: names, bones and the mirror image of a skeleton, for each joint layout that a recipe may name.
+
+`coco17` is the order of COCO, `openpose18` that of OpenPose's 18-joint output, `ntu25` that of Kinect v2 as in
+NTU RGB+D, `kinect20` that of the Kinect SDK 1 as in NW-UCLA.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from pipeline.errors import PosebridgeError
 
 
 @dataclass(frozen=True)
@@ -16,48 +22,87 @@ class Graph:
     shoulders: tuple[int, int]
 
 
-COCO_17 = Graph(
-    joints=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    ),
-    bones=(
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 12),
-        (5, 11),
-        (6, 12),
-        (5, 6),
-        (5, 7),
-        (6, 8),
-        (7, 9),
-        (8, 10),
-        (1, 2),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (4, 6),
-    ),
-    mirror=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15),
-    hips=(11, 12),
-    shoulders=(5, 6),
+def _graph(joints: str, bones: str) -> Graph:
+    """A graph from the joints' names in their order, and from bones as `name-name`."""
+    names = tuple(joints.split())
+    place = {name: joint for joint, name in enumerate(names)}
+
+    def other(name: str) -> str:
+        side, _, part = name.partition("_")
+        return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)
+
+    pairs = [bone.split("-") for bone in bones.split()]
+    return Graph(
+        joints=names,
+        bones=tuple((place[one], place[two]) for one, two in pairs),
+        mirror=tuple(place[other(name)] for name in names),
+        hips=(place["left_hip"], place["right_hip"]),
+        shoulders=(place["left_shoulder"], place["right_shoulder"]),
+    )
+
+
+_ARMS = """
+    left_shoulder-left_elbow left_elbow-left_wrist right_shoulder-right_elbow right_elbow-right_wrist
+"""
+_LEGS = """
+    left_hip-left_knee left_knee-left_ankle right_hip-right_knee right_knee-right_ankle
+"""
+_KINECT_HANDS_AND_FEET = """
+    left_wrist-left_hand right_wrist-right_hand left_ankle-left_foot right_ankle-right_foot
+"""
+
+COCO_17 = _graph(
+    """
+    nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist
+    right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle
+    """,
+    f"""
+    {_LEGS} {_ARMS} left_hip-right_hip left_shoulder-left_hip right_shoulder-right_hip left_shoulder-right_shoulder
+    left_eye-right_eye nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear left_ear-left_shoulder
+    right_ear-right_shoulder
+    """,
 )
+
+OPENPOSE_18 = _graph(
+    """
+    nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee
+    right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear
+    """,
+    f"""
+    {_LEGS} {_ARMS} neck-left_shoulder neck-right_shoulder left_shoulder-left_hip right_shoulder-right_hip neck-nose
+    nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear
+    """,
+)
+
+NTU_25 = _graph(
+    """
+    spine_base spine_middle neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow
+    right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot
+    spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb
+    """,
+    f"""
+    {_LEGS} {_ARMS} {_KINECT_HANDS_AND_FEET} spine_base-spine_middle spine_middle-spine_shoulder spine_shoulder-neck
+    neck-head spine_shoulder-left_shoulder spine_shoulder-right_shoulder spine_base-left_hip spine_base-right_hip
+    left_hand-left_hand_tip left_hand-left_thumb right_hand-right_hand_tip right_hand-right_thumb
+    """,
+)
+
+KINECT_20 = _graph(
+    """
+    hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow
+    right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot
+    """,
+    f"""
+    {_LEGS} {_ARMS} {_KINECT_HANDS_AND_FEET} hip_centre-spine spine-shoulder_centre shoulder_centre-head
+    shoulder_centre-left_shoulder shoulder_centre-right_shoulder hip_centre-left_hip hip_centre-right_hip
+    """,
+)
+
+GRAPHS = {"coco17": COCO_17, "openpose18": OPENPOSE_18, "ntu25": NTU_25, "kinect20": KINECT_20}
+
+
+def graph_of(layout: str) -> Graph:
+    """The graph of a layout. Raises PosebridgeError for an unknown one."""
+    if layout not in GRAPHS:
+        raise PosebridgeError(f"There is no joint layout {layout!r}; the recipe's layout should be {', '.join(GRAPHS)}.")
+    return GRAPHS[layout]
