@@ -1,0 +1,218 @@
+"""PoseBridge and its parts: shapes, ablations, fallbacks, prototypes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pipeline.errors import PosebridgeError
+from pipeline.methods import METHODS, find_method
+from pipeline.methods.base import Features, Shapes
+from pipeline.methods.losses import cosine_ce, info_nce, sup_con
+from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out
+
+pytestmark = pytest.mark.unit
+ANCHORS = ("body", "left_hand", "right_hand")
+SHAPES = Shapes(d_text=12, persons=2, cue_frames=4, anchors=ANCHORS, d_cue=15)
+SMALL = {"width": 16, "heads": 2, "layers": 2}
+CLASSES = 5
+
+
+def features(batch=6, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return Features(
+        skeleton=torch.rand(batch, 256, 3, 17, generator=g),
+        quality=torch.rand(batch, 2, 2, generator=g),
+        cues=torch.randn(batch, 2, 4, 3, 15, generator=g).half(),
+        cue_scores=torch.rand(batch, 2, 4, 3, generator=g),
+    )
+
+
+def text(classes=CLASSES, slots=3, seed=1):
+    return F.normalize(torch.randn(classes, slots, 12, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def build(name="posebridge", **flags):
+    torch.manual_seed(0)
+    method = find_method(name)(SHAPES, CLASSES, SMALL | flags)
+    method.see_text(text())
+    return method.eval()
+
+
+ABLATIONS = [
+    {},
+    {"cues": False},
+    {"skeleton": False},
+    {"bridge": False},
+    {"gate": False},
+    {"additive": False},
+    {"adaptation": "mlp"},
+    {"adaptation": "none"},
+    {"centre": False},
+    {"anchors": ["body"]},
+    {"level_widths": [1, 2, 4, 8]},
+    {"level_widths": [1, 2, 4, 8], "levels": [3]},
+    {"bridge": False, "cues": False},
+]
+
+
+@pytest.mark.parametrize("flags", ABLATIONS, ids=str)
+def test_every_ablation_trains_and_scores_any_candidates(flags):
+    method, labels = build(**flags), torch.tensor([0, 1, 2, 3, 4, 0])
+    loss = method.train().loss(features(), labels, text())
+    loss.backward()
+    assert loss.ndim == 0 and torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+    method.eval()
+    method.finish(method.embed(features()).detach(), labels, text())
+    method.alpha = 0.5
+    for candidates in (text(), text(9, seed=7)):
+        scores = method.scores(features(), candidates)
+        assert scores.shape == (6, len(candidates)) and torch.isfinite(scores).all()
+    torch.testing.assert_close(method.embed(features()).norm(dim=-1), torch.ones(6))
+
+
+def test_every_registered_method_is_built_by_name():
+    for name in METHODS:
+        assert build(name).scores(features(), text()).shape == (6, CLASSES)
+    with pytest.raises(PosebridgeError, match="no method named 'pgfa'; there are posebridge, skeleton"):
+        find_method("pgfa")
+
+
+@pytest.mark.parametrize("flags", [{}, {"gate": False}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}], ids=str)
+def test_a_clip_without_a_visible_anchor_scores_as_one_without_cues(flags):
+    method, seen = build(**flags), features()
+    vanished = dataclasses.replace(seen, cue_scores=torch.zeros_like(seen.cue_scores))
+    none = dataclasses.replace(seen, cues=None, cue_scores=None)
+    blind = method.scores(vanished, text())
+    assert torch.isfinite(blind).all()
+    torch.testing.assert_close(blind, method.scores(none, text()))
+    assert not torch.allclose(blind, method.scores(seen, text()))
+
+
+def test_nan_free_where_nothing_is_seen_at_all():
+    zero = Features(torch.zeros(2, 256, 3, 17), torch.zeros(2, 2, 2), torch.zeros(2, 2, 4, 3, 15), torch.zeros(2, 2, 4, 3))
+    method = build().train()
+    assert torch.isfinite(method.loss(zero, torch.tensor([0, 1]), text()))
+    assert torch.isfinite(method.eval().scores(zero, text())).all()
+
+
+def test_the_skeleton_method_does_not_look_at_cues():
+    method, seen = build("skeleton"), features()
+    other = dataclasses.replace(seen, cues=torch.randn_like(seen.cues), cue_scores=torch.rand_like(seen.cue_scores))
+    assert torch.equal(method.scores(seen, text()), method.scores(other, text()))
+    assert not find_method("skeleton").reads_cues({}) and find_method("posebridge").reads_cues({})
+    assert not find_method("posebridge").reads_cues({"cues": False})
+
+
+def test_cues_only_does_not_look_at_the_skeleton():
+    method, seen = build(skeleton=False, gate=False), features()
+    assert torch.equal(
+        method.scores(seen, text()),
+        method.scores(dataclasses.replace(seen, skeleton=torch.rand_like(seen.skeleton)), text()),
+    )
+
+
+def test_a_subset_of_anchors_ignores_the_others():
+    method, seen = build(anchors=["body"], gate=False), features()
+    cues = seen.cues.clone()
+    cues[..., 1:, :] = 7.0
+    torch.testing.assert_close(method.scores(seen, text()), method.scores(dataclasses.replace(seen, cues=cues), text()))
+
+
+def test_the_gate_closes_the_bridge():
+    method, seen = build(additive=False), features()
+    with torch.no_grad():
+        method.gate.linear.bias.fill_(-50.0)
+    other = dataclasses.replace(seen, cues=torch.randn_like(seen.cues))
+    torch.testing.assert_close(method.scores(seen, text()), method.scores(other, text()))
+
+
+def test_rows_do_not_depend_on_one_another():
+    method, seen = build(), features()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    mixed = Features(*(getattr(seen, f.name)[order] for f in dataclasses.fields(seen)))
+    torch.testing.assert_close(method.scores(mixed, text()), method.scores(seen, text())[order])
+
+
+def test_scores_of_a_candidate_do_not_depend_on_the_others():
+    method, all_text = build(), text(9, seed=7)
+    method.finish(method.embed(features()).detach(), torch.tensor([0, 1, 2, 3, 4, 0]), text())
+    method.alpha = 0.5
+    some = [4, 1, 8]
+    torch.testing.assert_close(method.scores(features(), all_text[some]), method.scores(features(), all_text)[:, some])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"bridges": True}, ["'bridges'", "did you mean bridge"]),
+        ({"bridge": 1}, ["'bridge'", "bool"]),
+        ({"adaptation": "kernel"}, ["ridge, mlp or none"]),
+        ({"cues": False, "skeleton": False}, ["both off"]),
+        ({"anchors": ["tail"]}, ["'tail'", "body, left_hand"]),
+        ({"level_widths": [1, 2]}, ["sums to 3", "15"]),
+        ({"heads": 3}, ["multiple of heads"]),
+    ],
+)
+def test_flags_that_cannot_be_are_one_sentence(flags, words):
+    with pytest.raises(PosebridgeError) as error:
+        build(**flags)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_ridge_leave_one_out_is_what_refitting_without_the_class_gives():
+    torch.manual_seed(0)
+    p, y = F.normalize(torch.randn(8, 5), dim=-1), torch.randn(8, 5)
+    closed = leave_one_out(p, y, 0.3)
+    for left in range(8):
+        rest = [i for i in range(8) if i != left]
+        weights = torch.linalg.solve(p[rest] @ p[rest].T + 0.3 * torch.eye(7), y[rest])
+        torch.testing.assert_close(closed[left].float(), y[left] - p[left] @ p[rest].T @ weights, atol=1e-4, rtol=1e-4)
+
+
+def test_ridge_puts_the_residuals_of_parts_together():
+    """Residuals that are a linear map of the prototype are found for a class that was never fitted."""
+    torch.manual_seed(0)
+    d, shift = 6, torch.randn(6, 6) * 0.3
+    p, new = F.normalize(torch.randn(60, d), dim=-1), F.normalize(torch.randn(4, d), dim=-1)
+    ridge = RidgeResidual(60, d)
+    assert not ridge(new).any()  # before it is fitted
+    ridge.fit(p, p + p @ shift)
+    assert float(ridge.strength) == pytest.approx(0.01)
+    torch.testing.assert_close(ridge(new), new @ shift, atol=1e-2, rtol=0)
+    ridge.fit(p, p + torch.randn(60, d))  # nothing to be learnt: the strongest ridge
+    assert float(ridge.strength) >= 10
+
+
+def test_class_means_are_normalised():
+    z = F.normalize(torch.randn(6, 4), dim=-1)
+    means = class_means(z, torch.tensor([0, 1, 0, 1, 2, 2]), 3)
+    torch.testing.assert_close(means[0], F.normalize(z[0] + z[2], dim=0))
+
+
+def test_losses_by_hand():
+    z = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=-1)
+    labels = torch.tensor([0, 0, 1])
+    assert sup_con(z, labels) < sup_con(z, torch.tensor([0, 1, 0]))
+    assert sup_con(z, torch.tensor([0, 1, 2])) == 0  # nobody has a positive
+    first = -torch.log_softmax((z[0] @ z[1:].T) / 0.1, 0)[0]
+    second = -torch.log_softmax((z[1] @ z[[0, 2]].T) / 0.1, 0)[0]
+    torch.testing.assert_close(sup_con(z, labels), (first + second) / 2)
+    torch.testing.assert_close(cosine_ce(z, z, torch.tensor([0, 1, 2]), 0.5), F.cross_entropy(z @ z.T / 0.5, torch.arange(3)))
+    apart = torch.arange(3)
+    both = 0.5 * (F.cross_entropy(z @ z.T / 0.5, apart) + F.cross_entropy((z @ z.T / 0.5).T, apart))
+    torch.testing.assert_close(info_nce(z, z, apart, 0.5), both)
+
+
+def test_the_residual_moves_prototypes_and_alpha_scales_it():
+    method = build()
+    before = method.prototypes(text())
+    method.finish(method.embed(features()).detach(), torch.tensor([0, 1, 2, 3, 4, 0]), text())
+    assert torch.equal(method.prototypes(text()), before)  # alpha is 0 until it is chosen
+    method.alpha = 1.0
+    assert not torch.allclose(method.prototypes(text()), before)
+    torch.testing.assert_close(method.prototypes(text()).norm(dim=-1), torch.ones(CLASSES))

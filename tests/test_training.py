@@ -1,0 +1,126 @@
+"""The loop: it learns, it is reproducible, it goes on after a kill with equal results."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.training import Loop, fit
+
+pytestmark = pytest.mark.unit
+
+
+class Killed(Exception):
+    pass
+
+
+def problem(bias=0.0):
+    """A small network with dropout and batch norm, so that every kind of state counts."""
+    torch.manual_seed(1)
+    x = torch.randn(50, 4)
+    y = (x[:, 0] > 0).long()
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+
+    def loss(rows, generator):
+        noise = 0.1 * torch.randn(x[rows].shape, generator=generator)
+        return nn.functional.cross_entropy(net(x[rows] + noise), y[rows]) + bias
+
+    def accuracy():
+        assert not net.training
+        return float((net(x).argmax(1) == y).float().mean())
+
+    return net, loss, accuracy
+
+
+LOOP = Loop(epochs=6, batch_size=16, lr=1e-2, ema=0.9, seed=3)
+
+
+def test_it_learns_and_ends_in_eval_mode():
+    net, loss, accuracy = problem()
+    progress = fit(net, loss, 50, Loop(epochs=40, batch_size=16, lr=1e-2, ema=0.9))
+    assert progress.epoch == progress.best_epoch == 40 and progress.losses[-1] < progress.losses[0] / 2
+    assert not any(m.training for m in net.modules()) and accuracy() > 0.9
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_killed_and_started_again_gives_equal_weights(tmp_path, validated):
+    net, loss, accuracy = problem()
+    whole = fit(net, loss, 50, LOOP, validate=accuracy if validated else None)
+    expected = {key: value.clone() for key, value in net.state_dict().items()}
+
+    state = tmp_path / "state.safetensors"
+    for kill_after in (2, 3, 5, None):
+
+        def stop(progress, kill_after=kill_after):
+            if progress.epoch == kill_after:
+                raise Killed
+
+        net, loss, accuracy = problem()
+        torch.manual_seed(kill_after or 99)  # another process has another random state
+        options = {"validate": accuracy if validated else None, "state": state, "fingerprint": "f", "on_epoch": stop}
+        if kill_after:
+            with pytest.raises(Killed):
+                fit(net, loss, 50, LOOP, **options)
+        else:
+            again = fit(net, loss, 50, LOOP, **options)
+    assert again == whole
+    assert all(torch.equal(value, expected[key]) for key, value in net.state_dict().items())
+    assert not list(tmp_path.glob(".*"))  # no temporary file stays
+
+
+def test_a_finished_state_gives_the_weights_without_training(tmp_path):
+    state = tmp_path / "state.safetensors"
+    net, loss, _ = problem()
+    fit(net, loss, 50, LOOP, state=state, fingerprint="f")
+    again, _, _ = problem()
+    fit(again, lambda rows, generator: pytest.fail("it trained"), 50, LOOP, state=state, fingerprint="f")
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_a_state_of_something_else_is_not_taken_up(tmp_path):
+    state = tmp_path / "state.safetensors"
+    net, loss, _ = problem()
+    fit(net, loss, 50, LOOP, state=state, fingerprint="f")
+    again, loss, _ = problem(bias=1.0)
+    assert len(fit(again, loss, 50, LOOP, state=state, fingerprint="g").losses) == 6
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it():
+    net, loss, _ = problem()
+    scores = iter([0.1, 0.5, 0.9, 0.2, 0.2, 0.2, 0.2])
+    seen = []
+
+    def validate():
+        seen.append({key: value.clone() for key, value in net.state_dict().items()})
+        return next(scores)
+
+    progress = fit(net, loss, 50, Loop(epochs=20, batch_size=16, lr=1e-2, ema=0.9, patience=3), validate=validate)
+    assert progress.best_epoch == 3 and progress.epoch == 6
+    assert all(torch.equal(value, seen[2][key]) for key, value in net.state_dict().items())
+
+
+def test_training_for_the_chosen_number_of_epochs_repeats_the_chosen_weights():
+    """What the final phase relies on: an epoch's weights do not depend on how many were planned."""
+    net, loss, _ = problem()
+    scores = iter([0.1, 0.9, 0.2, 0.2])
+    long = Loop(epochs=4, batch_size=16, lr=1e-2, ema=0.9, cosine=False)
+    fit(net, loss, 50, long, validate=lambda: next(scores))
+    short, loss, _ = problem()
+    fit(short, loss, 50, Loop(epochs=2, batch_size=16, lr=1e-2, ema=0.9, cosine=False))
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), short.state_dict().values(), strict=True))
+
+
+def test_the_callers_random_state_is_left_alone():
+    net, loss, _ = problem()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    fit(net, loss, 50, LOOP)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_mixed_precision_trains():
+    net, loss, _ = problem()
+    progress = fit(net, loss, 50, Loop(epochs=20, batch_size=16, lr=1e-2, bfloat16=True))
+    assert progress.losses[-1] < progress.losses[0]
+    assert all(p.dtype == torch.float32 for p in net.parameters())
