@@ -62,7 +62,7 @@ def find_detector(recipe: Recipe) -> WeightsFile:
 
 def resolve_weights(recipe: Recipe) -> Recipe:
     """The recipe with the hashes and `hpe_text` as its files have them; what its backend does not use becomes empty."""
-    if recipe.backend == "ground_truth":
+    if recipe.backend not in ("mmpose", "onnx"):
         return replace(recipe, weights="", weights_sha256="", hpe_text="none")
     found = find_weights(recipe)
     recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)
@@ -103,7 +103,7 @@ def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
     """The file of a path or a URL; `what` is the recipe's key for it."""
     if name.startswith(("https://", "http://")):
         if not sha256:
-            raise PosebridgeError(f"A file from a URL needs its hash: add {what}_sha256 for {name} to the recipe.")
+            raise PosebridgeError(f"Files from a URL need their hash: add {what}_sha256 for {name} to the recipe.")
         return _download(name, sha256)
     if not Path(name).is_file():
         if remedy:
