@@ -1,53 +1,39 @@
-"""From a folder of any videos to a list of clips.
+"""From a folder of videos to a list of clips.
 
-Reads a data set's folder of videos (headers only) and labels from sub-folders, a CSV or the file names. Writes
-manifests/<dataset>/clips.csv, and classes.csv where there is none yet.
-    posebridge ingest --dataset skelgap-mini
+Reads the names in a data set's folder and, where asked for, the videos' headers. How names become clips is known for
+the published data sets (pipeline/datasets/); for any other folder labels come from sub-folders, a CSV or file names.
+Writes manifests/<dataset>/clips.csv, classes.csv where there is none yet, and for published data sets missing.csv.
+    posebridge ingest --dataset ntu60 /data/nturgbd
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pipeline.datasets.base import VIDEO_SUFFIXES, Entry, Folder, Layout, Listing, list_folder
+from pipeline.datasets.ntu import read_missing_skeletons
+from pipeline.datasets.own import read_own
+from pipeline.datasets.registry import LAYOUTS, choose_split
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip, read_classes, write_classes, write_clips
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_file
 from pipeline.video.probe import Header, probe
 
-VIDEO_SUFFIXES = {
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-}  # fmt: skip
-CSV_COLUMNS = ("path", "label", "start", "end", "subject", "camera", "part", "clip_id")
-GROUPS = ("label", "subject", "camera", "part")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is known of a clip before its video is opened; `label` is a class name, empty where unknown."""
-
-    path: str  # relative to the root, with forward slashes
-    label: str = ""
-    start: float | None = None
-    end: float | None = None
-    subject: str = ""
-    camera: str = ""
-    part: str = ""
-    clip_id: str = ""
-
 
 @dataclass(frozen=True)
 class Ingestion:
-    """What was written. `unreadable` videos (path, reason) stay in the list, for `extract` to report clip by clip;
-    `left_out` are files that do not exist or whose name does not fit the pattern."""
+    """What was written. `unreadable` videos (path, reason) stay in the list, for `extract` to report clip by clip.
+
+    `left_out` is there and cannot be used, `missing` should be there and is not; `remarks` are sentences on what only
+    a count can tell. `without_skeleton` clips were left out on request. `missing_csv` and `split` are those of a
+    published data set.
+    """
 
     clips_csv: Path
     clips: int
@@ -55,6 +41,11 @@ class Ingestion:
     new_classes: int
     unreadable: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
+    without_skeleton: int = 0
+    missing_csv: Path | None = None
+    split: str = ""
 
 
 def ingest(
@@ -63,38 +54,50 @@ def ingest(
     *,
     labels: Path | None = None,
     pattern: str = "",
+    split: str = "",
+    without_missing: bool = False,
+    read_headers: bool | None = None,
     hash_files: bool = False,
     manifests: Path = Path("manifests"),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ingestion:
     """List the videos under `root` as clips.
 
-    Labels come from `labels`, a CSV of path,label[,start,end,subject,camera,part,clip_id]; or from `pattern`, a regular
+    The names of a published data set (`LAYOUTS`) tell everything. Otherwise, or where `labels` or `pattern` is given,
+    labels come from `labels`, a CSV of path,label[,start,end,subject,camera,part,clip_id]; or from `pattern`, a regular
     expression with the named groups label, subject, camera, part, searched in the path; or from `root`/labels.csv
     where there is one; or else from the first sub-folder.
 
     Args:
+        split: which clips train, of a published data set; empty for its default.
+        without_missing: leave out the samples of manifests/<dataset>/missing_skeletons.txt.
+        read_headers: note frame rate and size of every video; None: yes, but not for NTU and Kinetics.
         hash_files: note the sha256 of every file, so that `extract` notices any change.
         progress: told (videos done, videos to do).
 
     Raises:
-        PosebridgeError: no videos, a CSV or pattern with an error, a label that an existing classes.csv does not have.
+        PosebridgeError: no videos, a CSV, a pattern or a split file with an error, a label that an existing classes.csv
+            does not have.
     """
     if not root.is_dir():
-        raise PosebridgeError(f"{root} is no folder; correct the root of {dataset} in params.yaml.")
-    if labels is None and not pattern and (root / "labels.csv").is_file():
-        labels = root / "labels.csv"
-    left_out: list[tuple[str, str]] = []
-    if labels is not None:
-        entries = list(_from_csv(labels, root, left_out))
-    elif pattern:
-        entries = list(_from_pattern(pattern, root, left_out))
+        raise PosebridgeError(f"{root} is no folder; name the folder of {dataset}, or correct its root in params.yaml.")
+    layout = None if labels or pattern else LAYOUTS.get(dataset)
+    if layout is None and (split or without_missing):
+        raise PosebridgeError(f"{dataset} is listed by its labels, so it has neither splits nor a list of skeletons.")
+    folder = list_folder(root)
+    if layout is None:
+        listing, without_skeleton = read_own(folder, labels, pattern), 0
     else:
-        entries = [Entry(path, path.split("/")[0] if "/" in path else "") for path in _videos(root)]
+        split = choose_split(dataset, layout, split)
+        listing = layout.read(folder, read_classes(manifests / dataset / "classes.csv"), split)
+        without_skeleton = _leave_out(listing, dataset, layout, manifests) if without_missing else 0
+    entries = listing.entries
     if not entries:
-        raise PosebridgeError(
-            f"No video found for {dataset} in {root}; known suffixes are {' '.join(sorted(VIDEO_SUFFIXES))}."
-        )
+        raise _nothing_found(dataset, folder, listing)
+    if read_headers is None:
+        read_headers = layout is None or not layout.large
+    if layout is not None and layout.in_frames and not read_headers:
+        raise PosebridgeError(f"The segments of {dataset} are told in frames, so headers are needed; omit --no-probe.")
     classes, are_new = _classes(manifests / dataset / "classes.csv", entries)
     index = {name: position for position, name in enumerate(classes)}
     headers: dict[str, Header | None] = {}
@@ -103,70 +106,69 @@ def ingest(
     paths = list(dict.fromkeys(entry.path for entry in entries))
     for done, path in enumerate(paths, start=1):
         try:
-            headers[path] = probe(root / path)
+            headers[path] = probe(root / path) if read_headers else None
         except VideoError as error:
             headers[path] = None
             unreadable.append((path, str(error)))
         hashes[path] = sha256_file(root / path) if hash_files else ""
         progress(done, len(paths))
-    clips = [_clip(entry, name, index, headers[entry.path], hashes[entry.path]) for entry, name in _named(entries)]
+    clips = []
+    for entry, name in _named(entries):
+        header = headers[entry.path]
+        if entry.frames and not (header and header.fps):
+            listing.left_out.append((name, f"{entry.path} tells no frame rate, so its seconds are unknown"))
+        else:
+            clips.append(_clip(entry, name, index, header, hashes[entry.path]))
     if are_new and classes:
         write_classes(manifests / dataset / "classes.csv", classes)
     clips_csv = write_clips(manifests / dataset / "clips.csv", clips)
-    new_classes = len(classes) if are_new else 0
-    return Ingestion(clips_csv, len(clips), len(paths), new_classes, tuple(unreadable), tuple(left_out))
+    result = Ingestion(
+        clips_csv,
+        len(clips),
+        len(paths),
+        len(classes) if are_new else 0,
+        tuple(unreadable),
+        tuple(listing.left_out),
+        tuple(listing.missing),
+        tuple(listing.remarks),
+        without_skeleton,
+        split=split,
+    )
+    if layout is None:
+        return result
+    return replace(result, missing_csv=_write_missing(clips_csv.with_name("missing.csv"), result))
 
 
-def _videos(root: Path) -> list[str]:
-    found = (path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    return sorted(path.relative_to(root).as_posix() for path in found)
+def _leave_out(listing: Listing, dataset: str, layout: Layout, manifests: Path) -> int:
+    """Take the samples without skeletons out of the entries; how many there were."""
+    if not layout.skeleton_list:
+        raise PosebridgeError(f"No list of missing skeletons is published for {dataset}; leave out --without-missing.")
+    names = read_missing_skeletons(manifests / dataset / "missing_skeletons.txt")
+    kept = [entry for entry in listing.entries if entry.clip_id not in names]
+    gone = len(listing.entries) - len(kept)
+    listing.entries = kept
+    return gone
 
 
-def _from_pattern(pattern: str, root: Path, left_out: list[tuple[str, str]]) -> Iterator[Entry]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise PosebridgeError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
-    if unknown := set(expression.groupindex) - set(GROUPS):
-        raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")
-    for path in _videos(root):
-        if match := expression.search(path):
-            found: dict[str, Any] = {group: text or "" for group, text in match.groupdict().items()}
-            yield Entry(path, **found)
-        else:
-            left_out.append((path, "the name does not fit the pattern"))
+def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> PosebridgeError:
+    if not folder.videos:
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        return PosebridgeError(f"No video found for {dataset} in {folder.root}; known suffixes are {suffixes}.")
+    first = f", first {listing.left_out[0][0]}: {listing.left_out[0][1]}" if listing.left_out else ""
+    return PosebridgeError(
+        f"None of the {len(folder.videos)} videos in {folder.root} can be listed for {dataset}{first}; name the data "
+        "set's own folder, or give --labels."
+    )
 
 
-def _from_csv(labels: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[Entry]:
-    if not labels.is_file():
-        raise PosebridgeError(f"{labels} is missing; its header should be {','.join(CSV_COLUMNS)}.")
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or ()
-        if {"path", "label"} - set(header) or set(header) - set(CSV_COLUMNS):
-            raise PosebridgeError(
-                f"{labels} has the header {','.join(header)}; it should have path and label, and may have "
-                f"{', '.join(CSV_COLUMNS[2:])}."
-            )
-        for line, row in enumerate(reader, start=2):
-            values = {name: (row.get(name) or "").strip() for name in header}
-            where = f"{labels}, line {line}"
-            try:
-                start, end = (float(values[name]) if values.get(name) else None for name in ("start", "end"))
-            except ValueError as error:
-                raise PosebridgeError(f"{where}: {error}; give start and end in seconds.") from None
-            if (start or 0) < 0 or (end is not None and not end > (start or 0)):
-                raise PosebridgeError(f"{where}: the segment {start} to {end} is empty; start must be before end.")
-            path = Path(values["path"])
-            if path.is_absolute() and path.is_relative_to(root.resolve()):
-                path = path.relative_to(root.resolve())
-            if path.is_absolute() or ".." in path.parts:
-                raise PosebridgeError(f"{where}: {path} lies outside of {root}; name videos relative to it.")
-            if not (root / path).is_file():
-                left_out.append((path.as_posix(), "the file does not exist"))
-                continue
-            others = {name: values.get(name, "") for name in ("label", "subject", "camera", "part", "clip_id")}
-            yield Entry(path.as_posix(), start=start, end=end, **others)
+def _write_missing(path: Path, result: Ingestion) -> Path:
+    """Everything that is not as it should be: kind, name, reason."""
+    kinds = {"missing": result.missing, "left out": result.left_out, "unreadable": result.unreadable}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("kind", "name", "reason"))
+        writer.writerows((kind, name, reason) for kind, rows in kinds.items() for name, reason in rows)
+    return path
 
 
 def _classes(path: Path, entries: list[Entry]) -> tuple[list[str], bool]:
@@ -198,11 +200,14 @@ def _named(entries: list[Entry]) -> Iterator[tuple[Entry, str]]:
 
 
 def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | None, sha256: str) -> Clip:
+    start, end = entry.start, entry.end
+    if entry.frames and header and header.fps:
+        start, end = (frame / header.fps for frame in entry.frames)
     return Clip(
         clip_id=clip_id,
         path=entry.path,
-        start=entry.start,
-        end=entry.end,
+        start=start,
+        end=end,
         label=index[entry.label] if entry.label else None,
         subject=entry.subject,
         camera=entry.camera,

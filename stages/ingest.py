@@ -1,7 +1,7 @@
 """`posebridge ingest`: a folder of videos to a list of clips.
 
-Reads the videos' headers and labels, writes manifests/<dataset>/clips.csv and, where there is none, classes.csv.
-Command: posebridge ingest --dataset skelgap-mini
+Reads names, headers and labels; writes manifests/<dataset>/clips.csv, classes.csv where there is none, and for
+published data sets missing.csv. Command: posebridge ingest --dataset ntu60 /data/nturgbd
 """
 
 from __future__ import annotations
@@ -11,19 +11,26 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from pipeline.ingestion import ingest
+from pipeline.errors import PosebridgeError
+from pipeline.ingestion import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
 from stages.shell import answer, json_option, params_option, plain_errors, say
 
+SHOWN = 10  # lines of each kind; missing.csv has them all
+
 
 @click.command()
-@click.option("--dataset", required=True, help="A data set named in params.yaml, which tells where its videos lie.")
+@click.option("--dataset", required=True, help="A published data set, see below, or one of your own.")
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--split", default="", help="Who trains, who is tested; see below.")
+@click.option("--without-missing", is_flag=True, help="NTU: leave out the published samples without skeletons.")
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     help="CSV: path,label[,start,end,subject,camera,part,clip_id].  [default: labels.csv among the videos, if any]",
 )
 @click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
+@click.option("--probe/--no-probe", "probe", default=None, help="Read every header.  [default: yes; no: NTU, Kinetics]")
 @click.option("--hash", "hash_files", is_flag=True, help="Note the sha256 of every file.")
 @click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
 @params_option
@@ -31,24 +38,39 @@ from stages.shell import answer, json_option, params_option, plain_errors, say
 @plain_errors
 def command(
     dataset: str,
+    folder: Path | None,
+    split: str,
+    without_missing: bool,
     labels: Path | None,
     pattern: str,
+    probe: bool | None,
     hash_files: bool,
     manifests: Path,
     params_path: Path,
     as_json: bool,
 ) -> None:
-    """List a folder of videos as clips, with labels from sub-folders, a CSV or the file names.
+    """List a folder of videos as clips. DIR is by default the data set's root in params.yaml.
+
+    The names of a published data set tell class, subject, camera and part; what is missing is listed beside
+    clips.csv, in missing.csv. For any other data set labels come from sub-folders, a CSV or the file names.
 
     \b
+    Published data sets and their splits, the first by default:
+      ntu60           cross-subject, cross-view
+      ntu120          cross-subject, cross-setup
+      pku_mmd         cross-subject, cross-view (its own files)
+      kinetics200/400 train-val
+      ut_interaction  halves (first five sequences of a set train), leave-out-1 ... leave-out-10
+    \b
     Examples:
+      posebridge ingest --dataset ntu120 /data/nturgbd --split cross-setup
       posebridge ingest --dataset skelgap-mini
       posebridge ingest --dataset mine --labels segments.csv
       posebridge ingest --dataset mine --pattern '(?P<subject>s\\d+)_(?P<label>\\w+)_(?P<part>train|test)'
     """
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
-    place: DatasetParams = choose(load_params(params_path).datasets, dataset, "data set")
+    root = folder or Path(_place(dataset, params_path).root)
     with tqdm(unit="video", disable=None, desc="ingest") as bar:
 
         def show(done: int, total: int) -> None:
@@ -57,24 +79,66 @@ def command(
 
         result = ingest(
             dataset,
-            Path(place.root),
+            root,
             labels=labels,
             pattern=pattern,
+            split=split,
+            without_missing=without_missing,
+            read_headers=probe,
             hash_files=hash_files,
             manifests=manifests,
             progress=show,
         )
-    for path, reason in result.unreadable:
-        say(f"unreadable: {path}: {reason}")
-    for path, reason in result.left_out:
-        say(f"left out: {path}: {reason}")
+    _list("unreadable", result.unreadable, result)
+    _list("left out", result.left_out, result)
+    _list("missing", result.missing, result)
+    for remark in result.remarks:
+        say(remark)
+    if folder and not _is_root(dataset, folder, params_path):
+        say(f"For `extract`, note the folder in {params_path}, under datasets: `{dataset}: {{root: {folder}}}`.")
     values = {
         "clips_csv": str(result.clips_csv),
+        "missing_csv": str(result.missing_csv) if result.missing_csv else None,
+        "split": result.split or None,
         "clips": result.clips,
         "videos": result.videos,
         "new_classes": result.new_classes,
+        "without_skeleton": result.without_skeleton,
         "unreadable": [{"path": path, "reason": reason} for path, reason in result.unreadable],
         "left_out": [{"path": path, "reason": reason} for path, reason in result.left_out],
+        "missing": [{"name": name, "reason": reason} for name, reason in result.missing],
+        "remarks": list(result.remarks),
     }
-    unreadable = f", {len(result.unreadable)} of them unreadable" if result.unreadable else ""
-    answer(values, f"Wrote {result.clips_csv}: {result.clips} clips of {result.videos} videos{unreadable}.", as_json)
+    answer(values, _sentence(result), as_json)
+
+
+def _sentence(result: Ingestion) -> str:
+    split = f" ({result.split})" if result.split else ""
+    sentence = f"Wrote {result.clips_csv}: {result.clips} clips of {result.videos} videos{split}"
+    sentence += f", {len(result.unreadable)} of them unreadable" if result.unreadable else ""
+    sentence += f"; {result.without_skeleton} without skeletons taken out" if result.without_skeleton else ""
+    if result.missing_csv:
+        counts = f"{len(result.missing)} missing and {len(result.left_out)} left out"
+        sentence += f"; {counts}, listed in {result.missing_csv}"
+    return sentence + "."
+
+
+def _list(kind: str, rows: tuple[tuple[str, str], ...], result: Ingestion) -> None:
+    """Rows for the person at the terminal: all, or the first ones where a file has them all."""
+    shown = rows[:SHOWN] if result.missing_csv else rows
+    for name, reason in shown:
+        say(f"{kind}: {name}: {reason}")
+    if len(shown) < len(rows):
+        say(f"{kind}: {len(rows) - len(shown)} more in {result.missing_csv}")
+
+
+def _place(dataset: str, params_path: Path) -> DatasetParams:
+    return choose(load_params(params_path).datasets, dataset, "data set")
+
+
+def _is_root(dataset: str, folder: Path, params_path: Path) -> bool:
+    """Whether params.yaml, if there is one, has this folder as the data set's root."""
+    try:
+        return Path(_place(dataset, params_path).root).resolve() == folder.resolve()
+    except PosebridgeError:
+        return False

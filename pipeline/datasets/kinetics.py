@@ -1,0 +1,146 @@
+"""Kinetics-400 and its first 200 classes: `train/<class>/<youtube_id>_<start>_<end>.mp4`, `val` likewise.
+
+Reads the folder's annotations too, CSV files with the columns label, youtube_id, time_start, time_end, split: they say
+what should be there, and of which class and part a video is. Without them the folders say that, and nothing tells what
+is missing. Class names may have underscores for spaces. Training part: `train`; test part: `val`; clips of the split
+`test` are not used. Source: Kay et al., The Kinetics Human Action Video Dataset, 2017; the layout is that of
+github.com/cvdfoundation/kinetics-dataset, sorted into folders by class.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
+
+NAME = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d{6})_(?P<end>\d{6})")
+COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split"}
+PARTS = {"train": "train", "training": "train", "val": "test", "validate": "test", "validation": "test"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An annotated clip of one of the classes."""
+
+    label: str
+    part: str
+    where: str  # file and line
+
+
+def read_kinetics(folder: Folder, classes: Sequence[str], split: str, subset: bool = False) -> Listing:
+    """List the videos of `classes`. Those of other classes are counted in a `subset`, else listed as left out."""
+    listing = Listing()
+    names = {plain(name): name for name in classes}
+    known, others = _annotations(folder, names, subset, listing)
+    taken: dict[str, str] = {}
+    strangers = 0
+    for path in folder.videos:
+        clip_id = stem(path)
+        if not NAME.fullmatch(clip_id):
+            listing.left_out.append((path, "the name is not of the form <youtube_id>_<start>_<end>"))
+            continue
+        said, part = _by_folder(path, names)
+        if known or others:
+            if clip_id in others:
+                strangers += 1
+                continue
+            if clip_id not in known:
+                listing.left_out.append((path, "no annotation names it"))
+                continue
+            wanted = known[clip_id]
+            if (said and said != wanted.label) or (part and part != wanted.part):
+                reason = f"its folder contradicts {wanted.where} ({wanted.label}, {wanted.part})"
+                listing.left_out.append((path, reason))
+                continue
+            said, part = wanted.label, wanted.part
+        elif subset and part and not said:
+            strangers += 1
+            continue
+        elif not said or not part:
+            listing.left_out.append((path, "its folders name no class, or neither train nor val"))
+            continue
+        if clip_id in taken:
+            listing.left_out.append((path, f"the clip is there already, as {taken[clip_id]}"))
+            continue
+        taken[clip_id] = path
+        listing.entries.append(Entry(path, label=said, part=part, clip_id=clip_id))
+    for clip_id, wanted in known.items():
+        if clip_id not in taken:
+            folder_name = "train" if wanted.part == "train" else "val"
+            listing.missing.append((f"{folder_name}/{wanted.label}/{clip_id}.mp4", f"{wanted.where} names it"))
+    if not known and not others:
+        listing.remarks.append("There is no annotation CSV in the folder, so nothing tells what is missing.")
+    if strangers:
+        listing.remarks.append(f"{strangers} videos of other classes, or of the split `test`, were not listed.")
+    return listing
+
+
+def plain(name: str) -> str:
+    """A class name as a key: lower case, without quotes, with spaces for anything but letters and digits."""
+    return " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).split())
+
+
+def _annotations(
+    folder: Folder, names: dict[str, str], subset: bool, listing: Listing
+) -> tuple[dict[str, Wanted], set[str]]:
+    """clip_id -> what is wanted, and the ids of clips that are not: the split `test`, a subset's other classes."""
+    known: dict[str, Wanted] = {}
+    others: set[str] = set()
+    for path in folder.files:
+        if not path.lower().endswith(".csv"):
+            continue
+        for line, row in _rows(folder.root / path):
+            where = f"{path}, line {line}"
+            try:
+                clip_id = f"{row['youtube_id']}_{_second(row['time_start'])}_{_second(row['time_end'])}"
+            except ValueError:
+                clip_id = ""
+            if not NAME.fullmatch(clip_id):
+                listing.left_out.append((where, "youtube_id, time_start and time_end do not name a clip"))
+                continue
+            label, split = names.get(plain(row["label"])), row["split"].lower()
+            if split == "test" or (subset and not label):
+                others.add(clip_id)
+            elif not label:
+                listing.left_out.append((where, f"{row['label']!r} is not a class of this data set"))
+            elif split not in PARTS:
+                listing.left_out.append((where, f"the split {row['split']!r} is none of train, val and test"))
+            elif clip_id in known:
+                if (known[clip_id].label, known[clip_id].part) != (label, PARTS[split]):
+                    reason = f"contradicts {known[clip_id].where} ({known[clip_id].label}, {known[clip_id].part})"
+                    listing.left_out.append((where, reason))
+            else:
+                known[clip_id] = Wanted(label, PARTS[split], where)
+    return known, others - known.keys()
+
+
+def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
+    """Line and row of a CSV of annotations; nothing of any other CSV."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if COLUMNS - set(reader.fieldnames or ()):
+            return
+        for line, row in enumerate(reader, start=2):
+            yield line, {name: (row[name] or "").strip() for name in COLUMNS}
+
+
+def _second(text: str) -> str:
+    return f"{int(float(text)):06d}"
+
+
+def _by_folder(path: str, names: dict[str, str]) -> tuple[str, str]:
+    """Class and part that the folders of a video tell; empty where they do not."""
+    folders = path.split("/")[:-1]
+    part = ""
+    for folder in folders:
+        part = part or next((PARTS[word] for word in re.split(r"[^a-z]+", folder.lower()) if word in PARTS), "")
+    return names.get(plain(folders[-1]), "") if folders else "", part
+
+
+KINETICS200 = Layout(partial(read_kinetics, subset=True), ("train-val",), large=True)
+KINETICS400 = Layout(read_kinetics, ("train-val",), large=True)
