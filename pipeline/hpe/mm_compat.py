@@ -102,11 +102,12 @@ def import_mmpose() -> types.ModuleType:
     if not _importable("mmpose"):
         raise PosebridgeError("mmpose is not installed; run `pip install --no-deps -r requirements-mm.txt`.")
     with stand_ins(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of missing parts that are not needed, and of deprecations in mmpose's own code
+        warnings.simplefilter("ignore")  # of parts that nobody needs, and of deprecations in its own code
         mmpose = importlib.import_module("mmpose")
         # All that mmpose's registries import later of their own accord, when the stand-ins are gone.
         for part in ("models", "codecs", "structures", "visualization", "engine", "evaluation", "datasets"):
             importlib.import_module(f"mmpose.{part}")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="mmpose")  # deprecated calls in its own code
     from mmengine.registry import init_default_scope
 
     init_default_scope("mmpose")

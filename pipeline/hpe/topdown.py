@@ -5,7 +5,6 @@ The only file that knows how mmpose's models are put together.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,7 @@ class TopdownModel(nn.Module):
             )
         self.crop_size = (int(size[0]), int(size[1]))  # width, height
         # SyncBN becomes BN: the former does not run on a CPU.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch.cuda.amp in mmpose's own code
-            self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
+        self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
         self.joints = int(cfg.model.head.out_channels)
         pre = cfg.model.data_preprocessor
         mean, std = torch.tensor(pre.mean), torch.tensor(pre.std)

@@ -262,7 +262,7 @@ def tune(
     groups = settings.images_per_epoch // PER_BACKGROUND
     epochs = max(1, round(settings.images / settings.images_per_epoch))
     steps = epochs * groups * PER_BACKGROUND // settings.batch_size
-    warm_up = min(200, steps // 10)
+    warm_up = max(1, min(200, steps // 10))
     stream = TRAIN_STREAM + 10 * settings.seed + (5 if settings.kind == "sem" else 0)  # other stills for other phases
     loader = DataLoader(
         StillCrops(stream, model.pose.crop_size, captions or {}, objects),
