@@ -21,13 +21,14 @@ from stages.shell import answer, json_option, params_option, plain_errors
 
 @click.group()
 def command() -> None:
-    """Measure extraction, memory and the cache; exit code 1 where a limit is missed.
+    """Measure extraction, memory, the cache and ingest; exit code 1 where a limit is missed.
 
     \b
     Examples:
       posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
       posebridge bench memory
       posebridge bench cache --dataset skelgap-mini --recipe refined
+      posebridge bench ingest
     """
 
 
@@ -116,6 +117,25 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
         f"({result.random_ratio:.2f})."
     )
     _judge(result, sentence, {}, as_json)
+
+
+@command.command("ingest")
+@click.option("--videos", type=click.IntRange(0, 114_480), default=0, help="How many names.  [default: 114480, all]")
+@click.option("--limit", type=float, default=60, show_default=True, help="Most seconds.")
+@json_option
+@plain_errors
+def ingest_command(videos: int, limit: float, as_json: bool) -> None:
+    """Listing NTU-120 by its names: empty files in a temporary folder.
+
+    \b
+    Example: posebridge bench ingest
+    """
+    from pipeline.ingest_benchmark import bench_ingest
+
+    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
+        result = bench_ingest(Path(folder), videos)
+    sentence = f"{result.videos} videos: {result.seconds:.2f} s, {result.missing} missing (limit {limit:g} s)."
+    _judge(result, sentence, {"seconds": limit}, as_json)
 
 
 def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The published data sets' layouts, on miniature trees with their names: what is listed, and what is said to be missing."""
+"""The published data sets' layouts, on miniature trees with their names: what is listed, what is said to be missing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pipeline.datasets.registry import LAYOUTS
 from pipeline.datasets.simulated import PAIRS_OF_SETUPS, ntu120_names
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
+from pipeline.ingest_benchmark import bench_ingest
 from pipeline.ingestion import ingest
 from pipeline.manifest import read_classes, read_clips
 from pipeline.params import ExtractParams
@@ -125,7 +126,7 @@ def test_ntu120_by_its_names(tmp_path, go):
     assert parts(clips)["S018C001P045R001A061"] == "train" and parts(clips)["S019C001P044R002A120"] == "test"
     assert parts(clips)["S001C001P001R001A001"] == "test" and parts(clips)["S002C003P003R001A007"] == "train"
     result, clips = go("ntu60", root)
-    assert len(clips) == 3 and result.remarks[0].startswith("1 videos of the actions 61 to 120")
+    assert len(clips) == 3 and result.remarks[0].startswith("3 videos of the actions 61 to 120")
     with pytest.raises(PosebridgeError, match="ntu120 has no split 'cross-view'; it has cross-subject, cross-setup"):
         go("ntu120", root, split="cross-view")
 
@@ -203,7 +204,8 @@ def test_pku_mmd_by_its_label_files_through_extraction(tmp_path, go, videos):
 @pytest.mark.unit
 def test_wrong_rows_of_pku_mmd_are_listed_with_their_line(tmp_path, go, videos):
     root = pku(tmp_path / "pku", videos[0])
-    (root / "Label/Train_Label_PKU_final/0002-L.txt").write_text("52,0,4,1\n0,0,4,1\n1,4,4,1\n\n1;2;3\n1,0,4,1\n2,0,4,1\n")
+    rows = ["52,0,4,1", "0,0,4,1", "1,4,4,1", "", "1;2;3", "1,0,4,1", "2,0,4,1"]
+    (root / "Label/Train_Label_PKU_final/0002-L.txt").write_text("\n".join(rows) + "\n")
     (root / "RGB_VIDEO/0003-M.avi").write_text("no video")
     write_video(root / "RGB_VIDEO/0009-L.avi", frames=2, codec="mpeg4")
     result, clips = go("pku_mmd", root)
@@ -290,8 +292,8 @@ def test_wrong_annotations_of_kinetics_are_listed_with_their_line(tmp_path, go):
 
 @pytest.mark.unit
 def test_kinetics_without_annotations_goes_by_its_folders(tmp_path, go):
-    names = ["videos_train/air_drumming/aaaaaaaaaaa_000001_000011.mp4", "videos_val/Zumba/bbbbbbbbbbb_000001_000011.mp4",
-             "videos_val/flying/ccccccccccc_000001_000011.mp4", "ddddddddddd_000001_000011.mp4"]  # fmt: skip
+    folders = ("videos_train/air_drumming/", "videos_val/Zumba/", "videos_val/flying/", "")
+    names = [f"{folder}{letter * 11}_000001_000011.mp4" for folder, letter in zip(folders, "abcd", strict=True)]
     result, clips = go("kinetics400", fill(tmp_path / "k", names))
     assert [(c.label, c.part) for c in clips] == [(1, "train"), (399, "test")]
     assert len(result.left_out) == 2 and "nothing tells what is missing" in result.remarks[0]
@@ -306,7 +308,7 @@ def test_ut_interaction_by_its_names(tmp_path, go):
     assert len(clips) == 119 and [name for name, _ in result.missing] == ["*_16_3.avi"]
     assert {path for path, _ in result.left_out} == {"seq1.avi", "set1/7_21_0.avi"}
     assert Counter(c.part for c in clips) == {"train": 60, "test": 59}
-    assert {c.subject for c in clips if c.part == "train"} == {f"seq{k:02d}" for k in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)}
+    assert {c.subject for c in clips if c.part == "train"} == {f"seq{k + s:02d}" for k in range(1, 6) for s in (0, 10)}
     _, clips = go("ut_interaction", root, read_headers=False, split="leave-out-3")
     assert {c.subject for c in clips if c.part == "test"} == {"seq03", "seq13"}
     assert [c.label for c in clips if c.clip_id == "22_4_4"] == [4]
@@ -352,6 +354,12 @@ def test_links_are_followed_once_and_dead_ones_are_no_files(tmp_path):
     (root / "here/loop").symlink_to(root)
     (root / "dead.avi").symlink_to(tmp_path / "nothing.avi")
     assert list_folder(root).files == ["here/a.avi", "there/b.avi"]
+
+
+@pytest.mark.e2e
+def test_the_benchmark_ingests_as_many_names_as_it_is_told(tmp_path):
+    result = bench_ingest(tmp_path, 400)
+    assert (result.videos, result.missing) == (400, 320 + 30) and result.seconds > 0
 
 
 @pytest.mark.unit

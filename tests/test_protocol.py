@@ -60,6 +60,28 @@ def test_a_wrong_protocol_is_one_sentence_with_its_line(tmp_path, unseen, valida
     assert all(word in str(error.value) for word in words), error.value
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "words"),
+    [
+        ("synse_4_2", ["5 jump"], ["synse_4_2.txt, line 1, the last", "1 of 6", "not 4 seen and 2 unseen"]),
+        ("synse_4_2", ["0 drink", "1 eat", "5 jump"], ["line 3, the last", "3 of 6"]),
+        ("mine", ["# Counts: 4 seen, 2 unseen.", "5 jump"], ["mine.txt, line 1", "not 4 seen and 2 unseen"]),
+        ("mine", ["# Counts: 3 seen, 1 unseen.", "5 jump"], ["mine.txt, line 1", "not 3 seen and 1 unseen"]),
+        ("mine", ["6 jump", "5 throw a ball"], ["mine.txt, line 1", "'jump' is 5 (0-based), not 6"]),
+        ("mine", ["5 jump", "4"], ["mine.txt, line 2", "'' is not a class"]),
+    ],
+)
+def test_a_list_with_a_class_too_few_or_numbered_from_one_is_refused(tmp_path, name, lines, words):
+    (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / f"{name}.val.txt").write_text("2 wave\n3 clap\n")
+    with pytest.raises(PosebridgeError) as error:
+        read_split(tmp_path, name, NAMES)
+    assert all(word in str(error.value) for word in words), error.value
+    (tmp_path / f"{name}.txt").write_text("# Counts: 4 seen, 2 unseen.\n4 throw a ball\n5 jump\n")
+    (tmp_path / f"{name}.val.txt").write_text("0 drink\n1 eat\n")
+    assert read_split(tmp_path, name, NAMES).unseen == (4, 5)
+
+
 def test_a_missing_protocol_lists_those_there_are(tmp_path):
     write(tmp_path, ["5 jump"], ["0 drink", "1 eat"])
     with pytest.raises(PosebridgeError, match="protocols there are: p"):

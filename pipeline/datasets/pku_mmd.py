@@ -1,8 +1,8 @@
 """PKU-MMD (phase 1): untrimmed videos, label files of segments, and the data set's own split files.
 
 Reads, anywhere below the folder: `0002-L.avi` (1076 videos from the views L, M and R; RGB_VIDEO), `0002-L.txt` in a
-folder with `label` in its name (Train_Label_PKU_final; rows `class,start_frame,end_frame,confidence`, class 1-based) and
-`cross-subject.txt`, `cross-view.txt` (`Training videos:` and `Validation videos:`, each followed by a comma list).
+folder with `label` in its name (Train_Label_PKU_final; rows `class,start_frame,end_frame,confidence`, class 1-based)
+and `cross-subject.txt`, `cross-view.txt` (`Training videos:` and `Validation videos:`, each followed by a comma list).
 A clip is a segment, from its start frame to its end frame by the video's own frame rate.
 Source: Liu et al., PKU-MMD: A Large Scale Benchmark for Continuous Multi-Modal Human Action Understanding, 2017.
 """

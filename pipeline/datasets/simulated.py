@@ -1,15 +1,8 @@
-"""The names of a complete NTU-120, and `bench ingest`: how long a listing of so many takes.
-
-Writes empty files to a temporary folder only. Command: posebridge bench ingest
-"""
+"""The names of a complete NTU-120, for measuring and testing: see `posebridge bench ingest`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice, product
-from pathlib import Path
 
 from pipeline.datasets.ntu import CAMERAS, PAIRS, REPLICATIONS, actions_of, name_of
 

@@ -7,6 +7,7 @@ class.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split
     """Read and validate both files of a protocol from `folder` (manifests/<dataset>/protocols).
 
     Raises PosebridgeError naming file and line for an unknown class, an index that disagrees with its name or stands
-    twice, a validation class that is unseen, and for a protocol that leaves nothing to train on.
+    twice, another number of classes than the file says, a validation class that is unseen, and for a protocol that
+    leaves nothing to train on.
     """
     path = folder / f"{protocol}.txt"
     if not path.is_file():
@@ -51,6 +53,7 @@ def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split
         )
     unseen = _read(path, class_names)
     validation = _read(val_path, class_names)
+    _check_counts(path, protocol, len(class_names), unseen)
     for index, line in validation.items():
         if index in unseen:
             raise PosebridgeError(
@@ -67,6 +70,28 @@ def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split
             f"{path} and {val_path.name} leave {len(split.phase_one)} classes to train on; at least 2 are needed."
         )
     return split
+
+
+def _check_counts(path: Path, protocol: str, classes: int, unseen: dict[int, int]) -> None:
+    """A class that is missing from a list is seen in silence; two things tell how many there should be.
+
+    They are a line `# Counts: 55 seen, 5 unseen.` and the ending of a name like synse_55_5. Raises PosebridgeError.
+    """
+    said = [
+        (f"line {line}", match)
+        for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if (match := re.match(r"#\s*Counts:\s*(\d+) seen, (\d+) unseen", text))
+    ]
+    ending = re.search(r"_(\d+)_(\d+)$", protocol)
+    if ending and int(ending[1]) + int(ending[2]) == classes:
+        said.append((f"line {max(unseen.values(), default=1)}, the last", ending))
+    for where, match in said:
+        seen, count = int(match[1]), int(match[2])
+        if (seen, count) != (classes - len(unseen), len(unseen)):
+            raise PosebridgeError(
+                f"{path}, {where}: {len(unseen)} of {classes} classes are unseen here, which is not {seen} seen and "
+                f"{count} unseen; complete the list, or correct the counts."
+            )
 
 
 def _read(path: Path, class_names: Sequence[str]) -> dict[int, int]:
