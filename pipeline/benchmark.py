@@ -147,7 +147,7 @@ def bench_memory(folder: Path, frames: int = 300, factor: int = 10, sampled: int
     peaks = []
     for count in (frames, frames * factor):
         path = folder / f"{count}.mp4"
-        _write_noise(path, count)
+        write_noise(path, count)
         command = [sys.executable, "-c", _SAMPLE, str(path), str(sampled)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
         if done.returncode:
@@ -156,7 +156,8 @@ def bench_memory(folder: Path, frames: int = 300, factor: int = 10, sampled: int
     return MemoryBench(frames, frames * factor, peaks[0], peaks[1], peaks[1] / peaks[0])
 
 
-def _write_noise(path: Path, frames: int, width: int = 640, height: int = 360) -> None:
+def write_noise(path: Path, frames: int, width: int = 640, height: int = 360) -> None:
+    """Write a video that is hard to compress: noise that moves down the picture."""
     noise = np.random.default_rng(0).integers(0, 256, (height + 64, width, 3), np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "40"})

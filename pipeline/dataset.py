@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Dataset:
     cache: Path
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
+    store_root: Path | None = field(default=None, kw_only=True)  # where the stores lie, if not in <cache>/store
 
     @property
     def folder(self) -> Path:
@@ -40,12 +41,14 @@ class Dataset:
         """The protocol of this name; raises PosebridgeError as `read_split` does."""
         return read_split(self.folder / "protocols", protocol, self.class_names)
 
-    def reader(self, recipe: str, store_root: Path | None = None) -> CacheReader:
+    def reader(self, recipe: str) -> CacheReader:
         """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""
-        return CacheReader(self.cache / self.name / recipe / "index.json", store_root)
+        return CacheReader(self.cache / self.name / recipe / "index.json", self.store_root)
 
 
-def open_dataset(name: str, manifests: Path = Path("manifests"), cache: Path = Path("cache")) -> Dataset:
+def open_dataset(
+    name: str, manifests: Path = Path("manifests"), cache: Path = Path("cache"), store_root: Path | None = None
+) -> Dataset:
     """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
     test.
     """
@@ -53,7 +56,7 @@ def open_dataset(name: str, manifests: Path = Path("manifests"), cache: Path = P
     classes = read_classes(folder / "classes.csv")
     clips = read_clips(folder / "clips.csv")
     require_disjoint_sources(clips)
-    return Dataset(name, manifests, cache, tuple(classes), tuple(clips))
+    return Dataset(name, manifests, cache, tuple(classes), tuple(clips), store_root=store_root)
 
 
 def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence[int]) -> Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
@@ -30,6 +30,7 @@ from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.tensors import save_tensors
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
@@ -56,9 +57,10 @@ def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams
             )  # fmt: skip
             path = folder / f"seed-{seed}" / f"{name}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(encoder.state_dict(), path)
+            save_tensors(encoder.state_dict(), path)
             values = {
                 "joints": samples.keypoints.shape[3],
+                "inputs": samples.keypoints.shape[4] + 1,
                 "classes": phase.classes,
                 "width": params.width,
                 "blocks": params.blocks,
@@ -76,14 +78,14 @@ def train_encoder(
     *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
-    x = normalise(samples.keypoints, samples.scores, samples.person_valid)  # [N, M, T, V, 3]
+    x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)  # [N, M, T, V, C + 1]
     person = samples.person_valid.any(-1)  # [N, M]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = ShiftGCN(x.shape[3], classes, params.width, params.blocks, dropout=params.dropout)
+        encoder = ShiftGCN(x.shape[3], classes, params.width, params.blocks, params.dropout, x.shape[4])
 
     def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
-        scores = encoder(augment(x[rows], generator), person[rows])
+        scores = encoder(augment(x[rows], generator, samples.graph), person[rows])
         return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
 
     loop = Loop(
@@ -113,7 +115,8 @@ def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, pha
             f"--skeletons {skeletons}`."
         )
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], tuple(values["blocks"]))
+    blocks, inputs = tuple(values["blocks"]), values.get("inputs", 3)
+    encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], blocks, inputs=inputs)
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False)
 
@@ -146,7 +149,7 @@ def feature_table(
     encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0
 ) -> FeatureTable:
     """The frozen encoder's maps. `views` > 1 adds augmented ones, for training only; one view is deterministic."""
-    x = normalise(samples.keypoints, samples.scores, samples.person_valid)
+    x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)
     person = samples.person_valid.any(-1)
     generator = torch.Generator().manual_seed(seed)
     maps, mirrored = [], torch.zeros(views, len(samples), dtype=torch.bool)
@@ -154,7 +157,7 @@ def feature_table(
         seen = x
         if view:
             mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
-            seen = augment(x, generator, mirrored=mirrored[view])
+            seen = augment(x, generator, samples.graph, mirrored=mirrored[view])
         maps.append(
             torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
         )

@@ -102,7 +102,7 @@ def extract(
     for plan in todo:
         rows = _rows(plan, source, stream)
         try:
-            _make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
+            make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
         except OSError as error:
             reason = error.strerror or str(error).splitlines()[0]
             raise PosebridgeError(
@@ -164,7 +164,7 @@ def _rows(plan: ShardPlan, source: Source, stream: PoseStream | None) -> Iterabl
     return ground_truth_rows(plan.estimate, source.truth, source.recipe)
 
 
-def _make_shard(
+def make_shard(
     plan: ShardPlan, store: Store, layout: Layout, rows: Iterable[dict[str, Any] | Failure], tick: Callable[[], None]
 ) -> None:
     """Write one shard and its receipt: unchanged clips from the sealed predecessor, the others from `rows`."""

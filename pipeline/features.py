@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.recipe import Recipe
+from pipeline.skeleton.graph import Graph, graph_of
 
 
 class Reader(Protocol):
     """What is asked of pipeline.cache.reader.CacheReader."""
 
+    recipe: Recipe
     clip_ids: list[str]
     names: tuple[str, ...]  # the datasets that it can give
 
@@ -33,14 +36,20 @@ class Samples:
     """N clips. There is no label in it: whatever is computed from a sample cannot depend on one."""
 
     clip_ids: tuple[str, ...]
-    keypoints: Tensor  # [N, M, T, V, 2] float32, pixels of the video frame
+    keypoints: Tensor  # [N, M, T, V, C] float32: C = 2, pixels of the video frame, or C = 3, metres, y up
     scores: Tensor  # [N, M, T, V] float32, 0..1
     person_valid: Tensor  # [N, M, T] bool
     cues: Tensor | None = None  # [N, M, S, A, D] float16
     cue_scores: Tensor | None = None  # [N, M, S, A] float32, 0..1; both None where the recipe or the method has no cues
+    layout: str = "coco17"  # of the V joints
 
     def __len__(self) -> int:
         return len(self.clip_ids)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the joints."""
+        return graph_of(self.layout)
 
     @property
     def quality(self) -> Tensor:
@@ -59,6 +68,7 @@ class Samples:
             self.person_valid[index],
             None if self.cues is None else self.cues[index],
             None if self.cue_scores is None else self.cue_scores[index],
+            self.layout,
         )
 
     def unique(self) -> tuple[Samples, Tensor]:
@@ -67,7 +77,7 @@ class Samples:
         Scoring each distinct input once makes equal inputs score equally whatever batch they fall in, in every bit:
         with true skeletons, twins are equal inputs.
         """
-        arrays = [getattr(self, f.name) for f in fields(self) if f.name != "clip_ids"]
+        arrays = [getattr(self, f.name) for f in fields(self) if f.name not in ("clip_ids", "layout")]
         first: dict[bytes, int] = {}
         rows: list[int] = []
         where = []
@@ -99,6 +109,7 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
         keypoints=_tensor(arrays["keypoints"], np.float32),
         scores=_tensor(arrays["scores"], np.float32).clamp(0, 1),
         person_valid=_tensor(arrays["person_valid"], bool),
+        layout=skeletons.recipe.layout,
     )
     if cues is None:
         return samples

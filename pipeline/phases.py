@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
@@ -36,6 +36,7 @@ from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.tensors import save_tensors
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
@@ -67,8 +68,8 @@ def train(
 
         place = folder / f"seed-{seed}"
         place.mkdir(parents=True, exist_ok=True)
-        save_file(select.method.state_dict(), place / "select.safetensors")
-        save_file(final.method.state_dict(), place / "final.safetensors")
+        save_tensors(select.method.state_dict(), place / "select.safetensors")
+        save_tensors(final.method.state_dict(), place / "final.safetensors")
         (place / "selection.json").write_text(json.dumps(selection, indent=1) + "\n", encoding="utf-8")
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed)
     shutil.rmtree(state, ignore_errors=True)

@@ -51,7 +51,7 @@ class Source:
     @property
     def needs_videos(self) -> bool:
         """Whether videos are opened at all."""
-        return self.recipe.backend != "ground_truth"
+        return self.recipe.backend not in ("ground_truth", "import")
 
     def row_hash(self, clip: Clip) -> str:
         """See `store.row_hash`; ground truth counts where it is used."""
@@ -73,6 +73,10 @@ class Source:
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise PosebridgeError for a recipe that no extraction can follow."""
+    if recipe.backend == "import":
+        raise PosebridgeError(
+            "A recipe with `backend: import` has no videos to extract; fill it with `posebridge cache import FILE`."
+        )
     if recipe.boxes not in ("full_frame", "manifest", "detector"):
         raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame, manifest or detector.")
     if not 0 < recipe.detection_threshold < 1:

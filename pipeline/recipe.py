@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, fields
 
 ALGORITHM = 1  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
-LATER = ("mean", "std", "channels", "decoding", "heatmap_offset", "detector_sha256", "detection_threshold")
+LATER = (
+    "mean", "std", "channels", "decoding", "heatmap_offset", "detector_sha256", "detection_threshold",
+    "layout", "dimensions",
+)  # fmt: skip
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 
 
@@ -20,7 +23,8 @@ ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 class Recipe:
     """What one extraction computes.
 
-    `backend` is `mmpose` or `onnx` (a pose model over videos) or `ground_truth` (skeletons by `synth`; no cues).
+    `backend` is `mmpose` or `onnx` (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues) or
+    `import` (skeletons from a file of others by `cache import`; no cues).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
     since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`. `taps` names the
     tapped modules or inner tensors, shallow first; empty means the backbone's stages, or what the ONNX file shows.
@@ -61,6 +65,8 @@ class Recipe:
     detector: str = ""
     detector_sha256: str = ""
     detection_threshold: float = 0.4
+    layout: str = "coco17"  # of the joints, a name in pipeline/skeleton/graph.py
+    dimensions: int = 2  # C: 2 (pixels) or 3 (metres, y up)
 
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents).

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from pipeline.tensors import save_tensors
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]  # rows [B] int64 of the training set -> a scalar
 Validate = Callable[[], float]  # higher is better; called with the averaged weights in place, in eval mode
@@ -164,7 +165,7 @@ def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, pr
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     state.parent.mkdir(parents=True, exist_ok=True)
     temporary = state.with_name(f".{state.name}.{os.getpid()}")
-    save_file(tensors, temporary, {"fingerprint": fingerprint, "progress": json.dumps(vars(progress))})
+    save_tensors(tensors, temporary, {"fingerprint": fingerprint, "progress": json.dumps(vars(progress))})
     temporary.replace(state)
 
 

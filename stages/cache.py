@@ -1,7 +1,7 @@
-"""`posebridge cache`: look at the feature cache and check it.
+"""`posebridge cache`: look at the feature cache, check it, clear it up; import, export, estimate and publish it.
 
-Reads cache/store/... and cache/<dataset>/<recipe>/index.json, writes nothing.
-Command: posebridge cache verify
+Reads cache/store/... and cache/<dataset>/<recipe>/index.json; only `gc --delete` writes. The last four of these
+commands are in cache_exchange.py. Command: posebridge cache verify
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ import click
 from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
-from stages.shell import answer, json_option, plain_errors, say
-
-cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-root_option = click.option(
-    "--cache-root", type=click.Path(path_type=Path), help="Where the stores lie.  [default: <cache>/store]"
-)
+from pipeline.params import load_params
+from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
 
 @click.group()
 def command() -> None:
-    """List, describe and verify the feature cache.
+    """The feature cache: list, describe, verify, clear up; import, export, estimate, publish.
 
     \b
     Examples:
       posebridge cache ls
       posebridge cache stats --dataset skelgap-mini --recipe refined
       posebridge cache verify --quick
+      posebridge cache estimate --recipe refined
+      posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
     """
+
+
+command.add_command(import_file)
+command.add_command(export_file)
+command.add_command(estimate)
+command.add_command(publish)
 
 
 @command.command("ls")
@@ -116,3 +121,36 @@ def verify(dataset: str, quick: bool, cache: Path, cache_root: Path | None, as_j
     answer(values, f"{len(folders)} stores and {len(indexes)} indexes checked, {len(problems)} problems.", as_json)
     if problems:
         sys.exit(1)
+
+
+@command.command("gc")
+@click.option("--delete", "really", is_flag=True, help="Delete what is listed; without it nothing is touched.")
+@cache_option
+@root_option
+@params_option
+@json_option
+@plain_errors
+def collect(really: bool, cache: Path, cache_root: Path | None, params_path: Path, as_json: bool) -> None:
+    """List what nothing refers to any more: replaced shards and drafts older than a day, and forgotten stores.
+
+    A store is forgotten when no index and no recipe in params.yaml refers to it. Stores under --cache-root are never
+    taken for forgotten, since other people's indexes may refer to them.
+
+    \b
+    Example: posebridge cache gc --delete
+    """
+    from pipeline.cache.garbage import delete, find_garbage
+
+    recipes = load_params(params_path).recipes.values()
+    found = find_garbage(cache_root or cache / "store", cache, recipes, whole_stores=cache_root is None)
+    if really:
+        delete(found)
+    total = sum(item.bytes for item in found)
+    lines = [f"{item.kind:8}  {item.bytes / 1e6:10.1f} MB  {item.path}" for item in found]
+    done = "deleted" if really else "may go; `posebridge cache gc --delete` deletes them" if found else "may go"
+    values = {
+        "deleted": really,
+        "bytes": total,
+        "garbage": [{"path": str(item.path), "kind": item.kind, "bytes": item.bytes} for item in found],
+    }
+    answer(values, "\n".join([*lines, f"{len(found)} things, {total / 1e6:.1f} MB, {done}."]), as_json)

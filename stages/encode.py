@@ -12,17 +12,20 @@ import click
 
 from pipeline.params import choose, load_params
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 @click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
 @click.option("--skeletons", required=True, help="The recipe whose skeletons are learnt from, e.g. refined or gt.")
+@root_option
 @params_option
 @json_option
 @plain_errors
-def command(dataset: str, protocol: str, skeletons: str, params_path: Path, as_json: bool) -> None:
+def command(
+    dataset: str, protocol: str, skeletons: str, cache_root: Path | None, params_path: Path, as_json: bool
+) -> None:
     """Train the skeleton encoders, on seen classes only.
 
     \b
@@ -34,5 +37,5 @@ def command(dataset: str, protocol: str, skeletons: str, params_path: Path, as_j
     params = load_params(params_path)
     choose(params.recipes, skeletons, "recipe")
     with epoch_bar(f"encode {skeletons}") as on_epoch:
-        folder = encode(open_dataset(dataset), protocol, skeletons, params.encode, on_epoch)
+        folder = encode(open_dataset(dataset, store_root=cache_root), protocol, skeletons, params.encode, on_epoch)
     answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

@@ -12,17 +12,20 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 @click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
 @click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@root_option
 @params_option
 @json_option
 @plain_errors
-def command(dataset: str, protocol: str, run_name: str, params_path: Path, as_json: bool) -> None:
+def command(
+    dataset: str, protocol: str, run_name: str, cache_root: Path | None, params_path: Path, as_json: bool
+) -> None:
     """Test a trained run; every value that could be chosen was chosen by `train`.
 
     \b
@@ -36,7 +39,8 @@ def command(dataset: str, protocol: str, run_name: str, params_path: Path, as_js
     params = load_params(params_path)
     run = choose(params.runs, run_name, "run")
     with tqdm(total=len(params.encode.seeds), desc=f"evaluate {run_name}", unit="seed") as bar:
-        folder = evaluate(open_dataset(dataset), protocol, run_name, run, params, lambda _: bar.update())
+        opened = open_dataset(dataset, store_root=cache_root)
+        folder = evaluate(opened, protocol, run_name, run, params, lambda _: bar.update())
     found = [
         json.loads((folder / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
         for seed in params.encode.seeds

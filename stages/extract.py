@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
 @click.command()
@@ -23,7 +23,7 @@ from stages.shell import answer, json_option, params_option, plain_errors
 @click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
 @click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--cache-root", type=click.Path(path_type=Path), help="Where the store lies.  [default: <cache>/store]")
+@root_option
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
 @click.option("--max-failures", type=int, help="More failed clips than this give exit code 1.  [default: params.yaml]")
 @click.option("--batch-size", type=int, help="Crops in one call of the pose model.  [default: params.yaml]")

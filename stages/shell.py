@@ -24,6 +24,13 @@ params_option = click.option(
     show_default=True,
     help="The file of parameters.",
 )
+root_option = click.option(
+    "--cache-root",
+    type=click.Path(path_type=Path),
+    envvar="POSEBRIDGE_CACHE_ROOT",
+    show_envvar=True,
+    help="Where the stores lie, e.g. a lab's shared disk.  [default: <cache>/store]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
 

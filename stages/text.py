@@ -1,6 +1,7 @@
 """`posebridge text`: class descriptions to a bank of vectors.
 
-Reads manifests/<dataset>/{classes,texts}.csv, writes cache/text/<encoder>/<dataset>.h5.
+Reads manifests/<dataset>/{classes,texts}.csv, writes cache/text/<encoder>/<dataset>.h5. With --from it reads a file of
+others and writes manifests/<dataset>/texts.<variant>.csv first.
 Command: posebridge text --dataset skelgap-mini
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline.params import load_params
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import answer, json_option, params_option, plain_errors, say
 
 
 @click.command()
@@ -19,16 +20,42 @@ from stages.shell import answer, json_option, params_option, plain_errors
 @click.option(
     "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]"
 )
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Import texts of others from this file first.")
+@click.option("--form", type=click.Choice(["csv", "lines", "purls"]), help="What it is: index,slot,text; one line "
+              "a class; or the PURLS spreadsheet saved as CSV.")  # fmt: skip
+@click.option("--slot", default="one_line", show_default=True, help="What the lines of --form lines are.")
+@click.option("--variant", help="The name to import them under; ours stay.  [default: the file's name]")
 @params_option
 @json_option
 @plain_errors
-def command(dataset: str, encoder: str | None, params_path: Path, as_json: bool) -> None:
-    """Embed every class description, in every slot.
+def command(
+    dataset: str,
+    encoder: str | None,
+    source: Path | None,
+    form: str | None,
+    slot: str,
+    variant: str | None,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Embed every class description, in every slot. `ENCODER@VARIANT` embeds imported ones.
 
     \b
-    Example: posebridge text --dataset skelgap-mini
+    Examples:
+      posebridge text --dataset skelgap-mini
+      posebridge text --dataset ntu60 --from purls.csv --form purls --variant purls
     """
+    encoder = encoder or load_params(params_path).text.encoder
+    if source is not None:
+        from pipeline.text.imports import import_texts
+
+        if form is None:
+            raise click.UsageError("--from needs --form.")
+        variant = variant or source.stem
+        texts = import_texts(dataset, variant, source, form, slot=slot)
+        say(f"Wrote {texts}.")
+        encoder = f"{encoder.partition('@')[0]}@{variant}"
     from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
 
-    path = make_bank(dataset, encoder or load_params(params_path).text.encoder)
+    path = make_bank(dataset, encoder)
     answer({"bank": str(path)}, f"Wrote {path}.", as_json)

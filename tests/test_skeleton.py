@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.skeleton.augment import augment, mirror
-from pipeline.skeleton.graph import COCO_17
+from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN, SpatialShift, TemporalShift
 
@@ -22,10 +22,58 @@ def everybody(scores):
     return torch.ones(scores.shape[:3], dtype=torch.bool)
 
 
-def test_the_mirror_of_the_graph_swaps_left_and_right_and_is_its_own_inverse():
-    for joint, other in enumerate(COCO_17.mirror):
-        swapped = COCO_17.joints[joint].replace("left", "#").replace("right", "left").replace("#", "right")
-        assert COCO_17.joints[other] == swapped and COCO_17.mirror[other] == joint
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_the_mirror_of_the_graph_swaps_left_and_right_and_is_its_own_inverse(graph):
+    for joint, other in enumerate(graph.mirror):
+        swapped = graph.joints[joint].replace("left", "#").replace("right", "left").replace("#", "right")
+        assert graph.joints[other] == swapped and graph.mirror[other] == joint
+    assert [graph.joints[j] for j in (*graph.hips, *graph.shoulders)] == [
+        "left_hip", "right_hip", "left_shoulder", "right_shoulder"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "joints"), [("coco17", 17), ("openpose18", 18), ("ntu25", 25), ("kinect20", 20)])
+def test_every_graph_has_its_joints_and_hangs_together_with_its_mirrored_bones(name, joints):
+    graph = GRAPHS[name]
+    assert len(set(graph.joints)) == len(graph.joints) == joints
+    bones = {frozenset(bone) for bone in graph.bones}
+    assert {frozenset(graph.mirror[joint] for joint in bone) for bone in bones} == bones
+    reached, grown = {0}, True
+    while grown:
+        wider = reached.union(*(bone for bone in bones if bone & reached))
+        grown, reached = wider != reached, wider
+    assert reached == set(range(joints))
+
+
+def test_the_numbers_of_the_published_layouts():
+    # (joint, other) by number: PYSKL's graph of nturgb+d (1-based there) and of OpenPose.
+    ntu = {(1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
+           (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 8), (23, 8), (24, 12),
+           (25, 12)}  # fmt: skip
+    assert {frozenset((a - 1, b - 1)) for a, b in ntu} == {frozenset(bone) for bone in GRAPHS["ntu25"].bones}
+    openpose = {(4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1),
+                (0, 1), (15, 0), (14, 0), (17, 15), (16, 14)}  # fmt: skip
+    assert {frozenset(bone) for bone in openpose} == {frozenset(bone) for bone in GRAPHS["openpose18"].bones}
+
+
+def test_three_dimensions_are_normalised_and_augmented_like_two():
+    torch.manual_seed(0)
+    keypoints, scores = torch.randn(3, 2, 8, 25, 3), torch.ones(3, 2, 8, 25)
+    valid, graph = everybody(scores), GRAPHS["ntu25"]
+    x = normalise(keypoints, scores, valid, graph)
+    moved = normalise(keypoints * 1.3 + torch.tensor([0.5, -1.0, 3.0]), scores, valid, graph)
+    torch.testing.assert_close(x, moved, atol=1e-4, rtol=1e-4)
+    assert x.shape == (3, 2, 8, 25, 4)
+    assert torch.equal(x[0, 0, 0, :, 1].argsort(), keypoints[0, 0, 0, :, 1].argsort()), "metres grow upwards already"
+    one = torch.ones(3, dtype=torch.bool)
+    still = augment(x, torch.Generator().manual_seed(0), graph, mirrored=~one, strength=0.0)
+    torch.testing.assert_close(still, x)
+    flipped = augment(x, torch.Generator().manual_seed(0), graph, mirrored=one, strength=0.0)
+    torch.testing.assert_close(flipped, mirror(x, graph))
+    assert torch.equal(mirror(mirror(x, graph), graph), x)
+    seen = augment(x, torch.Generator().manual_seed(0), graph, mirrored=~one)
+    assert torch.isfinite(seen).all() and not torch.allclose(seen[..., 2], x[..., 2], atol=0.1), "depth is turned too"
+    assert ShiftGCN(25, 4, width=8, blocks=(1, 1, 1), inputs=4)(x, valid.any(-1)).shape == (3, 4)
 
 
 def test_place_and_camera_distance_vanish():

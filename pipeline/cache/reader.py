@@ -57,6 +57,8 @@ class CacheReader:
                 f"{index_path} is of schema {index['schema']}, not {SCHEMA}; make it again with {self._command}."
             )
         self.recipe: Recipe = index["recipe"]
+        if self.recipe.backend == "import":
+            self._command = f"`posebridge cache import FILE --dataset {dataset} --recipe {recipe_name}`"
         self.fingerprint: str = index["fingerprint"]
         self.clip_ids: list[str] = list(index["clips"])
         self.failures: list[dict[str, str]] = index["failures"]

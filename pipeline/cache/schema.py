@@ -46,7 +46,8 @@ def columns(
     A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`. `text_widths` gives the bytes of the
     UTF-8 columns where a shard is to be written; a reader takes them as they come.
     """
-    m, t, s, a = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors)
+    m, t, s, a, c = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors), recipe.dimensions
+    unit = "pixel" if c == 2 else "metre"
     wide = text_widths or {}
 
     def text(name: str) -> Column:
@@ -54,9 +55,9 @@ def columns(
 
     skeleton = (
         text("clip_id"),
-        Column("keypoints", np.dtype("<f4"), (m, t, joints, 2), ("person", "frame", "joint", "xy"), "pixel"),
+        Column("keypoints", np.dtype("<f4"), (m, t, joints, c), ("person", "frame", "joint", "xyz"[:c]), unit),
         Column("scores", np.dtype("<f2"), (m, t, joints), ("person", "frame", "joint")),
-        Column("boxes", np.dtype("<f4"), (m, t, 4), ("person", "frame", "xywh"), "pixel"),
+        Column("boxes", np.dtype("<f4"), (m, t, 4), ("person", "frame", "xywh"), unit),
         Column("person_valid", np.dtype(bool), (m, t), ("person", "frame")),
         Column("track_id", np.dtype("<i4"), (m,), ("person",)),
         Column("frame_index", np.dtype("<i4"), (t,), ("frame",)),

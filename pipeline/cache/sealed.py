@@ -68,11 +68,12 @@ def remove_abandoned(folder: Path) -> None:
     """Delete the drafts that killed processes of this host left in a folder."""
     for draft in folder.glob(f"*.tmp-{socket.gethostname()}-*"):
         pid = draft.name.rpartition("-")[2]
-        if pid.isdigit() and not _is_running(int(pid)):
+        if pid.isdigit() and not is_running(int(pid)):
             draft.unlink(missing_ok=True)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this host is alive."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

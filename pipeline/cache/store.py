@@ -85,7 +85,9 @@ def slug(recipe: Recipe) -> str:
     """The readable half of the folder's name."""
     if recipe.backend == "ground_truth":
         return "ground-truth"
-    return f"{Path(recipe.config).stem.split('_')[0]}-{recipe.cues}"
+    if recipe.backend == "import":
+        return f"import-{recipe.layout}-{recipe.dimensions}d"
+    return f"{Path(recipe.config).stem.split('_')[0] or recipe.backend}-{recipe.cues}"
 
 
 class Store:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.skeleton.graph import COCO_17, Graph
 
 
 def mirror(x: Tensor, graph: Graph = COCO_17) -> Tensor:
-    """The mirror image of normalised skeletons [..., V, 3]: x changes sign, left and right joints change places."""
-    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0, 1.0, 1.0])
+    """The mirror image of normalised skeletons [..., V, C + 1]: x changes sign, left and right joints change places."""
+    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
 
 
 def augment(
@@ -23,12 +24,14 @@ def augment(
     mirrored: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
-    """A random view of normalised skeletons [B, M, T, V, 3], clip by clip.
+    """A random view of normalised skeletons [B, M, T, V, C + 1], clip by clip.
 
-    Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, shear and scale of each
-    axis up to 20 %, temporal crop to 75..100 % resampled to T, a little noise on every joint.
+    Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, with three dimensions also
+    about the vertical up to 30 degrees, shear and scale of each axis up to 20 %, temporal crop to 75..100 % resampled
+    to T, a little noise on every joint.
     """
     batch, _, frames = x.shape[:3]
+    dimensions = x.shape[-1] - 1  # C
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=generator)
@@ -39,13 +42,16 @@ def augment(
 
     angle = uniform(-1, 1, batch) * math.radians(12) * strength
     shear = uniform(-0.2, 0.2, batch) * strength
-    scale = 1 + uniform(-0.2, 0.2, batch, 2) * strength
+    scale = 1 + uniform(-0.2, 0.2, batch, dimensions) * strength
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack([torch.stack([cos, -sin + shear], -1), torch.stack([sin, cos], -1)], -2)  # [B, 2, 2]
-    xy = torch.einsum("bij,bmtvj->bmtvi", turn * scale[:, None], x[..., :2])
-    present = (x[..., 2:] > 0).float()
+    if dimensions == 3:
+        turn = F.pad(turn, (0, 1, 0, 1)) + torch.tensor([0.0, 0.0, 1.0]).diag()  # [B, 3, 3]
+        turn = turn @ _about_the_vertical(uniform(-1, 1, batch) * math.radians(30) * strength)
+    xy = torch.einsum("bij,bmtvj->bmtvi", turn * scale[:, None], x[..., :-1])
+    present = (x[..., -1:] > 0).float()
     xy = xy + 0.01 * strength * torch.randn(xy.shape, generator=generator) * present
-    x = torch.cat([xy, x[..., 2:]], dim=-1)
+    x = torch.cat([xy, x[..., -1:]], dim=-1)
 
     length = 1 - uniform(0, 0.25, batch) * strength
     start = (1 - length) * torch.rand(batch, generator=generator)
@@ -53,8 +59,15 @@ def augment(
     return _resample(x, place)
 
 
+def _about_the_vertical(angle: Tensor) -> Tensor:
+    """Rotations [B, 3, 3] about the y axis by angles [B]."""
+    zero, cos, sin = torch.zeros_like(angle), angle.cos(), angle.sin()
+    rows = ([cos, zero, sin], [zero, zero + 1, zero], [-sin, zero, cos])
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
 def _resample(x: Tensor, place: Tensor) -> Tensor:
-    """Linear interpolation of x [B, M, T, V, 3] in time at the fractional frames `place` [B, T]."""
+    """Linear interpolation of x [B, M, T, V, C + 1] in time at the fractional frames `place` [B, T]."""
     low = place.floor().long().clamp(0, x.shape[2] - 1)
     high = (low + 1).clamp_max(x.shape[2] - 1)
     weight = (place - low)[:, None, :, None, None]

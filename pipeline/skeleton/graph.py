@@ -104,5 +104,5 @@ GRAPHS = {"coco17": COCO_17, "openpose18": OPENPOSE_18, "ntu25": NTU_25, "kinect
 def graph_of(layout: str) -> Graph:
     """The graph of a layout. Raises PosebridgeError for an unknown one."""
     if layout not in GRAPHS:
-        raise PosebridgeError(f"There is no joint layout {layout!r}; the recipe's layout should be {', '.join(GRAPHS)}.")
+        raise PosebridgeError(f"There is no joint layout {layout!r}; a recipe's layout is {', '.join(GRAPHS)}.")
     return GRAPHS[layout]

@@ -1,4 +1,4 @@
-"""Skeletons in pixels to network input: centred on the hips and measured in torso lengths.
+"""Skeletons in pixels or metres to network input: centred on the hips and measured in torso lengths.
 
 Place in the frame, camera distance and image size vanish; the way that persons stand to each other, and a person's
 walk through the scene, stay. Deterministic. Augmentation, for training only, is in augment.py.
@@ -13,14 +13,16 @@ from pipeline.skeleton.graph import COCO_17, Graph
 
 
 def normalise(keypoints: Tensor, scores: Tensor, person_valid: Tensor, graph: Graph = COCO_17) -> Tensor:
-    """Input of the skeleton encoder, float32 [B, M, T, V, 3]: x (right), y (up), score; zero where nobody was seen.
+    """Input of the skeleton encoder, float32 [B, M, T, V, C + 1]: x (right), y (up), z where C is 3, score; zero where
+    nobody was seen.
 
-    keypoints [B, M, T, V, 2] in pixels, scores [B, M, T, V] in 0..1, person_valid [B, M, T] bool.
+    keypoints [B, M, T, V, C]: C = 2 in pixels (y down), C = 3 in metres (y up); scores [B, M, T, V] in 0..1,
+    person_valid [B, M, T] bool.
     Origin (median hip centre over time) and unit (median torso length) are those of the clip's first valid person.
     """
     batch = keypoints.shape[0]
-    xy = keypoints.float()
-    hips = xy[..., list(graph.hips), :].mean(-2)  # [B, M, T, 2]
+    xy, dimensions = keypoints.float(), keypoints.shape[-1]
+    hips = xy[..., list(graph.hips), :].mean(-2)  # [B, M, T, C]
     shoulders = xy[..., list(graph.shoulders), :].mean(-2)
     torso = (shoulders - hips).norm(dim=-1)  # [B, M, T]
     height = xy[..., 1].amax(-1) - xy[..., 1].amin(-1)
@@ -29,12 +31,13 @@ def normalise(keypoints: Tensor, scores: Tensor, person_valid: Tensor, graph: Gr
     first = person_valid.any(-1).int().argmax(-1)  # [B] the first person with any valid frame
     rows = torch.arange(batch)
     valid = person_valid[rows, first]  # [B, T]
-    origin = _median(hips[rows, first], valid[..., None])  # [B, 2]
-    unit = _median(size[rows, first], valid).clamp_min(1.0)  # [B] pixels
+    origin = _median(hips[rows, first], valid[..., None])  # [B, C]
+    unit = _median(size[rows, first], valid).clamp_min(1.0 if dimensions == 2 else 0.01)  # [B]
 
-    x = (xy - origin[:, None, None, None]) / unit[:, None, None, None, None]  # [B, M, T, V, 2]
-    x = x * x.new_tensor([1.0, -1.0])  # image rows grow downwards
-    x = torch.cat([x, scores.float()[..., None]], dim=-1)  # [B, M, T, V, 3]
+    x = (xy - origin[:, None, None, None]) / unit[:, None, None, None, None]  # [B, M, T, V, C]
+    if dimensions == 2:
+        x = x * x.new_tensor([1.0, -1.0])  # image rows grow downwards
+    x = torch.cat([x, scores.float()[..., None]], dim=-1)  # [B, M, T, V, C + 1]
     return x * person_valid[..., None, None]
 
 

@@ -113,19 +113,20 @@ class Project(nn.Module):
 
 class ShiftGCN(nn.Module):
     """The skeleton encoder. `width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3
-    there).
+    there), `inputs` the channels of a joint (C + 1).
 
     The map always has 256 channels, so that what follows does not depend on `width`.
     """
 
     def __init__(
-        self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0
-    ) -> None:
+        self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0,
+        inputs: int = 3,
+    ) -> None:  # fmt: skip
         super().__init__()
         plan = [(width << stage, 2 if stage and not i else 1) for stage, n in enumerate(blocks) for i in range(n)]
-        self.input_norm = Norm(joints * 3)
+        self.input_norm = Norm(joints * inputs)
         layers: list[nn.Module] = []
-        channels_in = 3
+        channels_in = inputs
         for channels, stride in plan:
             layers.append(Block(joints, channels_in, channels, stride))
             channels_in = channels
@@ -136,12 +137,13 @@ class ShiftGCN(nn.Module):
         self.classifier = nn.Linear(OUT_CHANNELS, classes)
 
     def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
-        """Normalised skeletons [B, M, T, V, 3] and who is there, person [B, M] bool, to the map [B, 256, T/4, V].
+        """Normalised skeletons [B, M, T, V, C + 1] and who is there, person [B, M] bool, to the map [B, 256, T/4, V].
 
         The mean over persons; a clip without any person gives zeros, never NaN.
         """
-        batch, persons, frames, joints, _ = x.shape
-        y = self.input_norm(x.reshape(batch * persons, frames, 1, joints * 3)).view(batch * persons, frames, joints, 3)
+        batch, persons, frames, joints, inputs = x.shape
+        y = self.input_norm(x.reshape(batch * persons, frames, 1, joints * inputs))
+        y = y.view(batch * persons, frames, joints, inputs)
         y = self.blocks(y)  # [B*M, T/4, V, 256]
         y = y.view(batch, persons, *y.shape[1:])
         weight = person.to(y.dtype)[:, :, None, None, None]

@@ -55,18 +55,20 @@ class TextBank:
         return self.embeddings[list(classes)][:, columns]
 
 
-def read_texts(path: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
+def read_texts(
+    path: Path, class_names: Sequence[str], need_labels: bool = True
+) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
     """Slots in order of appearance, and text by (class index, slot).
 
-    Every class needs the slot `label`; other slots may be left out, but not left empty. Raises PosebridgeError naming
-    class and slot.
+    Every class needs the slot `label` (unless `need_labels` is off); other slots may be left out, but not left empty.
+    Raises PosebridgeError naming class and slot.
     """
     if not path.is_file():
         raise PosebridgeError(
             f"{path} is missing; write it as `index,slot,text`, at least the slot `label` for every class."
         )
     texts: dict[tuple[int, str], str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if missing := {"index", "slot", "text"} - set(reader.fieldnames or ()):
             raise PosebridgeError(
@@ -88,7 +90,7 @@ def read_texts(path: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...],
                 raise PosebridgeError(f"{path}, line {line}: class {name!r} has the slot {slot!r} twice; keep one.")
             texts[int(index), slot] = text
     for index, name in enumerate(class_names):
-        if (index, "label") not in texts:
+        if need_labels and (index, "label") not in texts:
             raise PosebridgeError(f"{path}: class {name!r} has no text in the slot 'label'; add a row.")
     return tuple(dict.fromkeys(slot for _, slot in texts)), texts
 
@@ -96,11 +98,15 @@ def read_texts(path: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...],
 def make_bank(
     dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache")
 ) -> Path:
-    """Embed every text of a dataset and write its bank; returns the file's path."""
+    """Embed every text of a dataset and write its bank; returns the file's path.
+
+    `encoder` may end in `@<variant>`: then the texts are those of texts.<variant>.csv, and the bank is one of its own.
+    """
     folder = manifests / dataset
     class_names = read_classes(folder / "classes.csv")
-    slots, texts = read_texts(folder / "texts.csv", class_names)
-    model = SentenceEncoder(encoder)
+    name, _, variant = encoder.partition("@")
+    slots, texts = read_texts(texts_path(folder, variant), class_names)
+    model = SentenceEncoder(name)
     vectors = model.encode(list(texts.values()))  # [N, d_t]
     embeddings = np.zeros((len(class_names), len(slots), vectors.shape[1]), np.float32)
     mask = np.zeros(embeddings.shape[:2], bool)
@@ -120,6 +126,11 @@ def make_bank(
         file.create_dataset("class_names", data=class_names, dtype=strings)
     temporary.replace(path)
     return path
+
+
+def texts_path(folder: Path, variant: str = "") -> Path:
+    """The texts of a dataset in manifests/<dataset>: ours, or an imported variant."""
+    return folder / (f"texts.{variant}.csv" if variant else "texts.csv")
 
 
 def bank_path(dataset: str, encoder: str, cache: Path = Path("cache")) -> Path:

@@ -1,0 +1,190 @@
+"""`posebridge cache import | export | estimate | publish`: the cache and the world around it.
+
+Reads and writes as pipeline/interchange, pipeline/estimating.py and pipeline/publishing.py say.
+Command: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import choose, load_params
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
+
+cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+manifests_option = click.option(
+    "--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True
+)
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, help="A folder under manifests/ with a classes.csv.")
+@click.option("--recipe", "recipe_name", required=True, help="A recipe in params.yaml with `backend: import`.")
+@click.option("--split", default="", help="Which lists of the file give the parts, e.g. xsub for xsub_train, xsub_val.")
+@manifests_option
+@cache_option
+@root_option
+@params_option
+@json_option
+@plain_errors
+def import_file(
+    file: Path,
+    dataset: str,
+    recipe_name: str,
+    split: str,
+    manifests: Path,
+    cache: Path,
+    cache_root: Path | None,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Import skeletons of others: a PYSKL / MMAction2 annotation pickle or a .npz, 2-D or 3-D.
+
+    The recipe says which joint layout they have (coco17, openpose18, ntu25, kinect20), how many dimensions, and how
+    many persons and frames to keep. The pickle may hold plain data and numpy arrays only. A .npz holds, over N clips,
+    frame_dir, label, keypoint [N, M, T, V, C] and optionally keypoint_score, total_frames, img_shape, split.
+
+    \b
+    Example: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
+    """
+    from pipeline.hpe.weights import resolve_weights
+    from pipeline.interchange.importing import import_skeletons
+
+    params = load_params(params_path)
+    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    with tqdm(unit="clip", disable=None, desc=f"import {file.name}") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        done = import_skeletons(
+            dataset,
+            recipe_name,
+            recipe,
+            file,
+            split=split,
+            clips_per_shard=params.extract.clips_per_shard,
+            manifests=manifests,
+            cache=cache,
+            cache_root=cache_root,
+            progress=show,
+        )
+    parts = ", ".join(f"{count} {part or 'of no part'}" for part, count in done.parts.items() if count)
+    lacking = f"; {len(done.missing)} clips of its lists have no skeleton" if done.missing else ""
+    sentence = f"{done.index}: {done.clips} clips ({parts}), {done.written} new{lacking}."
+    answer(dataclasses.asdict(done), sentence, as_json)
+
+
+@click.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True)
+@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@manifests_option
+@cache_option
+@root_option
+@json_option
+@plain_errors
+def export_file(
+    file: Path, dataset: str, recipe_name: str, manifests: Path, cache: Path, cache_root: Path | None, as_json: bool
+) -> None:
+    """Export skeletons as a PYSKL annotation pickle: the sampled frames, without cues.
+
+    \b
+    Example: posebridge cache export skelgap.pkl --dataset skelgap-mini --recipe refined
+    """
+    from pipeline.cache.index import index_path
+    from pipeline.cache.reader import CacheReader
+    from pipeline.interchange.exporting import export_skeletons
+    from pipeline.manifest import read_clips
+
+    clips = read_clips(manifests / dataset / "clips.csv")
+    with CacheReader(index_path(cache, dataset, recipe_name), cache_root) as reader:
+        count = export_skeletons(reader, clips, file)
+    answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)
+
+
+@click.command("estimate")
+@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@click.option("--dataset", help="Probe with videos of this data set and estimate it too.  [default: a generated video]")
+@click.option("--clips", "count", default=4, show_default=True, help="How many of its videos to probe with.")
+@click.option("--seconds", default=6.0, show_default=True, help="About how long to probe.")
+@manifests_option
+@params_option
+@json_option
+@plain_errors
+def estimate(
+    recipe_name: str,
+    dataset: str | None,
+    count: int,
+    seconds: float,
+    manifests: Path,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Estimate hours and bytes of an extraction for each data set's real size, from a short probe of this machine.
+
+    \b
+    Example: posebridge cache estimate --recipe refined
+    """
+    from pipeline.benchmark import write_noise
+    from pipeline.estimating import CORPORA, corpus_of, estimate, probe
+    from pipeline.hpe.factory import build_estimator
+    from pipeline.hpe.weights import resolve_weights
+    from pipeline.manifest import read_clips
+
+    params = load_params(params_path)
+    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    corpora = CORPORA
+    with tempfile.TemporaryDirectory() as folder:
+        if dataset:
+            root = Path(choose(params.datasets, dataset, "data set").root)
+            clips = read_clips(manifests / dataset / "clips.csv")
+            paths = list(dict.fromkeys(clip.path for clip in clips))
+            videos = [root / path for path in paths[:: max(1, len(paths) // count)]][:count]
+            corpora = (corpus_of(dataset, clips), *CORPORA)
+            if not videos:
+                raise PosebridgeError(f"{dataset} lists no clips; run `posebridge ingest --dataset {dataset}`.")
+        else:
+            videos = [Path(folder) / "probe.mp4"]
+            write_noise(videos[0], 120)
+        measured = probe(recipe, build_estimator(recipe), videos, seconds, params.extract.batch_size)
+    estimates = [estimate(corpus, recipe, measured) for corpus in corpora]
+    lines = [
+        f"{e.name:14} {e.clips:8,} clips  {e.hours:8.1f} h ({e.decode_hours:.1f} decoding, {e.pose_hours:.1f} pose "
+        f"model)  {e.bytes / 1e9:7.1f} GB  {e.bytes_per_clip / 1024:.0f} KiB a clip  ({e.note})"
+        for e in estimates
+    ]
+    speed = f"{measured.decoded_megapixels_per_second:.0f} megapixels decoded and {measured.crops_per_second:.0f} crops"
+    values = {"probe": dataclasses.asdict(measured), "estimates": [dataclasses.asdict(e) for e in estimates]}
+    answer(values, "\n".join([f"This machine, now: {speed} a second.", *lines]), as_json)
+
+
+@click.command("publish")
+@click.option("--dataset", required=True)
+@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@click.option("--remote", default="", help="A name of `dvc remote list`.  [default: DVC's default remote]")
+@json_option
+@plain_errors
+def publish(dataset: str, recipe_name: str, remote: str, as_json: bool) -> None:
+    """Share an extraction: `dvc add` of its store, `dvc push` of store and index. Run it in the project's folder.
+
+    \b
+    Example: posebridge cache publish --dataset skelgap-mini --recipe refined
+    """
+    from pipeline.publishing import publish
+
+    done = publish(dataset, recipe_name, remote=remote)
+    keep = " ".join(str(path) for path in done.pointers)
+    sentence = (
+        f"Pushed {done.store} ({done.bytes / 1e6:.1f} MB) and its index to {done.remote}; commit {keep} and dvc.lock, "
+        "and a clone has them by `dvc pull`."
+    )
+    answer(dataclasses.asdict(done), sentence, as_json)
