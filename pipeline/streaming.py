@@ -21,6 +21,7 @@ from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe
+from pipeline.tracking.clothes import clothes
 from pipeline.tracking.persons import main_persons
 from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
@@ -71,6 +72,7 @@ class PendingClip:
         self.scores = np.zeros((m, t, joints), np.float32)
         self.boxes = np.zeros((m, t, 4), np.float32)
         self.box_scores = np.zeros((m, t), np.float32)
+        self.colours = np.zeros((m, t, 6), np.float32)
         self.frame_index = np.zeros(t, np.int32)
         self.timestamp = np.zeros(t, np.float64)
         self.size = (0, 0)  # height, width
@@ -85,9 +87,10 @@ class PendingClip:
         self.size = look.size
         self.frame_index[look.slots] = look.position
         self.timestamp[look.slots] = look.time
-        for person, box, sure, *_ in look.crops:
+        for person, box, sure, _, pixels in look.crops:
             self.boxes[person, look.slots] = box
             self.box_scores[person, look.slots] = sure
+            self.colours[person, look.slots] = clothes(pixels)
         self._awaited += len(look.crops)
 
     def wants_cues(self, slots: np.ndarray) -> bool:
@@ -139,7 +142,7 @@ class PendingClip:
 
     def _follow_persons(self) -> np.ndarray:
         """Make the arrays those of the clip's main persons instead of its frames' findings; their identities [M]."""
-        found = Findings(self.boxes, self.box_scores, self.keypoints, self.scores, self.timestamp)
+        found = Findings(self.boxes, self.box_scores, self.keypoints, self.scores, self.colours, self.timestamp)
         rows, track_id = main_persons(found, self._recipe.persons, self._recipe.detection_threshold)
 
         def of_persons(array: np.ndarray, at: np.ndarray) -> np.ndarray:

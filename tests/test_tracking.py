@@ -7,6 +7,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
+from pipeline.tracking.clothes import exchange_mistaken
 from pipeline.tracking.persons import main_persons
 from pipeline.tracking.tracks import Findings, link
 
@@ -32,9 +33,9 @@ def findings(people: list[np.ndarray], rng: np.random.Generator, there: np.ndarr
     sure = np.full(joints.shape[:2], 0.8) if there is None else np.where(there, 0.8, 0.0)
     order = rng.permuted(np.tile(np.arange(len(people))[:, None], (1, joints.shape[1])), axis=0)  # [K, T]
     pick = (order, np.arange(joints.shape[1]))
-    found = Findings(
-        boxes[pick], sure[pick], joints[pick], np.full(joints.shape[:3], 0.7), np.arange(joints.shape[1]) / 8
-    )
+    colours = np.broadcast_to(np.eye(len(people), 6)[:, None], (*joints.shape[:2], 6))
+    scores = np.full(joints.shape[:3], 0.7)
+    found = Findings(boxes[pick], sure[pick], joints[pick], scores, colours[pick], np.arange(joints.shape[1]) / 8)
     found.__dict__["order"] = order
     return found
 
@@ -100,13 +101,13 @@ def test_a_weak_finding_goes_on_with_a_track_but_begins_none() -> None:
     weak = found.box_scores.copy()
     weak[(order == 0) & (np.arange(FRAMES) > 5)] = 0.25
     weak[order == 1] = 0.25
-    identity = link(Findings(found.boxes, weak, found.keypoints, found.scores, found.times), 0.4)
+    identity = link(Findings(found.boxes, weak, *astuple(found)[2:]), 0.4)
     assert (identity[order == 0] == 0).all() and (identity[order == 1] == -1).all()
 
 
 def test_a_pose_that_is_seen_twice_is_one_person() -> None:
     found = findings([stick(walk(50, 300), STEPS, 0.1)], np.random.default_rng(4))
-    twice = Findings(*(np.concatenate([a, a * 0.995]) for a in astuple(found)[:4]), found.times)
+    twice = Findings(*(np.concatenate([a, a * 0.995]) for a in astuple(found)[:5]), found.times)
     assert (link(twice, 0.4)[0] == 0).all() and (link(twice, 0.4)[1] == -1).all()
 
 
@@ -138,9 +139,21 @@ def test_nobody_and_short_tracks_are_no_main_persons() -> None:
 def test_a_still_picture_has_its_persons() -> None:
     """A one-frame video: the same frame in every slot, at the same time."""
     found = findings([stick(walk(100, 100), STEPS * 0, 0.1)], np.random.default_rng(7))
-    still = Findings(
-        *(np.repeat(a[:, :1], FRAMES, 1) for a in (found.boxes, found.box_scores, found.keypoints, found.scores)),
-        np.zeros(FRAMES),
-    )
+    arrays = (np.repeat(a[:, :1], FRAMES, 1) for a in astuple(found)[:5])
+    still = Findings(*arrays, np.zeros(FRAMES))
     rows, track_id = main_persons(still, 1, 0.4)
     assert (rows == 0).all() and track_id.tolist() == [0]
+
+
+def test_clothes_tell_who_is_who_after_an_embrace() -> None:
+    x = np.concatenate([np.linspace(0, 95, 10), np.full(6, 96.0), np.full(6, 95.0), np.linspace(95, 0, 10)])
+    boxes = np.stack([np.stack([100 + s * (100 - x), x * 0, x * 0 + 40, x * 0 + 120], -1) for s in (-1, 1)])
+    right = np.array([[0] * 32, [1] * 32])
+    mistaken = right.copy()
+    mistaken[:, 16:] = 1 - right[:, 16:]  # exchanged while they hid each other
+    colours = np.broadcast_to(np.eye(2, 6)[:, None], (2, 32, 6))
+    apart = np.r_[0:9, 16:32]
+    assert (exchange_mistaken(mistaken, boxes, colours)[:, apart] == right[:, apart]).all()
+    assert (exchange_mistaken(right, boxes, colours) == right).all()
+    alike = np.full((2, 32, 6), 0.5)
+    assert (exchange_mistaken(mistaken, boxes, alike) == mistaken).all(), "the same clothes tell nothing"

@@ -47,10 +47,15 @@ def together(people: list[People]) -> People:
 
 def box_iou(a: People, b: People) -> np.ndarray:
     """Intersection over union of the boxes, [P, Q]."""
-    low = np.maximum(a.boxes[:, None, :2], b.boxes[None, :, :2])
-    high = np.minimum((a.boxes[:, :2] + a.boxes[:, 2:])[:, None], (b.boxes[:, :2] + b.boxes[:, 2:])[None])
+    return box_iou_pairs(a.boxes[:, None], b.boxes[None])
+
+
+def box_iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [...] of boxes [..., 4] (x, y, w, h) with boxes [..., 4]."""
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     shared = (high - low).clip(0).prod(-1)
-    union = a.boxes[:, None, 2:].prod(-1) + b.boxes[None, :, 2:].prod(-1) - shared
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared
     return shared / np.maximum(union, 1e-9)
 
 
@@ -69,7 +74,11 @@ def oks(a: People, b: People) -> np.ndarray:
 
 
 def closeness(a: People, b: People) -> np.ndarray:
-    """1 where the centres of the boxes meet, falling to 0 at a distance of the larger box's longer side, [P, Q]."""
+    """1 where boxes of equal size have one centre, [P, Q].
+
+    It falls to 0 at a distance of the larger box's longer side, and with the ratio of their longer sides.
+    """
     distance = np.linalg.norm(a.centres[:, None] - b.centres[None], axis=-1)
-    side = np.maximum(a.boxes[:, None, 2:].max(-1), b.boxes[None, :, 2:].max(-1))
-    return (1 - distance / np.maximum(side, 1e-9)).clip(0)
+    sides = a.boxes[:, None, 2:].max(-1), b.boxes[None, :, 2:].max(-1)
+    larger = np.maximum(np.maximum(*sides), 1e-9)
+    return (1 - distance / larger).clip(0) * np.minimum(*sides) / larger

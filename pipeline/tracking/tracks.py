@@ -33,6 +33,7 @@ class Findings:
     box_scores: np.ndarray  # [K, T] 0..1
     keypoints: np.ndarray  # [K, T, V, 2]
     scores: np.ndarray  # [K, T, V] 0..1
+    colours: np.ndarray  # [K, T, C] 0..1, of the clothes
     times: np.ndarray  # [T] seconds, ascending
 
 
