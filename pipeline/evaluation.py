@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.dataset import Dataset, label_rows
@@ -97,17 +98,20 @@ def evaluate(
     return folder
 
 
-def score_clips(opened: Opened, encoder: ShiftGCN, method: Method, samples: Samples) -> np.ndarray:
-    """Scores of all classes for every clip, float32 [N, C]. Neither a label nor another clip has a say in a row.
+def score_clips(
+    opened: Opened, encoder: ShiftGCN, method: Method, samples: Samples, text: Tensor | None = None
+) -> np.ndarray:
+    """Scores of all classes, or of those that `text` [C, K, d_t] describes, for every clip: float32 [N, C].
 
-    Each distinct input is scored once, so that equal inputs (twins, to whom sees true skeletons only) score equally
-    in every bit.
+    Neither a label nor another clip has a say in a row. Each distinct input is scored once, so that equal inputs
+    (twins, to whom sees true skeletons only) score equally in every bit.
     """
     require_eval_mode(encoder)
     require_seen_text(opened, method)
     distinct, where = samples.unique()
     table = feature_table(encoder, distinct, opened.shapes.anchors)
-    text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
+    if text is None:
+        text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
     return score_table(method, table, text, torch.arange(len(distinct)))[where].numpy()
 
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "report": "report",
+    "predict": "predict",
+    "doctor": "doctor",
     "tune-hpe": "tune_hpe",
     "export-onnx": "export_onnx",
     "cache": "cache",

@@ -1,0 +1,217 @@
+"""Whether this machine has what the work needs, before the work begins: one check a line, each with its remedy.
+
+Reads pyproject.toml, params.yaml, manifests, .dvc/config, installed packages and weights; imports as little as it can,
+downloads nothing and writes nothing.
+    posebridge doctor --dataset skelgap-mini --recipe refined
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import Params, choose
+from pipeline.recipe import Recipe
+
+PYTHON = ((3, 11), (3, 14))  # from, to
+MM = ("mmpose", "mmengine", "mmcv-lite")  # installed without their requirements, for `backend: mmpose`
+FAISS = ("faiss-cpu", "faiss-gpu")
+JOINTS, REFINED_WIDTH, LEVELS_WIDTH = 17, 512, 1024  # where no store tells: usual sizes, generous for levels
+OK, MISSING, NOTE = "ok", "missing", "note"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `missing` stops the work; a `note` does not."""
+
+    name: str
+    state: str  # ok, missing or note
+    found: str
+    remedy: str = ""
+
+
+def examine(
+    params: Params | None, datasets: Sequence[str] = (), recipes: Sequence[str] = (),
+    manifests: Path = Path("manifests"), cache: Path = Path("cache"), dvc: Path = Path(".dvc/config"),
+) -> Iterator[Check]:  # fmt: skip
+    """Every check, in the order of what builds on what.
+
+    Weights and disk space are `missing` only for the recipes and data sets that are asked for; for others a lack is a
+    note. `params` is None where there is no params.yaml.
+    """
+    yield check_python(sys.version_info[:3])
+    packages = list(check_packages(any_mmpose(params, recipes)))
+    yield from packages
+    broken = any(check.state == MISSING for check in packages)
+    if not broken:
+        yield check_gpu()
+    yield check_dvc(dvc)
+    if params is None:
+        yield Check("params.yaml", NOTE, "none here", "run the command from the project's folder, or use --params")
+        return
+    for name in sorted({params.text.encoder, *(run.text for run in params.runs.values())}):
+        yield check_encoder(name.partition("@")[0])
+    if broken:  # the rest needs them
+        return
+    for name in recipes:
+        choose(params.recipes, name, "recipe")
+    for name, recipe in params.recipes.items():
+        yield from check_weights(name, recipe, needed=name in recipes)
+    there = [path.parent.name for path in sorted(manifests.glob("*/clips.csv"))]
+    for dataset in dict.fromkeys([*datasets, *there]):
+        for name, recipe in params.recipes.items():
+            if recipe.backend != "import":
+                asked = dataset in datasets and (name in recipes or not recipes)
+                yield check_disk(dataset, name, recipe, manifests, cache, needed=asked)
+
+
+def check_python(version: tuple[int, int, int]) -> Check:
+    """Python's version."""
+    low, high = PYTHON
+    good = low <= version[:2] < high
+    remedy = "" if good else f"install Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1} and run `make setup`"
+    return Check("python", OK if good else MISSING, ".".join(map(str, version)), remedy)
+
+
+def any_mmpose(params: Params | None, recipes: Sequence[str]) -> bool:
+    """Whether one of the recipes, or of all where none is named, runs in mmpose."""
+    known = params.recipes if params else {}
+    return any(recipe.backend == "mmpose" for name, recipe in known.items() if name in recipes or not recipes)
+
+
+def check_packages(mmpose: bool) -> Iterator[Check]:
+    """The project's requirements against what is installed, without importing any of it."""
+    from packaging.requirements import Requirement
+
+    for text in requirements():
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = version_of(requirement.name)
+        good = found is not None and requirement.specifier.contains(found, prereleases=True)
+        remedy = "" if good else f"pip install '{requirement.name}{requirement.specifier}'"
+        yield Check(requirement.name, OK if good else MISSING, found or "not installed", remedy)
+    for name in MM:
+        found = version_of(name) or (version_of("mmcv") if name == "mmcv-lite" else None)
+        lack = MISSING if mmpose else NOTE
+        remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
+        yield Check(name, OK if found else lack, found or "not installed", remedy)
+    faiss = next((f"{name} {version}" for name in FAISS if (version := version_of(name))), None)
+    yield Check("faiss", OK if faiss else NOTE, faiss or "not installed", "" if faiss else "pip install '.[cpu]'")
+
+
+def requirements() -> list[str]:
+    """What the project requires: from pyproject.toml beside the code, else from the installed package."""
+    path = Path(__file__).parents[1] / "pyproject.toml"
+    if path.is_file():
+        return tomllib.loads(path.read_text(encoding="utf-8"))["project"]["dependencies"]
+    try:
+        return importlib.metadata.requires("posebridge") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ["posebridge"]
+
+
+def version_of(name: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_gpu() -> Check:
+    """A GPU helps, and is not needed."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Check("gpu", OK, torch.cuda.get_device_name(0))
+    return Check("gpu", NOTE, f"none; {torch.get_num_threads()} CPU threads", "a GPU is faster, nothing needs one")
+
+
+def check_dvc(path: Path) -> Check:
+    """DVC is installed and reports to nobody."""
+    if shutil.which("dvc") is None and importlib.util.find_spec("dvc") is None:
+        return Check("dvc", MISSING, "not installed", "pip install dvc")
+    if not path.is_file():
+        return Check("dvc settings", NOTE, f"{path} is missing", "run the command from the project's folder")
+    config = configparser.ConfigParser()
+    try:
+        config.read_string("\n".join(line.strip() for line in path.read_text(encoding="utf-8").splitlines()))
+        silent = not config.getboolean("core", "analytics", fallback=True)
+    except (configparser.Error, ValueError) as error:
+        return Check("dvc settings", MISSING, f"{path} is damaged ({str(error).splitlines()[0]})", f"put {path} right")
+    if not silent:
+        return Check("dvc settings", MISSING, "analytics are on", "dvc config core.analytics false")
+    return Check("dvc settings", OK, "analytics off")
+
+
+def check_encoder(name: str) -> Check:
+    """A sentence encoder: the embedded one by its hash, a folder by its weights."""
+    from pipeline.text.encoder import minilm_folder
+
+    title = f"text encoder {name}"
+    if name == "minilm":
+        return _tried(title, True, lambda: str(minilm_folder()) and "embedded, sha256 checked")
+    if Path(name).is_dir():
+        good = (Path(name) / "model.safetensors").is_file()
+        remedy = "" if good else f"put the encoder's model.safetensors into {name}"
+        return Check(title, OK if good else MISSING, "folder" if good else "no model.safetensors", remedy)
+    return Check(title, NOTE, "fetched at first use", "bring it as a folder where the network is closed")
+
+
+def check_weights(name: str, recipe: Recipe, needed: bool) -> Iterator[Check]:
+    """Pose weights and detector of a recipe, by their hashes; nothing is fetched."""
+    from pipeline.hpe.weights import DOWNLOADS, find_detector, find_weights
+
+    if recipe.backend not in ("mmpose", "onnx"):
+        return
+    parts = [("weights", recipe.weights, lambda: find_weights(recipe).sha256)]
+    if recipe.boxes == "detector":
+        parts.append(("detector", recipe.detector, lambda: find_detector(recipe).sha256))
+    for part, place, find in parts:
+        title = f"{name}: {part}"
+        fetched = place == "auto" or place.startswith(("http://", "https://"))
+        if fetched and not (DOWNLOADS / place.rsplit("/", 1)[-1]).is_file():
+            yield Check(title, NOTE, "fetched at first use", "bring the file where the network is closed")
+        else:
+            yield _tried(title, needed, lambda find=find: f"sha256 {find()[:12]}")
+
+
+def _tried(title: str, needed: bool, find: Callable[[], str]) -> Check:
+    try:
+        return Check(title, OK, find())
+    except PosebridgeError as error:
+        found, _, remedy = str(error).rstrip(".").rpartition("; ")
+        return Check(title, MISSING if needed else NOTE, found or remedy, remedy if found else "")
+
+
+def check_disk(dataset: str, name: str, recipe: Recipe, manifests: Path, cache: Path, needed: bool) -> Check:
+    """Free space against what the clips of a data set take under a recipe, less what is there already."""
+    from pipeline.cache.schema import columns
+    from pipeline.manifest import read_clips
+
+    title = f"disk: {dataset}, {name}"
+    try:
+        clips = len(read_clips(manifests / dataset / "clips.csv"))
+    except PosebridgeError as error:
+        found, _, remedy = str(error).rstrip(".").rpartition("; ")
+        return Check(title, NOTE, found, remedy)
+    widths = {"none": 0, "refined": REFINED_WIDTH, "levels": LEVELS_WIDTH}
+    row = sum(column.row_bytes for column in columns(recipe, JOINTS, widths.get(recipe.cues, LEVELS_WIDTH)))
+    need = clips * row * 1.1  # the largest shard once more, and headers
+    place = (cache / "store").absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    found = f"{clips} clips need {need / 1e9:.2f} GB, {free / 1e9:.1f} GB are free"
+    if free >= need:
+        return Check(title, OK, found)
+    return Check(title, MISSING if needed else NOTE, found, "make room, or name another disk with --cache-root")

@@ -1,0 +1,193 @@
+"""A few clips of every action instead of training: whose example is the nearest?
+
+Reads a folder with a sub-folder for every action and clips in each; writes their poses to
+cache/examples/<recipe>/<video>.safetensors, so that they are estimated once.
+    posebridge predict video.mp4 --examples my_actions/
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.cache.store import Failure
+from pipeline.errors import PosebridgeError
+from pipeline.features import Samples, load_samples
+from pipeline.live import LivePoses, Row, find_videos, windows
+from pipeline.manifest import Clip
+from pipeline.methods.prototypes import class_means
+from pipeline.prediction import Scorer
+from pipeline.skeleton.graph import Graph
+from pipeline.tensors import save_tensors
+from pipeline.video.identity import identify
+
+STEPS = 16  # of time that a clip is resampled to
+KEPT = ("keypoints", "scores", "person_valid", "cues", "cue_scores")
+
+
+class Descriptors:
+    """What clips are compared by: unit vectors of the skeletons, of their mirror images, and of the pooled cues.
+
+    skeleton, mirrored [N, 2, STEPS * V * C] (the first persons left to right; the second is zero for one person, as a
+    unit vector of both together), cue [N, D] or None.
+    """
+
+    def __init__(self, samples: Samples):
+        x = samples.keypoints[:, :2]  # [N, <=2, T, V, C]
+        valid = samples.person_valid[:, :2]
+        self.skeleton = place_free(x, valid)
+        graph = samples.graph
+        self.mirrored = place_free(mirror_image(x, graph), valid)
+        self.cue = pooled_cues(samples)
+
+
+def place_free(x: Tensor, valid: Tensor) -> Tensor:
+    """Keypoints [N, M, T, V, C] as unit vectors [N, M * STEPS * V * C], free of place and size, not of time.
+
+    The centre is that of all persons' joints over time and the unit their spread; so the way that two persons stand to
+    each other stays. Persons are ordered left to right, by where they are on average; who is not there is zero.
+    """
+    there = valid[..., None, None].float()  # [N, M, T, 1, 1]
+    n = (there.sum((1, 2, 3, 4)) * x.shape[3]).clamp_min(1)  # joints seen
+    centre = (x * there).sum((1, 2, 3)) / n[:, None]  # [N, C]
+    x = (x - centre[:, None, None, None]) * there
+    spread = (x.square().sum((1, 2, 3, 4)) / n).sqrt().clamp_min(1e-6)
+    x = hold(x / spread[:, None, None, None, None], valid)
+    across = x[..., 0].mean((2, 3))  # [N, M]
+    absent = ~valid.any(-1)
+    order = across.masked_fill(absent, torch.inf).argsort(1)
+    x = x.gather(1, order[:, :, None, None, None].expand_as(x))
+    x = resample(x, STEPS)
+    return F.normalize(x.flatten(1), dim=1)
+
+
+def hold(x: Tensor, valid: Tensor) -> Tensor:
+    """Where a person is not seen for a while, as last seen (before that, as first seen); [N, M, T, V, C]."""
+    frames = torch.arange(valid.shape[2])
+    last = torch.where(valid, frames, -1).cummax(2).values  # [N, M, T]
+    first = valid.int().argmax(2, keepdim=True)
+    source = torch.where(last < 0, first, last)
+    return x.gather(2, source[..., None, None].expand_as(x))
+
+
+def resample(x: Tensor, steps: int) -> Tensor:
+    """[N, M, T, V, C] -> [N, M, steps, V, C], linear in time."""
+    n, m, t, v, c = x.shape
+    flat = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * c, t)
+    even = F.interpolate(flat, steps, mode="linear", align_corners=True)
+    return even.reshape(n, m, v, c, steps).permute(0, 1, 4, 2, 3)
+
+
+def mirror_image(x: Tensor, graph: Graph) -> Tensor:
+    """Keypoints as in a mirror: left and right joints change places, and the first coordinate its sign."""
+    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
+
+
+def pooled_cues(samples: Samples) -> Tensor | None:
+    """The mean cue over persons and time, weighted by the cues' scores, anchor by anchor: unit vectors [N, A * D]."""
+    if samples.cues is None or samples.cue_scores is None:
+        return None
+    weight = samples.cue_scores[..., None]  # [N, M, S, A, 1]
+    mean = (samples.cues.float() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)  # [N, A, D]
+    return F.normalize(mean.flatten(1), dim=1)
+
+
+class ExampleScorer(Scorer):
+    """Cosine to the nearest examples: of skeletons, and of cues where both are looked at, half and half.
+
+    Every example counts mirrored, too. `neighbours` k takes the mean cosine of an action's k nearest examples; 0 puts
+    one prototype in the place of an action's examples, and one in that of their mirror images: their mean.
+    """
+
+    temperature = 0.1
+
+    def __init__(self, labels: Sequence[str], samples: Samples, rows: Sequence[int], neighbours: int = 1):
+        """`rows` [N] are the labels' indices of the N example clips."""
+        self.labels, self._neighbours = tuple(labels), max(neighbours, 1)
+        self.cues = samples.cues is not None
+        found, own = Descriptors(samples), torch.tensor(list(rows))
+        self._mean = None if found.cue is None else found.cue.mean(0)
+        cue = self._centred(found.cue)
+        if not neighbours:
+            parts = [class_means(part, own, len(labels)) for part in (found.skeleton, found.mirrored)]
+            cue = None if cue is None else class_means(cue, own, len(labels))
+            own = torch.arange(len(labels))
+        else:
+            parts = [found.skeleton, found.mirrored]
+        self._skeleton, self._own_skeleton = torch.cat(parts), torch.cat([own, own])
+        self._cue, self._own_cue = cue, own
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        found = Descriptors(samples)
+        score = self._nearest(found.skeleton @ self._skeleton.T, self._own_skeleton)
+        cue = self._centred(found.cue)
+        if cue is not None and self._cue is not None:
+            score = (score + self._nearest(cue @ self._cue.T, self._own_cue)) / 2
+        return score.numpy()
+
+    def _centred(self, cue: Tensor | None) -> Tensor | None:
+        """Cues about the mean of the examples': what all of them share says nothing."""
+        return None if cue is None or self._mean is None else F.normalize(cue - self._mean, dim=1)
+
+    def _nearest(self, cosine: Tensor, own: Tensor) -> Tensor:
+        """Cosines [N, E] to the examples, or to the prototypes, to scores [N, C]."""
+        columns = [cosine[:, own == label] for label in range(len(self.labels))]
+        return torch.stack([c.topk(min(self._neighbours, c.shape[1]), 1).values.mean(1) for c in columns], 1)
+
+
+def load_examples(
+    folder: Path, live: LivePoses, cache: Path, neighbours: int = 1, cues: bool = True,
+    on_clip: Callable[[int, int], None] = lambda done, total: None,
+) -> ExampleScorer:  # fmt: skip
+    """The scorer of a folder of examples. Raises PosebridgeError for fewer than two actions, or one without a person
+    in any of its clips.
+    """
+    actions = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if len(actions) < 2:
+        raise PosebridgeError(
+            f"{folder} should hold a sub-folder of clips for every action, two at least; it has {len(actions)}."
+        )
+    clips = [(label, clip) for label, action in enumerate(actions) for p in find_videos(action) for clip in windows(p)]
+    rows: list[Row] = []
+    labels = []
+    for done, (label, clip) in enumerate(clips, start=1):
+        if (row := example_row(clip, live, cache)) is not None:
+            rows.append(row)
+            labels.append(label)
+        on_clip(done, len(clips))
+    for label, action in enumerate(actions):
+        if label not in labels:
+            raise PosebridgeError(f"There is nobody to be seen in the clips of {action}; bring others.")
+    reader = live.reader(rows)
+    reads_cues = cues and live.recipe.cues != "none"
+    samples = load_samples(reader.clip_ids, reader, reader if reads_cues else None)
+    return ExampleScorer([action.name.replace("_", " ") for action in actions], samples, labels, neighbours)
+
+
+def example_row(clip: Clip, live: LivePoses, cache: Path) -> Row | None:
+    """The poses of an example, from the cache or estimated now; None where nobody is seen."""
+    identity = identify(Path(clip.path)).identity
+    path = cache / "examples" / live.recipe.fingerprint[:12] / f"{identity}.safetensors"
+    if path.is_file():
+        try:
+            return {"clip_id": clip.clip_id} | {key: value.numpy() for key, value in load_file(path).items()}
+        except SafetensorError:
+            path.unlink()  # cut short by a crash or a full disk: estimated again
+    (_, row), *_ = live.rows([clip])
+    if isinstance(row, Failure):
+        if row.stage == "track":
+            return None
+        raise PosebridgeError(f"The example {clip.path} cannot be read ({row.reason}); bring another clip.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    save_tensors({key: torch.from_numpy(np.ascontiguousarray(row[key])) for key in KEPT if key in row}, draft)
+    draft.replace(path)
+    return row

@@ -1,0 +1,177 @@
+"""Videos that no manifest lists, through the very stream that `extract` uses: rows as the cache would hold them.
+
+Reads videos; writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.schema import columns
+from pipeline.cache.store import Failure
+from pipeline.datasets.base import VIDEO_SUFFIXES
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.base import Estimate, Estimator
+from pipeline.manifest import Clip
+from pipeline.planning import Source, check_recipe
+from pipeline.recipe import Recipe
+from pipeline.streaming import BoxSource, PoseStream
+from pipeline.video.decode import Video, VideoError
+from pipeline.video.identity import identify
+
+WINDOWS_AT_ONCE = 64  # windows of one video that are in memory together
+UNSURE = 0.2  # a pose model that is sure of no joint, by the median over frames of the best one, has seen nobody
+
+Row = dict[str, Any]
+
+
+class LivePoses:
+    """The recipe's detector and pose model, loaded, over any videos.
+
+    Args:
+        recipe: with its hashes resolved. `boxes: manifest` becomes the whole frame, as there is no manifest.
+        batch_size: crops in one call of the pose model.
+        detector: an RTMDet file that finds the persons, whatever the recipe's boxes are.
+    """
+
+    def __init__(
+        self, recipe: Recipe, build_estimator: Callable[[Recipe], Estimator], batch_size: int = 16,
+        detector: Path | None = None,
+    ):  # fmt: skip
+        check_recipe(recipe)
+        if recipe.backend not in ("mmpose", "onnx"):
+            raise PosebridgeError(
+                f"A recipe with `backend: {recipe.backend}` sees no videos; use a run whose recipe has a pose model."
+            )
+        if detector is not None:
+            recipe = dataclasses.replace(recipe, boxes="detector", detector=str(detector), detector_sha256="")
+        elif recipe.boxes == "manifest":
+            recipe = dataclasses.replace(recipe, boxes="full_frame")
+        self.recipe = recipe
+        self.estimator = build_estimator(self.recipe)
+        source = remember(Source(Path(), self.recipe, None).boxes())
+        self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:
+        """A row or a Failure for every clip, in the order of path, then start; memory does not grow with their number.
+
+        Where nobody is seen, a Failure of the stage `track`.
+        """
+        videos = {clip.path: identify(Path(clip.path)) for clip in clips}
+        waiting = iter(sorted(clips, key=lambda clip: (clip.path, clip.start or 0.0)))
+        while part := list(islice(waiting, WINDOWS_AT_ONCE)):
+            found = {answer_id(answer): answer for answer in self._stream.run(part, Path(), videos)}
+            for clip in part:
+                answer = found.pop(clip.clip_id)
+                yield clip, answer if isinstance(answer, Failure) else refuse_nobody(answer)
+
+    def reader(self, rows: Sequence[Row]) -> LiveRows:
+        """Rows as stage two reads them."""
+        return LiveRows(self.recipe, rows, self.estimator.joints, self.estimator.cue_width)
+
+
+class LiveRows:
+    """Rows in memory, as a `features.Reader`: in the numbers that the cache would hold, to the last bit."""
+
+    def __init__(self, recipe: Recipe, rows: Sequence[Row], joints: int, cue_width: int):
+        self.recipe = recipe
+        self._columns = {c.name: c for c in columns(recipe, joints, cue_width) if c.dtype.kind != "S"}
+        self._rows = {row["clip_id"]: row for row in rows}
+        self.clip_ids, self.names = list(self._rows), tuple(self._columns)
+
+    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The named columns of these clips, stacked in the order given."""
+        dtypes = {name: self._columns[name].dtype for name in names}
+        return {
+            name: np.stack([np.asarray(self._rows[clip_id][name]).astype(dtype) for clip_id in clip_ids])
+            for name, dtype in dtypes.items()
+        }
+
+
+class OnceEach:
+    """An estimator that looks at equal crops once: windows that overlap share most of their frames."""
+
+    def __init__(self, estimator: Estimator):
+        self._estimator = estimator
+        self.crop_size, self.joints, self.cue_width = estimator.crop_size, estimator.joints, estimator.cue_width
+
+    def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
+        """As `Estimator.estimate`."""
+        first: dict[bytes, int] = {}
+        where = np.array([first.setdefault(crop.tobytes(), len(first)) for crop in crops])
+        if len(first) == len(crops):
+            return self._estimator.estimate(crops, cue_rows)
+        chosen = np.unique(where, return_index=True)[1]
+        wanted = np.zeros(len(first), bool)
+        wanted[where[cue_rows]] = True
+        once = self._estimator.estimate(crops[chosen], wanted)
+        cues = (np.cumsum(wanted) - 1)[where[cue_rows]]  # [K] rows of the cues computed
+        return Estimate(once.keypoints[where], once.scores[where], once.cues[cues], once.cue_scores[cues])
+
+
+def remember(boxes: BoxSource) -> BoxSource:
+    """The same boxes, found once for a frame that several windows ask for in a row."""
+    last: tuple[tuple[str, int], tuple[np.ndarray, np.ndarray]] | None = None
+
+    def source(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal last
+        if last is None or last[0] != (clip.path, position):
+            last = (clip.path, position), boxes(clip, position, frame)
+        return last[1]
+
+    return source
+
+
+def refuse_nobody(row: Row) -> Row | Failure:
+    """The row, or a Failure where the pose model saw no person in it."""
+    if not row["person_valid"].any():
+        return Failure(row["clip_id"], "track", "no person was found in its frames")
+    best = row["scores"].max(-1)[row["person_valid"]]
+    if float(np.median(best)) < UNSURE:
+        return Failure(row["clip_id"], "track", "no joint of a person is to be seen in its frames")
+    return row
+
+
+def answer_id(answer: Row | Failure) -> str:
+    """The clip that a row or a Failure is of."""
+    return answer.clip_id if isinstance(answer, Failure) else answer["clip_id"]
+
+
+def find_videos(place: Path) -> list[Path]:
+    """The video itself, or those of a folder, sorted. Raises PosebridgeError where there is none."""
+    if place.is_dir():
+        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        if not found:
+            raise PosebridgeError(f"{place} holds no video; name a video or a folder of videos.")
+        return found
+    if not place.exists():
+        raise PosebridgeError(f"{place} does not exist; name a video or a folder of videos.")
+    return [place]
+
+
+def windows(path: Path, window: float | None = None, stride: float | None = None) -> list[Clip]:
+    """The whole video as one clip, or as windows of `window` seconds that begin every `stride` seconds.
+
+    The last window ends with the video. Raises PosebridgeError for a file
+    that is no video, and for a window or a stride that is not above zero.
+    """
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and not value > 0:
+            raise PosebridgeError(f"The {name} should be above 0 seconds, not {value:g}.")
+    try:
+        with Video(path) as video:
+            duration = video.duration
+    except VideoError as error:
+        raise PosebridgeError(f"{path} cannot be read as a video ({error}); name another one.") from None
+    if window is None or window >= duration:
+        return [Clip(f"{path}@0", str(path), 0.0, duration)]
+    step = stride or window / 2
+    count = int(np.ceil((duration - window) / step - 1e-9)) + 1
+    starts = [min(i * step, duration - window) for i in range(count)]
+    return [Clip(f"{path}@{start:.6f}", str(path), start, start + window) for start in starts]

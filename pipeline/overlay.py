@@ -1,0 +1,189 @@
+"""What was seen and what was answered, drawn into the video: boxes, skeletons, identities, labels.
+
+Reads the video once more, every frame of it; writes an MP4 (H.264). One frame is held at a time.
+    posebridge predict video.mp4 --labels "shaking hands, pushing" --run posebridge --overlay seen.mp4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.errors import PosebridgeError
+from pipeline.live import Row
+from pipeline.prediction import Prediction
+from pipeline.skeleton.graph import Graph
+from pipeline.tracking.similarity import People, box_iou
+from pipeline.video.decode import Video, VideoError
+
+SURE = 0.3  # joints below this score are not drawn
+COLOURS = ((80, 200, 255), (255, 150, 60), (120, 230, 120), (230, 120, 230), (250, 220, 80), (150, 150, 255))
+CLOCK = 1000  # ticks of the overlay's time stamps in a second
+ALIKE = 0.1  # IoU of boxes from which persons of two windows are the same
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person at one moment."""
+
+    identity: int
+    keypoints: np.ndarray  # [V, 2]
+    scores: np.ndarray  # [V]
+    box: np.ndarray  # [4] x, y, w, h
+
+
+class Sight:
+    """The persons of one window at any moment: between two sampled frames they are in between."""
+
+    def __init__(self, row: Row, identities: Sequence[int]):
+        self.times, self.identities = np.asarray(row["timestamp"]), tuple(identities)
+        self._row = {key: row[key] for key in ("keypoints", "scores", "boxes", "person_valid")}
+        steps = np.diff(self.times)
+        self._step = float(steps.max(initial=0.0)) + 1e-6
+
+    def at(self, time: float) -> list[Person]:
+        """Who is there at a time in seconds; nobody more than a sampling step away from where they were seen."""
+        after = int(np.searchsorted(self.times, time, side="right"))
+        before, after = max(after - 1, 0), min(after, len(self.times) - 1)
+        gap = float(self.times[after] - self.times[before])
+        share = min(max((time - self.times[before]) / gap, 0.0), 1.0) if gap > 0 else 0.0
+        near = abs(time - self.times[before]) <= self._step or abs(time - self.times[after]) <= self._step
+        valid, persons = self._row["person_valid"], []
+        for m, identity in enumerate(self.identities):
+            if not near or not (valid[m, before] or valid[m, after]):
+                continue
+            # Where only one side was seen, it stands for both.
+            one, two = (before if valid[m, before] else after), (after if valid[m, after] else before)
+
+            def mean(name: str, m: int = m, one: int = one, two: int = two) -> np.ndarray:
+                array = self._row[name][m]
+                return (1 - share) * array[one].astype(float) + share * array[two].astype(float)
+
+            persons.append(Person(identity, mean("keypoints"), mean("scores"), mean("boxes")))
+        return persons
+
+
+def sights(rows: Sequence[Row | None]) -> list[Sight | None]:
+    """Windows of one video in order, with identities that go on from window to window where boxes overlap."""
+    found: list[Sight | None] = []
+    last: Sight | None = None
+    begun = 0
+    for row in rows:
+        if row is None:
+            found.append(None)
+            continue
+        persons = [m for m in range(len(row["person_valid"])) if row["person_valid"][m].any()]
+        names: dict[int, int] = {}
+        if last is not None:
+            time = float((row["timestamp"][0] + min(last.times[-1], row["timestamp"][-1])) / 2)
+            before, now = last.at(time), Sight(row, range(len(row["person_valid"]))).at(time)
+            if before and now:
+                overlap = box_iou(as_people(before), as_people(now))
+                for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
+                    if overlap[i, j] >= ALIKE:
+                        names[now[j].identity] = before[i].identity
+        for m in persons:
+            if m not in names:
+                names[m] = begun
+                begun += 1
+        begun = max([begun, *(name + 1 for name in names.values())])
+        last = Sight(row, [names.get(m, -1) for m in range(len(row["person_valid"]))])
+        found.append(last)
+    return found
+
+
+def as_people(persons: Sequence[Person]) -> People:
+    """Persons as the similarities of `tracking` take them."""
+    return People(*(np.stack([getattr(p, name) for p in persons]) for name in ("box", "keypoints", "scores")))
+
+
+def write_overlay(
+    video_path: Path, out: Path, answers: Sequence[tuple[Prediction, Row | None]], graph: Graph,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:  # fmt: skip
+    """Draw the windows' answers and persons into every frame; returns `out`.
+
+    A moment belongs to the window whose middle is the nearest. Raises PosebridgeError where the video cannot be read
+    again, or `out` not be written.
+    """
+    middles = np.array([(p.start + p.end) / 2 for p, _ in answers])
+    shown = sights([row for _, row in answers])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.stem}.part.mp4")
+    try:
+        with Video(video_path) as video, av.open(str(draft), "w", format="mp4") as container:
+            stream = None
+            total = len(video.times)
+            for position, _, frame in video.frames(range(total)):
+                time = float(video.times[position])
+                window = int(np.abs(middles - time).argmin())
+                picture = draw(frame, shown[window], time, caption(answers[window][0]), graph)
+                if stream is None:
+                    stream = open_stream(container, picture, video.fps)
+                image = av.VideoFrame.from_ndarray(picture, "rgb24")
+                image.pts, image.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+                container.mux(stream.encode(image))
+                on_frame(position + 1, total)
+            if stream is not None:
+                container.mux(stream.encode())
+        draft.replace(out)
+    except (VideoError, av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PosebridgeError(f"The overlay {out} could not be made ({reason}); name another file or video.") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return out
+
+
+def open_stream(container: av.container.OutputContainer, picture: np.ndarray, fps: float) -> av.VideoStream:
+    """An H.264 stream for pictures like this one."""
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "23"})
+    stream.height, stream.width = picture.shape[:2]
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = Fraction(1, CLOCK)
+    return stream
+
+
+def caption(prediction: Prediction) -> list[str]:
+    """The lines of an answer, best first."""
+    if not prediction.ranking:
+        return [prediction.reason]
+    return [f"{ranked.label}  {ranked.confidence:.0%}" for ranked in prediction.ranking]
+
+
+def draw(frame: np.ndarray, sight: Sight | None, time: float, lines: Sequence[str], graph: Graph) -> np.ndarray:
+    """A frame [H, W, 3] with its persons and lines, cut to even sides as H.264 needs them."""
+    picture = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
+    size = max(max(picture.shape[:2]) / 640, 0.5)
+    thick = max(1, round(2 * size))
+    for person in sight.at(time) if sight else []:
+        colour = COLOURS[person.identity % len(COLOURS)]
+        x, y, w, h = (round(float(v)) for v in person.box)
+        cv2.rectangle(picture, (x, y), (x + w, y + h), colour, thick, cv2.LINE_AA)
+        write(picture, str(person.identity + 1), (x, max(y - round(4 * size), round(14 * size))), size, colour)
+        seen = person.scores >= SURE
+        points = [(round(float(a)), round(float(b))) for a, b in person.keypoints]
+        for a, b in graph.bones:
+            if seen[a] and seen[b]:
+                cv2.line(picture, points[a], points[b], colour, thick, cv2.LINE_AA)
+        for joint in np.flatnonzero(seen):
+            cv2.circle(picture, points[joint], thick + 1, (255, 255, 255), -1, cv2.LINE_AA)
+    for i, line in enumerate(lines):
+        colour = (255, 255, 255) if i == 0 else (200, 200, 200)
+        write(picture, line, (round(8 * size), round((22 + 20 * i) * size)), size * (1.0 if i == 0 else 0.85), colour)
+    return picture
+
+
+def write(picture: np.ndarray, text: str, place: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
+    """Text with a dark rim, to be read on any ground; cv2's own font knows ASCII only."""
+    plain = text.encode("ascii", "replace").decode()
+    thick = max(1, round(size))
+    for width, ink in ((thick + 2, (0, 0, 0)), (thick, colour)):
+        cv2.putText(picture, plain, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6 * size, ink, width, cv2.LINE_AA)

@@ -1,0 +1,225 @@
+"""A trained run, asked about anybody's video: extract and evaluate in one breath, with the asker's own labels.
+
+Reads a run's final encoder and method, its extraction's index and text bank, and videos; writes nothing.
+    posebridge predict video.mp4 --labels "shaking hands, pushing, hugging" --run posebridge_tinypose
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from pipeline.cache.store import Failure
+from pipeline.dataset import Dataset, open_dataset
+from pipeline.encoding import load_encoder
+from pipeline.errors import PosebridgeError
+from pipeline.evaluation import score_clips
+from pipeline.features import Samples, load_samples
+from pipeline.hpe.weights import resolve_weights
+from pipeline.live import LivePoses, Row
+from pipeline.manifest import Clip
+from pipeline.methods.base import Method
+from pipeline.params import Params, RunParams, choose
+from pipeline.phases import load_method, model_folder
+from pipeline.recipe import Recipe
+from pipeline.runs import Opened, open_run
+from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.synth.catalogue import PROTOCOLS
+from pipeline.text.minilm import open_encoder
+
+NOBODY = "no person found"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One label: `confidence` is a share of 1 among the labels asked about, `score` the cosine behind it."""
+
+    label: str
+    confidence: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one clip. `ranking` has the best label first; it is empty where `reason` tells why."""
+
+    video: str
+    start: float  # seconds
+    end: float
+    ranking: tuple[Ranked, ...]
+    reason: str = ""
+    persons: int = 0
+
+
+class Scorer:
+    """What gives every label a score: a trained run here, nearest examples in `examples`."""
+
+    labels: tuple[str, ...]
+    cues: bool  # whether it looks at cues
+    temperature: float  # confidence = softmax(score / temperature) over the labels; not calibrated
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        """Scores [N, C]."""
+        raise NotImplementedError
+
+
+class RunScorer(Scorer):
+    """A trained run with the asker's labels. The temperature is the one that the run was trained with."""
+
+    def __init__(self, model: TrainedRun, labels: Sequence[str]):
+        self.labels, self._model = tuple(labels), model
+        self.cues = bool(model.opened.shapes.d_cue)
+        self.temperature = float(model.method.flags.tau)  # type: ignore[union-attr, arg-type]
+        self.text, self.described = label_text(model.opened, model.method, self.labels)  # [C, K, d_t]
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        model = self._model
+        return score_clips(model.opened, model.encoder, model.method, samples, self.text)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The final phase of one seed of a run, and the recipe that it must be shown videos by."""
+
+    opened: Opened
+    encoder: ShiftGCN
+    method: Method
+    recipe: Recipe
+    synthetic: bool  # trained on generated data
+
+
+def load_run(
+    dataset_name: str, protocol: str, run_name: str, params: Params, *, seed: int = 0, recipe_name: str | None = None,
+    manifests: Path = Path("manifests"), cache: Path = Path("cache"), store_root: Path | None = None,
+) -> TrainedRun:  # fmt: skip
+    """Load a run for videos. Raises PosebridgeError, with the commands that help, where it is not trained, or was
+    trained with another recipe than the one asked for or than params.yaml has now.
+    """
+    run: RunParams = choose(params.runs, run_name, "run")
+    choose(params.recipes, run.recipe, "recipe")
+    what = f"--dataset {dataset_name} --protocol {protocol}"
+    remedy = (
+        f"`posebridge extract --dataset {dataset_name} --recipe {recipe_name or run.recipe}`, "
+        f"`posebridge encode {what} --skeletons {recipe_name or run.recipe}` and "
+        f"`posebridge train {what} --run {run_name}`"
+    )
+    if recipe_name is not None and recipe_name != run.recipe:
+        choose(params.recipes, recipe_name, "recipe")
+        raise PosebridgeError(
+            f"The run {run_name!r} is trained with the recipe {run.recipe!r}, not {recipe_name!r}; leave --recipe out, "
+            f"or set `recipe: {recipe_name}` for a run in params.yaml and run {remedy}."
+        )
+    if run.skeletons == "gt":
+        raise PosebridgeError(
+            f"The run {run_name!r} is trained on true skeletons, which no video has; name a run on estimated ones."
+        )
+    folder = model_folder(cache, dataset_name, protocol, run_name) / f"seed-{seed}"
+    if not (folder / "final.safetensors").is_file():
+        raise PosebridgeError(
+            f"The run {run_name!r} is not trained on {dataset_name}, protocol {protocol}, seed {seed}; run {remedy} "
+            f"(and `posebridge text --dataset {dataset_name}` before, where there is no text bank)."
+        )
+    refuse_other_recipe(folder / "params.yaml", run_name, run, remedy)
+    dataset: Dataset = open_dataset(dataset_name, manifests, cache, store_root)
+    opened = open_run(dataset, protocol, run)
+    recipe = resolve_weights(params.recipes[run.recipe])
+    if recipe.fingerprint not in opened.fingerprints:
+        raise PosebridgeError(
+            f"The recipe {run.recipe!r} in params.yaml is not the one that {dataset_name} was extracted with; put it "
+            f"back, or run {remedy} again."
+        )
+    encoder = load_encoder(dataset, protocol, opened.skeletons, seed, "final")
+    method, _ = load_method(opened, protocol, run_name, seed)
+    return TrainedRun(opened, encoder, method, recipe, synthetic=dataset_name in PROTOCOLS)
+
+
+def refuse_other_recipe(path: Path, run_name: str, run: RunParams, remedy: str) -> None:
+    """Compare the run as it was trained, from the params.yaml beside its weights, with the run as it is now."""
+    trained = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}).get("runs", {})
+    was = trained.get(run_name, {}).get("recipe", run.recipe)
+    if was != run.recipe:
+        raise PosebridgeError(
+            f"The run {run_name!r} was trained with the recipe {was!r}, but params.yaml now says {run.recipe!r}; put "
+            f"`recipe: {was}` back, or run {remedy}."
+        )
+
+
+def find_dataset(cache: Path, protocol: str, run_name: str) -> str:
+    """The one data set that a run is trained on. Raises PosebridgeError where there are none or several."""
+    found = sorted(p.parents[1].name for p in cache.glob(f"models/*/{protocol}/{run_name}") if p.is_dir())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PosebridgeError(
+            f"The run {run_name!r} is trained on {' and '.join(found)}, protocol {protocol}; choose with --dataset."
+        )
+    raise PosebridgeError(
+        f"The run {run_name!r} is trained on no data set with the protocol {protocol}; run `posebridge extract`, "
+        f"`posebridge text`, `posebridge encode` and `posebridge train --dataset NAME --protocol {protocol} "
+        f"--run {run_name}` first."
+    )
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Labels divided by commas. Raises PosebridgeError for fewer than two, or two that are equal."""
+    labels = tuple(" ".join(part.split()) for part in text.split(",") if part.strip())
+    if len(labels) < 2:
+        count = "is one label" if labels else "are no labels"
+        raise PosebridgeError(f"There {count} to choose from; give at least two, divided by commas.")
+    lower = [label.lower() for label in labels]
+    if twice := [label for label in labels if lower.count(label.lower()) > 1]:
+        raise PosebridgeError(f"The label {twice[0]!r} is there twice; name every action once.")
+    return labels
+
+
+def label_text(opened: Opened, method: Method, labels: Sequence[str]) -> tuple[Tensor, str]:
+    """The labels in the slots of the method, [C, K, d_t] float32, and whose words they are: `classes` or `labels`.
+
+    Where every label is a class of the data set, the classes' own descriptions are taken, as in `evaluate`. Else a
+    label is all that is known of its action, and fills every slot: long descriptions beside short ones would win or
+    lose by their length.
+    """
+    names = [name.lower() for name in opened.dataset.class_names]
+    lower = [label.lower() for label in labels]
+    if all(label in names for label in lower):
+        return opened.bank.take([names.index(label) for label in lower], method.text_slots), "classes"
+    encoder = open_encoder(opened.run.text.partition("@")[0])
+    if encoder.sha256 != opened.bank.encoder_sha256:
+        raise PosebridgeError(
+            f"The text bank of {opened.dataset.name} is of another encoder than {opened.run.text!r} is now; run "
+            f"`posebridge text --dataset {opened.dataset.name} --encoder {opened.run.text}` and train the run again."
+        )
+    vectors = torch.from_numpy(encoder.encode(labels))  # [C, d_t]
+    return vectors[:, None].expand(-1, len(method.text_slots), -1), "labels"
+
+
+def predict(
+    clips: Sequence[Clip], live: LivePoses, scorer: Scorer, top: int = 3
+) -> Iterator[tuple[Prediction, Row | None]]:
+    """An answer for every clip, in the order of path, then start, and its row of poses where somebody was seen."""
+    for clip, row in live.rows(clips):
+        start, end = clip.start or 0.0, clip.end or 0.0
+        if isinstance(row, Failure):
+            reason = NOBODY if row.stage == "track" else row.reason
+            yield Prediction(clip.path, start, end, (), reason), None
+            continue
+        reader = live.reader([row])
+        scores = scorer.scores(load_samples(reader.clip_ids, reader, reader if scorer.cues else None))[0]
+        persons = int(row["person_valid"].any(-1).sum())
+        yield Prediction(clip.path, start, end, rank(scorer, scores, top), "", persons), row
+
+
+def rank(scorer: Scorer, scores: np.ndarray, top: int) -> tuple[Ranked, ...]:
+    """The best `top` labels of scores [C]; confidences are shares among all labels."""
+    weights = np.exp((scores - scores.max()) / scorer.temperature)
+    shares = weights / weights.sum()
+    order = np.argsort(-scores, kind="stable")[:top]
+    return tuple(Ranked(scorer.labels[c], round(float(shares[c]), 4), round(float(scores[c]), 4)) for c in order)
+
+

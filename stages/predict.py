@@ -1,0 +1,222 @@
+"""`posebridge predict`: what are the people in this video doing?
+
+Reads videos, and a trained run or a folder of examples; writes the overlay where one is asked for, and the poses of
+examples to cache/examples/. Command: posebridge predict video.mp4 --labels "shaking hands, pushing, hugging" --run RUN
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from pipeline.errors import PosebridgeError
+from pipeline.params import Params, choose, load_params
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+
+if TYPE_CHECKING:
+    from pipeline.live import LivePoses
+    from pipeline.prediction import Prediction, Scorer
+
+CACHE = Path("cache")
+
+
+@click.command()
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option("--labels", help="What it may be: actions divided by commas.")
+@click.option("--run", "run_name", help="A trained run named in params.yaml.")
+@click.option("--examples", type=click.Path(path_type=Path), help="Instead of a run: a folder with a sub-folder of "
+              "clips for every action.")  # fmt: skip
+@click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
+@click.option("--protocol", default="all_seen", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--recipe", "recipe_name", help="A recipe named in params.yaml.  [default: the run's; tinypose with "
+              "--examples]")  # fmt: skip
+@click.option("--detector", type=click.Path(path_type=Path), help="An RTMDet ONNX file, for recipes without one.")
+@click.option("--window", type=float, help="Seconds: answer for windows of this length instead of the whole video.")
+@click.option("--stride", type=float, help="Seconds from window to window.  [default: half a window]")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many labels to tell.")
+@click.option("--neighbours", type=click.IntRange(0), default=1, show_default=True,
+              help="With --examples: how many of an action's clips count; 0 compares with their mean.")  # fmt: skip
+@click.option("--cues/--no-cues", default=True, show_default=True, help="With --examples: whether cues count as well.")
+@click.option("--overlay", type=click.Path(path_type=Path, dir_okay=False), help="An MP4 to draw what was seen into.")
+@root_option
+@params_option
+@json_option
+@plain_errors
+def command(
+    video: Path, labels: str | None, run_name: str | None, examples: Path | None, dataset: str | None, protocol: str,
+    seed: int, recipe_name: str | None, detector: Path | None, window: float | None, stride: float | None, top: int,
+    neighbours: int, cues: bool, overlay: Path | None, cache_root: Path | None, params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Name the action in a video, a folder of videos, or the windows of a long one.
+
+    Confidences are a softmax over the labels asked about: shares, not calibrated probabilities.
+
+    \b
+    Examples:
+      posebridge predict clip.mp4 --labels "shaking hands, pushing, hugging" --run posebridge --overlay seen.mp4
+      posebridge predict long.mp4 --labels "pushing, hugging" --run posebridge --window 3 --stride 1
+      posebridge predict clip.mp4 --examples my_actions/
+    """
+    if (run_name is None) == (examples is None):
+        raise click.UsageError("Give either --run or --examples.")
+    if run_name is not None and labels is None:
+        raise click.UsageError("--run needs --labels.")
+    if examples is not None and labels is not None:
+        raise click.UsageError("With --examples the names of the sub-folders are the labels; leave --labels out.")
+    begun = time.perf_counter()
+    from pipeline.live import find_videos, windows  # after parsing, so that --help needs no torch
+    from pipeline.prediction import parse_labels
+
+    wanted = parse_labels(labels) if labels is not None else ()
+    params = load_params(params_path)
+    videos = find_videos(video)
+    if overlay is not None and len(videos) > 1:
+        raise click.UsageError("--overlay takes one video, not a folder.")
+    clips, unreadable = [], []
+    for path in videos:
+        try:
+            clips += windows(path, window, stride)
+        except PosebridgeError as error:
+            if not video.is_dir():
+                raise
+            unreadable.append({"video": str(path), "reason": str(error)})
+    warnings: list[str] = []
+    if run_name is not None:
+        live, scorer, facts = open_trained(
+            run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings
+        )
+        load_seconds = time.perf_counter() - begun
+    else:
+        live = open_poses(params, recipe_name or "tinypose", detector, warnings)
+        load_seconds = time.perf_counter() - begun
+        scorer, facts = open_examples(examples or Path(), live, neighbours, cues)
+        facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
+    for sentence in warnings:
+        say(f"Warning: {sentence}")
+    run_predictions(
+        clips, live, scorer, top, overlay, as_json,
+        facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
+    )  # fmt: skip
+
+
+def open_trained(
+    run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str, seed: int,
+    recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params, warnings: list[str],
+) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
+    """The poses, the scorer and the facts of a trained run."""
+    from pipeline.live import LivePoses
+    from pipeline.prediction import RunScorer, find_dataset, load_run
+    from stages.extract import build_estimator
+
+    choose(params.runs, run_name, "run")
+    dataset = dataset or find_dataset(CACHE, protocol, run_name)
+    model = load_run(
+        dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root
+    )
+    scorer = RunScorer(model, labels)
+    live = LivePoses(model.recipe, build_estimator, params.extract.batch_size, detector)
+    root = Path(params.datasets[dataset].root).resolve() if dataset in params.datasets else None
+    if model.synthetic and not all(root and path.resolve().is_relative_to(root) for path in videos):
+        warnings.append(
+            f"The run {run_name!r} is trained on generated data only ({dataset}); its answers about real footage are "
+            "not to be relied on."
+        )
+    warn_of_boxes(model.recipe.boxes, detector, warnings)
+    facts = {
+        "run": run_name, "dataset": dataset, "protocol": protocol, "seed": seed, "recipe": model.opened.run.recipe,
+        "labels": labels, "texts": scorer.described, "synthetic": model.synthetic,
+    }  # fmt: skip
+    return live, scorer, facts
+
+
+def open_poses(params: Params, recipe_name: str, detector: Path | None, warnings: list[str]) -> LivePoses:
+    """The pose model of a recipe, without any run."""
+    from pipeline.hpe.weights import resolve_weights
+    from pipeline.live import LivePoses
+    from stages.extract import build_estimator
+
+    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    warn_of_boxes(recipe.boxes, detector, warnings)
+    return LivePoses(recipe, build_estimator, params.extract.batch_size, detector)
+
+
+def open_examples(
+    folder: Path, live: LivePoses, neighbours: int, cues: bool
+) -> tuple[Scorer, dict[str, Any]]:
+    """The scorer and the facts of a folder of examples."""
+    from pipeline.examples import load_examples
+
+    with bar("example") as show:
+        scorer = load_examples(folder, live, CACHE, neighbours, cues, show)
+    return scorer, {"examples": str(folder), "labels": scorer.labels, "neighbours": neighbours, "cues": scorer.cues}
+
+
+def warn_of_boxes(boxes: str, detector: Path | None, warnings: list[str]) -> None:
+    """Say where a recipe finds no persons by itself."""
+    if boxes != "detector" and detector is None:
+        warnings.append(
+            f"The recipe has `boxes: {boxes}`, so the whole frame is taken as the box of one person; give --detector "
+            "to find persons."
+        )
+
+
+def run_predictions(
+    clips: list, live: LivePoses, scorer: Scorer, top: int, overlay: Path | None, as_json: bool, facts: dict[str, Any]
+) -> None:
+    """Predict, draw, answer."""
+    from pipeline.overlay import write_overlay
+    from pipeline.prediction import predict
+    from pipeline.skeleton.graph import graph_of
+
+    begun = time.perf_counter()
+    found = []
+    with bar("clip") as show:
+        for prediction, row in predict(clips, live, scorer, top):
+            kept = {key: row[key] for key in row if "cue" not in key} if row is not None and overlay else None
+            found.append((prediction, kept))
+            show(len(found), len(clips))
+    seconds = time.perf_counter() - begun
+    last = {prediction.video: prediction.end for prediction, _ in found}
+    result = facts | {
+        "predictions": [dataclasses.asdict(prediction) for prediction, _ in found],
+        "temperature": scorer.temperature,
+        "seconds": round(seconds, 3),
+        "video_seconds": round(sum(last.values()), 3),
+    }
+    if overlay is not None:
+        begun = time.perf_counter()
+        with bar("frame") as show:
+            path = write_overlay(Path(clips[0].path), overlay, found, graph_of(live.recipe.layout), show)
+        result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
+    lines = [sentence(prediction, len(last) > 1, len(clips) > len(last)) for prediction, _ in found]
+    lines += [f"{each['video']}: {each['reason']}" for each in facts["unreadable"]]
+    answer(result, "\n".join(lines), as_json)
+
+
+def sentence(prediction: Prediction, names: bool, timeline: bool) -> str:
+    """One line of the answer: `clip.mp4  1.0-4.0 s  pushing 71%, hugging 20%`."""
+    parts = [prediction.video] if names else []
+    if timeline:
+        parts.append(f"{prediction.start:6.1f} - {prediction.end:6.1f} s")
+    said = ", ".join(f"{ranked.label} {ranked.confidence:.0%}" for ranked in prediction.ranking)
+    return "  ".join([*parts, said or prediction.reason])
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Any]:
+    """A progress bar on stderr; yields what is told (done, total)."""
+    with tqdm(unit=unit, disable=None, leave=False) as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield show
