@@ -62,7 +62,7 @@ def publish(
 
 def _track(project: Path, path: Path) -> str:
     """Let DVC keep a path; returns what to push: its new `.dvc` file, or the stage of dvc.yaml that makes it."""
-    from dvc.exceptions import OutputNotFoundError  # here, since it takes a second to load
+    from dvc.exceptions import OutputNotFoundError
     from dvc.repo import Repo
 
     name = path.relative_to(project).as_posix()
@@ -84,10 +84,12 @@ def _remote(project: Path, wanted: str) -> str:
         raise PosebridgeError("DVC is not installed; install it with `pip install dvc`.")
     if not (project / ".dvc").is_dir():
         raise PosebridgeError("This folder is no DVC project; run the command from the project's folder.")
-    remotes = {line.split()[0]: line for line in _dvc(project, "remote", "list").splitlines() if line.strip()}
+    from dvc.repo import Repo  # here, since it takes a second to load
+
+    with Repo(str(project)) as repo:
+        remotes, default = list(repo.config["remote"]), repo.config["core"].get("remote", "")
     if wanted and wanted not in remotes:
         raise PosebridgeError(f"DVC has no remote named {wanted!r}; it has {', '.join(remotes) or 'none'}.")
-    default = next((name for name, line in remotes.items() if line.rstrip().endswith("(default)")), "")
     if not (wanted or default):
         raise PosebridgeError(
             "DVC has no default remote; name a folder that the lab can read with `dvc remote add --default lab PATH`."
