@@ -1,30 +1,44 @@
 """`posebridge train`: a run on a protocol, in two phases, all seeds.
 
-Reads extractions, encoders and a text bank, writes cache/models/<dataset>/<protocol>/<run>/. It cannot reach a test
-clip. Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+Reads extractions, encoders and a text bank, writes cache/models/<dataset>/<protocol>/<run>/. Training cannot reach a
+test clip; before it, test clips that repeat a train clip are listed.
+Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
+from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+
+SHOWN = 10  # duplicates on the terminal; --json has them all
 
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 @click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
 @click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@click.option(
+    "--duplicates",
+    "guard",
+    type=click.Choice(["warn", "fail", "ignore"]),
+    default="warn",
+    show_default=True,
+    help="What to do about test clips that repeat a train clip.",
+)
 @root_option
 @params_option
 @json_option
 @plain_errors
 def command(
-    dataset: str, protocol: str, run_name: str, cache_root: Path | None, params_path: Path, as_json: bool
+    dataset: str, protocol: str, run_name: str, guard: str, cache_root: Path | None, params_path: Path, as_json: bool
 ) -> None:
     """Train a run: choose values on pseudo-unseen classes, then train on all seen ones.
 
@@ -36,6 +50,27 @@ def command(
 
     params = load_params(params_path)
     run = choose(params.runs, run_name, "run")
+    opened = open_dataset(dataset, store_root=cache_root)
+    found = [] if guard == "ignore" else list_duplicates(opened, run.recipe)
+    if found and guard == "fail":
+        raise PosebridgeError(
+            f"{len(found)} test clips of {dataset} repeat train clips, first {found[0]['test']!r} and "
+            f"{found[0]['train']!r}; take them out of clips.csv, or train with --duplicates warn."
+        )
     with epoch_bar(f"train {run_name}") as on_epoch:
-        folder = train(open_dataset(dataset, store_root=cache_root), protocol, run_name, run, params, on_epoch)
-    answer({"models": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)
+        folder = train(opened, protocol, run_name, run, params, on_epoch)
+    repeated = f" {len(found)} test clips repeat train clips." if found else ""
+    values = {"models": str(folder), "seeds": params.encode.seeds, "duplicates": found}
+    answer(values, f"Wrote {folder}.{repeated}", as_json)
+
+
+def list_duplicates(dataset: Any, recipe: str) -> list[dict[str, Any]]:
+    """The test clips that repeat a train clip, also said to the person at the terminal."""
+    from pipeline.duplication import find_duplicates
+
+    found = find_duplicates(dataset, recipe)
+    for pair in found[:SHOWN]:
+        say(f"{pair.kind} in train and test: {pair.train} | {pair.test} (distance {pair.distance:.3f})")
+    if len(found) > SHOWN:
+        say(f"... and {len(found) - SHOWN} more; --json lists them all")
+    return [dataclasses.asdict(pair) for pair in found]

@@ -1,0 +1,171 @@
+"""Duplicates between train and test: planted ones are found, others are not listed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fakes import FakeEstimator
+
+import pipeline.phases
+import stages.train
+from pipeline.dataset import open_dataset
+from pipeline.duplication import Duplicate, find_duplicates
+from pipeline.extraction import extract
+from pipeline.hpe.base import Estimate
+from pipeline.ingestion import ingest
+from pipeline.params import ExtractParams
+from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos
+from pipeline.recipe import Recipe
+from pipeline.synth.dataset import write_video
+from pipeline.synth.scene import ClipSpec, render_clip
+
+M, T, V, S, A, D = 2, 16, 17, 4, 3, 12
+
+
+def made_up(n, seed):
+    """N clips: one walking person each, of random shape and cues; the second person is not there."""
+    rng = np.random.default_rng(seed)
+    pose = rng.normal(size=(n, 1, 1, V, 2)) * 30 + np.arange(T)[None, None, :, None, None]
+    valid = np.zeros((n, M, T), bool)
+    valid[:, 0] = True
+    return {
+        "keypoints": np.broadcast_to(pose, (n, M, T, V, 2)).astype(np.float32) + 200,
+        "scores": np.full((n, M, T, V), 0.9, np.float16),
+        "person_valid": valid,
+        "cues": rng.normal(size=(n, M, 1, A, D)).repeat(S, 2).astype(np.float16),
+        "cue_scores": np.full((n, M, S, A), 0.7, np.float16),
+    }
+
+
+def planted(train, test, row, of, scale=1.0, noise=0.5, seed=5):
+    """Make the test clip `row` a copy of the train clip `of`: of another size and place, seen a little otherwise."""
+    rng = np.random.default_rng(seed)
+    x = train["keypoints"][of]
+    test["keypoints"][row] = x * scale + 40 + noise * rng.normal(size=x.shape)
+    test["cues"][row] = train["cues"][of] + 0.05 * rng.normal(size=train["cues"][of].shape)
+
+
+@pytest.mark.unit
+def test_a_planted_copy_is_found_and_nothing_else():
+    train, test = made_up(60, 0), made_up(20, 1)
+    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
+    planted(train, test, 7, 33, scale=0.75)
+    planted(train, test, 3, 4, noise=4.0)
+    found = near_duplicates(Signatures.of(**train), Signatures.of(**test))
+    assert [pair[:2] for pair in found] == [(7, 33), (3, 4)] and found[0][2] < found[1][2] < LIMIT
+    assert [pair[:2] for pair in near_duplicates(Signatures.of(**train), Signatures.of(**test), 1e9)][:2] == [
+        (7, 33), (3, 4)
+    ]  # fmt: skip
+
+
+@pytest.mark.unit
+def test_other_cues_make_another_clip():
+    train, test = made_up(60, 0), made_up(20, 1)
+    test["keypoints"][7] = train["keypoints"][33]  # twins: the same motion with another object
+    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
+
+
+@pytest.mark.unit
+def test_skeletons_alone_must_be_as_good_as_equal():
+    train, test = made_up(60, 0), made_up(20, 1)
+    planted(train, test, 7, 33, noise=0.0)
+    planted(train, test, 3, 4, noise=4.0)
+    for arrays in (train, test):
+        del arrays["cues"], arrays["cue_scores"]
+    found = near_duplicates(Signatures.of(**train), Signatures.of(**test))
+    assert [pair[:2] for pair in found] == [(7, 33)] and found[0][2] < 1e-3
+
+
+@pytest.mark.unit
+def test_clips_without_a_person_are_like_no_other():
+    train, test = made_up(10, 0), made_up(10, 1)
+    for arrays in (train, test):
+        arrays["person_valid"][:3] = False
+        arrays["cues"][:3] = 0
+    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
+    train["person_valid"][:] = False
+    assert near_duplicates(Signatures.of(**train), Signatures.of(**test), 1e9) == []
+
+
+@pytest.mark.unit
+def test_signatures_do_not_depend_on_the_batch():
+    arrays = made_up(6, 0)
+    whole, part = Signatures.of(**arrays), Signatures.of(**{name: array[2:4] for name, array in arrays.items()})
+    assert np.allclose(whole.skeletons[2:4], part.skeletons, atol=1e-5)
+    assert np.allclose(whole.cues[2:4], part.cues, atol=1e-5)
+
+
+@pytest.mark.unit
+def test_the_same_video_is_found_by_its_hash():
+    assert same_videos({"a": "1", "b": "", "c": "2", "d": "2"}, {"x": "2", "y": "", "z": "3"}) == {"x": "c"}
+
+
+class LookingEstimator(FakeEstimator):
+    """Keypoints and cues are fixed random maps of the crop, so copies of a video give similar ones."""
+
+    def estimate(self, crops, cue_rows):
+        rng = np.random.default_rng(0)
+        small = crops[:, ::4, ::4].reshape(len(crops), -1).astype(np.float32) / 255
+        small = small - small.mean(1, keepdims=True)
+        keypoints = (12 + small @ rng.normal(size=(small.shape[1], 34))).reshape(-1, 17, 2).astype(np.float32)
+        cues = (small @ rng.normal(size=(small.shape[1], 6 * 8)))[cue_rows].reshape(-1, 6, 8).astype(np.float32)
+        scores = np.full((len(crops), 17), 0.8, np.float32)
+        return Estimate(keypoints, scores, cues, np.ones(cues.shape[:2], np.float32))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Twelve train clips and four test clips, of which one is a copy and one a re-encoding of a train clip."""
+    root = tmp_path_factory.mktemp("world")
+    for i in range(14):
+        spec = ClipSpec("wave" if i % 2 else "clap", "none", i, i, i, i, i, i)
+        write_video(root / f"v/{'train' if i < 12 else 'test'}/{i:02d}.mp4", render_clip(spec, 8, 96).frames)
+    shutil.copy(root / "v/train/03.mp4", root / "v/test/copy.mp4")
+    with av.open(str(root / "v/train/05.mp4")) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    brighter = np.clip(np.stack(frames) * 1.08 + 4, 0, 255).astype(np.uint8)
+    write_video(root / "v/test/encoded.mp4", brighter)
+    ingest("d", root / "v", pattern="(?P<part>train|test)/", manifests=root / "m")
+    recipe = Recipe(config="fake", weights="w", weights_sha256="0" * 64, boxes="full_frame", frames=8, cue_frames=4)
+    extract(
+        "d", "fake", recipe, root / "v", params=ExtractParams(), build_estimator=lambda recipe: LookingEstimator(),
+        manifests=root / "m", cache=root / "c",
+    )  # fmt: skip
+    (root / "m/d/classes.csv").write_text("index,name\n0,wave\n")
+    return open_dataset("d", root / "m", root / "c")
+
+
+@pytest.mark.e2e
+def test_copies_are_found_in_a_cache(world):
+    found = find_duplicates(world, "fake")
+    assert [(pair.test, pair.train, pair.kind) for pair in found] == [
+        ("test/copy", "train/03", "same video"),
+        ("test/encoded", "train/05", "near-duplicate"),
+    ]
+    assert 0 < found[1].distance < LIMIT
+
+
+@pytest.mark.unit
+def test_train_lists_duplicates_before_it_trains(monkeypatch, tmp_path):
+    """The command: warns, fails or looks away."""
+    pairs = [Duplicate(f"t{i}", f"s{i}", "near-duplicate", 0.1) for i in range(12)]
+    trained = []
+    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, store_root: SimpleNamespace(name=name))
+    monkeypatch.setattr("pipeline.duplication.find_duplicates", lambda dataset, recipe: pairs)
+    monkeypatch.setattr(pipeline.phases, "train", lambda *arguments: trained.append(arguments) or tmp_path)
+    (tmp_path / "params.yaml").write_text("runs: {r: {}}\n")
+    base = ["--dataset", "d", "--protocol", "p", "--run", "r", "--params", str(tmp_path / "params.yaml")]
+    result = CliRunner().invoke(stages.train.command, [*base, "--json"])
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["duplicates"]) == 12 and len(trained) == 1
+    assert "s0 | t0 (distance 0.100)" in result.stderr and "2 more" in result.stderr
+    result = CliRunner().invoke(stages.train.command, [*base, "--duplicates", "fail"])
+    assert result.exit_code == 1 and len(trained) == 1 and "first 't0' and 's0'" in result.stderr
+    result = CliRunner().invoke(stages.train.command, [*base, "--duplicates", "ignore"])
+    assert result.exit_code == 0 and len(trained) == 2 and "t0" not in result.output
