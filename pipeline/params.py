@@ -73,7 +73,7 @@ class TrainParams:
 
     epochs: int = 30
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 5e-3
     weight_decay: float = 5e-2
     ema: float = 0.95  # per step
     patience: int = 10  # epochs; ends the selection phase early
@@ -113,7 +113,9 @@ class Params:
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises PosebridgeError for a missing file, an unknown key or a value of the wrong type."""
     if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; run the command from the project's folder or name the file with --params.")
+        raise PosebridgeError(
+            f"{path} is missing; run the command from the project's folder or name the file with --params."
+        )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -124,7 +126,9 @@ def load_params(path: Path) -> Params:
 def choose(section: dict[str, Any], name: str, what: str) -> Any:
     """The entry `name` of a named section, or a PosebridgeError that lists the names there are."""
     if name not in section:
-        raise PosebridgeError(f"There is no {what} named {name!r} in params.yaml; there are {', '.join(section) or 'none'}.")
+        raise PosebridgeError(
+            f"There is no {what} named {name!r} in params.yaml; there are {', '.join(section) or 'none'}."
+        )
     return section[name]
 
 

@@ -26,8 +26,8 @@ PROTOCOL = "compositional_12_4"
 ANCHORS = ("body", "left_hand", "right_hand")
 T, S, D, D_TEXT = 8, 4, 24, 32
 PARAMS = Params(
-    encode=EncodeParams(epochs=12, batch_size=16, lr=1e-2, width=4, blocks=(1, 1, 1), seeds=(0,)),
-    train=TrainParams(epochs=12, batch_size=32, views=2),
+    encode=EncodeParams(epochs=20, batch_size=16, lr=1e-2, width=8, blocks=(1, 1, 1), seeds=(0,)),
+    train=TrainParams(epochs=15, batch_size=16, lr=5e-3, views=2),
 )
 FLAGS = {"width": 16, "heads": 2, "layers": 1}
 
@@ -145,5 +145,5 @@ def write_bank(path: Path, rng: np.random.Generator) -> None:
         file.attrs.update(schema=1, dataset="toy", encoder="minilm", encoder_sha256="0" * 64)
         file["embeddings"], file["mask"] = vectors.astype(np.float32), np.ones(vectors.shape[:2], bool)
         strings = h5py.string_dtype()
-        file.create_dataset("slots", data=["label", "one_line", "global"], dtype=strings)
+        file.create_dataset("slots", data=["one_line", "hands", "global"], dtype=strings)
         file.create_dataset("class_names", data=CLASSES, dtype=strings)

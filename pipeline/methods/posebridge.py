@@ -40,7 +40,7 @@ class Flags:
     levels: tuple = ()  # which of them, 0-based; empty takes all
     text_slots: tuple = ("one_line", "hands", "global")  # their mean describes a class
 
-    width: int = 128
+    width: int = 64
     heads: int = 8
     layers: int = 2
     queries: int = 4  # time tokens of the skeleton, beside the global one
