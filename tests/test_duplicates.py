@@ -72,6 +72,21 @@ def test_other_cues_make_another_clip():
 
 
 @pytest.mark.unit
+def test_where_all_clips_are_near_only_the_nearest_are_listed():
+    """Cues that tell nothing but the class, and skeletons that hardly differ within it."""
+    train, test = made_up(60, 0), made_up(40, 1)
+    rng = np.random.default_rng(2)
+    for i in range(40):
+        planted(train, test, i, 0, noise=12.0, seed=i)
+    planted(train, test, 9, 30, noise=0.5)
+    for arrays in (train, test):
+        arrays["cues"] += (0.05 * rng.normal(size=arrays["cues"].shape)).astype(np.float16)
+    signatures = Signatures.of(**train), Signatures.of(**test)
+    assert len(near_duplicates(*signatures, LIMIT)) == 40
+    assert [pair[:2] for pair in near_duplicates(*signatures)] == [(9, 30)]
+
+
+@pytest.mark.unit
 def test_skeletons_alone_must_be_as_good_as_equal():
     train, test = made_up(60, 0), made_up(20, 1)
     planted(train, test, 7, 33, noise=0.0)

@@ -3,10 +3,10 @@
 Pure: values and arrays in, pairs out. A clip is pooled into a signature: its normalised skeletons at a few moments, and
 the cues of every anchor averaged over persons and time, both projected to few dimensions. Nearest neighbours come from
 FAISS, exactly, by the Euclidean distance in units of the train part's own spread, where two random clips are about 1.4
-apart. The limits were measured on skelgap-mini: with cues, 20 test clips were at least .80 from the nearest of 40 others,
-and 18 of 25 copies (re-encoded at crf 34, 3/4 of the size, 2 frames cut, brighter, 6 % cropped) less than .60 from their
-original; with true skeletons alone, different clips were at least .10 apart. So a copy may pass unseen, cropped ones
-above all, and a pair that is listed wants a look. NTU-120 takes minutes.
+apart. The limits were measured on skelgap-mini. With cues, 20 test clips were at least .80 from the nearest of 40 train
+clips, and 18 of 25 copies (re-encoded at crf 34, 3/4 of the size, 2 frames cut, brighter, 6 % cropped) less than .60
+from their original; with true skeletons alone, different clips were at least .10 apart. So a copy may pass unseen,
+cropped ones above all, and a pair that is listed wants a look. NTU-120 takes minutes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MOMENTS = 8  # of a clip, whose skeletons are compared
 SKELETON_WIDTH, CUE_WIDTH = 128, 256  # of the random projections, which keep distances to a few per cent
 SKELETON_WEIGHT = 0.5  # beside cues: estimated skeletons of copies differ more than their cues do
 LIMIT, LIMIT_SKELETONS = 0.6, 0.05  # with cues; without
+# Cues may have learnt to be alike within a class: where most clips have near neighbours, a duplicate has a nearer one.
+RELATIVE, MANY = 0.6, 20  # of the upper quartile of all distances, if there are so many
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def same_videos(train: Mapping[str, str], test: Mapping[str, str]) -> dict[str, 
 def near_duplicates(train: Signatures, test: Signatures, limit: float | None = None) -> list[tuple[int, int, float]]:
     """(row of test, row of its nearest in train, distance) of every test clip nearer than `limit`, the nearest first.
 
-    `limit` is by default `LIMIT` where there are cues, else `LIMIT_SKELETONS`.
+    `limit` is by default `LIMIT` where there are cues, else `LIMIT_SKELETONS`, and less where most clips are near.
     """
     train_rows, test_rows = np.flatnonzero(train.seen), np.flatnonzero(test.seen)
     if not len(train_rows) or not len(test_rows):
@@ -77,8 +79,6 @@ def near_duplicates(train: Signatures, test: Signatures, limit: float | None = N
     blocks = [(train.skeletons, test.skeletons, 1.0)]
     if train.cues is not None and test.cues is not None:
         blocks = [(train.skeletons, test.skeletons, SKELETON_WEIGHT), (train.cues, test.cues, 1.0)]
-    if limit is None:
-        limit = LIMIT if len(blocks) == 2 else LIMIT_SKELETONS
     total = np.sqrt(sum(weight**2 for *_, weight in blocks))
     known, asked = [], []
     for a, b, weight in blocks:
@@ -92,6 +92,10 @@ def near_duplicates(train: Signatures, test: Signatures, limit: float | None = N
     index.add(np.ascontiguousarray(np.concatenate(known, 1), np.float32))
     squared, nearest = index.search(np.ascontiguousarray(np.concatenate(asked, 1), np.float32), 1)
     distance = np.sqrt(np.maximum(squared[:, 0], 0))
+    if limit is None:
+        limit = LIMIT if len(blocks) == 2 else LIMIT_SKELETONS
+        if len(distance) >= MANY:
+            limit = min(limit, RELATIVE * float(np.quantile(distance, 0.75)))
     order = [i for i in np.argsort(distance, kind="stable") if distance[i] < limit]
     return [(int(test_rows[i]), int(train_rows[nearest[i, 0]]), float(distance[i])) for i in order]
 
