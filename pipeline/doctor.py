@@ -48,7 +48,8 @@ def examine(
     note. `params` is None where there is no params.yaml.
     """
     yield check_python(sys.version_info[:3])
-    packages = list(check_packages(any_mmpose(params, recipes)))
+    known = params.recipes if params else {}
+    packages = list(check_packages(any(known[name].backend == "mmpose" for name in recipes if name in known)))
     yield from packages
     broken = any(check.state == MISSING for check in packages)
     if not broken:
@@ -81,14 +82,11 @@ def check_python(version: tuple[int, int, int]) -> Check:
     return Check("python", OK if good else MISSING, ".".join(map(str, version)), remedy)
 
 
-def any_mmpose(params: Params | None, recipes: Sequence[str]) -> bool:
-    """Whether one of the recipes, or of all where none is named, runs in mmpose."""
-    known = params.recipes if params else {}
-    return any(recipe.backend == "mmpose" for name, recipe in known.items() if name in recipes or not recipes)
-
-
 def check_packages(mmpose: bool) -> Iterator[Check]:
-    """The project's requirements against what is installed, without importing any of it."""
+    """The project's requirements against what is installed, without importing any of it.
+
+    `mmpose`: whether a recipe that is asked for runs in it; else its lack is a note.
+    """
     from packaging.requirements import Requirement
 
     for text in requirements():

@@ -77,7 +77,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(root)
         params = load_params(Path("params.yaml"))
         recipe = resolve_weights(params.recipes["fake"])
-        extract("toy", "fake", recipe, Path("videos"), params=ExtractParams(), build_estimator=lambda _: FakeEstimator())
+        knobs = ExtractParams()
+        extract("toy", "fake", recipe, Path("videos"), params=knobs, build_estimator=lambda _: FakeEstimator())
         dataset = open_dataset("toy")
         encode(dataset, "all_seen", "fake", params.encode)
         train(dataset, "all_seen", "fast", params.runs["fast"], params)
@@ -398,7 +399,8 @@ def test_identities_go_on_from_window_to_window() -> None:
 def test_prediction_with_onnx_recipes_imports_neither_mmpose_nor_a_text_framework() -> None:
     code = (
         "import sys\nimport pipeline.prediction, pipeline.examples, pipeline.overlay, pipeline.hpe.onnx_adapter\n"
-        "print([n for n in ('mmpose', 'mmengine', 'mmcv', 'sentence_transformers', 'transformers') if n in sys.modules])"
+        "slow = ('mmpose', 'mmengine', 'mmcv', 'sentence_transformers', 'transformers')\n"
+        "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,0 +1,112 @@
+"""`doctor`: what is missing is named with its remedy, and only what is needed fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import pipeline.doctor
+from pipeline.doctor import MISSING, NOTE, OK, check_dvc, check_encoder, check_packages, check_python, check_weights
+from pipeline.manifest import Clip, write_clips
+from pipeline.recipe import Recipe
+from pipeline.tensors import save_tensors
+from stages.cli import main
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose recipe `there` has its weights and whose `gone` has not."""
+    monkeypatch.chdir(tmp_path)
+    save_tensors({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    (tmp_path / "params.yaml").write_text(
+        "datasets:\n  toy: {root: videos}\nrecipes:\n  there: {weights: w.safetensors}\n"
+        "  gone: {backend: onnx, weights: gone.onnx, boxes: detector, detector: d.onnx}\n"
+    )
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    write_clips(tmp_path / "manifests/toy/clips.csv", [Clip(f"c{i}", f"{i}.mp4") for i in range(3)])
+    return tmp_path
+
+
+def doctor(*words: str) -> tuple[int, dict[str, dict]]:
+    done = CliRunner().invoke(main, ["doctor", *words, "--json"])
+    answer = json.loads(done.stdout)
+    assert answer["ok"] == (done.exit_code == 0) == (answer["missing"] == 0)
+    return done.exit_code, {check["name"]: check for check in answer["checks"]}
+
+
+def test_what_nobody_asked_for_is_a_note(project: Path) -> None:
+    code, checks = doctor()
+    assert code == 0, [check for check in checks.values() if check["state"] == MISSING]
+    assert checks["there: weights"]["state"] == OK and checks["dvc settings"]["state"] == OK
+    assert checks["gone: weights"]["state"] == checks["gone: detector"]["state"] == NOTE
+    assert "gone.onnx is missing" in checks["gone: weights"]["found"] and checks["gone: weights"]["remedy"]
+    assert checks["torch"]["found"].startswith("2.") and checks["text encoder minilm"]["state"] == OK
+    assert checks["disk: toy, there"]["state"] == OK and "3 clips need" in checks["disk: toy, there"]["found"]
+
+
+def test_what_is_asked_for_is_needed(project: Path) -> None:
+    assert doctor("--recipe", "there", "--dataset", "toy")[0] == 0
+    code, checks = doctor("--recipe", "gone")
+    assert code == 1 and checks["gone: detector"]["state"] == MISSING
+    told = CliRunner().invoke(main, ["doctor", "--recipe", "gone"])
+    assert told.exit_code == 1 and "missing gone: weights" in told.stdout
+    assert told.stderr.startswith("Error: 2 of ") and "bring the file" in told.stderr
+    unknown = CliRunner().invoke(main, ["doctor", "--recipe", "nothing"])
+    assert unknown.exit_code == 1 and "no recipe named 'nothing'" in unknown.stderr
+
+
+def test_a_small_disk_fails_before_the_work_does(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(pipeline.doctor.shutil, "disk_usage", lambda place: usage)
+    assert doctor()[0] == 0
+    code, checks = doctor("--dataset", "toy", "--recipe", "there")
+    assert code == 1 and checks["disk: toy, there"]["state"] == MISSING and checks["disk: toy, gone"]["state"] == NOTE
+
+
+def test_packages_are_compared_with_what_the_project_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.doctor, "requirements", lambda: ["torch>=999", "no-such-thing", "numpy>=2"])
+    found = {check.name: check for check in check_packages(mmpose=False)}
+    assert [found[name].state for name in ("torch", "no-such-thing", "numpy")] == [MISSING, MISSING, OK]
+    assert found["torch"].remedy == "pip install 'torch>=999'" and found["no-such-thing"].found == "not installed"
+    monkeypatch.setattr(pipeline.doctor, "version_of", lambda name: None)
+    for needed, state in ((True, MISSING), (False, NOTE)):
+        assert {check.name: check for check in check_packages(needed)}["mmpose"].state == state
+
+
+def test_python_and_dvc(tmp_path: Path) -> None:
+    versions = ((3, 10, 9), (3, 11, 0), (3, 13, 2), (3, 14, 0))
+    assert [check_python(version).state for version in versions] == [MISSING, OK, OK, MISSING]
+    config = tmp_path / "config"
+    assert check_dvc(config).state == NOTE
+    for text, state in (("[core]\n    analytics = false\n['remote \"r\"']\n    url = x\n", OK), ("[core]\n", MISSING),
+                        ("[core]\nanalytics = true", MISSING), ("what", MISSING)):  # fmt: skip
+        config.write_text(text)
+        check = check_dvc(config)
+        assert check.state == state and (state == OK or check.remedy), text
+
+
+def test_encoders_and_weights_are_checked_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.text.encoder.MINILM_SHA256", "0" * 64)
+    check = check_encoder("minilm")
+    assert check.state == MISSING and "sha256" in check.found and "install" in check.remedy
+    assert check_encoder(str(tmp_path)).state == MISSING and check_encoder("someone/encoder").state == NOTE
+    save_tensors({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    (bad,) = check_weights("r", Recipe(weights=str(tmp_path / "w.safetensors"), weights_sha256="0" * 64), needed=True)
+    assert bad.state == MISSING and "sha256" in bad.found
+    (far,) = check_weights("r", Recipe(backend="onnx", weights="https://example.org/none.onnx"), needed=True)
+    assert far.state == NOTE and far.found == "fetched at first use"
+    assert list(check_weights("gt", Recipe(backend="ground_truth", cues="none"), needed=True)) == []
+
+
+def test_without_params_the_machine_is_checked_all_the_same(project: Path) -> None:
+    shutil.move(project / "params.yaml", project / "other.yaml")
+    code, checks = doctor()
+    assert code == 0 and checks["params.yaml"]["state"] == NOTE and checks["python"]["state"] == OK
