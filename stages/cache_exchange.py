@@ -26,7 +26,8 @@ manifests_option = click.option(
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, help="A folder under manifests/ with a classes.csv.")
-@click.option("--recipe", "recipe_name", required=True, help="A recipe in params.yaml with `backend: import`.")
+@click.option("--recipe", "recipe_name", required=True, help="A recipe in params.yaml with `backend: import`; of an "
+              "archive, any name for its index.")  # fmt: skip
 @click.option("--split", default="", help="Which lists of the file give the parts, e.g. xsub for xsub_train, xsub_val.")
 @manifests_option
 @cache_option
@@ -45,18 +46,24 @@ def import_file(
     params_path: Path,
     as_json: bool,
 ) -> None:
-    """Import skeletons of others: a PYSKL / MMAction2 annotation pickle or a .npz, 2-D or 3-D.
+    """Import skeletons of others: a PYSKL / MMAction2 annotation pickle or a .npz, 2-D or 3-D; or an archive of ours.
 
     The recipe says which joint layout they have (coco17, openpose18, ntu25, kinect20), how many dimensions, and how
     many persons and frames to keep. The pickle may hold plain data and numpy arrays only. A .npz holds, over N clips,
     frame_dir, label, keypoint [N, M, T, V, C] and optionally keypoint_score, total_frames, img_shape, split.
+    A .tar.gz is what `cache export --archive` wrote; every shard is checked against its hash.
 
     \b
     Example: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
     """
     from pipeline.hpe.weights import resolve_weights
+    from pipeline.interchange.archive import SUFFIX, import_archive
     from pipeline.interchange.importing import import_skeletons
 
+    if file.name.endswith(SUFFIX):
+        index = import_archive(file, dataset, recipe_name, cache=cache, cache_root=cache_root)
+        answer({"index": index}, f"{index}: unpacked and checked.", as_json)
+        return
     params = load_params(params_path)
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     with tqdm(unit="clip", disable=None, desc=f"import {file.name}") as bar:
@@ -87,24 +94,41 @@ def import_file(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True)
 @click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@click.option("--archive", is_flag=True, help="The whole store with its cues, compressed, as a .tar.gz.")
 @manifests_option
 @cache_option
 @root_option
 @json_option
 @plain_errors
 def export_file(
-    file: Path, dataset: str, recipe_name: str, manifests: Path, cache: Path, cache_root: Path | None, as_json: bool
+    file: Path,
+    dataset: str,
+    recipe_name: str,
+    archive: bool,
+    manifests: Path,
+    cache: Path,
+    cache_root: Path | None,
+    as_json: bool,
 ) -> None:
-    """Export skeletons as a PYSKL annotation pickle: the sampled frames, without cues.
+    """Export skeletons as a PYSKL annotation pickle: the sampled frames, without cues. Or archive the whole store.
 
     \b
-    Example: posebridge cache export skelgap.pkl --dataset skelgap-mini --recipe refined
+    Examples:
+      posebridge cache export skelgap.pkl --dataset skelgap-mini --recipe refined
+      posebridge cache export skelgap.tar.gz --dataset skelgap-mini --recipe refined --archive
     """
     from pipeline.cache.index import index_path
     from pipeline.cache.reader import CacheReader
+    from pipeline.interchange.archive import SUFFIX, export_archive
     from pipeline.interchange.exporting import export_skeletons
     from pipeline.manifest import read_clips
 
+    if archive:
+        if not file.name.endswith(SUFFIX):
+            raise click.UsageError(f"An archive's name should end in {SUFFIX}.")
+        size = export_archive(index_path(cache, dataset, recipe_name), cache_root or cache / "store", file)
+        answer({"file": str(file), "bytes": size}, f"Wrote {file}, {size / 1e6:.1f} MB.", as_json)
+        return
     clips = read_clips(manifests / dataset / "clips.csv")
     with CacheReader(index_path(cache, dataset, recipe_name), cache_root) as reader:
         count = export_skeletons(reader, clips, file)

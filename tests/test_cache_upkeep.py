@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from pipeline.cache.garbage import delete, find_garbage
 from pipeline.cache.schema import columns
@@ -20,6 +23,7 @@ from pipeline.estimating import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate,
 from pipeline.manifest import Clip
 from pipeline.publishing import publish
 from pipeline.recipe import Recipe
+from pipeline.tensors import save_tensors
 from stages.cli import main
 from tests.fakes import FakeEstimator, write_video
 from tests.test_cache import RECIPE, make_store
@@ -130,6 +134,18 @@ def test_an_estimate_is_frames_and_crops_by_the_measured_speeds(tmp_path):
         corpus_of("mine", [Clip("0", "a.avi")])
     with pytest.raises(PosebridgeError, match="cannot be probed"):
         probe(recipe, fake, [tmp_path / "none.mp4"])
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_weights_are_for_whom_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_tensors({"a": torch.arange(3)}, tmp_path / "a.safetensors", {"x": "y"})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == mode
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["a"], torch.arange(3))
 
 
 @pytest.mark.unit
