@@ -41,7 +41,7 @@ class TuneSettings:
     kind: str = "kp"  # kp or sem
     mode: str = "finetune"
     config: str = "rtmpose-t_8xb256-420e_coco-256x192"
-    images: int = 110_000
+    images: int = 96_000
     images_per_epoch: int = 6_400  # a checkpoint each
     batch_size: int = 32
     lr: float = 1.5e-3
