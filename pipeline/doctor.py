@@ -15,11 +15,16 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import Params, choose
 from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.hpe.weights import WeightsFile
 
 PYTHON = ((3, 11), (3, 14))  # from, to
 MM = ("mmpose", "mmengine", "mmcv-lite")  # installed without their requirements, for `backend: mmpose`
@@ -171,16 +176,21 @@ def check_weights(name: str, recipe: Recipe, needed: bool) -> Iterator[Check]:
 
     if recipe.backend not in ("mmpose", "onnx"):
         return
-    parts = [("weights", recipe.weights, lambda: find_weights(recipe).sha256)]
+    parts = [("weights", recipe.weights, partial(find_weights, recipe))]
     if recipe.boxes == "detector":
-        parts.append(("detector", recipe.detector, lambda: find_detector(recipe).sha256))
+        parts.append(("detector", recipe.detector, partial(find_detector, recipe)))
     for part, place, find in parts:
         title = f"{name}: {part}"
         fetched = place == "auto" or place.startswith(("http://", "https://"))
         if fetched and not (DOWNLOADS / place.rsplit("/", 1)[-1]).is_file():
             yield Check(title, NOTE, "fetched at first use", "bring the file where the network is closed")
         else:
-            yield _tried(title, needed, lambda find=find: f"sha256 {find()[:12]}")
+            yield _tried(title, needed, find_sha256(find))
+
+
+def find_sha256(find: Callable[[], WeightsFile]) -> Callable[[], str]:
+    """What is found of a weights file, in words."""
+    return lambda: f"sha256 {find().sha256[:12]}"
 
 
 def _tried(title: str, needed: bool, find: Callable[[], str]) -> Check:

@@ -122,8 +122,9 @@ def load_run(
     folder = model_folder(cache, dataset_name, protocol, run_name) / f"seed-{seed}"
     if not (folder / "final.safetensors").is_file():
         raise PosebridgeError(
-            f"The run {run_name!r} is not trained on {dataset_name}, protocol {protocol}, seed {seed}; run {remedy} "
-            f"(and `posebridge text --dataset {dataset_name}` before, where there is no text bank)."
+            f"The run {run_name!r} is not trained on {dataset_name}, protocol {protocol}, seed {seed}"
+            f"{trained_elsewhere(cache, run_name)}; run {remedy} (and `posebridge text --dataset {dataset_name}` "
+            f"before, where there is no text bank)."
         )
     refuse_other_recipe(folder / "params.yaml", run_name, run, remedy)
     dataset: Dataset = open_dataset(dataset_name, manifests, cache, store_root)
@@ -160,10 +161,17 @@ def find_dataset(cache: Path, protocol: str, run_name: str) -> str:
             f"The run {run_name!r} is trained on {' and '.join(found)}, protocol {protocol}; choose with --dataset."
         )
     raise PosebridgeError(
-        f"The run {run_name!r} is trained on no data set with the protocol {protocol}; run `posebridge extract`, "
-        f"`posebridge text`, `posebridge encode` and `posebridge train --dataset NAME --protocol {protocol} "
-        f"--run {run_name}` first."
+        f"The run {run_name!r} is trained on no data set with the protocol {protocol}"
+        f"{trained_elsewhere(cache, run_name)}; run `posebridge extract`, `posebridge text`, `posebridge encode` and "
+        f"`posebridge train --dataset NAME --protocol {protocol} --run {run_name}` first."
     )
+
+
+def trained_elsewhere(cache: Path, run_name: str) -> str:
+    """Where else a run is trained, as the rest of a sentence; empty where nowhere."""
+    places = sorted({path.parts[-5:-3] for path in cache.glob(f"models/*/*/{run_name}/seed-*/final.safetensors")})
+    found = [f"`--dataset {dataset} --protocol {protocol}`" for dataset, protocol in places]
+    return f" (but with {' and '.join(found)})" if found else ""
 
 
 def parse_labels(text: str) -> tuple[str, ...]:

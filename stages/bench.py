@@ -16,7 +16,7 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
 @click.group()
@@ -29,6 +29,7 @@ def command() -> None:
       posebridge bench memory
       posebridge bench cache --dataset skelgap-mini --recipe refined
       posebridge bench ingest
+      posebridge bench examples --dataset ut_interaction --recipe tinypose
     """
 
 
@@ -136,6 +137,30 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
         result = bench_ingest(Path(folder), videos)
     sentence = f"{result.videos} videos: {result.seconds:.2f} s, {result.missing} missing (limit {limit:g} s)."
     _judge(result, sentence, {"seconds": limit}, as_json)
+
+
+@command.command("examples")
+@click.option("--dataset", required=True)
+@click.option("--recipe", "recipe_name", required=True)
+@root_option
+@json_option
+@plain_errors
+def examples_command(dataset: str, recipe_name: str, cache_root: Path | None, as_json: bool) -> None:
+    """How often `predict --examples` would be right: one subject left out at a time, all others as examples.
+
+    \b
+    Example: posebridge bench examples --dataset ut_interaction --recipe tinypose
+    """
+    from pipeline.dataset import open_dataset
+    from pipeline.examples_benchmark import bench_examples
+
+    result = bench_examples(open_dataset(dataset, store_root=cache_root), recipe_name)
+    lines = [f"{result.clips} clips in {result.groups} groups, chance {result.chance:.3f}, {result.missing} missing:"]
+    lines += [
+        f"  {name:28} {value:.3f}  (95 % {result.ci95[name][0]:.3f} to {result.ci95[name][1]:.3f})"
+        for name, value in result.accuracy.items()
+    ]
+    answer(dataclasses.asdict(result), "\n".join(lines), as_json)
 
 
 def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:

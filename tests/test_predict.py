@@ -289,6 +289,8 @@ def test_an_untrained_run_names_the_commands(project: Path) -> None:
         for stage in ("extract", "text", "encode", "train"):
             assert f"`posebridge {stage}" in said, said
     assert "seed 7" in refused("videos/0-0.mp4", *RUN, "--seed", "7")
+    said = refused("videos/0-0.mp4", *RUN, "--protocol", "another")
+    assert "(but with `--dataset toy --protocol all_seen`)" in said
     with pytest.raises(PosebridgeError, match="choose with --dataset"):
         shutil.copytree("cache/models/toy", "cache/models/zoo")
         try:
