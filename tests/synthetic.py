@@ -1,7 +1,7 @@
-"""A made-up data set for the tests of stage two: actions are (motion, object), the skeleton shows one and the cue the other.
+"""A made-up data set for stage two: actions are (motion, object), the skeleton shows one and the cue the other.
 
-Sixteen classes, twelve seen. The four unseen ones are two motions by two objects, so skeletons alone reach 1/2 and cues alone 1/2.
-Unseen test clips are twins: equal skeletons, another object. It takes well under a second to make.
+Sixteen classes, twelve seen. The four unseen ones are two motions by two objects, so skeletons alone reach 1/2 and cues
+alone 1/2. Unseen test clips are twins: equal skeletons, another object. It takes well under a second to make.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANCHORS = ("body", "left_hand", "right_hand")
 T, S, D, D_TEXT = 8, 4, 24, 32
 PARAMS = Params(
     encode=EncodeParams(epochs=20, batch_size=16, lr=1e-2, width=8, blocks=(1, 1, 1), seeds=(0,)),
-    train=TrainParams(epochs=15, batch_size=16, lr=5e-3, views=2),
+    train=TrainParams(epochs=20, batch_size=16, lr=1e-2, views=2),
 )
 FLAGS = {"width": 16, "heads": 2, "layers": 1}
 
@@ -55,7 +55,7 @@ class FakeDataset(Dataset):
 
 
 def make_world(root: Path, train: int = 8, test: int = 2, twins: int = 6, seed: int = 0) -> FakeDataset:
-    """Write manifests and a text bank under `root`, and return the data set `toy` with its extractions `refined` and `gt`."""
+    """Write manifests and a text bank under `root`; return the data set `toy` with its extractions `refined`, `gt`."""
     rng = np.random.default_rng(seed)
     folder = root / "manifests" / "toy"
     write_classes(folder / "classes.csv", CLASSES)
@@ -111,25 +111,36 @@ def make_world(root: Path, train: int = 8, test: int = 2, twins: int = 6, seed: 
 
 
 def skeleton(motion: str, seed: int) -> np.ndarray:
-    """True keypoints [1, T, 17, 2] in pixels: a standing person of random size and place, whose wrist does the motion."""
+    """True keypoints [1, T, 17, 2] in pixels: a standing person of random size and place; the wrist does the motion."""
     rng = np.random.default_rng(seed)
     pose = np.zeros((17, 2))
     for joint, name in enumerate(COCO_17.joints):
         side = 1 if name.startswith("left") else -1 if name.startswith("right") else 0
         part = name.split("_")[-1]
-        y = {"nose": 0, "eye": -1, "ear": -1, "shoulder": 5, "elbow": 12, "wrist": 18, "hip": 20, "knee": 32, "ankle": 44}[part]
+        y = {
+            "nose": 0,
+            "eye": -1,
+            "ear": -1,
+            "shoulder": 5,
+            "elbow": 12,
+            "wrist": 18,
+            "hip": 20,
+            "knee": 32,
+            "ankle": 44,
+        }[part]
         pose[joint] = (side * {"nose": 0, "eye": 1, "ear": 2, "hip": 4}.get(part, 6), y)
     x = np.tile(pose, (T, 1, 1))
     phase = np.linspace(0, 2 * np.pi, T) + rng.uniform(0, 0.6)
+    hand = "left" if rng.random() < 0.5 else "right"
+    out = 1 if hand == "left" else -1
     swing = {
-        "A": (0 * phase, -24 + 0 * phase),  # up and still
-        "B": (0 * phase, -12 + 12 * np.cos(2 * phase)),  # up and down
-        "C": (12 * np.cos(2 * phase), -20 + 0 * phase),  # from side to side
-        "D": (14 + 0 * phase, -10 + 0 * phase),  # stretched out
+        "A": (0 * phase, -30 + 0 * phase),  # above the head
+        "B": (0 * phase, -15 + 15 * np.cos(2 * phase)),  # up and down
+        "C": (-5 * out + 0 * phase, -18 + 0 * phase),  # at the mouth
+        "D": (14 * out + 0 * phase, -12 + 0 * phase),  # stretched out
         "E": (0 * phase, 0 * phase),  # hanging
     }[motion]
-    wrist = COCO_17.joints.index("left_wrist" if rng.random() < 0.5 else "right_wrist")
-    x[:, wrist] += np.stack(swing, -1)
+    x[:, COCO_17.joints.index(f"{hand}_wrist")] += np.stack(swing, -1)
     x += rng.normal(size=x.shape) * 0.4
     return (x * rng.uniform(1.5, 3) + rng.uniform(60, 120, 2))[None]
 

@@ -94,7 +94,9 @@ def test_a_clip_without_a_visible_anchor_scores_as_one_without_cues(flags):
 
 
 def test_nan_free_where_nothing_is_seen_at_all():
-    zero = Features(torch.zeros(2, 256, 3, 17), torch.zeros(2, 2, 2), torch.zeros(2, 2, 4, 3, 15), torch.zeros(2, 2, 4, 3))
+    zero = Features(
+        torch.zeros(2, 256, 3, 17), torch.zeros(2, 2, 2), torch.zeros(2, 2, 4, 3, 15), torch.zeros(2, 2, 4, 3)
+    )
     method = build().train()
     assert torch.isfinite(method.loss(zero, torch.tensor([0, 1]), text()))
     assert torch.isfinite(method.eval().scores(zero, text())).all()
@@ -202,7 +204,9 @@ def test_losses_by_hand():
     first = -torch.log_softmax((z[0] @ z[1:].T) / 0.1, 0)[0]
     second = -torch.log_softmax((z[1] @ z[[0, 2]].T) / 0.1, 0)[0]
     torch.testing.assert_close(sup_con(z, labels), (first + second) / 2)
-    torch.testing.assert_close(cosine_ce(z, z, torch.tensor([0, 1, 2]), 0.5), F.cross_entropy(z @ z.T / 0.5, torch.arange(3)))
+    torch.testing.assert_close(
+        cosine_ce(z, z, torch.tensor([0, 1, 2]), 0.5), F.cross_entropy(z @ z.T / 0.5, torch.arange(3))
+    )
     apart = torch.arange(3)
     both = 0.5 * (F.cross_entropy(z @ z.T / 0.5, apart) + F.cross_entropy((z @ z.T / 0.5).T, apart))
     torch.testing.assert_close(info_nce(z, z, apart, 0.5), both)

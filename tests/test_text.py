@@ -51,7 +51,9 @@ def test_a_bank_holds_every_slot_and_masks_those_that_are_not_there(bank):
     assert bank.encoder_sha256 == FakeEncoder.sha256
 
 
-@pytest.mark.parametrize(("slot", "words"), [("global", ["'phone'", "'global'"]), ("legs", ["'legs'", "label, global"])])
+@pytest.mark.parametrize(
+    ("slot", "words"), [("global", ["'phone'", "'global'"]), ("legs", ["'legs'", "label, global"])]
+)
 def test_taking_a_slot_that_is_missing_names_class_and_slot(bank, slot, words):
     with pytest.raises(PosebridgeError) as error:
         bank.take([0, 1], [slot])

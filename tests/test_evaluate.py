@@ -1,0 +1,224 @@
+"""Encode, train and evaluate on made-up actions: what is written, what it means, and the ceiling of skeletons alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, FakeReader, make_world
+
+from pipeline.dataset import Dataset
+from pipeline.encoding import encode, feature_table, load_encoder, other_side
+from pipeline.errors import PosebridgeError
+from pipeline.evaluation import evaluate
+from pipeline.features import load_samples
+from pipeline.params import RunParams
+from pipeline.phases import train
+
+pytestmark = pytest.mark.unit
+RUNS = {
+    "posebridge": RunParams(flags=FLAGS),
+    "skeleton": RunParams(method="skeleton", flags=FLAGS),
+    "skeleton_gt": RunParams(method="skeleton", skeletons="gt", flags=FLAGS),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    world = make_world(tmp_path_factory.mktemp("world"))
+    for skeletons in ("refined", "gt"):
+        encode(world, PROTOCOL, skeletons, PARAMS.encode)
+    for name, run in RUNS.items():
+        train(world, PROTOCOL, name, run, PARAMS)
+        evaluate(world, PROTOCOL, name, run, PARAMS)
+    yield world
+    torch.set_num_threads(threads)
+
+
+def place(world, run):
+    return world.cache / "results" / "toy" / PROTOCOL / run / "seed-0"
+
+
+def metrics(world, run):
+    return json.loads((place(world, run) / "metrics.json").read_text())
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_have_the_keys_of_the_contract(world):
+    found = metrics(world, "posebridge")
+    assert set(found) >= {
+        "dataset", "protocol", "run", "method", "flags", "seed", "recipe", "text", "hpe_text", "skeletons",
+        "test_variant", "zsl", "gzsl", "adapted", "selection", "ceiling", "params", "gflops", "seconds", "missing",
+    }  # fmt: skip
+    assert set(found["zsl"]) == {"top1", "macro", "n", "ci95"} and found["zsl"]["n"] == 24
+    assert {"seen", "unseen", "harmonic", "ausuc", "harmonic_macro"} <= set(found["gzsl"])
+    assert set(found["ceiling"]) >= {"skeleton", "cue", "twin_hits_max"}
+    low, high = found["zsl"]["ci95"]
+    assert 0 <= low < found["zsl"]["top1"] < high <= 1
+    assert found["adapted"] is None and found["missing"] == 0 and found["gflops"] > 0 and found["params"] > 1000
+    assert found["gzsl"]["gamma"] == found["selection"]["gamma"]
+    assert {"epochs", "alpha", "gamma", "zsl_top1", "gzsl_harmonic"} <= set(found["selection"])
+
+
+def test_true_skeletons_alone_stay_at_the_ceiling_and_cues_go_beyond(world):
+    skeleton, bridge = metrics(world, "skeleton_gt"), metrics(world, "posebridge")
+    assert skeleton["ceiling"]["skeleton"] == skeleton["ceiling"]["cue"] == 0.5
+    assert skeleton["ceiling"]["twin_hits_max"] <= 1  # for certain, not on average
+    assert skeleton["zsl"]["top1"] <= 0.5
+    assert bridge["zsl"]["top1"] > 0.6
+    assert {row["hits"] for row in rows(place(world, "skeleton_gt") / "twins.csv")} <= {"0", "1"}
+
+
+def test_twins_have_equal_scores_in_every_bit_where_only_true_skeletons_are_seen(world):
+    by_tuple: dict[str, set[str]] = {}
+    for row in rows(place(world, "skeleton_gt") / "predictions.csv"):
+        name, _, number = row["clip_id"].split("-")
+        by_tuple.setdefault(name[0] + number, set()).add(row["scores"])
+    assert len(by_tuple) == 12 and all(len(scores) == 1 for scores in by_tuple.values())
+
+
+def test_predictions_and_confusion_agree_with_the_metrics(world):
+    found = rows(place(world, "posebridge") / "predictions.csv")
+    unseen = {str(CLASSES.index(name)) for name in UNSEEN}
+    for row in found:
+        scores = dict(pair.split(":") for pair in row["scores"].split())
+        assert set(scores) == unseen and row["predicted"] == max(scores, key=lambda c: float(scores[c]))
+    hits = sum(row["label"] == row["predicted"] for row in found)
+    assert metrics(world, "posebridge")["zsl"]["top1"] == hits / 24
+    confusion = np.array(
+        [[int(row[name]) for name in UNSEEN] for row in rows(place(world, "posebridge") / "confusion.csv")]
+    )
+    assert confusion.sum() == 24 and np.trace(confusion) == hits and confusion.sum(1).tolist() == [6] * 4
+
+
+def test_resolved_parameters_lie_beside_every_result(world):
+    for kind in ("results", "models"):
+        values = yaml.safe_load(
+            (world.cache / kind / "toy" / PROTOCOL / "posebridge" / "seed-0" / "params.yaml").read_text()
+        )
+        assert values["runs"]["posebridge"]["flags"] == FLAGS and values["train"]["lr"] == 0.01
+        assert values["encode"]["blocks"] == [1, 1, 1]
+
+
+def test_evaluating_again_gives_the_same_bytes(world):
+    before = (place(world, "posebridge") / "predictions.csv").read_bytes()
+    evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+    assert (place(world, "posebridge") / "predictions.csv").read_bytes() == before
+
+
+def test_true_skeletons_are_joined_with_the_cues_of_the_recipe(world):
+    ids = ["Ap-test-1", "Cq-train-2"]
+    samples = load_samples(ids, world.reader("gt"), world.reader("refined"))
+    assert torch.equal(samples.keypoints, torch.from_numpy(world.reader("gt").read(ids, ["keypoints"])["keypoints"]))
+    assert torch.equal(samples.cues, torch.from_numpy(world.reader("refined").read(ids, ["cues"])["cues"]))
+    with pytest.raises(PosebridgeError, match="no cues"):
+        load_samples(ids, world.reader("refined"), world.reader("gt"))
+
+
+def test_clips_that_failed_are_counted_and_the_rest_goes_on(world):
+    full = world.readers["refined"]
+    rest = FakeReader(full.recipe, [c for c in full.clip_ids if c != "Ap-test-1"], full.arrays)
+    rest.rows = full.rows
+    broken = replace(world, readers=world.readers | {"refined": rest})
+    evaluate(broken, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+    found = metrics(world, "posebridge")
+    assert found["missing"] == 1 and found["zsl"]["n"] == 23
+    evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+
+
+def test_unique_samples_keep_their_clips_apart(world):
+    ids = ["Ap-test-0", "Bp-test-0", "Aq-test-0", "Ap-test-1"]
+    distinct, where = load_samples(ids, world.reader("gt")).unique()
+    assert len(distinct) == 3 and where.tolist() == [0, 1, 0, 2]
+    distinct, where = load_samples(ids, world.reader("gt"), world.reader("refined")).unique()
+    assert len(distinct) == 4  # with cues, twins differ
+
+
+def test_augmented_views_swap_the_hands_with_the_skeleton(world):
+    samples = load_samples(["Ap-test-0", "Bq-test-3", "Cp-train-0"], world.reader("refined"), world.reader("refined"))
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
+    table = feature_table(encoder, samples, ("body", "left_hand", "right_hand"), views=6, seed=1)
+    plain = table.batch(torch.arange(3))
+    assert torch.equal(plain.cues, samples.cues)
+    view = next(v for v in range(1, 6) if table.mirrored[v, 0])
+    turned = table.batch(torch.tensor([0]), torch.tensor([view]))
+    assert torch.equal(turned.cues[0], samples.cues[0][..., [0, 2, 1], :])
+    assert torch.equal(turned.cue_scores[0], samples.cue_scores[0][..., [0, 2, 1]])
+    assert [other_side(name) for name in ("left_hand", "right_hand", "body")] == ["right_hand", "left_hand", "body"]
+
+
+def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
+    run, folder = RUNS["posebridge"], world.cache / "models" / "toy" / PROTOCOL
+    calls = []
+
+    def kill(what, progress):
+        calls.append(what)
+        if len(calls) in (3, 30):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(world, PROTOCOL, "again", run, PARAMS, kill)
+    assert not (folder / "again/seed-0/final.safetensors").exists()
+    train(world, PROTOCOL, "again", run, PARAMS, kill)
+    for name in ("select", "final"):
+        a, b = (load_file(folder / r / "seed-0" / f"{name}.safetensors") for r in ("posebridge", "again"))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    one, two = (json.loads((folder / r / "seed-0/selection.json").read_text()) for r in ("posebridge", "again"))
+    assert one | {"seconds": 0} == two | {"seconds": 0}
+    assert not list((world.cache / "state").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "pgfa"}, ["no method named 'pgfa'"]),
+        ({"skeletons": "true"}, ["estimated or gt"]),
+        ({"recipe": "gt"}, ["'gt' holds no cues"]),
+        ({"text": "mpnet"}, ["mpnet", "posebridge text"]),
+        ({"flags": {"bridges": True}}, ["'bridges'"]),
+        ({"flags": {"text_slots": ["feet"]}}, ["no slot 'feet'"]),
+    ],
+)
+def test_a_run_that_cannot_be_is_one_sentence(world, change, words):
+    with pytest.raises(PosebridgeError) as error:
+        train(world, PROTOCOL, "wrong", replace(RUNS["posebridge"], **change), PARAMS)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_what_is_missing_names_the_command_that_makes_it(world):
+    with pytest.raises(PosebridgeError, match="posebridge train --dataset toy .* --run untrained"):
+        evaluate(world, PROTOCOL, "untrained", RUNS["posebridge"], PARAMS)
+    with pytest.raises(PosebridgeError, match="run `posebridge train` again"):
+        evaluate(world, PROTOCOL, "posebridge", replace(RUNS["posebridge"], flags=FLAGS | {"width": 32}), PARAMS)
+    more = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(7,)))
+    with pytest.raises(PosebridgeError, match="posebridge encode --dataset toy .* --skeletons refined"):
+        train(world, PROTOCOL, "posebridge", RUNS["posebridge"], more)
+    with pytest.raises(PosebridgeError, match="posebridge extract --dataset toy --recipe refined"):
+        Dataset(world.name, world.manifests, world.cache, world.class_names, world.clips).reader("refined")
+
+
+def test_a_protocol_without_unseen_classes_has_no_zsl_figure(world):
+    lines = [f"{CLASSES.index(name)} {name}" for name in VALIDATION]
+    (world.folder / "protocols/all_seen.txt").write_text("# nobody\n")
+    (world.folder / "protocols/all_seen.val.txt").write_text("\n".join(lines) + "\n")
+    few = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
+    clips = tuple(replace(c, part="train" if c.clip_id.endswith(("0", "1", "2", "3")) else c.part) for c in world.clips)
+    everyone = replace(world, clips=clips)
+    encode(everyone, "all_seen", "refined", few.encode)
+    train(everyone, "all_seen", "posebridge", RUNS["posebridge"], few)
+    folder = evaluate(everyone, "all_seen", "posebridge", RUNS["posebridge"], few)
+    found = json.loads((folder / "seed-0/metrics.json").read_text())
+    assert found["zsl"] is None and found["gzsl"] is None and found["ceiling"] is None

@@ -1,0 +1,199 @@
+"""What released evaluations did wrong (one test a row of the list), planted here so that it must be caught."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
+
+from pipeline import evaluation
+from pipeline.encoding import encode, load_encoder
+from pipeline.methods import METHODS
+from pipeline.methods.base import Features
+from pipeline.params import RunParams
+from pipeline.phases import load_method, score_table, train
+from pipeline.protocol.guards import LeakError
+from pipeline.runs import open_run
+from pipeline.text import bank as banks
+
+pytestmark = pytest.mark.unit
+RUNS = {"posebridge": RunParams(flags=FLAGS), "skeleton": RunParams(method="skeleton", flags=FLAGS)}
+QUICK = replace(
+    PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1)
+)  # what leaks does so in one epoch
+
+
+def go(world, runs=RUNS):
+    encode(world, PROTOCOL, "refined", QUICK.encode)
+    for name, run in runs.items():
+        train(world, PROTOCOL, name, run, QUICK)
+
+
+def weights(world, run, phase):
+    folder = world.cache
+    found = load_file(folder / "models/toy" / PROTOCOL / run / f"seed-0/{phase}.safetensors")
+    encoder = load_file(folder / "encoders/toy" / PROTOCOL / f"refined/seed-0/{phase}.safetensors")
+    return found | {f"encoder.{key}": value for key, value in encoder.items()}
+
+
+def selection(world, run):
+    return json.loads((world.cache / "models/toy" / PROTOCOL / run / "seed-0/selection.json").read_text()) | {
+        "seconds": 0
+    }
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def spoil(world, clips, classes):
+    """The same data set where these clips' features are not numbers and these classes' texts are noise."""
+    full = world.readers["refined"]
+    arrays = {name: array.copy() for name, array in full.arrays.items()}
+    touched = [full.rows[clip.clip_id] for clip in clips]
+    for name in ("keypoints", "cues"):
+        arrays[name][touched] = np.nan
+    reader = FakeReader(full.recipe, full.clip_ids, arrays)
+    path = banks.bank_path("toy", "minilm", world.cache)
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        vectors = file["embeddings"][()]
+        vectors[[CLASSES.index(name) for name in classes]] = 123.0
+        file["embeddings"][...] = vectors
+    return replace(world, readers=world.readers | {"refined": reader})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)
+    world = make_world(tmp_path_factory.mktemp("clean"))
+    go(world)
+    return world
+
+
+def test_training_sees_no_test_clip_and_no_unseen_text(world, tmp_path):
+    """Everything that training must not see is made unusable; every weight and every chosen value stays what it was."""
+    other = make_world(tmp_path)
+    go(spoil(other, [c for c in other.clips if c.part == "test"], UNSEEN))
+    for run in RUNS:
+        for phase in ("select", "final"):
+            assert equal(weights(other, run, phase), weights(world, run, phase))
+        assert selection(other, run) == selection(world, run)
+
+
+def test_phase_one_learns_nothing_from_pseudo_unseen_classes(world, tmp_path):
+    other = make_world(tmp_path)
+    hidden = [c for c in other.clips if CLASSES[c.label] in VALIDATION]
+    spoiled = spoil(other, hidden, [])
+    encode(spoiled, PROTOCOL, "refined", QUICK.encode)
+    phase_one = weights_of_phase_one(spoiled)
+    assert equal(phase_one, weights_of_phase_one(world))
+    assert not equal(phase_one, weights(world, "posebridge", "final"))
+
+
+def weights_of_phase_one(world):
+    """The method's weights after phase one, trained without scoring: the scores of spoiled clips are of no interest."""
+    from pipeline.phases import train_phase
+    from pipeline.protocol.training_set import training_phase
+
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    phase = replace(training_phase("select", opened.split, world.clips), name="without validation")
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "select")
+    model, _ = train_phase(opened, phase, opened.samples(phase.train), encoder, QUICK, 0, 1)
+    return dict(model.method.state_dict()) | {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+
+
+def test_a_leak_would_be_caught(world, tmp_path):
+    """The same comparison fails when one training clip is touched: it is able to fail."""
+    other = make_world(tmp_path)
+    full = other.readers["refined"]
+    keypoints = full.arrays["keypoints"].copy()
+    keypoints[full.rows["Ar-train-0"]] += 1.0 * np.arange(17)[:, None]
+    reader = FakeReader(full.recipe, full.clip_ids, full.arrays | {"keypoints": keypoints})
+    go(replace(other, readers=other.readers | {"refined": reader}), {"posebridge": RUNS["posebridge"]})
+    assert not equal(weights(other, "posebridge", "final"), weights(world, "posebridge", "final"))
+
+
+def test_the_trainer_cannot_build_the_test_set():
+    """No module that encodes or trains imports test_set.py, not even by way of others; the one that evaluates does."""
+    code = "import sys, {0}; print('pipeline.protocol.test_set' in sys.modules)"
+    for module, expected in (("pipeline.phases, pipeline.encoding", "False"), ("pipeline.evaluation", "True")):
+        out = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
+        assert out.stdout.strip() == expected, module
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_shuffled_labels_leave_every_score_as_it_is(world, run, monkeypatch):
+    found = {}
+
+    def listen(place, split, clip_ids, scores, labels):
+        found.update(zip(clip_ids, scores, strict=True))
+
+    monkeypatch.setattr(evaluation, "write_zsl", listen)
+    evaluation.evaluate(world, PROTOCOL, run, RUNS[run], QUICK)
+    before = dict(found)
+
+    test = [i for i, clip in enumerate(world.clips) if clip.part == "test"]
+    labels = np.random.default_rng(0).permutation([world.clips[i].label for i in test])
+    clips = list(world.clips)
+    for i, label in zip(test, labels, strict=True):
+        clips[i] = replace(clips[i], label=int(label))
+    evaluation.evaluate(replace(world, clips=tuple(clips)), PROTOCOL, run, RUNS[run], QUICK)
+    assert len(found) == len(test) and all(np.array_equal(found[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_not_told_labels_when_it_scores(name):
+    for function in (METHODS[name].scores, METHODS[name].embed, score_table):
+        assert not any("label" in argument for argument in inspect.signature(function).parameters)
+    assert not any("label" in field for field in Features.__dataclass_fields__)
+
+
+def test_scoring_in_train_mode_is_caught(world):
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    samples = opened.samples([c for c in world.clips if c.part == "test"][:3])
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
+    method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
+    assert evaluation.score_clips(opened, encoder, method, samples).shape == (3, len(CLASSES))
+    encoder.train()
+    with pytest.raises(LeakError, match="train mode"):
+        evaluation.score_clips(opened, encoder, method, samples)
+
+
+def test_text_centred_on_all_classes_is_caught(world):
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
+    evaluation.require_seen_text(opened, method)
+    everyone = opened.bank.take(range(len(CLASSES)), method.text_slots)
+    method.see_text(everyone)  # the planted fault
+    with pytest.raises(LeakError, match="centred"):
+        evaluation.require_seen_text(opened, method)
+
+
+def test_the_test_is_deterministic(world, monkeypatch):
+    """No rotation, no crop: augmentation is not even reached."""
+    monkeypatch.setattr("pipeline.encoding.augment", lambda *a, **k: pytest.fail("augmentation at test"))
+    evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+
+
+def test_one_answer_a_clip_and_an_integer_confusion(world):
+    folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+    lines = (folder / "seed-0/confusion.csv").read_text().splitlines()[1:]
+    counts = [int(cell) for line in lines for cell in line.split(",")[1:]]
+    assert sum(counts) == sum(c.part == "test" and CLASSES[c.label] in UNSEEN for c in world.clips)
+
+
+def test_gamma_comes_from_the_selection_phase(world):
+    folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+    found = json.loads((folder / "seed-0/metrics.json").read_text())
+    assert found["gzsl"]["gamma"] == selection(world, "posebridge")["gamma"]
+    assert len(SEEN) + len(UNSEEN) == len(CLASSES)
