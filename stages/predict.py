@@ -44,7 +44,7 @@ CACHE = Path("cache")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many labels to tell.")
 @click.option("--neighbours", type=click.IntRange(0), default=1, show_default=True,
               help="With --examples: how many of an action's clips count; 0 compares with their mean.")  # fmt: skip
-@click.option("--cues/--no-cues", default=True, show_default=True, help="With --examples: whether cues count as well.")
+@click.option("--cues", is_flag=True, help="With --examples: compare cues as well, not the skeletons alone.")
 @click.option("--overlay", type=click.Path(path_type=Path, dir_okay=False), help="An MP4 to draw what was seen into.")
 @root_option
 @params_option
