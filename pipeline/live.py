@@ -35,14 +35,15 @@ class LivePoses:
     """The recipe's detector and pose model, loaded, over any videos.
 
     Args:
-        recipe: with its hashes resolved. `boxes: manifest` becomes the whole frame, as there is no manifest.
+        recipe: with its hashes resolved.
         batch_size: crops in one call of the pose model.
         detector: an RTMDet file that finds the persons, whatever the recipe's boxes are.
+        boxes: where the persons are, for a recipe with `boxes: manifest`; else the whole frame is taken.
     """
 
     def __init__(
         self, recipe: Recipe, build_estimator: Callable[[Recipe], Estimator], batch_size: int = 16,
-        detector: Path | None = None,
+        detector: Path | None = None, boxes: BoxSource | None = None,
     ):  # fmt: skip
         check_recipe(recipe)
         if recipe.backend not in ("mmpose", "onnx"):
@@ -51,11 +52,12 @@ class LivePoses:
             )
         if detector is not None:
             recipe = dataclasses.replace(recipe, boxes="detector", detector=str(detector), detector_sha256="")
-        elif recipe.boxes == "manifest":
+        elif recipe.boxes == "manifest" and boxes is None:
             recipe = dataclasses.replace(recipe, boxes="full_frame")
         self.recipe = recipe
         self.estimator = build_estimator(self.recipe)
-        source = remember(Source(Path(), self.recipe, None).boxes())
+        own = boxes if recipe.boxes == "manifest" else None
+        source = remember(own or Source(Path(), self.recipe, None).boxes())
         self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)
 
     def rows(self, clips: Sequence[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:

@@ -177,13 +177,16 @@ def draw(frame: np.ndarray, sight: Sight | None, time: float, lines: Sequence[st
             cv2.circle(picture, points[joint], thick + 1, (255, 255, 255), -1, cv2.LINE_AA)
     for i, line in enumerate(lines):
         colour = (255, 255, 255) if i == 0 else (200, 200, 200)
-        write(picture, line, (round(8 * size), round((22 + 20 * i) * size)), size * (1.0 if i == 0 else 0.85), colour)
+        write(picture, line, (round(8 * size), round((22 + 24 * i) * size)), size * (1.0 if i == 0 else 0.85), colour)
     return picture
 
 
 def write(picture: np.ndarray, text: str, place: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
-    """Text with a dark rim, to be read on any ground; cv2's own font knows ASCII only."""
+    """Text on a dark ground of its own; cv2's font knows ASCII only."""
     plain = text.encode("ascii", "replace").decode()
-    thick = max(1, round(size))
-    for width, ink in ((thick + 2, (0, 0, 0)), (thick, colour)):
-        cv2.putText(picture, plain, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6 * size, ink, width, cv2.LINE_AA)
+    font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(size))
+    (width, height), below = cv2.getTextSize(plain, font, 0.6 * size, thick)
+    x, y = place
+    ground = picture[max(y - height - 3, 0) : max(y + below, 0), max(x - 3, 0) : max(x + width + 3, 0)]
+    ground //= 4
+    cv2.putText(picture, plain, place, font, 0.6 * size, colour, thick, cv2.LINE_AA)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from pipeline.encoding import load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
 from pipeline.features import Samples, load_samples
+from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
 from pipeline.live import LivePoses, Row
 from pipeline.manifest import Clip
@@ -30,6 +32,7 @@ from pipeline.phases import load_method, model_folder
 from pipeline.recipe import Recipe
 from pipeline.runs import Opened, open_run
 from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.minilm import open_encoder
 
@@ -57,7 +60,7 @@ class Prediction:
     persons: int = 0
 
 
-class Scorer:
+class Scorer(Protocol):
     """What gives every label a score: a trained run here, nearest examples in `examples`."""
 
     labels: tuple[str, ...]
@@ -66,7 +69,7 @@ class Scorer:
 
     def scores(self, samples: Samples) -> np.ndarray:
         """Scores [N, C]."""
-        raise NotImplementedError
+        ...
 
 
 class RunScorer(Scorer):
@@ -149,6 +152,24 @@ def refuse_other_recipe(path: Path, run_name: str, run: RunParams, remedy: str) 
             f"The run {run_name!r} was trained with the recipe {was!r}, but params.yaml now says {run.recipe!r}; put "
             f"`recipe: {was}` back, or run {remedy}."
         )
+
+
+def listed_boxes(dataset: Dataset, root: Path, recipe: Recipe, videos: Sequence[Path]) -> BoxSource | None:
+    """The boxes that a data set with `boxes: manifest` has of its own videos; None where one of `videos` is not its.
+
+    `root` is the folder that the paths of clips.csv are relative to.
+    """
+    if recipe.boxes != "manifest":
+        return None
+    ids = {(root / clip.path).resolve(): clip.clip_id for clip in dataset.clips}
+    if not all(path.resolve() in ids for path in videos):
+        return None
+    truth = GroundTruth(root / "ground_truth.h5")
+
+    def boxes(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return truth.box(ids[Path(clip.path).resolve()], position)[None], np.ones(1)
+
+    return boxes
 
 
 def find_dataset(cache: Path, protocol: str, run_name: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.prediction import Prediction, Scorer
 
 CACHE = Path("cache")
+SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 
 
 @click.command()
@@ -99,8 +100,14 @@ def command(
         load_seconds = time.perf_counter() - begun
         scorer, facts = open_examples(examples or Path(), live, neighbours, cues)
         facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
-    for sentence in warnings:
-        say(f"Warning: {sentence}")
+    frames, longest = live.recipe.frames, max((clip.end - clip.start for clip in clips), default=0.0)
+    if longest > frames * SPARSE:
+        warnings.append(
+            f"{longest:.0f} s are looked at in {frames} frames, {frames / longest:.1f} a second; give --window to look "
+            "closer."
+        )
+    for each in warnings:
+        say(f"Warning: {each}")
     run_predictions(
         clips, live, scorer, top, overlay, as_json,
         facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
@@ -113,7 +120,7 @@ def open_trained(
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run."""
     from pipeline.live import LivePoses
-    from pipeline.prediction import RunScorer, find_dataset, load_run
+    from pipeline.prediction import RunScorer, find_dataset, listed_boxes, load_run
     from stages.extract import build_estimator
 
     choose(params.runs, run_name, "run")
@@ -122,14 +129,16 @@ def open_trained(
         dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root
     )
     scorer = RunScorer(model, labels)
-    live = LivePoses(model.recipe, build_estimator, params.extract.batch_size, detector)
     root = Path(params.datasets[dataset].root).resolve() if dataset in params.datasets else None
+    boxes = listed_boxes(model.opened.dataset, root, model.recipe, videos) if root else None
+    live = LivePoses(model.recipe, build_estimator, params.extract.batch_size, detector, boxes)
     if model.synthetic and not all(root and path.resolve().is_relative_to(root) for path in videos):
         warnings.append(
             f"The run {run_name!r} is trained on generated data only ({dataset}); its answers about real footage are "
             "not to be relied on."
         )
-    warn_of_boxes(model.recipe.boxes, detector, warnings)
+    if boxes is None:
+        warn_of_boxes(model.recipe.boxes, detector, warnings)
     facts = {
         "run": run_name, "dataset": dataset, "protocol": protocol, "seed": seed, "recipe": model.opened.run.recipe,
         "labels": labels, "texts": scorer.described, "synthetic": model.synthetic,

@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.cache.store import Failure
-from pipeline.dataset import open_dataset
+from pipeline.dataset import Dataset, open_dataset
 from pipeline.encoding import encode, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
@@ -28,7 +28,7 @@ from pipeline.manifest import Clip, write_classes, write_clips
 from pipeline.overlay import Sight, sights
 from pipeline.params import ExtractParams, Params, load_params
 from pipeline.phases import load_method, train
-from pipeline.prediction import NOBODY, RunScorer, find_dataset, load_run, parse_labels, predict
+from pipeline.prediction import NOBODY, RunScorer, find_dataset, listed_boxes, load_run, parse_labels, predict
 from pipeline.recipe import Recipe
 from pipeline.runs import open_run
 from pipeline.tensors import save_tensors
@@ -186,6 +186,13 @@ def test_windows_make_a_timeline_and_look_at_shared_frames_once(project: Path, t
 
 
 @pytest.mark.e2e
+def test_a_long_video_without_windows_is_warned_of(project: Path, tmp_path: Path) -> None:
+    video = str(write_video(tmp_path / "long.mp4", frames=12, fps=4))  # 3 s, 8 frames of it
+    assert any("--window" in sentence for sentence in ask(video, *RUN)["warnings"])
+    assert not any("--window" in sentence for sentence in ask(video, *RUN, "--window", "1")["warnings"])
+
+
+@pytest.mark.e2e
 def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", frames=6)
     write_audio(tmp_path / "b.mp4")
@@ -324,6 +331,24 @@ def test_a_run_trained_on_generated_data_says_so_of_other_videos(
     found = ask(*words[1:])
     assert found["synthetic"] and any("generated data only" in sentence for sentence in found["warnings"])
     assert not any("generated" in sentence for sentence in ask("videos/0-0.mp4", *RUN)["warnings"])
+
+
+@pytest.mark.unit
+def test_videos_of_the_data_set_keep_its_boxes(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", frames=3)
+    dataset = Dataset("toy", tmp_path, tmp_path, ("x",), (Clip("a", "a.mp4"),))
+    recipe = Recipe(boxes="manifest", frames=3, cue_frames=3, cues="levels")
+    with h5py.File(tmp_path / "ground_truth.h5", "w") as file:
+        file.create_dataset("clip_id", data=["a"], dtype=h5py.string_dtype())
+        file["keypoints"], file["visible"] = np.zeros((1, 3, 17, 2), "f4"), np.ones((1, 3, 17), bool)
+        file["boxes"] = np.array([[[1, 2, 20, 30]] * 3], "f4")
+    boxes = listed_boxes(dataset, tmp_path, recipe, [video])
+    ((_, row),) = LivePoses(recipe, lambda _: FakeEstimator(), boxes=boxes).rows(windows(video))
+    assert row["boxes"][0].tolist() == [[1, 2, 20, 30]] * 3
+    other = write_video(tmp_path / "b.mp4", frames=3)
+    assert listed_boxes(dataset, tmp_path, recipe, [video, other]) is None
+    ((_, row),) = LivePoses(recipe, lambda _: FakeEstimator()).rows(windows(other))
+    assert row["boxes"][0, 0].tolist() == [0, 0, 64, 48]
 
 
 @pytest.mark.e2e
