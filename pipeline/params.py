@@ -75,7 +75,7 @@ class TrainParams:
 
     epochs: int = 30
     batch_size: int = 64
-    lr: float = 5e-3
+    lr: float = 2e-3
     weight_decay: float = 5e-2
     ema: float = 0.95  # per step
     patience: int = 10  # epochs; ends the selection phase early
