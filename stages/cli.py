@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
+
+# Threads that wait for each other by spinning starve each other as soon as two jobs share a machine: a training that
+# takes one minute alone took ten. Must be set before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # name -> module under stages/; each module has a click command named `command`.
 COMMANDS = {

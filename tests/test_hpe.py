@@ -151,7 +151,7 @@ def test_the_estimator_yields_finite_cues_only_where_asked(weights: Path) -> Non
     estimate = estimator.estimate(crops(), rows)
     assert estimate.keypoints.shape == (5, 17, 2) and estimate.scores.shape == (5, 17)
     assert estimate.cues.shape == (2, 6, estimator.cue_width) == (2, 6, 512)
-    assert np.isfinite(estimate.cues).all() and (0 <= estimate.scores).all() and (estimate.scores <= 1).all()
+    assert np.isfinite(estimate.cues).all() and (estimate.scores >= 0).all() and (estimate.scores <= 1).all()
     none = estimator.estimate(crops(2), np.zeros(2, bool))
     assert none.cues.shape == (0, 6, 512)
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -26,6 +25,7 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.recipe import ANCHORS
+from pipeline.tensors import save_tensors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402
@@ -312,7 +312,7 @@ def save_weights(
     header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(state, partial, metadata=header)
+    save_tensors(state, partial, header)
     partial.replace(path)
     return path
 
