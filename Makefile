@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test lint setup clean
 
 demo: setup
+	@$(BIN)/posebridge doctor --dataset skelgap-mini --recipe refined --recipe gt
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/posebridge report
 
