@@ -41,7 +41,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     height = 1.5 + 0.52 * len(runs)
     figure = Figure(figsize=(8.4, height), facecolor="white")
     axes = figure.subplots()
-    figure.subplots_adjust(left=0.235, right=0.97, top=1 - 0.52 / height, bottom=0.78 / height)
+    figure.subplots_adjust(left=0.235, right=0.85, top=1 - 0.52 / height, bottom=0.78 / height)
     methods = ["posebridge", *sorted({run.first.method for run in runs} - {"posebridge", "skeleton"})]
     for row, run in enumerate(runs):
         method = run.first.method
