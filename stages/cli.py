@@ -7,9 +7,9 @@ import os
 
 import click
 
-# Threads that wait for each other by spinning starve each other as soon as two jobs share a machine: a training that
-# takes one minute alone took ten. Must be set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other by spinning long starve each other as soon as two jobs share a machine: a training
+# that takes one minute alone took ten. A short spin costs nothing alone. Must be set before torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # name -> module under stages/; each module has a click command named `command`.
 COMMANDS = {

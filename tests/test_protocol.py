@@ -206,3 +206,12 @@ def test_guards_catch_what_they_guard():
     require_seen_centre(text[:3].mean(0), text[:3])
     with pytest.raises(LeakError, match="centred"):
         require_seen_centre(text.mean(0), text[:3])
+
+
+def test_everything_right_is_exactly_one_whatever_the_counts() -> None:
+    """Shares that are added up one by one end above 1, and a fraction above 1 is no accuracy."""
+    labels = np.array([0] * 41 + [1] * 31 + [2] * 7)
+    scores = np.eye(3)[labels]
+    seen = np.array([True, True, False])
+    for macro in (False, True):
+        assert Stacking.of(scores, labels, seen, macro=macro).accuracies(0.0) == (1.0, 1.0)

@@ -19,7 +19,7 @@ class Stacking:
     seen_right: np.ndarray  # [N] bool, the best seen class is the true one
     unseen_right: np.ndarray  # [N] bool, the best unseen class is the true one
     is_seen: np.ndarray  # [N] bool, the true class is seen
-    weight: np.ndarray  # [N] each clip's share of its side's accuracy; sums to 1 over seen and over unseen clips
+    weight: np.ndarray  # [N] of a clip in its side's accuracy: 1, or with macro 1 / clips of its class
 
     @classmethod
     def of(cls, scores: np.ndarray, labels: np.ndarray, seen: np.ndarray, *, macro: bool = False) -> Stacking:
@@ -30,20 +30,21 @@ class Stacking:
         best_seen = seen_columns[scores[:, seen].argmax(1)]
         best_unseen = unseen_columns[scores[:, ~seen].argmax(1)]
         is_seen = seen[labels]
-        weight = np.zeros(len(labels))
-        for side in (True, False):
-            inside = np.flatnonzero(is_seen == side)
-            names, where, counts = np.unique(labels[inside], return_inverse=True, return_counts=True)
-            weight[inside] = 1 / (len(names) * counts[where]) if macro else 1 / max(len(inside), 1)
+        weight = 1 / np.bincount(labels, minlength=scores.shape[1])[labels] if macro else np.ones(len(labels))
         margin = scores[rows, best_seen].astype(np.float64) - scores[rows, best_unseen]
         return cls(margin, best_seen == labels, best_unseen == labels, is_seen, weight)
 
     def accuracies(self, gamma: float) -> tuple[float, float]:
         """(S, U): accuracy on clips of seen and of unseen classes at this gamma."""
         says_seen = self.margin >= gamma
-        seen = float(self.weight[self.is_seen & self.seen_right & says_seen].sum())
-        unseen = float(self.weight[~self.is_seen & self.unseen_right & ~says_seen].sum())
+        seen = self._share(self.seen_right & says_seen, self.is_seen)
+        unseen = self._share(self.unseen_right & ~says_seen, ~self.is_seen)
         return seen, unseen
+
+    def _share(self, right: np.ndarray, side: np.ndarray) -> float:
+        """Weight of the right clips of a side over that of all: sums before the quotient, so that all right is 1."""
+        total = float(self.weight[side].sum())
+        return float(self.weight[side & right].sum()) / total if total else 0.0
 
     def best_gamma(self) -> float:
         """The gamma of the highest harmonic mean: the middle of the best interval between margins where nothing
