@@ -213,5 +213,5 @@ def test_everything_right_is_exactly_one_whatever_the_counts() -> None:
     labels = np.array([0] * 41 + [1] * 31 + [2] * 7)
     scores = np.eye(3)[labels]
     seen = np.array([True, True, False])
-    for macro in (False, True):
-        assert Stacking.of(scores, labels, seen, macro=macro).accuracies(0.0) == (1.0, 1.0)
+    for by_class in (False, True):
+        assert Stacking.of(scores, labels, seen, macro=by_class).accuracies(0.0) == (1.0, 1.0)
