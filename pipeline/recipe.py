@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 ALGORITHM = 1  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
-LATER = (
-    "mean", "std", "channels", "decoding", "heatmap_offset", "detector_sha256", "detection_threshold",
-    "layout", "dimensions",
-)  # fmt: skip
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 
 
@@ -69,14 +65,8 @@ class Recipe:
     dimensions: int = 2  # C: 2 (pixels) or 3 (metres, y up)
 
     def canonical_json(self) -> str:
-        """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents).
-
-        Fields that came after the first stores are left out where they have their default, so that those stores keep
-        their names.
-        """
-        default = {f.name: f.default for f in fields(self)}
+        """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
-        values = {key: value for key, value in values.items() if key not in LATER or value != default[key]}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property

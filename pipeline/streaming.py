@@ -139,7 +139,6 @@ class PendingClip:
             **self.video,
         }
 
-
     def _follow_persons(self) -> np.ndarray:
         """Make the arrays those of the clip's main persons instead of its frames' findings; their identities [M]."""
         found = Findings(self.boxes, self.box_scores, self.keypoints, self.scores, self.colours, self.timestamp)

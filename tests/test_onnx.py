@@ -317,8 +317,7 @@ def test_a_detectors_persons_go_through_extraction(tmp_path: Path, threshold: fl
     assert batch["cues"][0, :2].any((-1, -2)).all() and not batch["cues"][0, 2].any()
 
 
-def test_what_came_later_leaves_the_names_of_older_stores_alone() -> None:
-    assert "detection_threshold" not in Recipe().canonical_json()
+def test_a_store_is_named_by_what_a_detector_is_and_not_by_where_it_lies() -> None:
     assert Recipe(detector="a.onnx").fingerprint == Recipe(detector="b.onnx").fingerprint == Recipe().fingerprint
     assert (
         len({Recipe().fingerprint, Recipe(detection_threshold=0.3).fingerprint, Recipe(std=(1.0,) * 3).fingerprint})
