@@ -36,11 +36,16 @@ from pipeline.video.sampling import cue_positions
 
 @dataclass(frozen=True)
 class ExtractBench:
-    """Seconds on the same clips. `ratio` is wall / (decode + forward); below 1 where the two overlap."""
+    """Seconds on the same clips. `ratio` is wall / (decode + boxes + forward); below 1 where they overlap.
+
+    `boxes` is the detector, with as many threads as in the extraction; `forward` the bare graph where the pose model
+    is one (its input prepared, no cues), else the whole estimator with its decoding and pooling.
+    """
 
     clips: int
     crops: int
     decode_seconds: float
+    boxes_seconds: float
     forward_seconds: float
     wall_seconds: float
     ratio: float
@@ -57,7 +62,8 @@ def bench_extract(
     params: ExtractParams,
     repeats: int = 3,
 ) -> ExtractBench:
-    """Time decoding alone, the pose model alone and the real extraction; the medians of `repeats` alternating rounds.
+    """Time decoding alone, the detector alone, the pose model alone and the real extraction; the medians of `repeats`
+    alternating rounds.
 
     `folder` is an empty temporary folder for the extractions.
     """
@@ -65,16 +71,31 @@ def bench_extract(
     batches = list(_batches(clips, source, estimator, params.batch_size))
     estimator.estimate(*batches[0])  # warm up
     crops = sum(len(cue_rows) for _, cue_rows in batches)
-    decode, forward, wall = [], [], []
+    decode, boxes, forward, wall = [], [], [], []
     for repeat in range(repeats):
         decode.append(_timed(lambda: sum(1 for _ in _frames(clips, source))))
-        forward.append(_timed(lambda: [estimator.estimate(*batch) for batch in batches]))
+        boxes.append(_boxes_seconds(clips, source))
+        forward.append(sum(_timed(_forward(estimator, *batch)) for batch in batches))
         place = folder / str(repeat)
         write_clips(place / "bench" / "clips.csv", clips)
         run = partial(extract, "bench", "bench", recipe, root, params=params, manifests=place, cache=place)
         wall.append(_timed(partial(run, build_estimator=lambda recipe: estimator)))
-    d, f, w = (float(np.median(times)) for times in (decode, forward, wall))
-    return ExtractBench(len(clips), crops, d, f, w, w / (d + f), crops / w, peak_rss_mb())
+    d, b, f, w = (float(np.median(times)) for times in (decode, boxes, forward, wall))
+    return ExtractBench(len(clips), crops, d, b, f, w, w / (d + b + f), crops / w, peak_rss_mb())
+
+
+def _boxes_seconds(clips: list[Clip], source: Source) -> float:
+    """What the detector takes for the sampled frames; 0 for boxes that nobody has to look for."""
+    if source.recipe.boxes != "detector":
+        return 0.0
+    boxes = source.boxes()
+    return sum(_timed(partial(boxes, *frame)) for frame in _frames(clips, source))
+
+
+def _forward(estimator: Estimator, crops: np.ndarray, cue_rows: np.ndarray) -> Callable[[], object]:
+    """The pose model on a batch, as bare as it can be had."""
+    bare = getattr(estimator, "bare", None)
+    return bare(crops) if bare else partial(estimator.estimate, crops, cue_rows)
 
 
 def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.ndarray]]:

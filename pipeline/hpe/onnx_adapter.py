@@ -126,8 +126,8 @@ class OnnxEstimator:
 
         return decode
 
-    def _run(self, crops: np.ndarray) -> list[np.ndarray]:
-        """The outputs for uint8 RGB crops [N, H, W, 3]; in portions where the graph's batch is fixed."""
+    def _portions(self, crops: np.ndarray) -> list[tuple[np.ndarray, int]]:
+        """uint8 RGB crops [N, H, W, 3] as inputs of the graph, each with how many of its rows are crops."""
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
         images = ((images.flip(1) if self._flip else images) - self._mean) / self._std
         images = (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
@@ -136,9 +136,21 @@ class OnnxEstimator:
         for portion in images.split(size):
             missing = size - len(portion)
             padded = torch.cat([portion, portion[:1].expand(missing, -1, -1, -1)]) if missing else portion
-            done = self._session.run(self._outputs, {self._input: padded.numpy()})
-            portions.append([output[: len(portion)] for output in done])
-        return [np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*portions, strict=True)]
+            portions.append((padded.numpy(), len(portion)))
+        return portions
+
+    def _run(self, crops: np.ndarray) -> list[np.ndarray]:
+        """The outputs for uint8 RGB crops [N, H, W, 3]; in portions where the graph's batch is fixed."""
+        done = [
+            [output[:real] for output in self._session.run(self._outputs, {self._input: portion})]
+            for portion, real in self._portions(crops)
+        ]
+        return [np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
+
+    def bare(self, crops: np.ndarray) -> Callable[[], object]:
+        """The graph alone on these crops, its input prepared and no inner map asked for: what `bench` compares with."""
+        portions = self._portions(crops)
+        return lambda: [self._session.run(self._pose, {self._input: portion}) for portion, _ in portions]
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
