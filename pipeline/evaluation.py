@@ -169,8 +169,8 @@ def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> 
 def write_ceiling(
     place: Path, opened: Opened, clip_ids: Sequence[str], scores: np.ndarray, labels: np.ndarray
 ) -> dict[str, float | int] | None:
-    """What skeleton alone and object alone could reach, and the hits per tuple of twins (twins.csv); None without
-    attributes.
+    """What skeleton alone and object alone could reach, and the hits per tuple of twins among the unseen clips
+    (twins.csv); None without attributes.
     """
     attributes = opened.dataset.folder / "attributes.csv"
     if not attributes.is_file():
@@ -180,15 +180,14 @@ def write_ceiling(
     found: dict[str, float | int] = dict(ceilings(attributes, unseen, counts))
     path = opened.dataset.cache / "videos" / opened.dataset.name / "twins.csv"
     if path.is_file():
-        predicted = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}
-        hits = twin_hits(
-            read_twins(path), predicted, {c: int(label) for c, label in zip(clip_ids, labels, strict=True)}
-        )
+        truth = {c: int(label) for c, label in zip(clip_ids, labels, strict=True) if label in unseen}
+        said = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}
+        hits = twin_hits(read_twins(path), {c: said[c] for c in truth}, truth)
         with (place / "twins.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["tuple", "hits"])
             writer.writerows(hits.items())
-        found |= {"twin_hits_max": max(hits.values()), "twin_tuples": len(hits)}
+        found |= {"twin_hits_max": max(hits.values(), default=0), "twin_tuples": len(hits)}
     return found
 
 

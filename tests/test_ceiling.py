@@ -21,7 +21,12 @@ def unseen_of(dataset: str, protocol: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("dataset", "protocol", "skeleton", "cue"),
-    [("skelgap-mini", "compositional_18_6", 1 / 3, 1 / 2), ("skelgap", "compositional_30_10", 0.30, 0.40)],
+    [
+        ("skelgap-mini", "compositional_18_6", 1 / 3, 1 / 2),
+        ("skelgap", "compositional_30_10", 0.30, 0.40),
+        ("skelgap", "novel_object_30_10", 0.50, 0.30),
+        ("skelgap", "motion_only", 1.0, 0.20),
+    ],
 )
 def test_ceilings_of_the_protocols(dataset: str, protocol: str, skeleton: float, cue: float) -> None:
     unseen = unseen_of(dataset, protocol)
@@ -73,15 +78,22 @@ def test_whoever_sees_the_label_is_caught() -> None:
     assert max(twin_hits(twins, labels, labels).values()) == 3
 
 
-def test_a_twin_without_a_prediction_is_no_hit() -> None:
+def test_only_twins_with_a_prediction_count() -> None:
+    """A protocol asks about its unseen classes: of tuples that also hold seen ones, and not of all tuples."""
     twins, labels, _ = twins_of_mini(1)
-    assert sum(twin_hits(twins, {}, labels).values()) == 0
+    asked = {clip: label for clip, label in labels.items() if label in (18, 19)}
+    assert twin_hits(twins, asked, labels) == {"lift-0": 2}
 
 
 def test_an_object_free_class_cannot_be_unseen() -> None:
     index = class_index("skelgap")["clap"]
     with pytest.raises(PosebridgeError, match=f"class {index} has no object"):
         ceilings(MANIFESTS / "skelgap" / "attributes.csv", [index], {index: 3})
+
+
+def test_without_an_unseen_class_there_is_no_ceiling() -> None:
+    with pytest.raises(PosebridgeError, match="no unseen class, so it has no ceiling"):
+        ceilings(MANIFESTS / "skelgap" / "attributes.csv", [], {0: 3})
 
 
 def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:

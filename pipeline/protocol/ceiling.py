@@ -32,8 +32,10 @@ def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int])
 
     `unseen` are the candidate classes, `counts` their numbers of test clips. Each ceiling is the sum over groups
     (of equal motion, of equal object) of the largest class's share of the clips, a fraction 0..1.
-    Raises PosebridgeError if a class has no attributes, if an object-free class is unseen, or if there are no clips.
+    Raises PosebridgeError if no class is unseen, if one has no attributes or no object, or if there are no clips.
     """
+    if not unseen:
+        raise PosebridgeError("This protocol has no unseen class, so it has no ceiling; choose another.")
     known = read_attributes(attributes)
     for index in unseen:
         if index not in known:
@@ -59,15 +61,16 @@ def read_twins(path: Path) -> dict[str, str]:
 
 
 def twin_hits(twins: Mapping[str, str], predictions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
-    """How many clips of each tuple of twins were predicted right: tuple -> hits.
+    """How many clips of each tuple of twins were predicted right: tuple -> hits, of the tuples with a prediction.
 
-    `predictions` and `labels` are clip_id -> class index; a twin without a prediction counts as wrong. With
-    ground-truth skeletons a deterministic inductive predictor that uses nothing else has at most one hit in every
-    tuple, so `max(hits.values()) > 1` is a leak.
+    `predictions` and `labels` are clip_id -> class index; predictions of the unseen classes' clips ask about the twins
+    among these. With ground-truth skeletons a deterministic inductive predictor that uses nothing else has at most one
+    hit in every tuple, so `max(hits.values()) > 1` is a leak.
     """
-    hits = dict.fromkeys(twins.values(), 0)
+    hits: dict[str, int] = {}
     for clip_id, name in twins.items():
-        hits[name] += int(clip_id in predictions and predictions[clip_id] == labels[clip_id])
+        if clip_id in predictions:
+            hits[name] = hits.get(name, 0) + int(predictions[clip_id] == labels[clip_id])
     return hits
 
 
