@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.params import choose, load_params
+from pipeline.params import SynthParams, choose, load_params
 from stages.shell import answer, json_option, params_option, plain_errors, progress, say
 
 
@@ -27,28 +27,32 @@ def command(dataset: str, protocol: str | None, params_path: Path, as_json: bool
     """
     params = load_params(params_path)
     if protocol is not None:
-        _print_ceiling(dataset, protocol, params.synth.twins, as_json)
+        _print_ceiling(dataset, protocol, params.synth, as_json)
         return
-    from pipeline.synth.dataset import main_protocol, plan, write_dataset
+    from pipeline.synth.dataset import plan, write_dataset
 
-    main_protocol(dataset)  # an unknown name fails before anything else
+    total = len(plan(dataset, params.synth))  # an unknown name fails before anything else
     root = Path(choose(params.datasets, dataset, "data set").root)
-    total = len(plan(dataset, params.synth))
     say(f"Rendering {total} clips of {dataset}.")
     counts = write_dataset(dataset, root, params.synth, lambda clips: progress(clips, total, "clip", "synth"))
     answer(
-        {"root": str(root), **counts}, f"Wrote {counts['clips']} clips ({counts['twins']} twins) to {root}.", as_json
+        {"root": str(root), **counts},
+        f"Wrote {counts['clips']} clips to {root}; those for testing are {counts['tuples']} tuples of twins.",
+        as_json,
     )
 
 
-def _print_ceiling(dataset: str, protocol: str, twins: int, as_json: bool) -> None:
+def _print_ceiling(dataset: str, protocol: str, settings: SynthParams, as_json: bool) -> None:
+    from pipeline.manifest import read_classes
     from pipeline.protocol.ceiling import ceilings
-    from pipeline.synth.catalogue import PROTOCOLS, class_index
+    from pipeline.protocol.splits import read_split
+    from pipeline.synth.dataset import plan
 
-    unseen = choose(choose(PROTOCOLS, dataset, "generated data set"), protocol, "protocol").unseen
-    index = class_index(dataset)
-    counts = Counter({index[name]: twins for name in unseen})
-    found = ceilings(Path("manifests") / dataset / "attributes.csv", sorted(counts), counts)
+    clips, folder = plan(dataset, settings), Path("manifests") / dataset
+    names = read_classes(folder / "classes.csv")
+    counts = Counter(names.index(clip.action.name) for clip in clips if clip.part == "test")
+    unseen = read_split(folder / "protocols", protocol, names).unseen
+    found = ceilings(folder / "attributes.csv", unseen, counts)
     answer(
         {"protocol": protocol, **found},
         f"{protocol}: no skeleton-only predictor passes {found['skeleton']:.3f}, no cue-only one {found['cue']:.3f}.",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.params import SynthParams
+from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.objects import OBJECTS
@@ -52,21 +53,50 @@ def test_every_object_looks_different() -> None:
                 assert np.abs(pictures[a] - pictures[b]).sum() > 10_000, (a, b)
 
 
-def test_the_plan_keeps_subjects_apart_and_tuples_complete() -> None:
-    clips = plan("skelgap-mini", SynthParams(train_clips=3, test_clips=2, twins=5))
-    assert len({clip.clip_id for clip in clips}) == len(clips)
-    subjects = {part: {c.spec.subject for c in clips if c.part == part} for part in ("train", "test")}
-    assert subjects["train"] <= set(TRAIN_SUBJECTS) and subjects["test"] <= set(TEST_SUBJECTS)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_test_clips_of_a_motion_are_twins(dataset: str) -> None:
+    """Tuple t holds a clip of every class of the motion that has more than t test clips, equal but for the object."""
+    clips = plan(dataset, SynthParams(train_clips=3, test_clips=2, twins=5))
+    assert len({clip.clip_id for clip in clips}) == len({clip.path for clip in clips}) == len(clips)
+    ever_unseen = {name for split in PROTOCOLS[dataset].values() for name in split.unseen}
     tuples = defaultdict(list)
     for clip in clips:
-        if clip.tuple_id:
-            tuples[clip.tuple_id].append(clip)
-    assert len(tuples) == 10
+        assert bool(clip.tuple_id) == (clip.part == "test")
+        tuples[clip.tuple_id].append(clip)
+    del tuples[""]
     for twins in tuples.values():
-        assert sorted(t.action.object for t in twins) == ["book", "bottle", "umbrella"]
         assert len({replace(t.spec, object="") for t in twins}) == 1, "twins differ in more than the held object"
-    unseen = {clip.action.name for clip in clips if clip.tuple_id}
-    assert not unseen & {clip.action.name for clip in clips if clip.part == "train"}
+        assert len({t.action.object for t in twins}) == len(twins)
+    for motion in {action.motion for action in DATASETS[dataset]}:
+        group = {action.name for action in DATASETS[dataset] if action.motion == motion}
+        for number in range(5):
+            expected = group if number < 2 else group & ever_unseen
+            assert {t.action.name for t in tuples.get(f"{motion}-{number:03d}", [])} == expected
+    assert len({replace(t[0].spec, object="") for t in tuples.values()}) == len(tuples), "two tuples are one scene"
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_protocol_has_the_clips_that_it_needs(dataset: str) -> None:
+    """Train clips for seen and validation classes, test clips for unseen ones, no subject in both parts."""
+    clips = plan(dataset, SynthParams(train_clips=3, test_clips=2, twins=5))
+    there = {part: Counter(c.action.name for c in clips if c.part == part) for part in ("train", "test")}
+    for split in PROTOCOLS[dataset].values():
+        for action in DATASETS[dataset]:
+            assert there["train"][action.name] == 3 or action.name in split.unseen
+            assert there["test"][action.name] == 5 or action.name not in split.unseen
+    subjects = {part: {c.spec.subject for c in clips if c.part == part} for part in ("train", "test")}
+    assert subjects["train"] <= set(TRAIN_SUBJECTS) and subjects["test"] <= set(TEST_SUBJECTS)
+    assert not set(TRAIN_SUBJECTS) & set(TEST_SUBJECTS) and len({*TRAIN_SUBJECTS, *TEST_SUBJECTS}) == 12
+    for field in ("trajectory", "camera", "background", "look", "distractors"):
+        train, test = ({getattr(c.spec, field) for c in clips if c.part == part} for part in ("train", "test"))
+        assert not train & test, f"a {field} occurs in both parts"
+
+
+def test_classes_that_no_protocol_sees_do_not_train() -> None:
+    """The demo's unseen classes are unseen in all its protocols; every class of the full set trains in some."""
+    for dataset, untrained in (("skelgap", 0), ("skelgap-mini", 6)):
+        clips = plan(dataset, SynthParams(train_clips=1, test_clips=1, twins=1))
+        assert len(DATASETS[dataset]) - len({c.action.name for c in clips if c.part == "train"}) == untrained
 
 
 def test_nothing_but_motion_and_object_depends_on_the_class() -> None:
@@ -85,7 +115,7 @@ def test_nothing_but_motion_and_object_depends_on_the_class() -> None:
 def test_files_say_what_was_drawn(tmp_path: Path) -> None:
     root = tmp_path / "mini"
     counts = write_dataset("skelgap-mini", root, SynthParams(train_clips=1, test_clips=0, twins=1))
-    assert counts == {"clips": 24, "frames": 24 * FRAMES, "twins": 6}
+    assert counts == {"clips": 24, "frames": 24 * FRAMES, "tuples": 2}
     assert not list(tmp_path.glob("*.partial"))
     with h5py.File(root / "ground_truth.h5") as file:
         assert file["keypoints"].shape == (24, FRAMES, 17, 2)

@@ -123,7 +123,7 @@ class Camera:
             distance=distance,
             height=float(rng.uniform(0.9, 1.9)),
             focal=float(share * size * distance / 1.75),
-            centre=(size * float(rng.uniform(0.42, 0.58)), size * float(rng.uniform(0.54, 0.60))),
+            centre=(size * float(rng.uniform(0.42, 0.58)), size * float(rng.uniform(0.58, 0.63))),  # room overhead
             jitter=np.clip(np.round(jitter - jitter.mean(0)), -4, 4),
         )
 

@@ -1,4 +1,4 @@
-"""Writing skelgap: H.264 videos, exact ground truth, and the twins of the unseen classes.
+"""Writing skelgap: H.264 videos, exact ground truth, and test clips that are twins.
 
 Reads nothing but its settings; writes `<root>/{train,test}/<class>/*.mp4`, `labels.csv` (for ingest), `twins.csv` and
 `ground_truth.h5`. Command: `posebridge synth --dataset skelgap-mini`.
@@ -22,6 +22,7 @@ from pipeline.params import SynthParams
 from pipeline.synth.body import Camera
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.figure import Subject
+from pipeline.synth.motions import MOTIONS
 from pipeline.synth.scene import FPS, FRAMES, SIZE, ClipSpec, Rendered, render_clip
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
@@ -29,7 +30,7 @@ TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """A clip to be rendered. `tuple_id` is shared by the twins of an unseen group, empty elsewhere."""
+    """A clip to be rendered. `tuple_id` is shared by twins, empty in the train part."""
 
     clip_id: str
     action: ActionClass
@@ -42,37 +43,33 @@ class PlannedClip:
         return f"{self.part}/{self.action.name.replace(' ', '-')}/{self.clip_id}.mp4"
 
 
-def main_protocol(dataset: str) -> str:
-    """The data set's compositional protocol: its unseen classes are the ones that have twins and no training clip."""
+def plan(dataset: str, settings: SynthParams) -> list[PlannedClip]:
+    """Every clip of the data set, in order; deterministic in the settings.
+
+    Classes that are unseen in every protocol have no train clip. Classes that are unseen in any have `twins` test clips
+    instead of `test_clips`. Test clips with one motion and one number are twins: equal in all but the held object.
+    Raises PosebridgeError for an unknown data set.
+    """
     if dataset not in DATASETS:
         raise PosebridgeError(f"There is no generated data set named {dataset!r}; there are {', '.join(DATASETS)}.")
-    return next(name for name in PROTOCOLS[dataset] if name.startswith("compositional"))
-
-
-def plan(dataset: str, settings: SynthParams) -> list[PlannedClip]:
-    """Every clip of the data set, in order; deterministic in the settings. Raises KeyError for an unknown name."""
-    unseen = set(PROTOCOLS[dataset][main_protocol(dataset)].unseen)
+    unseen = [set(split.unseen) for split in PROTOCOLS[dataset].values()]
+    never_seen, sometimes_unseen = set.intersection(*unseen), set.union(*unseen)
     clips: list[PlannedClip] = []
-    groups: dict[str, list[ActionClass]] = defaultdict(list)
     for index, action in enumerate(DATASETS[dataset]):
-        if action.name in unseen:
-            groups[action.motion].append(action)
-            continue
-        for part, count in (("train", settings.train_clips), ("test", settings.test_clips)):
-            for number in range(count):
-                rng = np.random.default_rng([settings.seed, 11, index, part == "test", number])
-                clips.append(PlannedClip(f"{part}-{index:02d}-{number:03d}", action, part, _draw(rng, action, part)))
-    for number_of_group, (motion, actions) in enumerate(sorted(groups.items())):
-        for number in range(settings.twins):
-            spec = _draw(np.random.default_rng([settings.seed, 12, number_of_group, number]), actions[0], "test")
-            name = f"twin-{motion}-{number:03d}"
-            clips += [PlannedClip(f"{name}-{a.object}", a, "test", spec.with_object(a.object), name) for a in actions]
+        for number in range(0 if action.name in never_seen else settings.train_clips):
+            spec = _draw(np.random.default_rng([settings.seed, 11, index, number]), action, TRAIN_SUBJECTS)
+            clips.append(PlannedClip(f"train-{index:02d}-{number:03d}", action, "train", spec))
+        for number in range(settings.twins if action.name in sometimes_unseen else settings.test_clips):
+            # Seeded by the motion instead of the class: that is what makes twins.
+            rng = np.random.default_rng([settings.seed, 12, list(MOTIONS).index(action.motion), number])
+            twins, spec = f"{action.motion}-{number:03d}", _draw(rng, action, TEST_SUBJECTS)
+            clips.append(PlannedClip(f"test-{twins}-{action.object}", action, "test", spec, twins))
     return clips
 
 
-def _draw(rng: np.random.Generator, action: ActionClass, part: str) -> ClipSpec:
+def _draw(rng: np.random.Generator, action: ActionClass, subjects: tuple[int, ...]) -> ClipSpec:
     """A random clip of an action: nothing but motion and object depends on the class."""
-    subject = int(rng.choice(TRAIN_SUBJECTS if part == "train" else TEST_SUBJECTS))
+    subject = int(rng.choice(subjects))
     trajectory, camera, background, look, distractors = (int(v) for v in rng.integers(1 << 40, size=5))
     return ClipSpec(action.motion, action.object, subject, trajectory, camera, background, look, distractors)
 
@@ -99,7 +96,8 @@ def write_dataset(
     _write_truth(partial / "ground_truth.h5", truth)
     shutil.rmtree(root, ignore_errors=True)
     partial.rename(root)
-    return {"clips": len(clips), "frames": len(clips) * FRAMES, "twins": sum(bool(c.tuple_id) for c in clips)}
+    tuples = {c.tuple_id for c in clips} - {""}
+    return {"clips": len(clips), "frames": len(clips) * FRAMES, "tuples": len(tuples)}
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:

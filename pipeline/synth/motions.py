@@ -135,9 +135,9 @@ def _wave(g: Targets, t: np.ndarray, s: Style) -> None:
 
 
 def _lift(g: Targets, t: np.ndarray, s: Style) -> None:
-    up = _ease((t - 0.08) / 0.6)
+    up = _ease((t - 0.12) / 0.74)
     # By way of a point in front of the face, so that the hand does not pass through the head.
-    low, way, high = _place(s, 0.16, 0.98, 0.32), _place(s, 0.16, 1.50, 0.42), _place(s, 0.15, CROWN_Y + 0.22, 0.08)
+    low, way, high = _place(s, 0.16, 0.98, 0.32), _place(s, 0.16, 1.50, 0.42), _place(s, 0.15, CROWN_Y + 0.12, 0.08)
     g.hands[:, s.hand] = _blend(_blend(low, way, _ease(up / 0.55)), high, _ease((up - 0.4) / 0.6))
     if s.both:
         g.hands[:, 1 - s.hand] = _mirrored(g.hands[:, s.hand])
@@ -209,7 +209,8 @@ def _walk(g: Targets, t: np.ndarray, s: Style) -> None:
 def _kick(g: Targets, t: np.ndarray, s: Style) -> None:
     phase = (s.cycles * 0.7 * t + s.phase) % 1.0
     out = np.sin(np.pi * phase) ** 2 * s.amplitude
-    g.feet[:, s.hand] += out[:, None] * np.array([0.0, 0.62, 0.78])
+    # Up to the hip and a little outwards, so that it shows from the front as well.
+    g.feet[:, s.hand] += out[:, None] * _place(s, 0.20, 0.74, 0.78)
     g.lean += -0.18 * out
     g.hands[:, :, 1] += 0.25 * out[:, None]
     g.hands[:, :, 0] += 0.15 * out[:, None] * np.array([1.0, -1.0])
