@@ -1,4 +1,4 @@
-"""`posebridge bench`: measure stage one on this machine.
+"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know.
 
 Reads videos, manifests and the cache; writes to a temporary folder only.
 Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, progress, root_option, say
 
 
 @click.group()
 def command() -> None:
-    """Measure extraction, memory, the cache and ingest; exit code 1 where a limit is missed.
+    """Measure extraction, memory, the cache, ingest, examples and cues; exit code 1 where a limit is missed.
 
     \b
     Examples:
@@ -30,6 +31,7 @@ def command() -> None:
       posebridge bench cache --dataset skelgap-mini --recipe refined
       posebridge bench ingest
       posebridge bench examples --dataset ut_interaction --recipe tinypose
+      posebridge bench cues --weights skelgap-sem
     """
 
 
@@ -162,6 +164,53 @@ def examples_command(dataset: str, recipe_name: str, cache_root: Path | None, as
         f"  {name:28} {value:.3f}  (95 % {result.ci95[name][0]:.3f} to {result.ci95[name][1]:.3f})"
         for name, value in result.accuracy.items()
     ]
+    answer(dataclasses.asdict(result), "\n".join(lines), as_json)
+
+
+@command.command("cues")
+@click.option("--weights", required=True, help="Weights of an mmpose model: a shipped name, a path or `auto`.")
+@click.option("--config", default=Recipe.config, show_default=True, help="The mmpose config of the weights.")
+@click.option("--stills", "count", type=click.IntRange(1), default=1000, show_default=True,
+              help="Held-out stills; the probes learn from three times as many others.")  # fmt: skip
+@json_option
+@plain_errors
+def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
+    """What a pose model knows of the held object, at the hands and elsewhere, and how good its keypoints are.
+
+    On rendered stills, made on the fly, with other objects lying about.
+
+    \b
+    Example: posebridge bench cues --weights skelgap-sem
+    """
+    import torch
+
+    from pipeline.synth.objects import OBJECTS
+    from pipeline.synth.stills import every_caption
+    from pipeline.text.encoder import SentenceEncoder
+
+    sentences = every_caption(tuple(OBJECTS))
+    say(f"Embedding {len(sentences)} captions.")
+    vectors = torch.from_numpy(SentenceEncoder().encode(sentences))
+    from pipeline.hpe.probe import PLACES, probe_cues  # after the sentence encoder: it loads mmpose
+
+    result = probe_cues(
+        Recipe(weights=weights, config=config),
+        3 * count,
+        count,
+        dict(zip(sentences, vectors, strict=True)),
+        lambda source: progress(source, 4 * count, "still", "bench cues"),
+    )
+    quality = result.quality
+    lines = [
+        f"{weights} ({result.hpe_text}) on {count} held-out stills: PCK@0.1 {quality['pck']:.3f}, wrists "
+        f"{quality['pck_wrists']:.3f}, OKS-AP {quality['oks_ap']:.3f}, {result.seconds:.0f} s.",
+        f"The held object by a linear probe, {result.answers} answers, chance {result.chance:.3f} (95 % interval); the "
+        f"caption among 100 by the body's cue, {result.captions_asked} asked:",
+        f"{'':11}" + "".join(f"{place:22}" for place in PLACES) + "caption",
+    ]
+    for name in dict.fromkeys(reading.map for reading in result.readings):
+        cells = [f"{r.accuracy:.3f} ({r.ci95[0]:.3f}-{r.ci95[1]:.3f})" for r in result.readings if r.map == name]
+        lines.append(f"{name:11}" + "".join(f"{c:22}" for c in cells) + f"{result.caption_r1.get(name, nan):.3f}")
     answer(dataclasses.asdict(result), "\n".join(lines), as_json)
 
 

@@ -54,15 +54,16 @@ class Reading:
 class CueProbe:
     """All readings of one weights file; `quality` is that of its keypoints on the same held-out stills.
 
-    `chance` is the accuracy of always giving the most frequent answer. `caption_r1` is by map the share of body cues
-    that find their caption among 100, through a linear map into text space, fitted on the probe's training stills;
-    `captions_asked` cues were in a full gallery.
+    `chance` is the accuracy of always giving the most frequent of the `answers`. `caption_r1` is by map the share of
+    body cues that find their caption among 100, through a linear map into text space that is fitted on the probe's
+    training stills; `captions_asked` cues were in a full gallery.
     """
 
     weights: str
     hpe_text: str
     train: int
     test: int
+    answers: int
     chance: float
     quality: dict[str, float]
     readings: list[Reading]
@@ -110,7 +111,7 @@ def probe_cues(
         for place, rows in PLACES.items()
     ]
     found_captions = {}
-    if captions is not None:
+    if captions:
         targets = torch.stack([captions[caption] for caption in known.captions])
         for name, values in known.maps.items():
             cues = ridge(values[:, 0], targets, asked.maps[name][:, 0])
@@ -120,6 +121,7 @@ def probe_cues(
         hpe_text=found.hpe_text or recipe.hpe_text,
         train=train,
         test=test,
+        answers=ANSWERS,
         chance=float(asked.held.bincount().max() / test),
         quality=quality.result(),
         readings=readings,
@@ -185,7 +187,7 @@ def read(name: str, place: str, known: Tensor, known_held: Tensor, asked: Tensor
 
 
 def linear_probe(
-    known: Tensor, answers: Tensor, asked: Tensor, strengths: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
+    known: Tensor, answers: Tensor, asked: Tensor, strengths: tuple[float, ...] = (0.1, 0.03, 0.01)
 ) -> Tensor:
     """Answers [Q] of a logistic regression fitted to `known` [N, H, D]: one classifier for all H rows of a still.
 
@@ -238,6 +240,7 @@ def ridge(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
     for strength in (len(known) * 10.0**power for power in range(-5, 2)):
         shrink = s.square() / (s.square() + strength)
         leverage = 1 / len(known) + (u.square() * shrink).sum(1)
-        errors[strength] = float((((targets - centre - u @ (shrink[:, None] * along)) / (1 - leverage)[:, None]) ** 2).sum())
+        residual = targets - centre - u @ (shrink[:, None] * along)
+        errors[strength] = float((residual / (1 - leverage)[:, None]).square().sum())
     strength = min(errors, key=errors.__getitem__)
     return centre + (asked @ v.T) @ ((s / (s.square() + strength))[:, None] * along)

@@ -75,10 +75,11 @@ class KeypointQuality:
 
     def add(self, seen: Seen) -> None:
         sides = np.stack([still.box[2:] for still in seen.stills]) * seen.scale[:, None]  # [N, 2]
-        self._batches.append((seen.keypoints.cpu().numpy(), seen.truth, seen.labelled, sides, seen.scores.cpu().numpy()))
+        found = seen.keypoints.cpu().numpy(), seen.scores.cpu().numpy()
+        self._batches.append((*found, seen.truth, seen.labelled, sides))
 
     def result(self) -> dict[str, float]:
-        keypoints, truth, labelled, sides, scores = (np.concatenate(each) for each in zip(*self._batches, strict=True))
+        keypoints, scores, truth, labelled, sides = (np.concatenate(each) for each in zip(*self._batches, strict=True))
         near = np.linalg.norm(keypoints - truth, axis=-1) <= THRESHOLD * sides.max(-1)[:, None]  # [N, 17]
         return {
             "stills": float(len(near)),
