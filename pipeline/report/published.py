@@ -1,0 +1,194 @@
+"""Published figures beside ours: published | ours | difference, for every protocol and method.
+
+Reads manifests/published.csv (`dataset,protocol,measure,method,ours,value,source,note`) and published_defects.csv
+(`method,measure,defect`: with what a figure was obtained that this project does not copy). Writes nothing itself;
+`posebridge report` shows it.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+from pipeline.report.leaderboard import NONE, percent, points, seeds
+from pipeline.report.results import Run, Spread
+
+# measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
+MEASURES: dict[str, tuple[str, tuple[str, str] | None]] = {
+    "zsl_top1": ("ZSL top-1", ("zsl", "top1")),
+    "adapted_top1": ("ZSL top-1, adapted", ("adapted", "top1")),
+    "gzsl_harmonic": ("GZSL H", ("gzsl", "harmonic")),
+    "gain": ("gain in ZSL top-1, points", None),
+}
+COLUMNS = ("dataset", "protocol", "measure", "method", "ours", "value", "source", "note")
+MARK = "†"
+REMARK = (
+    "Published figures are in percent as printed, the difference is ours minus published in points, the interval is "
+    "the exact 95 % one of our first seed. Pose models, features, descriptions and details of the protocol differ "
+    f"between papers, so a difference is no verdict on a method. {MARK}: the published figure has a known defect."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure. `protocols` are several where it is the mean over them; `ours` is our method's name."""
+
+    dataset: str
+    protocols: tuple[str, ...]
+    measure: str
+    method: str
+    ours: str
+    printed: str  # with the digits of its source
+    source: str
+    note: str
+    defects: tuple[str, ...]
+
+    @property
+    def fraction(self) -> float:
+        """As our accuracies are: 0..1."""
+        return float(self.printed) / 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published figure and one of our runs, or none."""
+
+    figure: Figure
+    run: Run | None = None  # of the first protocol
+    ours: Spread | None = None
+    interval: tuple[float, float] | None = None  # fractions; None over several protocols, and for GZSL
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published, a fraction."""
+        return None if self.ours is None else self.ours.mean - self.figure.fraction
+
+    def cells(self) -> dict[str, str]:
+        """Title -> printable cell; a dash where we have nothing."""
+        figure = self.figure
+        protocols = figure.protocols[0] if len(figure.protocols) == 1 else f"mean of {', '.join(figure.protocols)}"
+        low, high = self.interval or (None, None)
+        return {
+            "data set": figure.dataset,
+            "protocol": protocols,
+            "measure": MEASURES[figure.measure][0],
+            "method": figure.method,
+            "published": figure.printed + (MARK if figure.defects else ""),
+            "ours": percent(self.ours),
+            "difference": points(self.difference),
+            "95 % interval": NONE if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}",
+            "seeds": seeds(self.run) if self.run else NONE,
+            "our run": self.run.first.run if self.run else NONE,
+        }
+
+
+def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
+    """All published figures on the data sets of `runs`, in the file's order, each beside every run of its method.
+
+    Runs on true skeletons or with a test variant stand beside none. A figure that we have no run for stands alone.
+    """
+    figures = read_published(manifests / "published.csv", manifests / "published_defects.csv")
+    comparable = [run for run in runs if run.first.skeletons == "estimated" and not run.first.test_variant]
+    datasets = {run.first.dataset for run in runs}
+    found: list[Comparison] = []
+    for figure in figures:
+        if figure.dataset in datasets:
+            found += _beside(figure, comparable) or [Comparison(figure)]
+    return found
+
+
+def defects(comparisons: Sequence[Comparison]) -> list[str]:
+    """One sentence for each marked method: what its figures were obtained with."""
+    known: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        for defect in comparison.figure.defects:
+            sentences = known.setdefault(comparison.figure.method, [])
+            if defect not in sentences:
+                sentences.append(defect)
+    return [f"{MARK} {method}: {'; '.join(sentences)}." for method, sentences in known.items()]
+
+
+def read_published(path: Path, defects_path: Path) -> list[Figure]:
+    """Both files, joined. Raises PosebridgeError, with the line, for an unknown measure or a value that is no percent;
+    no file is no figure.
+    """
+    if not path.is_file():
+        return []
+    known = _read(defects_path, ("method", "measure", "defect"))
+    figures = []
+    for line, row in enumerate(_read(path, COLUMNS), start=2):
+        if row["measure"] not in MEASURES:
+            raise PosebridgeError(
+                f"{path}, line {line}: the measure {row['measure']!r} is unknown; use {', '.join(MEASURES)}."
+            )
+        if not _is_percent(row["value"]):
+            raise PosebridgeError(f"{path}, line {line}: {row['value']!r} is not a percentage; write it as printed.")
+        if not (row["protocol"] and row["source"]):
+            raise PosebridgeError(f"{path}, line {line}: a figure needs its protocol and its source.")
+        defective = tuple(
+            d["defect"] for d in known if d["method"] == row["method"] and d["measure"] in ("", row["measure"])
+        )
+        figures.append(
+            Figure(
+                row["dataset"], tuple(row["protocol"].split()), row["measure"], row["method"], row["ours"],
+                row["value"], row["source"], row["note"], defective,
+            )  # fmt: skip
+        )
+    return figures
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; bring it back with git.")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+            raise PosebridgeError(f"{path} lacks the column {missing[0]}; its header should be {','.join(columns)}.")
+        return [{name: (row[name] or "").strip() for name in columns} for row in reader]
+
+
+def _is_percent(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False
+
+
+def _beside(figure: Figure, runs: Sequence[Run]) -> list[Comparison]:
+    """The figure beside every run of its method that all its protocols have."""
+    place = MEASURES[figure.measure][1]
+    if place is None or not figure.ours:
+        return []
+    section, key = place
+    own: dict[str, dict[str, Run]] = {}  # run's name -> protocol -> run
+    for run in runs:
+        first = run.first
+        if first.dataset == figure.dataset and first.protocol in figure.protocols and first.method == figure.ours:
+            own.setdefault(first.run, {})[first.protocol] = run
+    found = []
+    for by_protocol in own.values():
+        if set(by_protocol) != set(figure.protocols):
+            continue
+        parts = [by_protocol[protocol] for protocol in figure.protocols]
+        ours = _spread(parts, section, key)
+        if ours is None:
+            continue
+        run = parts[0]
+        bounds = (getattr(run.first, section) or {}).get("ci95") if len(parts) == 1 else None
+        found.append(Comparison(figure, run, ours, (bounds[0], bounds[1]) if bounds else None))
+    return found
+
+
+def _spread(parts: Sequence[Run], section: str, key: str) -> Spread | None:
+    """Mean and std over seeds of the mean over protocols; None where a protocol lacks the figure or a seed."""
+    if any(part.seeds != parts[0].seeds for part in parts):
+        return None
+    tables = [[getattr(result, section) for result in part.results] for part in parts]
+    if not all(value for table in tables for value in table):
+        return None
+    means = [statistics.fmean(value[key] for value in of_one_seed) for of_one_seed in zip(*tables, strict=True)]
+    return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None)
