@@ -1,15 +1,25 @@
-"""The methods of stage two, by name. A new method is one file and one line here."""
+"""The methods of stage two and the adaptations at test time, by name. A new one is one file and one line here."""
 
 from __future__ import annotations
 
 from pipeline.errors import PosebridgeError
+from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
+from pipeline.methods.base import Method
 from pipeline.methods.posebridge import PoseBridge, Skeleton
 
-METHODS: dict[str, type[PoseBridge]] = {"posebridge": PoseBridge, "skeleton": Skeleton}
+METHODS: dict[str, type[Method]] = {"posebridge": PoseBridge, "skeleton": Skeleton}
+ADAPTATIONS: dict[str, type[Adaptation]] = {"pgfa": PrototypeAlignment}
 
 
-def find_method(name: str) -> type[PoseBridge]:
+def find_method(name: str) -> type[Method]:
     """The class of a method; it is built with (shapes, number of training classes, flags)."""
     if name not in METHODS:
         raise PosebridgeError(f"There is no method named {name!r}; there are {', '.join(METHODS)}.")
     return METHODS[name]
+
+
+def find_adaptation(name: str) -> type[Adaptation]:
+    """The class of an adaptation; it is built with a trained method."""
+    if name not in ADAPTATIONS:
+        raise PosebridgeError(f"There is no adaptation named {name!r}; there are {', '.join(ADAPTATIONS)}.")
+    return ADAPTATIONS[name]

@@ -1,6 +1,8 @@
 """What every method of stage two is: a loss on seen classes, and scores for any list of candidate classes.
 
-A method knows tensors only: no file, no command line, no test label.
+A method knows tensors only: no file, no command line, no test label. It stands on the map of a frozen skeleton encoder,
+or it has an encoder of its own and trains it with the rest (`end_to_end`). Adaptation at test time is no part of a
+method but of adaptation.py, so that no score can be an adapted one by accident.
 """
 
 from __future__ import annotations
@@ -8,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +25,10 @@ from pipeline.errors import PosebridgeError
 class Features:
     """A batch of clips as a method sees it. It has no label, so no score can depend on one."""
 
-    skeleton: Tensor  # [B, 256, T', V] map of the frozen skeleton encoder
+    skeleton: Tensor
+    """[B, 256, T', V] map of the frozen skeleton encoder; for a method that is `end_to_end`, [B, M, T, V, C + 1] joints
+    as `normalise` gives them, all zero where nobody is.
+    """
     quality: Tensor  # [B, M, 2] mean keypoint score; share of frames with this person
     cues: Tensor | None = None  # [B, M, S, A, D]
     cue_scores: Tensor | None = None  # [B, M, S, A], 0 where the anchor has vanished
@@ -37,18 +43,33 @@ class Shapes:
     cue_frames: int = 0  # S
     anchors: tuple[str, ...] = ()  # A names
     d_cue: int = 0  # D
+    layout: str = "coco17"  # of the V joints, for `graph_of`
+    inputs: int = 3  # numbers of a joint, C + 1
 
 
 class Method(nn.Module, ABC):
     """The contract. `text` is always [C, K, d_t]: K chosen description slots of C classes, in the order of
-    `text_slots`.
+    `text_slots`. Flags are read by `read_flags` into a frozen dataclass.
     """
+
+    end_to_end: ClassVar[bool] = False
+    """Whether the method has its own skeleton encoder: its features are joints, and no frozen encoder is loaded."""
+
+    word_slots: ClassVar[tuple[str, ...]] = ()
+    """Text slots whose words themselves the method wants in training, not only their vectors; see `see_words`."""
 
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
 
     text_slots: tuple[str, ...]
+    temperature: float = 1.0  # softmax(scores / temperature) are shares among the candidates
+    progress: float = 0.0  # in training, the share of the schedule's epochs done: what a curriculum goes by
     centre: Tensor  # [d_t] what descriptions are centred on: 0, or the mean of the classes trained on
+
+    def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
+        """`classes` is how many are trained on. Raises PosebridgeError for flags that cannot be."""
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(shapes.d_text))
 
     def describe(self, text: Tensor) -> Tensor:
         """One unit vector a class, the mean of its slots: [C, K, d_t] -> [C, d_t]."""
@@ -59,24 +80,48 @@ class Method(nn.Module, ABC):
     def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
         """Whether the method with these flags wants cues at all; where not, none are read."""
 
-    @abstractmethod
-    def see_text(self, text: Tensor) -> None:
+    def schedule(self) -> Mapping[str, Any]:
+        """Fields of `pipeline.training.Loop` (epochs, batch_size, lr, optimiser, ...) that this method's training sets
+        otherwise than the section `train` of params.yaml. `epochs` is the most that the selection phase may choose.
+        """
+        return {}
+
+    def see_text(self, text: Tensor) -> None:  # noqa: B027 (most methods take nothing)
         """Take what may be taken from the text of the classes trained on (their mean), once, before training."""
+
+    def see_words(self, words: Sequence[Mapping[str, str]]) -> None:  # noqa: B027
+        """Take the words of `word_slots` (slot -> text; a slot that a class lacks is absent) of each class trained on,
+        in the order of the labels: once, before training, and before the weights of a trained method are loaded, so
+        that what is built from them has its size.
+        """
 
     @abstractmethod
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
         """A scalar. `labels` [B] are rows of `text`, which holds exactly the classes trained on."""
 
-    def finish(self, embeddings: Tensor, labels: Tensor, text: Tensor) -> None:
-        """After training: estimate, on the classes trained on, what is not trained by gradient. embeddings [N, d_t]."""
+    @abstractmethod
+    def scores(self, features: Features, text: Tensor) -> Tensor:
+        """Score of every candidate, [B, C]. Rows do not depend on one another. Differentiable in `text` wherever an
+        adaptation may refine it.
+        """
+
+
+class EmbeddingMethod(Method):
+    """A method that compares one vector of a clip, which knows no candidate, with one vector of each class."""
 
     @abstractmethod
     def embed(self, features: Features) -> Tensor:
         """What a clip is compared by, [B, d_t], L2-normalised."""
 
     @abstractmethod
+    def prototypes(self, text: Tensor) -> Tensor:
+        """What it is compared with, [C, d_t], L2-normalised."""
+
     def scores(self, features: Features, text: Tensor) -> Tensor:
-        """Score of every candidate, [B, C]. Rows do not depend on one another."""
+        return self.embed(features) @ self.prototypes(text).T
+
+    def finish(self, embeddings: Tensor, labels: Tensor, text: Tensor) -> None:  # noqa: B027
+        """After training: estimate, on the classes trained on, what is not trained by gradient. embeddings [N, d_t]."""
 
 
 def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods.base import Features, Method, Shapes, read_flags
+from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means
@@ -53,17 +53,16 @@ class Flags:
     mlp_weight: float = 1.0  # of |p' - p|^2, where adaptation is mlp
 
 
-class PoseBridge(Method):
+class PoseBridge(EmbeddingMethod):
     """See the module's docstring. `alpha` scales the prototype residual and is chosen by the selection phase."""
 
     choices = {"alpha": (0.0, 0.25, 0.5, 1.0)}
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__(shapes, classes, flags)
         self.flags = f = read_flags(Flags, flags, "posebridge")
         check_flags(f, shapes)
-        self.text_slots, self.alpha = tuple(f.text_slots), 0.0
-        self.register_buffer("centre", torch.zeros(shapes.d_text))
+        self.text_slots, self.temperature, self.alpha = tuple(f.text_slots), f.tau, 0.0
         self.queries = Queries(f.queries, f.width, f.dropout, f.skeleton)
         self.null = nn.Parameter(torch.randn(1, f.width) * 0.02)  # the token that is never hidden
         self.layers = nn.ModuleList(
@@ -157,9 +156,6 @@ class PoseBridge(Method):
 
     def embed(self, features: Features) -> Tensor:
         return self.paths(features)[0]
-
-    def scores(self, features: Features, text: Tensor) -> Tensor:
-        return self.embed(features) @ self.prototypes(text).T
 
 
 class Skeleton(PoseBridge):
