@@ -5,42 +5,54 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.errors import PosebridgeError
+from pipeline.hpe.tuning_settings import TuneSettings
 from stages.shell import answer, json_option, plain_errors, progress, say
+
+if TYPE_CHECKING:
+    from pipeline.hpe.coco import CocoPeople
+    from pipeline.hpe.model import PoseBridgeHPE
+    from pipeline.text.encoder import SentenceEncoder
 
 
 @click.command()
-@click.option(
-    "--kind",
-    type=click.Choice(["kp", "sem"]),
-    default="kp",
-    show_default=True,
-    help="Keypoints only, or with semantics.",
-)
+@click.option("--kind", type=click.Choice(["kp", "sem"]), default="kp", show_default=True,
+              help="Keypoints only, or with semantics.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["finetune", "frozen"]), default="finetune", show_default=True,
               help="frozen: only refinement and projection learn; keypoints stay bit-identical.")  # fmt: skip
-@click.option(
-    "--init", type=click.Path(path_type=Path), default=None, help="Weights to start from; for sem also the teacher."
-)
+@click.option("--coco", type=click.Path(path_type=Path), metavar="DIR", default=None,
+              help="Tune on COCO 2017 in its own layout instead of on rendered stills: annotations/, train2017/, "
+              "val2017/.")  # fmt: skip
+@click.option("--config", default=None, help="mmpose config, an RTMPose.  [default: rtmpose-t; with --coco rtmpose-s]")
+@click.option("--init", default=None, metavar="WEIGHTS",
+              help="Weights to start from, for sem also the teacher: a file, shipped ones by name, or `auto` for "
+              "mmpose's own of the config.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
-@click.option("--images", type=int, default=None, help="How many stills to train on.")
+@click.option("--images", type=click.IntRange(1), default=None, help="How many crops to train on.")
+@click.option("--batch-size", type=click.IntRange(1), default=None, help="Crops a step.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate.")
+@click.option("--workers", type=click.IntRange(0), default=None, help="Processes that prepare crops.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--without", multiple=True, help="An object to leave out of stills and captions (sem-strict); repeatable."
-)
-@click.option("--text", "encoder", default="minilm", show_default=True, help="Sentence encoder of the captions.")
-@click.option("--measure", "held_out", type=int, default=1000, show_default=True, help="Held-out stills to measure on.")
+@click.option("--without", multiple=True, metavar="WORD",
+              help="An object to leave out of stills or images, and of captions (sem-strict); repeatable.")  # fmt: skip
+@click.option("--text", "encoder", default="minilm", show_default=True,
+              help="Sentence encoder of the captions: `minilm`, a sentence-transformers name such as clip-ViT-B-32, "
+              "or its folder.")  # fmt: skip
+@click.option("--measure", "held_out", type=click.IntRange(1), default=None,
+              help="Held-out stills, or people of val2017, to measure on.  [default: 1000 stills; everybody]")
 @json_option
 @plain_errors
 def command(
-    kind: str, mode: str, init: Path | None, out: Path, images: int | None, lr: float | None, seed: int,
-    without: tuple[str, ...], encoder: str, held_out: int, as_json: bool,
+    kind: str, mode: str, coco: Path | None, config: str | None, init: str | None, out: Path, images: int | None,
+    batch_size: int | None, lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str,
+    held_out: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Tune RTMPose-t on rendered stills: `kp` first, then `sem` with `kp` as the teacher.
+    """Tune an RTMPose on rendered stills or on COCO: `kp` first, then `sem` with `kp` as the teacher.
 
     Killed and started again with the same --out it goes on at its last epoch.
 
@@ -48,56 +60,125 @@ def command(
     Example:
       posebridge tune-hpe --kind kp --out cache/tune/kp.safetensors
       posebridge tune-hpe --kind sem --init cache/tune/kp.safetensors --out cache/tune/sem.safetensors
+    \b
+    With real people, from public weights (person keypoints and captions of COCO 2017):
+      posebridge tune-hpe --coco /data/coco --kind sem --init auto --out cache/tune/coco-sem.safetensors
     """
+    if kind == "sem" and init is None:
+        raise PosebridgeError("--kind sem starts from a keypoint model: give it with --init.")
+    if mode == "frozen" and kind == "kp":
+        raise PosebridgeError("--mode frozen leaves a keypoint model as it is; it goes with --kind sem.")
+    chosen = {"config": config, "images": images, "batch_size": batch_size, "lr": lr, "workers": workers}
+    settings = replace(
+        TuneSettings.of(kind, coco is not None),
+        mode=mode,
+        seed=seed,
+        **{key: value for key, value in chosen.items() if value is not None},  # type: ignore[arg-type]
+    )
+    settings = replace(settings, images_per_epoch=min(settings.images_per_epoch, settings.images))
+
+    sentences = None
+    if kind == "sem":
+        from pipeline.text.encoder import SentenceEncoder  # before mmpose
+
+        sentences = SentenceEncoder(encoder)
+    from pipeline.hpe.tuning_start import exposure, find_start
+
+    start = find_start(init, settings.config) if init else None
+    hpe_text, unseen_words = exposure(kind, without, start)
+    val: CocoPeople | None = None
+    if coco is not None:
+        from pipeline.hpe.coco_crops import CocoSource
+
+        source: Any = CocoSource(_people(coco, "train", kind == "sem", without), seed)
+        val = _people(coco, "val", kind == "sem")
+    else:
+        from pipeline.hpe.tuning_stills import StillSource
+
+        source = StillSource(kind, seed, without)
+
+    from pipeline.hpe.tuning import save_weights, tune
+    from pipeline.hpe.tuning_text import AT_ONCE, embed
+
+    work_dir, text = out.with_suffix(".work"), None
+    if sentences is not None:
+        say(f"Embedding {len(source.captions)} captions.")
+        text = embed(
+            source, sentences, work_dir, lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text")
+        )
+    tuned = tune(settings, source, work_dir, start, text)
+    if val is not None:
+        quality = _quality_on_coco(tuned, val if held_out is None else val.first(held_out), sentences, settings.sigma)
+    else:
+        quality = _quality_on_stills(tuned, held_out or 1000, sentences)
+    facts = source.facts | {
+        "command": _command_line(),
+        "init": f"{start.name} sha256:{start.sha256}" if start else "",
+        "text": f"{encoder} sha256:{sentences.sha256}" if sentences else "",
+        "without": json.dumps(unseen_words),
+    }
+    save_weights(tuned, out, settings, hpe_text, quality, facts)
+    answer(
+        {"weights": str(out), "hpe_text": hpe_text, **quality},
+        f"Wrote {out}: PCK@0.1 {quality['pck']:.3f}, OKS-AP {quality['oks_ap']:.3f}; {json.dumps(quality)}",
+        as_json,
+    )
+
+
+def _people(coco: Path, part: str, captions: bool, without: tuple[str, ...] = ()) -> CocoPeople:
+    """The people of a part of COCO, checked; says who is left out."""
+    from pipeline.hpe.coco import FEWEST_JOINTS, read_people
+
+    fewest = FEWEST_JOINTS if part == "train" else 1  # COCO's AP is over all who have a labelled joint
+    people = read_people(
+        coco, part, captions, without, fewest, lambda files: progress(files, len(files), "image", f"check {part}")
+    )
+    left_out = "".join(f", {count} left out {reason}" for reason, count in people.left_out.items())
+    say(f"{part}2017: {len(people)} people in {len(people.files)} images{left_out}.")
+    return people
+
+
+def _quality_on_coco(
+    tuned: PoseBridgeHPE, val: CocoPeople, sentences: SentenceEncoder | None, sigma: float
+) -> dict[str, float]:
+    import torch
+
+    from pipeline.hpe.coco_quality import measure_coco
+    from pipeline.hpe.tuning_text import TextVectors
+
+    text = None
+    if sentences is not None:
+        text = TextVectors(torch.from_numpy(sentences.encode([captions[0] for captions in val.captions])))
+    say(f"Measuring on {len(val)} people of val2017.")
+    return measure_coco(tuned, val, text, sigma, progress=lambda rows: progress(rows, len(rows), "person", "measure"))
+
+
+def _quality_on_stills(tuned: PoseBridgeHPE, count: int, sentences: SentenceEncoder | None) -> dict[str, float]:
+    """Asks for all objects, the ones that were left out of the training too: it is over."""
+    import torch
+
+    from pipeline.hpe.quality import measure
     from pipeline.synth.objects import OBJECTS
     from pipeline.synth.stills import every_caption, phrase
 
-    if unknown := set(without) - set(OBJECTS):
-        raise PosebridgeError(
-            f"--without {sorted(unknown)[0]}: there is no such object; there are {', '.join(OBJECTS)}."
-        )
-    if kind == "sem" and init is None:
-        raise PosebridgeError("--kind sem starts from a keypoint model: give it with --init.")
-    objects = tuple(name for name in OBJECTS if name not in without)
-    vectors, captions = None, None
-    if kind == "sem":
-        import torch
+    phrases, captions = None, None
+    if sentences is not None:
+        phrases = torch.from_numpy(sentences.encode([phrase(name) for name in ("none", *OBJECTS)]))
+        said = every_caption(tuple(OBJECTS))
+        captions = dict(zip(said, torch.from_numpy(sentences.encode(said)), strict=True))
+    say(f"Measuring on {count} held-out stills.")
+    return measure(tuned, count, phrases, captions, progress=lambda s: progress(s, count, "still", "measure"))
 
-        from pipeline.text.encoder import SentenceEncoder
 
-        sentences = every_caption(objects)
-        captions = {text: row for row, text in enumerate(sentences)}
-        say(f"Embedding {len(sentences)} captions.")
-        model = SentenceEncoder(encoder)
-        vectors = {
-            "phrases": torch.from_numpy(model.encode([phrase(name) for name in ("none", *OBJECTS)])),
-            "captions": torch.from_numpy(model.encode(sentences)),
-        }
-    from pipeline.hpe.quality import measure
-    from pipeline.hpe.tuning import TuneSettings, save_weights, tune
-    from pipeline.hpe.weights import load_state
-
-    settings = replace(TuneSettings.of(kind), mode=mode, seed=seed)
-    settings = replace(settings, images=images or settings.images, lr=lr or settings.lr)
-    tuned = tune(
-        settings,
-        out.with_suffix(".work"),
-        init=load_state(init) if init else None,
-        vectors=vectors,
-        captions=captions,
-        objects=objects,
-    )
-    exposure = "none" if kind == "kp" else "captions-strict" if without else "captions"
-    say(f"Measuring on {held_out} held-out stills.")
-    quality = measure(
-        tuned,
-        held_out,
-        vectors["phrases"] if vectors else None,
-        progress=lambda s: progress(s, held_out, "still", "measure"),
-    )
-    save_weights(tuned, out, settings, exposure, quality)
-    answer(
-        {"weights": str(out), "hpe_text": exposure, **quality},
-        f"Wrote {out}: PCK@0.1 {quality['pck']:.3f} (wrists {quality['pck_wrists']:.3f}); {json.dumps(quality)}",
-        as_json,
-    )
+def _command_line() -> str:
+    """The command as it was given, for the weights' header."""
+    context = click.get_current_context()
+    words = ["posebridge tune-hpe"]
+    for option in context.command.params:
+        if option.name and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
+            value = context.params[option.name]
+            if isinstance(value, bool):
+                words.append(option.opts[0])
+            else:
+                words += [f"{option.opts[0]} {each}" for each in (value if isinstance(value, tuple) else (value,))]
+    return " ".join(words)

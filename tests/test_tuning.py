@@ -1,46 +1,49 @@
 """Tuning a pose model: the losses, resuming, and what `frozen` promises."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from safetensors import safe_open
 
+from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.tuning import (
-    Consecutive,
-    StillCrops,
-    TuneSettings,
-    TuningModel,
-    collate,
-    save_weights,
-    simcc_loss,
-    tune,
-)
+from pipeline.hpe.tuning import save_weights, tune
+from pipeline.hpe.tuning_data import Consecutive, collate
+from pipeline.hpe.tuning_losses import TuningModel, simcc_loss
+from pipeline.hpe.tuning_settings import TuneSettings
+from pipeline.hpe.tuning_start import Start, exposure, find_start
+from pipeline.hpe.tuning_stills import StillSource
+from pipeline.hpe.tuning_text import TextVectors, embed
 from pipeline.hpe.weights import load_state
-from pipeline.synth.objects import OBJECTS
-from pipeline.synth.stills import TRAIN_STREAM, every_caption
+from stages.tune_hpe import command
 
 pytestmark = pytest.mark.e2e
 SMALL = TuneSettings(images=32, images_per_epoch=16, batch_size=8, workers=0)
 
 
+class MadeUp:
+    """Random vectors in place of a sentence encoder's; remembers every text."""
+
+    sha256 = "0" * 64
+    seen: list[str] = []
+
+    def __init__(self, name: str = "") -> None:
+        MadeUp.seen = []
+
+    def encode(self, texts):
+        MadeUp.seen += texts
+        rows = [torch.randn(32, generator=torch.Generator().manual_seed(sum(map(ord, text)))) for text in texts]
+        return F.normalize(torch.stack(rows), dim=-1).numpy()
+
+
 @pytest.fixture(scope="module")
-def text() -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Made-up embeddings in place of a sentence encoder's."""
-    captions = {caption: row for row, caption in enumerate(every_caption(tuple(OBJECTS)))}
-    generator = torch.Generator().manual_seed(0)
-    vectors = {
-        "phrases": torch.randn(13, 32, generator=generator),
-        "captions": torch.randn(len(captions), 32, generator=generator),
-    }
-    return {key: F.normalize(value, dim=-1) for key, value in vectors.items()}, captions
-
-
-def batch(captions: dict[str, int]) -> dict[str, torch.Tensor]:
-    return collate([StillCrops(TRAIN_STREAM, (192, 256), captions)[0]])
+def text(tmp_path_factory: pytest.TempPathFactory) -> TextVectors:
+    return embed(StillSource("sem"), MadeUp(), tmp_path_factory.mktemp("text"))
 
 
 def test_the_keypoint_loss_is_least_at_the_truth() -> None:
@@ -60,39 +63,135 @@ def test_the_keypoint_loss_is_least_at_the_truth() -> None:
     assert simcc_loss(*logits(58, 60), keypoints, weights, model.pose) == 0  # joints outside the crop do not count
 
 
-def test_semantic_losses_reach_the_backbone_and_vanish_for_a_perfect_answer(text) -> None:
-    vectors, captions = text
+def test_semantic_losses_reach_the_backbone(text: TextVectors) -> None:
     settings = TuneSettings(kind="sem", batch_size=4)
-    model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, vectors, None).train()
-    losses = model(**batch(captions))
+    model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, text, None).train()
+    losses = model(**collate([StillSource("sem").crops(0, (192, 256))]))
     assert set(losses) == {"loss_kp", "loss_hand", "loss_caption", "object_accuracy"}
     (losses["loss_hand"] + losses["loss_caption"]).backward()
     gradient = model.net.pose.model.backbone.stem[0].conv.weight.grad
     assert gradient is not None and gradient.abs().sum() > 0
 
 
-def test_a_killed_tuning_goes_on_at_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    longer = TuneSettings(**vars(SMALL) | {"images": 48})
-    tune(SMALL, tmp_path)  # two of three epochs: as far as a killed run came
-    seen: list[int] = []
-    original = StillCrops.__getitem__
-    monkeypatch.setattr(StillCrops, "__getitem__", lambda self, group: seen.append(group) or original(self, group))
-    tune(longer, tmp_path)
-    assert seen == [8, 9, 10, 11], "the third epoch's groups, and no other"
+def test_people_of_one_scene_are_no_negatives_of_each_other(text: TextVectors) -> None:
+    settings = TuneSettings(kind="sem")
+    model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, text, None)
+
+    def loss(caption: list[int], scene: list[int]) -> float:
+        body = text.captions[torch.tensor([3, 4, 5])]  # each says its own caption, and no other
+        return model._caption_loss(body, torch.tensor(caption), torch.tensor(scene))["loss_caption"].item()
+
+    apart, together = loss([3, 4, 5], [0, 1, 2]), loss([3, 4, 5], [0, 0, 2])
+    assert apart < 0.5 * together  # pulled towards the other's caption as well
+    assert loss([4, 3, 5], [0, 0, 2]) == pytest.approx(together)  # which of its captions a person gets does not matter
+    assert loss([4, 3, 5], [0, 1, 2]) > 2 * apart  # but it does between scenes
+    assert loss([3, 3, 5], [0, 1, 2]) == pytest.approx(loss([3, 3, 5], [0, 0, 2]))  # one caption of two scenes
+
+
+def test_a_killed_tuning_goes_on_at_its_last_epoch(tmp_path: Path) -> None:
+    class Killed(StillSource):
+        seen: list[int] = []
+        until = 1 << 30
+
+        def crops(self, group: int, crop_size: tuple[int, int]) -> list:
+            if group >= self.until:
+                raise KeyboardInterrupt
+            self.seen.append(group)
+            return super().crops(group, crop_size)
+
+    settings = TuneSettings(**vars(SMALL) | {"images": 48})
+    source = Killed()
+    source.until = 9
+    with pytest.raises(KeyboardInterrupt):
+        tune(settings, source, tmp_path)
+    source.until = 1 << 30
+    source.seen.clear()
+    tune(settings, source, tmp_path)
+    assert source.seen == [8, 9, 10, 11], "the third epoch's groups, and no other"
     state = torch.load(tmp_path / "epoch_3.pth", weights_only=True)  # a checkpoint holds nothing but plain values
     assert state["meta"]["epoch"] == 3 and state["meta"]["iter"] == 6
     assert list(Consecutive(4)) == [0, 1, 2, 3]
 
 
-def test_frozen_leaves_keypoints_bit_identical(tmp_path: Path, text) -> None:
-    vectors, captions = text
+def test_a_folder_does_not_go_on_with_another_tuning(tmp_path: Path) -> None:
+    once = TuneSettings(**vars(SMALL) | {"images": 8, "images_per_epoch": 8})
+    tune(once, StillSource(), tmp_path)
+    with pytest.raises(PosebridgeError, match=r"another lr \(0.0015, now 0.1\); delete the folder"):
+        tune(TuneSettings(**vars(once) | {"lr": 0.1}), StillSource(), tmp_path)
+    with pytest.raises(PosebridgeError, match="another objects"):
+        tune(once, StillSource(without=("ball",)), tmp_path)
+
+
+def test_frozen_leaves_keypoints_bit_identical(tmp_path: Path, text: TextVectors) -> None:
     base = PoseBridgeHPE(SMALL.config)
     before = copy.deepcopy(base.state_dict())
     settings = TuneSettings(**vars(SMALL) | {"kind": "sem", "mode": "frozen", "images": 16})
-    tuned = tune(settings, tmp_path, before, vectors, captions)
-    after = tuned.state_dict()
+    tuned = tune(settings, StillSource("sem"), tmp_path, Start("base", "", before), text)
+    after = load_state(save_weights(tuned, tmp_path / "out.safetensors", settings, "captions", {}))
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("pose."))
     assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("cue."))
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    config = "rtmpose-s_8xb256-420e_coco-256x192"
+    start = find_start("skelgap-kp", config)
+    with pytest.raises(PosebridgeError, match=r"^skelgap-kp.safetensors does not fit rtmpose-s.*--init.*--config\.$"):
+        tune(TuneSettings(**vars(SMALL) | {"config": config}), StillSource(), tmp_path, start)
+
+
+def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, monkeypatch) -> None:
+    """Not in a caption, not among the phrases that a hand could hold, not as a wrong answer."""
+    source = StillSource("sem", without=("ball", "umbrella"))
+    sentences = " ".join(source.phrases + source.captions)
+    assert "ball" not in sentences and "umbrella" not in sentences and "a cup" in sentences
+    assert len(source.phrases) == 11
+    held = {source.phrases[crop.held] for group in range(12) for crop in source.crops(group, (192, 256))}
+    assert len(held) > 6
+
+    import pipeline.hpe.tuning
+    import pipeline.text.encoder
+
+    seen_by_the_model: list[str] = []
+
+    def tuned(settings: TuneSettings, source: StillSource, work_dir: Path, start: Start, text: TextVectors):
+        seen_by_the_model.extend(MadeUp.seen)
+        assert text.phrases is not None and len(text.phrases) == 11
+        return PoseBridgeHPE(settings.config, text_width=32)
+
+    monkeypatch.setattr(pipeline.text.encoder, "SentenceEncoder", MadeUp)
+    monkeypatch.setattr(pipeline.hpe.tuning, "tune", tuned)
+    out = tmp_path / "strict.safetensors"
+    arguments = ["--kind", "sem", "--init", "skelgap-kp", "--without", "ball", "--without", "umbrella"]
+    answer = CliRunner().invoke(command, [*arguments, "--measure", "4", "--out", str(out)], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    assert seen_by_the_model and not any("ball" in text or "umbrella" in text for text in seen_by_the_model)
+    assert any("ball" in text for text in MadeUp.seen), "measured on all objects, when training was over"
+    with safe_open(out, "pt") as file:
+        header = file.metadata()
+    assert header["hpe_text"] == "captions-strict" and json.loads(header["without"]) == ["ball", "umbrella"]
+
+
+def test_words_stay_seen_whatever_is_tuned_on_top() -> None:
+    def start(hpe_text: str, *without: str) -> Start:
+        return Start("weights", "", {}, hpe_text, without)
+
+    assert exposure("kp", (), None) == ("none", ())
+    assert exposure("kp", (), start("captions")) == ("captions", ())
+    assert exposure("sem", (), start("none")) == ("captions", ())
+    assert exposure("sem", ("cup", "ball"), start("none")) == ("captions-strict", ("cup", "ball"))
+    assert exposure("sem", ("cup",), start("captions")) == ("captions", ())
+    assert exposure("sem", ("cup", "ball"), start("captions-strict", "ball")) == ("captions-strict", ("ball",))
+    assert exposure("sem", ("cup",), start("captions-strict", "ball")) == ("captions", ())
+
+
+def test_captions_are_embedded_once(tmp_path: Path) -> None:
+    source = StillSource("sem", without=("ball",))
+    first = embed(source, MadeUp(), tmp_path)
+    assert len(MadeUp.seen) == len(source.phrases) + len(source.captions)
+    again = embed(source, MadeUp(), tmp_path)
+    assert MadeUp.seen == [] and torch.equal(first.captions, again.captions) and first.sha256 == again.sha256
+    embed(StillSource("sem"), MadeUp(), tmp_path)
+    assert len(MadeUp.seen) > 0, "other sentences"
 
 
 def test_saved_weights_say_what_they_are(tmp_path: Path) -> None:

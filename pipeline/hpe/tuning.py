@@ -1,220 +1,35 @@
 """Tuning a PoseBridge-HPE: keypoints first, then semantics with the keypoint model as teacher.
 
-Reads rendered stills (skelgap) made on the fly; writes mmengine checkpoints while it runs and one safetensors file
-at the end. Command: `posebridge tune-hpe --kind kp`, then `posebridge tune-hpe --kind sem --init kp.safetensors`.
-
-Reconstruction; PoseBridge (arXiv 2605.11497) states that a CLIP-style alignment keeps action-relevant evidence in the
-pose estimator and that distillation is used. The losses below are ours. No action label and no action video is used.
+Reads crops from a source (`tuning_data.py`); writes mmengine checkpoints while it runs and one safetensors file at the
+end. Command: `posebridge tune-hpe --kind kp`, then `posebridge tune-hpe --kind sem --init kp.safetensors`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import nn
+from torch.utils.data import DataLoader
 
+from pipeline.errors import PosebridgeError
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
-from pipeline.recipe import ANCHORS
+from pipeline.hpe.tuning_data import Consecutive, CropSource, Groups, collate
+from pipeline.hpe.tuning_losses import TuningModel
+from pipeline.hpe.tuning_settings import TuneSettings
+from pipeline.hpe.tuning_start import Start, load_start
+from pipeline.hpe.tuning_text import TextVectors
 from pipeline.tensors import save_tensors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import BaseModel  # noqa: E402
-
-SIMCC_BETA = 10.0  # as mmpose's KLDiscretLoss for RTMPose
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """One tuning run. `mode` is `finetune` (everything learns) or `frozen` (only refinement and projection learn)."""
-
-    kind: str = "kp"  # kp or sem
-    mode: str = "finetune"
-    config: str = "rtmpose-t_8xb256-420e_coco-256x192"
-    images: int = 96_000
-    images_per_epoch: int = 6_400  # a checkpoint each
-    batch_size: int = 32
-    lr: float = 1.5e-3
-    lambda_hand: float = 1.0
-    lambda_caption: float = 0.15
-    lambda_kd: float = 0.5
-    width: int = 96
-    pooled_stride: int = 16
-    sigma: float = 0.08
-    seed: int = 0
-    workers: int = 1
-
-    @staticmethod
-    def of(kind: str) -> TuneSettings:
-        """The settings that the shipped weights were tuned with."""
-        return TuneSettings() if kind == "kp" else TuneSettings(kind="sem", images=57_600, lr=6e-4)
-
-
-class TuningModel(BaseModel):
-    """The losses of tuning, as mmengine's Runner wants them."""
-
-    def __init__(
-        self,
-        model: PoseBridgeHPE,
-        settings: TuneSettings,
-        vectors: dict[str, Tensor] | None,
-        teacher: TopdownModel | None,
-    ) -> None:
-        super().__init__()
-        self.net, self.settings = model, settings
-        self.teacher = [teacher] if teacher is not None else []  # in a list: not a part of the checkpoint
-        if vectors is not None:
-            self.register_buffer("phrases", vectors["phrases"], persistent=False)  # [O, d_t], normalised
-            self.register_buffer("captions", vectors["captions"], persistent=False)  # [K, d_t], normalised
-        self.logit_scale = nn.Parameter(torch.tensor(2.7))
-
-    def forward(
-        self, crops: Tensor, keypoints: Tensor, weights: Tensor, held: Tensor, caption: Tensor, mode: str = "loss"
-    ) -> dict[str, Tensor]:
-        """Losses of a batch: crops [N, H, W, 3] uint8, keypoints [N, 17, 2] and weights [N, 17] float, indices [N]."""
-        settings, pose = self.settings, self.net.pose
-        with torch.autocast(crops.device.type, torch.bfloat16):
-            images = pose.normalise(crops).contiguous(memory_format=torch.channels_last)
-            (simcc_x, simcc_y), features = pose(images)
-        simcc_x, simcc_y = simcc_x.float(), simcc_y.float()
-        losses: dict[str, Tensor] = {}
-        if settings.mode == "finetune":
-            losses["loss_kp"] = simcc_loss(simcc_x, simcc_y, keypoints, weights, pose)
-        if settings.kind == "sem":
-            losses |= self._semantic_losses(features, simcc_x, simcc_y, keypoints, weights, held, caption)
-            if settings.mode == "finetune" and self.teacher:
-                with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
-                    (teacher_x, teacher_y), _ = self.teacher[0](images)
-                losses["loss_kd"] = settings.lambda_kd * (_distance(simcc_x, teacher_x) + _distance(simcc_y, teacher_y))
-        return losses
-
-    def _semantic_losses(
-        self,
-        features: list[Tensor],
-        simcc_x: Tensor,
-        simcc_y: Tensor,
-        keypoints: Tensor,
-        weights: Tensor,
-        held: Tensor,
-        caption: Tensor,
-    ) -> dict[str, Tensor]:
-        assert self.net.to_text is not None
-        with torch.no_grad():
-            predicted, raw = self.net.pose.decode((simcc_x, simcc_y))
-            # True places in training and predicted ones in use lose points: mix predicted and jittered true ones.
-            jittered = keypoints + torch.randn_like(keypoints) * 4.0
-            own = (torch.rand(len(keypoints), 1, 1, device=keypoints.device) < 0.7).float()
-            places = own * predicted + (1 - own) * jittered
-            seen = torch.where(own[:, :, 0] > 0, raw.clamp(0, 1), torch.ones_like(raw))
-        with torch.autocast(places.device.type, torch.bfloat16):
-            cues, _ = self.net.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
-            text = F.normalize(self.net.to_text(cues), dim=-1).float()
-        scale = self.logit_scale.exp()
-        body, hands = text[:, ANCHORS.index("body")], text[:, [ANCHORS.index("left_hand"), ANCHORS.index("right_hand")]]
-        # Nobody says which hand: the better hand explains the phrase.
-        objects = torch.logsumexp(scale * hands @ self.phrases.T, 1) - torch.log(torch.tensor(2.0))  # [N, O]
-        loss_hand = F.cross_entropy(objects, held)
-        similarity = scale * body @ self.captions[caption].T  # [N, N]
-        same = (caption[:, None] == caption[None]).float()
-        same = same / same.sum(1, keepdim=True)
-        loss_caption = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
-        return {
-            "loss_hand": self.settings.lambda_hand * loss_hand,
-            "loss_caption": self.settings.lambda_caption * loss_caption,
-            "object_accuracy": (objects.argmax(1) == held).float().mean(),
-        }
-
-
-def simcc_loss(simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Tensor, pose: TopdownModel) -> Tensor:
-    """KL between predicted and Gaussian SimCC targets: mmpose's KLDiscretLoss up to a constant factor."""
-    codec = pose.model.head.decoder
-    loss = torch.zeros((), device=simcc_x.device)
-    for axis, logits in enumerate((simcc_x, simcc_y)):
-        bins = torch.arange(logits.shape[-1], device=logits.device, dtype=torch.float32)
-        centre = (keypoints[..., axis : axis + 1] * codec.simcc_split_ratio).round()
-        target = torch.exp(-((bins - centre) ** 2) / (2 * float(codec.sigma[axis]) ** 2))
-        loss = loss + _divergence(logits, (target * SIMCC_BETA).softmax(-1), weights)
-    return loss
-
-
-def _distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far a student's SimCC is from its teacher's: KL(teacher || student), mean over all joints."""
-    return _divergence(student, (teacher.float() * SIMCC_BETA).softmax(-1), torch.ones_like(student[..., 0]))
-
-
-def _divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over seen joints of KL(target || softmax(beta * logits))."""
-    divergence = F.kl_div((logits * SIMCC_BETA).log_softmax(-1), target, reduction="none").sum(-1)  # [N, V]
-    return (divergence * weights).sum() / weights.sum().clamp_min(1.0)
-
-
-class StillCrops(Dataset):
-    """Groups of augmented crops of rendered stills; group g is always the same, so a resumed run sees the same data."""
-
-    def __init__(
-        self, stream: int, crop_size: tuple[int, int], captions: dict[str, int], objects: tuple[str, ...] | None = None
-    ) -> None:
-        from pipeline.synth.objects import OBJECTS
-
-        self.stream, self.crop_size, self.captions = stream, crop_size, captions
-        self.all_objects = tuple(OBJECTS)
-        self.objects = objects or self.all_objects
-
-    def __len__(self) -> int:
-        return 1 << 30
-
-    def __getitem__(self, group: int) -> list[dict[str, Any]]:
-        from pipeline.synth.stills import stills, training_crop
-
-        rng = np.random.default_rng([self.stream, group, 1])
-        items = []
-        for still in stills(self.stream, group, self.objects):
-            crop, keypoints = training_crop(still, rng, self.crop_size)
-            width, height = self.crop_size
-            inside = ((keypoints >= 0) & (keypoints < [width, height])).all(-1)
-            held = 0 if still.held == "none" else 1 + self.all_objects.index(still.held)
-            items.append(
-                {
-                    "crops": torch.from_numpy(crop),
-                    "keypoints": torch.from_numpy(keypoints),
-                    "weights": torch.from_numpy(inside.astype(np.float32)),
-                    "held": torch.tensor(held),
-                    "caption": torch.tensor(self.captions.get(still.caption, 0)),
-                }
-            )
-        return items
-
-
-def collate(groups: list[list[dict[str, Any]]]) -> dict[str, Tensor]:
-    """Stack the items of several groups into one batch."""
-    items = [item for group in groups for item in group]
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
-
-
-class Consecutive(Sampler[int]):
-    """Epoch e reads the groups [e * n, (e + 1) * n): nothing is seen twice, and a resumed epoch is the same."""
-
-    def __init__(self, groups: int) -> None:
-        self.groups, self.epoch = groups, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.groups, (self.epoch + 1) * self.groups))
-
-    def __len__(self) -> int:
-        return self.groups
 
 
 class PlainCheckpoints(Hook):
@@ -226,32 +41,35 @@ class PlainCheckpoints(Hook):
 
 def tune(
     settings: TuneSettings,
+    source: CropSource,
     work_dir: Path,
-    init: dict[str, Tensor] | None = None,
-    vectors: dict[str, Tensor] | None = None,
-    captions: dict[str, int] | None = None,
-    objects: tuple[str, ...] | None = None,
-    resume: bool = True,
+    start: Start | None = None,
+    text: TextVectors | None = None,
 ) -> PoseBridgeHPE:
     """Run one tuning with mmengine's Runner; killed and started again it goes on at its last epoch.
 
-    `init` is the state of a PoseBridgeHPE to start from (for `sem` also the teacher); `vectors` holds normalised text
-    embeddings `phrases` [13, d_t] (empty hands, then the objects) and `captions` [K, d_t]; `captions` maps a caption to
-    its row. Returns the tuned model in eval mode.
+    `start` is what to start from, and for a finetuned `sem` the teacher; `text` holds the embeddings of the source's
+    captions and phrases. Returns the tuned model in eval mode, on the CPU. Raises PosebridgeError where the start does
+    not fit the config, the work folder holds another tuning, or a crop cannot be read.
     """
-    from mmengine.runner import Runner
-
-    from pipeline.synth.stills import PER_BACKGROUND, TRAIN_STREAM
-
+    if settings.batch_size % source.per_group:
+        raise PosebridgeError(f"Stills come in groups of {source.per_group}; give a --batch-size that is a multiple.")
+    if settings.images_per_epoch < settings.batch_size:
+        raise PosebridgeError(
+            f"{settings.images_per_epoch} images make no batch of {settings.batch_size}; give more --images, or a "
+            "smaller --batch-size."
+        )
     torch.manual_seed(settings.seed)
-    text_width = int(vectors["phrases"].shape[1]) if vectors is not None else 0
+    text_width = int(text.captions.shape[1]) if text is not None else 0
     model = PoseBridgeHPE(settings.config, (), settings.pooled_stride, settings.width, text_width)
+    if model.pose.score_kind != "simcc":
+        raise PosebridgeError(f"{settings.config} is no SimCC config, which tuning needs; choose an RTMPose.")
     teacher = None
-    if init is not None:
-        model.load_state_dict(init, strict=False)
+    if start is not None:
+        load_start(model, start)
         if settings.kind == "sem" and settings.mode == "finetune":
             teacher = TopdownModel(settings.config).eval().requires_grad_(False)
-            teacher.load_state_dict({k.removeprefix("pose."): v for k, v in init.items() if k.startswith("pose.")})
+            teacher.load_state_dict(model.pose.state_dict())
             channels_last(teacher)
     channels_last(model)
     if settings.mode == "frozen":
@@ -259,18 +77,31 @@ def tune(
         _keep_in_eval(model.pose)
     if settings.kind == "kp":
         model.cue.requires_grad_(False)
-    groups = settings.images_per_epoch // PER_BACKGROUND
-    epochs = max(1, round(settings.images / settings.images_per_epoch))
-    steps = epochs * groups * PER_BACKGROUND // settings.batch_size
-    warm_up = max(1, min(200, steps // 10))
-    stream = TRAIN_STREAM + 10 * settings.seed + (5 if settings.kind == "sem" else 0)  # other stills for other phases
+    inputs = {"init": start.sha256 if start else "", "text": text.sha256 if text else ""}
+    _claim(work_dir, asdict(settings) | source.facts | inputs)
+    groups = settings.images_per_epoch // source.per_group
     loader = DataLoader(
-        StillCrops(stream, model.pose.crop_size, captions or {}, objects),
-        batch_size=settings.batch_size // PER_BACKGROUND, sampler=Consecutive(groups), collate_fn=collate,
+        Groups(source, model.pose.crop_size),
+        batch_size=settings.batch_size // source.per_group, sampler=Consecutive(groups), collate_fn=collate,
         num_workers=settings.workers, persistent_workers=settings.workers > 0, drop_last=True,
     )  # fmt: skip
-    runner = Runner(
-        model=TuningModel(model, settings, vectors, teacher),
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # mmengine's log
+            _run(TuningModel(model, settings, text, teacher), loader, settings, work_dir)
+    except PosebridgeError as error:
+        # A loader's worker puts its traceback before the sentence.
+        raise PosebridgeError(str(error).strip().rpartition("PosebridgeError: ")[2]) from None
+    return model.cpu().eval()
+
+
+def _run(model: TuningModel, loader: DataLoader, settings: TuneSettings, work_dir: Path) -> None:
+    from mmengine.runner import Runner
+
+    epochs = max(1, round(settings.images / settings.images_per_epoch))
+    warm_up = max(1, min(200, epochs * len(loader) // 10))
+    steps = max(epochs * len(loader), warm_up + 1)
+    Runner(
+        model=model,
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg={"by_epoch": True, "max_epochs": epochs},
@@ -293,28 +124,53 @@ def tune(
         },
         custom_hooks=[PlainCheckpoints()],
         default_scope="mmpose",
-        resume=resume,
+        resume=True,
         log_level="INFO",
         experiment_name=f"tune-{settings.kind}",
-    )  # fmt: skip
-    runner.train()
-    return model.eval()
+    ).train()  # fmt: skip
 
 
 def save_weights(
-    model: PoseBridgeHPE, path: Path, settings: TuneSettings, hpe_text: str, quality: dict[str, float]
+    model: PoseBridgeHPE,
+    path: Path,
+    settings: TuneSettings,
+    hpe_text: str,
+    quality: dict[str, float],
+    facts: dict[str, str] | None = None,
 ) -> Path:
-    """Write weights as float16 safetensors; what they were exposed to and measured at travels in the header."""
-    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    """Write weights as float16 safetensors; what they were exposed to and measured at travels in the header.
+
+    A frozen pose model stays float32, as it came: rounded, its keypoints would no longer be the base model's.
+    """
+    exact = "pose." if settings.mode == "frozen" else "\0"
+    state = {
+        key: value.half() if value.is_floating_point() and not key.startswith(exact) else value
+        for key, value in model.state_dict().items()
+    }
     drop = ("to_text.",) if settings.kind == "sem" else ("to_text.", "cue.")  # untrained cues are not worth keeping
     state = {key: value.contiguous() for key, value in state.items() if not key.startswith(drop)}
     header = {"kind": settings.kind, "config": settings.config, "hpe_text": hpe_text}
-    header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)}
+    header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)} | (facts or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_tensors(state, partial, header)
     partial.replace(path)
     return path
+
+
+def _claim(work_dir: Path, values: dict[str, Any]) -> None:
+    """A folder goes on with its own tuning only: another one would mix two runs without a word."""
+    values = {key: value for key, value in values.items() if key != "workers"}  # of speed only
+    path = work_dir / "tuning.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if other := sorted(key for key in values | before if values.get(key) != before.get(key)):
+            raise PosebridgeError(
+                f"{work_dir} holds a tuning with another {other[0]} ({before.get(other[0])}, now "
+                f"{values.get(other[0])}); delete the folder, or choose another --out."
+            )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
 def _keep_in_eval(module: nn.Module) -> None:

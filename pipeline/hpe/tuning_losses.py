@@ -1,0 +1,130 @@
+"""The losses of tuning: keypoints, captions, held objects, and closeness to the teacher.
+
+Reconstruction; PoseBridge (arXiv 2605.11497) states that a CLIP-style alignment keeps action-relevant evidence in the
+pose estimator and that distillation is used. The losses below are ours. No action label and no action video is used.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.hpe.mm_compat import import_mmpose
+from pipeline.hpe.model import PoseBridgeHPE
+from pipeline.hpe.topdown import TopdownModel
+from pipeline.hpe.tuning_settings import TuneSettings
+from pipeline.hpe.tuning_text import TextVectors
+from pipeline.recipe import ANCHORS
+
+import_mmpose()
+from mmengine.model import BaseModel  # noqa: E402
+
+SIMCC_BETA = 10.0  # as mmpose's KLDiscretLoss for RTMPose
+
+
+class TuningModel(BaseModel):
+    """The losses of tuning, as mmengine's Runner wants them.
+
+    `kind` sem needs `text`; the hand term is on where `text` has phrases and `lambda_hand` is not 0.
+    """
+
+    def __init__(
+        self, model: PoseBridgeHPE, settings: TuneSettings, text: TextVectors | None, teacher: TopdownModel | None
+    ) -> None:
+        super().__init__()
+        self.net, self.settings = model, settings
+        self.teacher = [teacher] if teacher is not None else []  # in a list: not a part of the checkpoint
+        self.has_hands = settings.lambda_hand > 0 and text is not None and text.phrases is not None
+        if text is not None:
+            self.register_buffer("captions", text.captions, persistent=False)  # [K, d_t], normalised
+            self.register_buffer("phrases", text.phrases, persistent=False)  # [O, d_t], normalised
+        self.logit_scale = nn.Parameter(torch.tensor(2.7))
+
+    def forward(
+        self,
+        crops: Tensor,
+        keypoints: Tensor,
+        weights: Tensor,
+        caption: Tensor,
+        scene: Tensor,
+        held: Tensor,
+        mode: str = "loss",
+    ) -> dict[str, Tensor]:
+        """Losses of a batch as `collate` makes it."""
+        settings, pose = self.settings, self.net.pose
+        with torch.autocast(crops.device.type, torch.bfloat16):
+            images = pose.normalise(crops).contiguous(memory_format=torch.channels_last)
+            (simcc_x, simcc_y), features = pose(images)
+        simcc_x, simcc_y = simcc_x.float(), simcc_y.float()
+        losses: dict[str, Tensor] = {}
+        if settings.mode == "finetune":
+            losses["loss_kp"] = simcc_loss(simcc_x, simcc_y, keypoints, weights, pose)
+        if settings.kind == "sem":
+            text = self._described(features, simcc_x, simcc_y, keypoints, weights)
+            losses |= self._caption_loss(text[:, ANCHORS.index("body")], caption, scene)
+            if self.has_hands:
+                hands = text[:, [ANCHORS.index("left_hand"), ANCHORS.index("right_hand")]]
+                losses |= self._hand_loss(hands, held)
+        for teacher in self.teacher:
+            with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
+                (teacher_x, teacher_y), _ = teacher.to(crops.device)(images)
+            losses["loss_kd"] = settings.lambda_kd * (_distance(simcc_x, teacher_x) + _distance(simcc_y, teacher_y))
+        return losses
+
+    def _described(
+        self, features: list[Tensor], simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Tensor
+    ) -> Tensor:
+        """What every anchor's cue says, [N, A, d_t], normalised; 0 where an anchor has vanished."""
+        assert self.net.to_text is not None
+        with torch.no_grad():
+            predicted, raw = self.net.pose.decode((simcc_x, simcc_y))
+            # True places in training and predicted ones in use lose points: mix predicted and jittered true ones.
+            jittered = keypoints + torch.randn_like(keypoints) * 4.0
+            own = (torch.rand(len(keypoints), 1, 1, device=keypoints.device) < 0.7).float()
+            places = own * predicted + (1 - own) * jittered
+            seen = torch.where(own[:, :, 0] > 0, raw.clamp(0, 1), weights)
+        with torch.autocast(places.device.type, torch.bfloat16):
+            cues, _ = self.net.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
+            return F.normalize(self.net.to_text(cues), dim=-1).float()
+
+    def _caption_loss(self, body: Tensor, caption: Tensor, scene: Tensor) -> dict[str, Tensor]:
+        """InfoNCE both ways between body cues and the batch's captions; people of one scene share their captions."""
+        similarity = self.logit_scale.exp() * body @ self.captions[caption].T  # [N, N]
+        same = ((scene[:, None] == scene) | (caption[:, None] == caption)).float()
+        same = same / same.sum(1, keepdim=True)
+        loss = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+        return {"loss_caption": self.settings.lambda_caption * loss}
+
+    def _hand_loss(self, hands: Tensor, held: Tensor) -> dict[str, Tensor]:
+        """Which phrase names what is held. Nobody says which hand: the better hand explains the phrase."""
+        objects = torch.logsumexp(self.logit_scale.exp() * hands @ self.phrases.T, 1) - math.log(2)  # [N, O]
+        return {
+            "loss_hand": self.settings.lambda_hand * F.cross_entropy(objects, held),
+            "object_accuracy": (objects.argmax(1) == held).float().mean(),
+        }
+
+
+def simcc_loss(simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Tensor, pose: TopdownModel) -> Tensor:
+    """KL between predicted and Gaussian SimCC targets: mmpose's KLDiscretLoss up to a constant factor."""
+    codec = pose.model.head.decoder
+    loss = torch.zeros((), device=simcc_x.device)
+    for axis, logits in enumerate((simcc_x, simcc_y)):
+        bins = torch.arange(logits.shape[-1], device=logits.device, dtype=torch.float32)
+        centre = (keypoints[..., axis : axis + 1] * codec.simcc_split_ratio).round()
+        target = torch.exp(-((bins - centre) ** 2) / (2 * float(codec.sigma[axis]) ** 2))
+        loss = loss + _divergence(logits, (target * SIMCC_BETA).softmax(-1), weights)
+    return loss
+
+
+def _distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far a student's SimCC is from its teacher's: KL(teacher || student), mean over all joints."""
+    return _divergence(student, (teacher.float() * SIMCC_BETA).softmax(-1), torch.ones_like(student[..., 0]))
+
+
+def _divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean over seen joints of KL(target || softmax(beta * logits))."""
+    divergence = F.kl_div((logits * SIMCC_BETA).log_softmax(-1), target, reduction="none").sum(-1)  # [N, V]
+    return (divergence * weights).sum() / weights.sum().clamp_min(1.0)
