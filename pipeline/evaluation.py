@@ -3,7 +3,8 @@
 Reads extractions, the final encoder and method of each seed, the protocol's test set and, where there are any, the
 twins; writes
 cache/results/<dataset>/<protocol>/<run>/seed-<k>/{metrics.json,confusion.csv,predictions.csv,params.yaml} (and
-twins.csv). Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+twins.csv); on a variant of the test clips, the same under <run>@<variant>.
+Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import csv
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.dataset import Dataset, label_rows
 from pipeline.encoding import feature_table, load_encoder
 from pipeline.features import Samples
+from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 from pipeline.phases import load_method, score_table
@@ -35,6 +38,7 @@ from pipeline.protocol.splits import Split
 from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.variants import of_variant
 
 
 def evaluate(
@@ -44,58 +48,89 @@ def evaluate(
     run: RunParams,
     params: Params,
     on_seed: Callable[[int], None] | None = None,
+    variant: str = "",
 ) -> Path:
-    """Test every seed of `run` on `protocol`; returns the folder of results.
+    """Test every seed of `run` on `protocol`, or on a variant of its test clips; returns the folder of results.
 
-    metrics.json: accuracies are fractions, `seconds` is the wall time of scoring the test set, `gflops` that of one
-    clip (encoder and method, two operations to a multiply-add), `params` both together, `missing` the test clips
-    whose extraction failed.
+    A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
+    `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
+    to a multiply-add), `params` both together, `missing` the test clips whose extraction failed.
     """
     opened = open_run(dataset, protocol, run)
-    test = test_set(opened.split, dataset.clips)
-    clips = (*test.unseen, *test.seen)
-    samples = opened.samples(clips)
-    folder = result_folder(dataset.cache, dataset.name, protocol, run_name)
-    for seed in params.encode.seeds:
+    test = open_test(opened, variant)
+    name = of_variant(run_name, variant)
+    folder = result_folder(dataset.cache, dataset.name, protocol, name)
+    for seed in params.seeds(run):
         encoder = load_encoder(dataset, protocol, opened.skeletons, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
-        started = time.perf_counter()
-        scores = score_clips(opened, encoder, method, samples)  # [N, C]
-        seconds = time.perf_counter() - started
-        labels = label_rows(clips, samples.clip_ids, range(len(dataset.class_names))).numpy()
         place = folder / f"seed-{seed}"
         place.mkdir(parents=True, exist_ok=True)
-        zsl, ceiling = None, None
-        if opened.split.unseen:
-            zsl = write_zsl(place, opened.split, samples.clip_ids, scores, labels)
-            ceiling = write_ceiling(place, opened, samples.clip_ids, scores, labels)
-        metrics = {
-            "dataset": dataset.name,
-            "protocol": protocol,
-            "run": run_name,
-            "method": run.method,
-            "flags": run.flags,
-            "seed": seed,
-            "recipe": run.recipe,
-            "text": opened.bank.encoder,
-            "hpe_text": opened.hpe_text,
-            "skeletons": run.skeletons,
-            "test_variant": run.test_variant,
-            "zsl": zsl,
-            "gzsl": gzsl(opened.split, scores, labels, selection["gamma"]),
-            "adapted": None,  # no method here adapts at test time
-            "selection": selection,
-            "ceiling": ceiling,
-            "params": count_parameters(encoder, method),
-            "gflops": gflops(opened, encoder, method, samples),
-            "seconds": round(seconds, 3),
-            "missing": len(clips) - len(samples),
-        }
+        which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
+        metrics = which | test_seed(opened, test, encoder, method, selection, place)
         (place / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed)
+        write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)
         if on_seed is not None:
             on_seed(seed)
     return folder
+
+
+@dataclass(frozen=True)
+class OpenedTest:
+    """The test clips of a run, or of a variant of them, with their features."""
+
+    clips: tuple[Clip, ...]
+    samples: Samples  # of those whose extraction succeeded
+    labels: np.ndarray  # [N] of the samples, class indices
+    all_seen: bool  # every test clip of the seen classes is among them
+    twins: Mapping[str, str]  # clip_id -> name of its tuple, of the clips that have twins
+
+
+def open_test(opened: Opened, variant: str) -> OpenedTest:
+    """Open the test set. Raises PosebridgeError naming the command that makes what is missing."""
+    dataset = opened.dataset
+    test = test_set(opened.split, dataset.clips)
+    clips = (*test.unseen, *test.seen)
+    if variant:
+        clips = opened.clips_of(variant, clips)
+    samples = opened.samples(clips, variant)
+    labels = label_rows(clips, samples.clip_ids, range(len(dataset.class_names))).numpy()
+    path = dataset.cache / "videos" / dataset.name / "twins.csv"
+    twins = read_twins(path) if path.is_file() else {}
+    there = {clip.clip_id for clip in clips}
+    all_seen = all(clip.clip_id in there for clip in test.seen)
+    return OpenedTest(clips, samples, labels, all_seen, {c: name for c, name in twins.items() if c in there})
+
+
+def test_seed(
+    opened: Opened, test: OpenedTest, encoder: ShiftGCN, method: Method, selection: dict[str, Any], place: Path
+) -> dict[str, Any]:
+    """The figures of one seed for metrics.json; writes the tables beside it."""
+    started = time.perf_counter()
+    scores = score_clips(opened, encoder, method, test.samples)  # [N, C]
+    seconds = time.perf_counter() - started
+    zsl, ceiling = None, None
+    if opened.split.unseen:
+        zsl = write_zsl(place, opened.split, test, scores)
+        ceiling = write_ceiling(place, opened, test, scores)
+    # without all clips of the seen classes, S and gamma's effect would be those of other classes
+    both = gzsl(opened.split, scores, test.labels, selection["gamma"]) if test.all_seen else None
+    return {
+        "method": opened.run.method,
+        "flags": opened.run.flags,
+        "recipe": opened.run.recipe,
+        "text": opened.bank.encoder,
+        "hpe_text": opened.hpe_text,
+        "skeletons": opened.run.skeletons,
+        "zsl": zsl,
+        "gzsl": both,
+        "adapted": None,  # no method here adapts at test time
+        "selection": selection,
+        "ceiling": ceiling,
+        "params": count_parameters(encoder, method),
+        "gflops": gflops(opened, encoder, method, test.samples),
+        "seconds": round(seconds, 3),
+        "missing": len(test.clips) - len(test.samples),
+    }
 
 
 def score_clips(
@@ -121,14 +156,15 @@ def require_seen_text(opened: Opened, method: Method) -> None:
         require_seen_centre(method.centre, method.describe(opened.bank.take(opened.split.seen, method.text_slots)))
 
 
-def write_zsl(
-    place: Path, split: Split, clip_ids: Sequence[str], scores: np.ndarray, labels: np.ndarray
-) -> dict[str, Any]:
-    """Accuracy among the unseen classes, with confusion.csv (rows: true) and predictions.csv."""
+def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:
+    """Accuracy among the unseen classes, with confusion.csv (rows: true) and predictions.csv.
+
+    `tuple` of predictions.csv names the clips that are twins of one another, and is empty elsewhere.
+    """
     unseen = list(split.unseen)
-    rows = np.flatnonzero(np.isin(labels, unseen))
+    rows = np.flatnonzero(np.isin(test.labels, unseen))
     inside = scores[rows][:, unseen]
-    truth = np.searchsorted(unseen, labels[rows])
+    truth = np.searchsorted(unseen, test.labels[rows])
     predicted = inside.argmax(1)
     confusion = confusion_matrix(truth, predicted, len(unseen))
     with (place / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
@@ -138,10 +174,11 @@ def write_zsl(
             writer.writerow([split.class_names[c], *counts])
     with (place / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clip_id", "label", "predicted", "scores"])
+        writer.writerow(["clip_id", "label", "predicted", "tuple", "scores"])
         for row, true, said, values in zip(rows.tolist(), truth, predicted, inside, strict=True):
             pairs = " ".join(f"{c}:{value:.9g}" for c, value in zip(unseen, values, strict=True))
-            writer.writerow([clip_ids[row], unseen[true], unseen[said], pairs])
+            clip_id = test.samples.clip_ids[row]
+            writer.writerow([clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs])
     hits, n = int(np.trace(confusion)), int(confusion.sum())
     return {"top1": micro(confusion), "macro": macro(confusion), "n": n, "ci95": list(binomial_interval(hits, n))}
 
@@ -167,27 +204,27 @@ def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> 
 
 
 def write_ceiling(
-    place: Path, opened: Opened, clip_ids: Sequence[str], scores: np.ndarray, labels: np.ndarray
+    place: Path, opened: Opened, test: OpenedTest, scores: np.ndarray
 ) -> dict[str, float | int] | None:
-    """What skeleton alone and object alone could reach, and the hits per tuple of twins among the unseen clips
-    (twins.csv); None without attributes.
+    """What skeleton alone and object alone could reach, and the hits per tuple of twins (twins.csv); None without
+    attributes.
     """
     attributes = opened.dataset.folder / "attributes.csv"
     if not attributes.is_file():
         return None
     unseen = list(opened.split.unseen)
-    counts = Counter(int(label) for label in labels if label in unseen)
+    counts = Counter(int(label) for label in test.labels if label in unseen)
     found: dict[str, float | int] = dict(ceilings(attributes, unseen, counts))
-    path = opened.dataset.cache / "videos" / opened.dataset.name / "twins.csv"
-    if path.is_file():
-        truth = {c: int(label) for c, label in zip(clip_ids, labels, strict=True) if label in unseen}
-        said = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}
-        hits = twin_hits(read_twins(path), {c: said[c] for c in truth}, truth)
+    if test.twins:
+        clip_ids = test.samples.clip_ids
+        predicted = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}
+        labels = {c: int(label) for c, label in zip(clip_ids, test.labels, strict=True)}
+        hits = twin_hits(test.twins, predicted, labels)
         with (place / "twins.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["tuple", "hits"])
             writer.writerows(hits.items())
-        found |= {"twin_hits_max": max(hits.values(), default=0), "twin_tuples": len(hits)}
+        found |= {"twin_hits_max": max(hits.values()), "twin_tuples": len(hits)}
     return found
 
 

@@ -2,6 +2,7 @@
 
 Reads manifests/<dataset>/clips.csv and the videos. Writes the shards and receipts of cache/store/<dataset>/... and
 cache/<dataset>/<recipe>/index.json. Killed and started again, it goes on at the first shard without a valid receipt.
+A variant of the test clips (pipeline/variants.py) has a store and an index of its own.
     posebridge extract --dataset skelgap-mini --recipe refined
 """
 
@@ -29,6 +30,7 @@ from pipeline.params import ExtractParams
 from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.streaming import PoseStream
+from pipeline.variants import of_variant, variant_clips, variant_root
 from pipeline.video.identity import GONE
 
 FILE_OVERHEAD = 64 << 10  # bytes of HDF5 headers and a receipt, generously
@@ -59,10 +61,11 @@ def extract(
     manifests: Path = Path("manifests"),
     cache: Path = Path("cache"),
     cache_root: Path | None = None,
+    variant: str = "",
     retry_failed: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
-    """Bring the cache of one (data set, recipe) up to date.
+    """Bring the cache of one (data set, recipe), or of a variant of its test clips, up to date.
 
     Args:
         recipe: with `weights_sha256` filled in, since it names the store.
@@ -84,8 +87,10 @@ def extract(
         raise PosebridgeError(
             f"{manifests / dataset / 'clips.csv'} lists no clips; fill it with `posebridge ingest --dataset {dataset}`."
         )
+    if variant:
+        clips, root = variant_clips(clips, dataset, root, variant), variant_root(root, variant)
     source = Source(root, recipe, open_ground_truth(root, recipe))
-    store = Store(cache_root or cache / "store", dataset, recipe)
+    store = Store(cache_root or cache / "store", of_variant(dataset, variant), recipe)
     existing = store.layout()
     layout = existing or plan_layout(len(clips), params.clips_per_shard, 0, 0)
     todo = [plan for plan in plan_shards(clips, layout.shards, store, source, retry_failed) if not plan.done]
@@ -110,8 +115,8 @@ def extract(
                 "again: sealed shards stay."
             ) from None
     receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
-    index = index_path(cache, dataset, recipe_name)
-    changed = write_index(index, dataset, store, layout, receipts)
+    index = index_path(cache, dataset, of_variant(recipe_name, variant))
+    changed = write_index(index, of_variant(dataset, variant), store, layout, receipts)
     return Extraction(
         index=index,
         store=store.folder,

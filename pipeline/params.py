@@ -87,7 +87,8 @@ class TrainParams:
 class RunParams:
     """One named run: what is trained, on which features.
 
-    `skeletons` is `estimated` (those of the recipe) or `gt` (those of the recipe named `gt`).
+    `skeletons` is `estimated` (those of the recipe itself) or another recipe: `gt` for true ones. `seeds` are some of
+    encode's; empty takes all.
     """
 
     method: str = "posebridge"
@@ -95,7 +96,7 @@ class RunParams:
     recipe: str = "refined"
     text: str = "minilm"
     skeletons: str = "estimated"
-    test_variant: str = ""
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class Params:
     text: TextParams = TextParams()
     encode: EncodeParams = EncodeParams()
     train: TrainParams = TrainParams()
+
+    def seeds(self, run: RunParams) -> tuple[int, ...]:
+        """Those of a run."""
+        return run.seeds or self.encode.seeds
 
 
 def load_params(path: Path) -> Params:

@@ -49,7 +49,7 @@ def train(
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     phases = {name: training_phase(name, opened.split, dataset.clips) for name in ("select", "final")}
     wanted = {name: opened.samples((*p.train, *p.held_out, *p.pseudo_unseen)) for name, p in phases.items()}
-    for seed in params.encode.seeds:
+    for seed in params.seeds(run):
         started = time.perf_counter()
 
         def go(name: str, epochs: int, seed: int = seed) -> tuple[PhaseModel, Progress]:

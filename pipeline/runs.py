@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
@@ -22,6 +23,7 @@ from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
+from pipeline.variants import of_variant
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,27 @@ class Opened:
     hpe_text: str  # what words the pose weights were exposed to
     fingerprints: tuple[str, ...]  # of the extractions
 
-    def samples(self, clips: Sequence[Clip]) -> Samples:
-        """The features of these clips, as far as their extraction succeeded."""
-        skeletons = self.dataset.reader(self.skeletons)
-        cues = self.dataset.reader(self.run.recipe) if self.shapes.d_cue else None
+    def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples:
+        """The features of these clips, or of a variant of them, as far as their extraction succeeded."""
+        skeletons = self.reader(self.skeletons, variant)
+        cues = self.reader(self.run.recipe, variant) if self.shapes.d_cue else None
         return load_samples([clip.clip_id for clip in clips], skeletons, cues)
+
+    def clips_of(self, variant: str, clips: Sequence[Clip]) -> tuple[Clip, ...]:
+        """Those of `clips` that a variant has, extracted or failed."""
+        reader = self.reader(self.skeletons, variant)
+        there = {*reader.clip_ids, *(failure["clip_id"] for failure in reader.failures)}
+        return tuple(clip for clip in clips if clip.clip_id in there)
+
+    def reader(self, recipe: str, variant: str = "") -> CacheReader:
+        """An extraction. Raises PosebridgeError for a variant that another version of the recipe extracted."""
+        reader = self.dataset.reader(of_variant(recipe, variant))
+        if variant and reader.fingerprint not in self.fingerprints:
+            raise PosebridgeError(
+                f"{of_variant(recipe, variant)} was extracted by another version of the recipe {recipe}; run "
+                f"`posebridge extract --dataset {self.dataset.name} --recipe {recipe} --variant {variant}`."
+            )
+        return reader
 
     def method(self, classes: int) -> Method:
         """A fresh method of this run."""
@@ -50,9 +68,7 @@ class Opened:
 
 def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it."""
-    if run.skeletons not in ("estimated", "gt"):
-        raise PosebridgeError(f"skeletons should be estimated or gt, not {run.skeletons!r}.")
-    skeletons = "gt" if run.skeletons == "gt" else run.recipe
+    skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
     reads_cues = find_method(run.method).reads_cues(run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache)
     reader = dataset.reader(run.recipe if reads_cues else skeletons)
@@ -75,7 +91,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
 
 
 def write_resolved(
-    path: Path, dataset: str, protocol: str, run_name: str, run: RunParams, params: Params, seed: int
+    path: Path, dataset: str, protocol: str, run_name: str, run: RunParams, params: Params, seed: int, variant: str = ""
 ) -> None:
     """The resolved parameters of a result, beside it."""
     values = {
@@ -83,6 +99,7 @@ def write_resolved(
         "protocol": protocol,
         "run": run_name,
         "seed": seed,
+        "test_variant": variant,
         "runs": {run_name: dataclasses.asdict(run)},
         "encode": dataclasses.asdict(params.encode),
         "train": dataclasses.asdict(params.train),

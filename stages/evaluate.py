@@ -1,6 +1,7 @@
 """`posebridge evaluate`: a trained run on unseen classes (ZSL) and on all classes (GZSL).
 
-Reads cache/models/<dataset>/<protocol>/<run>/, writes cache/results/<dataset>/<protocol>/<run>/seed-<k>/.
+Reads cache/models/<dataset>/<protocol>/<run>/, writes cache/results/<dataset>/<protocol>/<run>/seed-<k>/, or of a
+variant of the test clips .../<run>@<variant>/seed-<k>/.
 Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
 """
 
@@ -19,14 +20,28 @@ from stages.shell import answer, json_option, params_option, plain_errors, root_
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 @click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
 @click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help="Test on this variant of the test clips instead, e.g. occlusion-2; may be repeated.",
+)
 @root_option
 @params_option
 @json_option
 @plain_errors
 def command(
-    dataset: str, protocol: str, run_name: str, cache_root: Path | None, params_path: Path, as_json: bool
+    dataset: str,
+    protocol: str,
+    run_name: str,
+    variants: tuple[str, ...],
+    cache_root: Path | None,
+    params_path: Path,
+    as_json: bool,
 ) -> None:
     """Test a trained run; every value that could be chosen was chosen by `train`.
+
+    A variant is made by `posebridge synth --variant` and extracted by `posebridge extract --variant`.
 
     \b
     Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
@@ -38,14 +53,16 @@ def command(
 
     params = load_params(params_path)
     run = choose(params.runs, run_name, "run")
-    with tqdm(total=len(params.encode.seeds), desc=f"evaluate {run_name}", unit="seed") as bar:
-        opened = open_dataset(dataset, store_root=cache_root)
-        folder = evaluate(opened, protocol, run_name, run, params, lambda _: bar.update())
-    found = [
-        json.loads((folder / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
-        for seed in params.encode.seeds
-    ]
-    answer({"results": str(folder), "metrics": found}, f"Wrote {folder}; top-1 by seed: {_top1(found)}.", as_json)
+    tests, seeds, results = variants or ("",), params.seeds(run), {}
+    opened = open_dataset(dataset, store_root=cache_root)
+    with tqdm(total=len(tests) * len(seeds), desc=f"evaluate {run_name}", unit="seed") as bar:
+        for variant in tests:
+            folder = evaluate(opened, protocol, run_name, run, params, lambda _: bar.update(), variant)
+            paths = (folder / f"seed-{seed}" / "metrics.json" for seed in seeds)
+            metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+            results[variant] = {"results": str(folder), "metrics": metrics}
+    sentence = "\n".join(f"Wrote {r['results']}; top-1 by seed: {_top1(r['metrics'])}." for r in results.values())
+    answer({"variants": results} if variants else results[""], sentence, as_json)
 
 
 def _top1(found: list[dict]) -> str:

@@ -7,6 +7,7 @@ Command: posebridge extract --dataset skelgap-mini --recipe refined
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
+from pipeline.variants import of_variant
 from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
@@ -24,6 +26,8 @@ from stages.shell import answer, json_option, params_option, plain_errors, root_
 @click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
 @root_option
+@click.option("--variant", "variants", multiple=True,
+              help="This variant of the test clips instead, e.g. occlusion-2; may be repeated.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
 @click.option("--max-failures", type=int, help="More failed clips than this give exit code 1.  [default: params.yaml]")
 @click.option("--batch-size", type=int, help="Crops in one call of the pose model.  [default: params.yaml]")
@@ -36,6 +40,7 @@ def command(
     manifests: Path,
     cache: Path,
     cache_root: Path | None,
+    variants: tuple[str, ...],
     retry_failed: bool,
     max_failures: int | None,
     batch_size: int | None,
@@ -55,41 +60,49 @@ def command(
     given = {"max_failures": max_failures, "batch_size": batch_size}
     knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
     recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    with tqdm(unit="clip", disable=None, desc=f"extract {recipe_name}") as bar:
+    results = {}
+    for variant in variants or ("",):
+        name = of_variant(recipe_name, variant)
+        with tqdm(unit="clip", disable=None, desc=f"extract {name}") as bar:
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            def show(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
 
-        result = extract(
-            dataset,
-            recipe_name,
-            recipe,
-            Path(place.root),
-            params=knobs,
-            build_estimator=build_estimator,
-            manifests=manifests,
-            cache=cache,
-            cache_root=cache_root,
-            retry_failed=retry_failed,
-            progress=show,
-        )
-    values = dataclasses.asdict(result) | {"max_failures": knobs.max_failures}
-    sentence = (
+            results[variant] = extract(
+                dataset,
+                recipe_name,
+                recipe,
+                Path(place.root),
+                params=knobs,
+                build_estimator=build_estimator,
+                manifests=manifests,
+                cache=cache,
+                cache_root=cache_root,
+                variant=variant,
+                retry_failed=retry_failed,
+                progress=show,
+            )
+    tolerated = {"max_failures": knobs.max_failures}
+    values = {variant: dataclasses.asdict(result) | tolerated for variant, result in results.items()}
+    lines = [
         f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
         f"{len(result.failures)} failures, {'written' if result.changed else 'unchanged'}, {result.seconds:.1f} s."
-    )
-    answer(values, sentence, as_json)
-    if len(result.failures) > knobs.max_failures:
-        first = result.failures[0]
-        raise PosebridgeError(
-            f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; first "
-            f"{first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
-        )
+        for result in results.values()
+    ]
+    answer({"variants": values} if variants else values[""], "\n".join(lines), as_json)
+    for result in results.values():
+        if len(result.failures) > knobs.max_failures:
+            first = result.failures[0]
+            raise PosebridgeError(
+                f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; "
+                f"first {first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
+            )
 
 
+@functools.cache
 def build_estimator(recipe: Recipe):  # noqa: ANN201 - imported late, since it loads torch
-    """The recipe's pose model."""
+    """The recipe's pose model, loaded once for all variants."""
     from pipeline.hpe.factory import build_estimator
 
     return build_estimator(recipe)

@@ -20,6 +20,7 @@ from pipeline.evaluation import evaluate
 from pipeline.features import load_samples
 from pipeline.params import RunParams
 from pipeline.phases import train
+from pipeline.runs import open_run
 
 pytestmark = pytest.mark.unit
 RUNS = {
@@ -138,6 +139,80 @@ def test_clips_that_failed_are_counted_and_the_rest_goes_on(world):
     evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
 
 
+@pytest.fixture
+def darker(world):
+    """The world with a variant `low_light-2` of the unseen classes' clips, in which no cue is seen any more."""
+
+    def add(recipe="refined", only=lambda clip_id: clip_id[:2] in UNSEEN, blind=True, frames=None):
+        full = world.readers[recipe]
+        kept = [c.clip_id for c in world.clips if c.part == "test" and only(c.clip_id)]
+        arrays = {name: a.copy() for name, a in full.arrays.items()}
+        if blind:
+            arrays["cue_scores"][:] = 0
+        reader = FakeReader(replace(full.recipe, frames=frames or full.recipe.frames), kept, arrays)
+        reader.rows = full.rows
+        return replace(world, readers=world.readers | {f"{recipe}@low_light-2": reader})
+
+    return add
+
+
+def test_a_variant_is_tested_by_the_models_of_the_run_as_they_are(world, darker):
+    models = sorted((world.cache / "models").rglob("posebridge/**/*.*"))
+    before = {path: path.read_bytes() for path in models}
+    folder = evaluate(darker(), PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
+    assert folder.name == "posebridge@low_light-2" and {path: path.read_bytes() for path in models} == before
+    plain, found = metrics(world, "posebridge"), metrics(world, folder.name)
+    assert found["test_variant"] == "low_light-2" and plain["test_variant"] == ""
+    assert found["run"] == folder.name and found["selection"] == plain["selection"]
+    assert found["zsl"]["n"] == 24 and found["missing"] == 0 and found["zsl"]["top1"] < plain["zsl"]["top1"]
+    assert found["gzsl"] is None and plain["gzsl"] is not None  # no clip of a seen class is in the variant
+    assert yaml.safe_load((folder / "seed-0/params.yaml").read_text())["test_variant"] == "low_light-2"
+
+
+def test_an_unchanged_variant_gives_the_answers_of_the_test_set(world, darker):
+    same = darker(only=lambda clip_id: True, blind=False)
+    folder = evaluate(same, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
+    assert (folder / "seed-0/predictions.csv").read_bytes() == (
+        place(world, "posebridge") / "predictions.csv"
+    ).read_bytes()
+    assert metrics(world, folder.name)["gzsl"] == metrics(world, "posebridge")["gzsl"]
+
+
+def test_a_variant_may_hold_some_classes_and_the_candidates_stay(world, darker):
+    some = darker(only=lambda clip_id: clip_id.startswith(("Ap", "Aq", "Ar")))
+    folder = evaluate(some, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
+    found = metrics(world, folder.name)
+    assert found["zsl"]["n"] == 12 and found["gzsl"] is None
+    assert found["ceiling"]["twin_tuples"] == 6 and len(rows(folder / "seed-0/twins.csv")) == 6
+    answers = rows(folder / "seed-0/predictions.csv")
+    assert all(len(row["scores"].split()) == len(UNSEEN) for row in answers)
+    assert {row["tuple"] for row in answers} == {f"A-{i}" for i in range(6)}
+
+
+def test_a_variant_by_another_recipe_is_refused(darker):
+    other = darker(frames=5)
+    with pytest.raises(PosebridgeError, match="extract --dataset toy --recipe refined --variant low_light-2"):
+        evaluate(other, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
+
+
+def test_a_run_may_have_seeds_of_its_own(world):
+    one = replace(RUNS["posebridge"], seeds=(0,))
+    more = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(0, 1, 2)))
+    assert more.seeds(one) == (0,) and more.seeds(RUNS["posebridge"]) == (0, 1, 2)
+    train(world, PROTOCOL, "one", one, more)
+    folder = evaluate(world, PROTOCOL, "one", one, more)
+    assert [path.name for path in folder.iterdir()] == ["seed-0"]
+
+
+def test_skeletons_of_another_recipe_come_with_its_encoder(world):
+    run = RunParams(flags=FLAGS, recipe="refined", skeletons="gt")
+    opened = open_run(world, PROTOCOL, run)
+    samples = opened.samples([clip for clip in world.clips if clip.clip_id == "Ap-test-1"])
+    assert opened.skeletons == "gt"
+    assert torch.equal(samples.keypoints, load_samples(["Ap-test-1"], world.reader("gt")).keypoints)
+    assert samples.cues is not None
+
+
 def test_unique_samples_keep_their_clips_apart(world):
     ids = ["Ap-test-0", "Bp-test-0", "Aq-test-0", "Ap-test-1"]
     distinct, where = load_samples(ids, world.reader("gt")).unique()
@@ -185,7 +260,6 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
     ("change", "words"),
     [
         ({"method": "pgfa"}, ["no method named 'pgfa'"]),
-        ({"skeletons": "true"}, ["estimated or gt"]),
         ({"recipe": "gt"}, ["'gt' holds no cues"]),
         ({"text": "mpnet"}, ["mpnet", "posebridge text"]),
         ({"flags": {"bridges": True}}, ["'bridges'"]),

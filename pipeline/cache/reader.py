@@ -47,8 +47,9 @@ class CacheReader:
     """
 
     def __init__(self, index_path: Path, store_root: Path | None = None):
-        dataset, recipe_name = index_path.parent.parent.name, index_path.parent.name
-        self._command = f"`posebridge extract --dataset {dataset} --recipe {recipe_name}`"
+        dataset, (recipe_name, _, variant) = index_path.parent.parent.name, index_path.parent.name.partition("@")
+        which = f"{recipe_name} --variant {variant}" if variant else recipe_name
+        self._command = f"`posebridge extract --dataset {dataset} --recipe {which}`"
         if not index_path.is_file():
             raise PosebridgeError(f"{index_path} is missing; make it with {self._command}.")
         index = read_index(index_path, f"make it again with {self._command}")

@@ -96,7 +96,7 @@ class Store:
     def __init__(self, root: Path, dataset: str, recipe: Recipe):
         self.recipe = recipe
         self.folder = root / dataset / f"{slug(recipe)}-{recipe.fingerprint[:12]}"
-        self.remedy = f"delete it and run `posebridge extract --dataset {dataset}` again"
+        self.remedy = f"delete it and run `posebridge extract --dataset {dataset.replace('@', ' --variant ')}` again"
 
     def layout(self) -> Layout | None:
         """The layout, or None while the store does not exist. Raises PosebridgeError for one of another schema."""

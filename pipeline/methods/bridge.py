@@ -63,7 +63,8 @@ class CueTokens(nn.Module):
         tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)
         weight = features.cue_scores * (IMPORTANCE_SPEED * self.importance).exp() * visible
         weight = weight / weight.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
-        pooled = self.dropout(self.pooled_norm(torch.einsum("bmsa,bmsad->bd", weight, x)))
+        pooled = weight.flatten(1)[:, None] @ x.flatten(1, 3)  # [B, 1, N] @ [B, N, D]
+        pooled = self.dropout(self.pooled_norm(pooled[:, 0]))
         hidden = ~visible.flatten(1)
         return Cues(tokens.flatten(1, 3), hidden, pooled, visible.flatten(1).any(1, keepdim=True).float())
 
