@@ -82,7 +82,7 @@ class OpenedTest:
     samples: Samples  # of those whose extraction succeeded
     labels: np.ndarray  # [N] of the samples, class indices
     all_seen: bool  # every test clip of the seen classes is among them
-    twins: Mapping[str, str]  # clip_id -> name of its tuple, of the clips that have twins
+    twins: Mapping[str, str]  # clip_id -> name of its tuple, of the unseen classes' clips that have one
 
 
 def open_test(opened: Opened, variant: str) -> OpenedTest:
@@ -96,9 +96,14 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
     labels = label_rows(clips, samples.clip_ids, range(len(dataset.class_names))).numpy()
     path = dataset.cache / "videos" / dataset.name / "twins.csv"
     twins = read_twins(path) if path.is_file() else {}
-    there = {clip.clip_id for clip in clips}
-    all_seen = all(clip.clip_id in there for clip in test.seen)
-    return OpenedTest(clips, samples, labels, all_seen, {c: name for c, name in twins.items() if c in there})
+    of_unseen = {clip.clip_id for clip in clips if clip.label in opened.split.unseen}
+    return OpenedTest(
+        clips,
+        samples,
+        labels,
+        all_seen=len(clips) - len(of_unseen) == len(test.seen),
+        twins={clip_id: name for clip_id, name in twins.items() if clip_id in of_unseen},
+    )
 
 
 def test_seed(
@@ -206,8 +211,8 @@ def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> 
 def write_ceiling(
     place: Path, opened: Opened, test: OpenedTest, scores: np.ndarray
 ) -> dict[str, float | int] | None:
-    """What skeleton alone and object alone could reach, and the hits per tuple of twins (twins.csv); None without
-    attributes.
+    """What skeleton alone and object alone could reach, and the hits per tuple of twins among the unseen clips
+    (twins.csv); None without attributes.
     """
     attributes = opened.dataset.folder / "attributes.csv"
     if not attributes.is_file():
@@ -224,7 +229,7 @@ def write_ceiling(
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["tuple", "hits"])
             writer.writerows(hits.items())
-        found |= {"twin_hits_max": max(hits.values()), "twin_tuples": len(hits)}
+        found |= {"twin_hits_max": max(hits.values(), default=0), "twin_tuples": len(hits)}
     return found
 
 

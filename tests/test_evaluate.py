@@ -189,6 +189,16 @@ def test_a_variant_may_hold_some_classes_and_the_candidates_stay(world, darker):
     assert {row["tuple"] for row in answers} == {f"A-{i}" for i in range(6)}
 
 
+def test_twins_of_seen_classes_do_not_count(world):
+    path = world.cache / "videos/toy/twins.csv"
+    before = path.read_text()
+    path.write_text(before + "As-test-0,A-0\nCp-test-0,C-0\n")
+    evaluate(world, PROTOCOL, "skeleton_gt", RUNS["skeleton_gt"], PARAMS)
+    path.write_text(before)
+    ceiling = metrics(world, "skeleton_gt")["ceiling"]
+    assert ceiling["twin_hits_max"] <= 1 and ceiling["twin_tuples"] == 12
+
+
 def test_a_variant_by_another_recipe_is_refused(darker):
     other = darker(frames=5)
     with pytest.raises(PosebridgeError, match="extract --dataset toy --recipe refined --variant low_light-2"):
