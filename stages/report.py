@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.params import load_params
 from stages.shell import answer, json_option, plain_errors, say
 
 
@@ -20,25 +21,33 @@ from stages.shell import answer, json_option, plain_errors, say
               help="Where the page and the pictures go.")  # fmt: skip
 @click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True,
               help="Class lists and protocols.")  # fmt: skip
+@click.option("--params", "params_path", type=click.Path(path_type=Path),
+              help="Only the data sets and runs of this file: one table of params/.")  # fmt: skip
 @json_option
 @plain_errors
-def command(results: Path, out: Path, manifests: Path, as_json: bool) -> None:
-    """Gather every result into a leaderboard and one HTML page.
+def command(results: Path, out: Path, manifests: Path, params_path: Path | None, as_json: bool) -> None:
+    """Gather every result into a leaderboard and one HTML page, beside published figures where there are any.
 
     Means and standard deviations are over seeds; one seed is called a single run. An incomplete metrics.json is named
     and left out.
 
     \b
-    Example: posebridge report
+    Examples:
+      posebridge report
+      posebridge report --params params/paper-pku.yaml --out cache/tables/paper-pku
     """
-    from pipeline.report.leaderboard import LEGEND, text_table  # after parsing, so that --help needs no matplotlib
+    from pipeline.report import published  # after parsing, so that --help needs no matplotlib
+    from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.make import make_report
 
-    report = make_report(results, out, manifests)
+    report = make_report(results, out, manifests, load_params(params_path) if params_path else None)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}
     if not as_json:
-        click.echo(f"{text_table(report.runs)}\n\n{LEGEND}")
-    answer({**written, "runs": len(report.runs), "left_out": list(report.complaints)},
+        click.echo(f"{text_table(report.runs)}\n\n{LEGEND}\n")
+        if report.comparisons:
+            click.echo(f"{published.text_table(report.comparisons)}\n")
+    answer({**written, "runs": len(report.runs), "left_out": list(report.complaints),
+            "published": [comparison.cells() for comparison in report.comparisons]},
            f"The report: {report.html}", as_json)  # fmt: skip

@@ -97,7 +97,7 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
 
 def text_table(runs: Sequence[Run]) -> str:
     """The table for a terminal: one block a protocol, aligned columns, empty columns left out."""
-    return "\n\n".join(f"{title}\n{_aligned(rows(group))}" for title, group in _titled(runs))
+    return "\n\n".join(f"{title}\n{aligned(_without_empty(rows(group)))}" for title, group in _titled(runs))
 
 
 def write_markdown(path: Path, runs: Sequence[Run]) -> Path:
@@ -129,8 +129,8 @@ def _without_empty(table: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{title: row[title] for title in kept} for row in table]
 
 
-def _aligned(table: list[dict[str, str]]) -> str:
-    table = _without_empty(table)
+def aligned(table: list[dict[str, str]]) -> str:
+    """Columns of equal width, for a terminal."""
     widths = {title: max(len(title), *(len(row[title]) for row in table)) for title in table[0]}
     lines = ["  ".join(title.ljust(width) for title, width in widths.items())]
     lines += ["  ".join(row[title].ljust(width) for title, width in widths.items()) for row in table]

@@ -1,7 +1,8 @@
 """The report from end to end.
 
 Reads `cache/results/**/metrics.json`, `confusion.csv` and `manifests/`. Writes `cache/results/leaderboard.csv` and
-`cache/report/{leaderboard.md, index.html, figures/*.png}`. Command: posebridge report
+`cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table has its leaderboard.csv beside its
+page. Command: posebridge report
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_classes
+from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
 from pipeline.report.page import Section, page
+from pipeline.report.published import Comparison, compare
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
 
 
@@ -28,11 +31,20 @@ class Report:
     html: Path
     runs: tuple[Run, ...]
     complaints: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]  # with published figures
 
 
-def make_report(results: Path, out: Path, manifests: Path) -> Report:
-    """Write the report anew. Raises PosebridgeError if there is no readable result at all."""
-    runs, complaints = read_runs(results)
+def make_report(results: Path, out: Path, manifests: Path, only: Params | None = None) -> Report:
+    """Write the report anew, of all results or of `only` the data sets and runs in these parameters.
+
+    Raises PosebridgeError if there is no readable result at all.
+    """
+    folders = [results] if only is None else [results / dataset for dataset in only.datasets]
+    runs, complaints = [], []
+    for folder in folders:
+        found, left_out = read_runs(folder)
+        runs += [run for run in found if only is None or run.first.run in only.runs]
+        complaints += left_out
     if not runs:
         reason = f" ({complaints[0]})" if complaints else ""
         raise PosebridgeError(f"{results} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
@@ -54,13 +66,15 @@ def make_report(results: Path, out: Path, manifests: Path) -> Report:
         sections.append(Section(dataset, protocol, tuple(group), bars, tuple(confusions), chance))
     out.mkdir(parents=True, exist_ok=True)
     html = out / "index.html"
-    html.write_text(page(sections, complaints), encoding="utf-8")
+    comparisons = compare(runs, manifests)
+    html.write_text(page(sections, complaints, comparisons), encoding="utf-8")
     return Report(
-        csv=leaderboard.write_csv(results / "leaderboard.csv", runs, chances),
+        csv=leaderboard.write_csv((results if only is None else out) / "leaderboard.csv", runs, chances),
         markdown=leaderboard.write_markdown(out / "leaderboard.md", runs),
         html=html,
         runs=tuple(runs),
         complaints=tuple(complaints),
+        comparisons=tuple(comparisons),
     )
 
 

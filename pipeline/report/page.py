@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.report.leaderboard import MEASURES, NONE, interval, percent, points, seeds, setting
+from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.results import Run
 
 
@@ -80,8 +81,8 @@ the first number.</li>
 </ul>"""
 
 
-def page(sections: Sequence[Section], complaints: Sequence[str]) -> str:
-    """The whole page. `complaints` are the sentences about results that were left out."""
+def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = ()) -> str:
+    """The whole page. `complaints`: sentences on results that were left out; `comparisons` are shown first."""
     parts = [
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
@@ -93,10 +94,21 @@ def page(sections: Sequence[Section], complaints: Sequence[str]) -> str:
     if complaints:
         items = "".join(f"<li>{escape(complaint)}</li>" for complaint in complaints)
         parts.append(f"<div class='left-out'><b>Left out of this report</b><ul>{items}</ul></div>")
+    if comparisons:
+        parts += _published(comparisons)
     for section in sections:
         parts += _section(section)
     parts += [HOW_TO_READ, "<footer>Made by <code>posebridge report</code>.</footer></main></body></html>\n"]
     return "\n".join(parts)
+
+
+def _published(comparisons: Sequence[Comparison]) -> list[str]:
+    """Published figures beside ours, with their sources and known defects."""
+    rows = [comparison.cells() for comparison in comparisons]
+    table = _table(list(rows[0]), [list(row.values()) for row in rows], numbers_from=4, kind="published", whole=True)
+    known = "".join(f"<li>{escape(sentence)}</li>" for sentence in defects(comparisons))
+    return ["<h2>Published figures <small>beside ours</small></h2>", f"<p>{escape(REMARK)}</p>", table,
+            f"<ul>{known}</ul>"]  # fmt: skip
 
 
 def _section(section: Section) -> list[str]:
@@ -216,9 +228,11 @@ def _chosen(run: Run) -> str:
     return ", ".join(chosen) or NONE
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]], numbers_from: int, kind: str = "") -> str:
-    """An HTML table; columns from `numbers_from` on are aligned to the right, empty columns are left out."""
-    kept = [i for i in range(len(header)) if any(row[i] != NONE for row in body)]
+def _table(
+    header: Sequence[str], body: Sequence[Sequence[str]], numbers_from: int, kind: str = "", whole: bool = False
+) -> str:
+    """An HTML table; columns from `numbers_from` on are aligned to the right, empty ones left out unless `whole`."""
+    kept = [i for i in range(len(header)) if whole or any(row[i] != NONE for row in body)]
 
     def line(cells: Sequence[str], tag: str) -> str:
         marked = (f"<{tag}{' class=n' if i >= numbers_from else ''}>{escape(cells[i])}</{tag}>" for i in kept)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.report.leaderboard import NONE, percent, points, seeds
+from pipeline.report.leaderboard import NONE, aligned, percent, points, seeds
 from pipeline.report.results import Run, Spread
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
@@ -83,6 +83,7 @@ class Comparison:
             "95 % interval": NONE if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}",
             "seeds": seeds(self.run) if self.run else NONE,
             "our run": self.run.first.run if self.run else NONE,
+            "source": figure.source + (f"; {figure.note}" if figure.note else ""),
         }
 
 
@@ -99,6 +100,16 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
         if figure.dataset in datasets:
             found += _beside(figure, comparable) or [Comparison(figure)]
     return found
+
+
+def text_table(comparisons: Sequence[Comparison]) -> str:
+    """The table for a terminal, one block a data set, with what must be known to read it; the page has the sources."""
+    blocks = []
+    for dataset in dict.fromkeys(comparison.figure.dataset for comparison in comparisons):
+        rows = [comparison.cells() for comparison in comparisons if comparison.figure.dataset == dataset]
+        shown = [{title: row[title] for title in row if title not in ("data set", "source")} for row in rows]
+        blocks.append(f"{dataset}: published | ours | difference\n{aligned(shown)}")
+    return "\n\n".join([*blocks, "\n".join([REMARK, *defects(comparisons)])]) if blocks else ""
 
 
 def defects(comparisons: Sequence[Comparison]) -> list[str]:
