@@ -1,0 +1,148 @@
+"""PURLS: eight descriptions of a class pool a skeleton map, each its own feature; the global one is compared.
+
+Source: Zhu, Ke, Gong, Bailey, "Part-aware Unified Representation of Language and Skeleton for Zero-shot Action
+Recognition", CVPR 2024; its released behaviour as described, written anew. Two methods: `purls` is trained as
+published, on features pooled by a clip's own class only; `purls_matched` is trained as it is tested, each clip pooled
+by every class of the batch.
+
+Not as released, because it leaks: at test the features are pooled by each candidate's descriptions and compared with
+that candidate, never pooled by the true class; batch norm and dropout are at rest.
+
+Other deviations: text is as wide as the bank's (384 for MiniLM; published: CLIP ViT-B/32, 512). The skeleton encoder's
+map has T/4 frames, which are averaged to three. Clips of one class count as positives of one another, where a batch
+holds several. The slots' weights are a softmax times 8, so that none can flee from its loss. Training is the loop that
+all methods share: AdamW with warm-up, averaged weights and clipped gradients, epochs chosen on pseudo-unseen classes
+(published: Adam 1e-4, divided by 10 on a plateau of 25 epochs, batch 256, 100 epochs, lowest loss on seen classes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+from pipeline.methods.base import Features, Method, Shapes, read_flags
+from pipeline.methods.cued import CueFlags, MapBridge
+from pipeline.methods.partition import CHANNELS, SLOTS, AdaptivePartition, StaticPartition, phase_vectors
+from pipeline.skeleton.graph import graph_of
+
+GLOBAL = SLOTS.index("global")
+
+
+@dataclass(frozen=True)
+class Flags(CueFlags):
+    """Sizes are the published ones. `cues` puts the bridge of cued.py in front of the partition."""
+
+    partition: str = "adaptive"  # or static
+    width: int = 300  # of queries and keys
+    heads: int = 2
+    hidden: int = 1024
+    dropout: float = 0.5
+
+
+class Purls(Method):
+    """See the module's docstring."""
+
+    matched: ClassVar[bool] = False
+    text_slots = SLOTS
+
+    def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
+        super().__init__(shapes, classes, flags)
+        self.flags = f = read_flags(Flags, flags, "purls")
+        check_flags(f)
+        self.bridge = MapBridge(shapes, f) if f.cues else None
+        self.partition = (
+            AdaptivePartition(shapes.d_text, f.width, f.heads)
+            if f.partition == "adaptive"
+            else StaticPartition(graph_of(shapes.layout))
+        )
+        self.project = nn.Sequential(
+            nn.BatchNorm1d(len(SLOTS) * CHANNELS),
+            nn.Dropout(f.dropout),
+            nn.Linear(len(SLOTS) * CHANNELS, f.hidden),
+            nn.SiLU(),
+            nn.BatchNorm1d(f.hidden),
+            nn.Dropout(f.dropout),
+            nn.Linear(f.hidden, len(SLOTS) * shapes.d_text),
+            nn.Tanh(),
+        )
+        self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the cosines, not exponentiated
+        self.slot_weight = nn.Parameter(torch.zeros(len(SLOTS)))
+
+    @classmethod
+    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
+        return read_flags(Flags, flags, "purls").cues
+
+    def describe(self, text: Tensor) -> Tensor:
+        """The global description is what a class is compared by: [C, 8, d_t] -> [C, d_t]."""
+        return F.normalize(text[:, GLOBAL], dim=-1)
+
+    def pool(self, features: Features, text: Tensor) -> Tensor:
+        """Features by the descriptions of each candidate: [B, U, 8, 256], or [B, 1, 8, 256] by static parts."""
+        skeleton = features.skeleton if self.bridge is None else self.bridge(features.skeleton, features)
+        return self.partition(phase_vectors(skeleton), text)
+
+    def align(self, pooled: Tensor) -> Tensor:
+        """Pooled features in text space: [B, U, 8, 256] -> [B, U, 8, d_t], L2-normalised."""
+        projected = self.project(pooled.flatten(2).flatten(0, 1))  # [B * U, 8 * d_t]
+        return F.normalize(projected.view(*pooled.shape[:3], -1), dim=-1)
+
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        if len(labels) < 2:
+            return 0 * self.scale.sum()  # a single clip has nothing to be contrasted with, nor a batch's statistics
+        classes, own = labels.unique(return_inverse=True)
+        clips = torch.arange(len(labels), device=labels.device)
+        pooled = self.pool(features, text[classes])  # [B, U, 8, 256]
+        if not self.matched and pooled.shape[1] > 1:
+            pooled = pooled[clips, own][:, None]  # [B, 1, 8, 256]
+        cosines = (self.align(pooled) * text[classes]).sum(-1)  # [B, U, 8]
+        columns = clips[: len(classes)] if self.matched else own  # the batch's classes, or its clips as published
+        return self.slot_loss(cosines[:, columns], own[:, None] == columns)
+
+    def slot_loss(self, cosines: Tensor, positive: Tensor) -> Tensor:
+        """Weighted sum over the slots of the contrastive loss. cosines [B, K, 8], positive [B, K] bool."""
+        logits = (self.scale * cosines).unbind(-1)
+        losses = torch.stack([contrastive(each, positive) for each in logits])
+        return (len(SLOTS) * self.slot_weight.softmax(0) * losses).sum()
+
+    def scores(self, features: Features, text: Tensor) -> Tensor:
+        """Logits of the global slot: its scale times the cosine."""
+        return self.compare(self.keep(features, text), text)
+
+    def keep(self, features: Features, text: Tensor) -> Tensor:
+        """What is compared of a clip, one for each candidate: [B, U, d_t], or [B, 1, d_t] by static parts."""
+        return self.align(self.pool(features, text))[:, :, GLOBAL]
+
+    def compare(self, kept: Tensor, text: Tensor) -> Tensor:
+        """Logits [B, U] of what is kept of the clips against the candidates' text [U, 8, d_t]."""
+        return self.scale[GLOBAL] * (kept * self.describe(text)).sum(-1)
+
+
+class PurlsMatched(Purls):
+    """Trained as it is tested: sample i is scored against class j with its features pooled by j."""
+
+    matched = True
+
+
+def contrastive(logits: Tensor, positive: Tensor) -> Tensor:
+    """Symmetric cross-entropy of logits [B, K]; the positives of a row, or of a column, share its target equally."""
+
+    def half(x: Tensor, same: Tensor) -> Tensor:
+        target = same / same.sum(1, keepdim=True)
+        return -(target * x.log_softmax(1)).sum(1).mean()
+
+    return (half(logits, positive) + half(logits.T, positive.T)) / 2
+
+
+def check_flags(f: Flags) -> None:
+    """Raise PosebridgeError, one sentence, for flags that cannot be."""
+    if f.partition not in ("adaptive", "static"):
+        raise PosebridgeError(f"The flag partition should be adaptive or static, not {f.partition!r}.")
+    if f.width % f.heads:
+        raise PosebridgeError(f"The flag width, {f.width}, should be a multiple of heads, {f.heads}.")

@@ -1,0 +1,350 @@
+"""PURLS's equations by hand, DynaPURLS's bank and step by hand, and the leak of both, planted and caught."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from synthetic import CLASSES, PARAMS, PROTOCOL, UNSEEN, make_world
+
+from pipeline import evaluation
+from pipeline.encoding import encode, feature_table
+from pipeline.errors import PosebridgeError
+from pipeline.evaluation import evaluate
+from pipeline.methods.base import Features, Shapes
+from pipeline.methods.dynapurls import LR, PER_CLASS, WEIGHT_DECAY, Bank, DynaPurls, Refinement
+from pipeline.methods.partition import SLOTS, StaticPartition, part_of, phase_vectors, static_shares
+from pipeline.methods.posebridge import Skeleton
+from pipeline.methods.purls import GLOBAL, Purls, PurlsMatched, contrastive
+from pipeline.params import RunParams
+from pipeline.phases import train
+from pipeline.protocol.guards import LeakError
+from pipeline.skeleton.graph import COCO_17, GRAPHS
+from pipeline.text.bank import bank_path
+
+pytestmark = pytest.mark.unit
+D_TEXT, V = 12, 17
+SHAPES = Shapes(d_text=D_TEXT, persons=1, cue_frames=4, anchors=("body", "left_hand"), d_cue=6)
+SMALL = {"width": 8, "heads": 2, "hidden": 16}
+
+
+def features(batch=5, frames=6, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    return Features(
+        torch.randn(batch, 256, frames, V, generator=g, dtype=dtype),
+        torch.rand(batch, 1, 2, generator=g, dtype=dtype),
+        torch.randn(batch, 1, 4, 2, 6, generator=g).half(),
+        torch.rand(batch, 1, 4, 2, generator=g, dtype=dtype),
+    )
+
+
+def text(classes=6, seed=1, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(classes, 8, D_TEXT, generator=g, dtype=dtype), dim=-1)
+
+
+def build(kind=Purls, **flags):
+    torch.manual_seed(0)
+    return kind(SHAPES, 6, SMALL | flags).double().eval()
+
+
+# partition
+
+
+def test_phases_are_means_of_frames_and_every_vector_has_length_one():
+    x = phase_vectors(features().skeleton)
+    assert x.shape == (5, 3 * V, 256)
+    torch.testing.assert_close(x.norm(dim=-1), torch.ones(5, 3 * V, dtype=torch.float64))
+    by_hand = features().skeleton[3, :, 2:4, 7].mean(1)  # the middle phase of six frames, joint 7
+    torch.testing.assert_close(x[3, V + 7], by_hand / by_hand.norm())
+    assert not phase_vectors(torch.zeros(1, 256, 6, V)).any()
+
+
+def test_partition_weights_are_those_of_the_equation():
+    partition, x, t = build().partition, phase_vectors(features().skeleton), text()
+    found, pooled = partition.weights(x, t), partition(x, t)
+    wq, bq, wk, bk = (p.detach().numpy() for p in partition.parameters())
+    b, c, i = 2, 4, 6
+    q = wq @ t[c, i].numpy() + bq
+    keys = [wk @ x[b, p].numpy() + bk for p in range(3 * V)]
+    logits = np.array([np.mean([q[h] @ k[h] / math.sqrt(4) for h in (slice(0, 4), slice(4, 8))]) for k in keys])
+    weights = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(found[b, c, i].detach().numpy(), weights, atol=1e-6, rtol=0)
+    by_hand = sum(a * x[b, p].numpy() for p, a in enumerate(weights))
+    np.testing.assert_allclose(pooled[b, c, i].detach().numpy(), by_hand, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layout", GRAPHS)
+def test_every_joint_of_every_layout_is_in_one_part(layout):
+    shares = static_shares(GRAPHS[layout]).view(8, 3, -1)
+    torch.testing.assert_close(shares.sum(dim=(1, 2)), torch.ones(8))
+    assert ((shares[:4] > 0).sum(0) == 1).all()  # the four parts divide the joints
+    assert ((shares[4:7] > 0).sum(0) == 1).all()  # the three phases divide the time
+
+
+def test_static_parts_of_coco_are_means_of_their_joints():
+    x, joints = phase_vectors(features().skeleton), COCO_17.joints
+    pooled = StaticPartition(COCO_17)(x, text())[:, 0]  # [B, 8, 256]
+    by_phase = x.view(5, 3, V, 256)
+    hands = [joints.index(f"{side}_{name}") for side in ("left", "right") for name in ("elbow", "wrist")]
+    torch.testing.assert_close(pooled[:, SLOTS.index("hands")], by_phase[:, :, hands].mean(dim=(1, 2)))
+    torch.testing.assert_close(pooled[:, SLOTS.index("start")], by_phase[:, 0].mean(1))
+    torch.testing.assert_close(pooled[:, SLOTS.index("end")], by_phase[:, 2].mean(1))
+    torch.testing.assert_close(pooled[:, GLOBAL], x.mean(1))
+    assert [part_of(j) for j in ("nose", "left_hip", "right_ankle")] == ["head", "torso", "legs"]
+
+
+# loss
+
+
+def test_contrastive_loss_of_two_classes_by_hand():
+    """Clips of the classes 0, 0, 1 against those two classes, each right half of the time as e to 1 or as 1 to 1."""
+    logits = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    positive = torch.tensor([[True, False], [True, False], [False, True]])
+    e = math.e
+    rows = -(2 * math.log(e / (e + 1)) + math.log(0.5)) / 3
+    columns = -((math.log(e / (e + 2)) + math.log(1 / (e + 2))) / 2 + math.log(e / (e + 2))) / 2
+    assert float(contrastive(logits, positive)) == pytest.approx((rows + columns) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Purls, PurlsMatched])
+def test_loss_of_a_batch_of_two_classes_by_hand(kind):
+    """`matched`: clip i against class j with features pooled by j. As published: pooled by its own, against clips."""
+    method, x, t, labels = build(kind), features(3), text(), torch.tensor([4, 1, 4])
+    with torch.no_grad():
+        method.scale.copy_(torch.linspace(1, 3, 8))
+        method.slot_weight.copy_(torch.linspace(-1, 1, 8))
+    found = method.requires_grad_(False).loss(x, labels, t)
+    columns = [1, 4] if kind.matched else labels.tolist()
+    share = torch.linspace(-1, 1, 8, dtype=torch.float64).exp()
+    total = 0.0
+    for slot in range(8):
+        logits = np.zeros((3, len(columns)))
+        for i, own in enumerate(labels.tolist()):
+            for k, c in enumerate(columns):
+                pooled_by = c if kind.matched else own
+                one = method.pool(features_of(x, i), t[pooled_by : pooled_by + 1])
+                cosine = float(method.align(one)[0, 0, slot] @ t[c, slot])
+                logits[i, k] = float(method.scale[slot]) * cosine
+        losses = []
+        for matrix, here, there in ((logits, labels.tolist(), columns), (logits.T, columns, labels.tolist())):
+            each = []
+            for row, one in zip(matrix, here, strict=True):
+                log_share = row - np.log(np.exp(row).sum())
+                each.append(-np.mean([log_share[k] for k, other in enumerate(there) if other == one]))
+            losses.append(np.mean(each))
+        total += 8 * float(share[slot] / share.sum()) * np.mean(losses)
+    assert float(found) == pytest.approx(total, abs=1e-6)
+
+
+def features_of(x, i):
+    return Features(x.skeleton[i : i + 1], x.quality[i : i + 1], x.cues[i : i + 1], x.cue_scores[i : i + 1])
+
+
+@pytest.mark.parametrize("kind", [Purls, PurlsMatched])
+@pytest.mark.parametrize("flags", [{}, {"partition": "static"}, {"cues": True, "cue_width": 8}], ids=str)
+def test_it_trains_and_scores_any_candidates(kind, flags):
+    method, labels = build(kind, **flags).float(), torch.tensor([0, 3, 3, 5, 0])
+    x, seen, candidates = features(dtype=torch.float32), text(dtype=torch.float32), text(9, 4, torch.float32)
+    method.train().loss(x, labels, seen).backward()
+    assert not [n for n, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not method.loss(features_of(x, 0), labels[:1], seen).detach()  # a batch of one is not an error
+    method.eval()
+    scores = method.scores(x, candidates)
+    assert scores.shape == (5, 9) and torch.isfinite(scores).all()
+    torch.testing.assert_close(method.scores(x, candidates[[7, 0]]), scores[:, [7, 0]])
+    torch.testing.assert_close(method.scores(features_of(x, 2), candidates), scores[2:3])
+    assert type(method).reads_cues(SMALL | flags) == bool(flags.get("cues"))
+
+
+def test_scores_are_pooled_by_each_candidate():
+    method, x, t = build(), features(), text()
+    found = method.scores(x, t)
+    for c in range(len(t)):
+        one = method.align(method.pool(x, t[c : c + 1]))[:, 0, GLOBAL]
+        torch.testing.assert_close(found[:, c], method.scale[GLOBAL] * one @ t[c, GLOBAL])
+
+
+def test_flags_that_cannot_be_are_one_sentence():
+    for flags, words in (({"partition": "dynamic"}, "adaptive or static"), ({"heads": 3}, "multiple of heads")):
+        with pytest.raises(PosebridgeError, match=words):
+            build(**flags)
+
+
+# refinement
+
+
+def test_the_bank_keeps_the_most_confident_of_each_pseudo_class():
+    bank = Bank(3, PER_CLASS)
+    confidence = torch.linspace(0.2, 0.9, 40, dtype=torch.float64)[torch.randperm(40)]
+    clips = torch.arange(42.0, dtype=torch.float64)[:, None]
+    pseudo = torch.tensor([1] * 40 + [2, 0])
+    confidence = torch.cat([confidence, torch.tensor([0.5, 0.1], dtype=torch.float64)])  # 0.1 is not above 0.1
+    for part in (slice(0, 10), slice(10, 25), slice(25, 42)):
+        bank.push(clips[part], confidence[part], pseudo[part])
+    kept, label = bank.content()
+    assert len(bank) == PER_CLASS + 1 and label.bincount(minlength=3).tolist() == [0, PER_CLASS, 1]
+    best = confidence[:40].argsort(descending=True)[:PER_CLASS]
+    assert sorted(kept[label == 1, 0].tolist()) == sorted(best.double().tolist())
+    assert kept[label == 2].tolist() == [[40.0]]
+
+
+def test_a_less_confident_clip_replaces_nobody():
+    bank = Bank(1, 1)
+    for value, confidence in ((1.0, 0.5), (2.0, 0.4), (3.0, 0.6)):
+        one = torch.tensor([confidence], dtype=torch.float64)
+        bank.push(torch.tensor([[value]], dtype=torch.float64), one, torch.zeros(1, dtype=torch.long))
+    assert bank.content()[0].tolist() == [[3.0]]
+
+
+def test_two_steps_of_the_refinement_by_hand():
+    """W, b after two batches, by the analytic gradient and Adam written out."""
+    rng = np.random.default_rng(0)
+    u, d, scale = 3, 5, 2.66
+    t = rng.normal(size=(u, d))
+    t /= np.linalg.norm(t, axis=1, keepdims=True)
+    clips = [rng.normal(size=(n, u, d)) for n in (4, 3)]
+
+    def compare(kept, words):
+        return scale * (kept * words[:, 0]).sum(-1)
+
+    refinement = Refinement(compare, torch.tensor(t)[:, None])
+    found = [refinement(torch.tensor(batch)) for batch in clips]
+
+    w, b = np.ones((u, d)), np.zeros((u, d))
+    m, v, bank, labels = np.zeros((2, u, d)), np.zeros((2, u, d)), np.zeros((0, u, d)), []
+    for step, batch in enumerate(clips, start=1):
+        n = w * t + b
+        length = np.linalg.norm(n, axis=1, keepdims=True)
+        refined = n / length
+        predicted = scale * (batch * refined).sum(-1)
+        bank, labels = np.concatenate([bank, batch]), labels + predicted.argmax(1).tolist()
+        logits = scale * (bank * refined).sum(-1)
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        p[np.arange(len(labels)), labels] -= 1
+        g = scale * np.einsum("nu,nud->ud", p, bank) / len(bank)
+        g = (g - (g * refined).sum(1, keepdims=True) * refined) / length
+        gradient = np.stack([g * t + WEIGHT_DECAY * w, g + WEIGHT_DECAY * b])
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        move = LR * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        w, b = w - move[0], b - move[1]
+        n = w * t + b
+        expected = scale * (batch * n / np.linalg.norm(n, axis=1, keepdims=True)).sum(-1)
+        np.testing.assert_allclose(found[step - 1].numpy(), expected, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(refinement.weight.detach().numpy()[:, 0], w, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(refinement.bias.detach().numpy()[:, 0], b, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [Purls, PurlsMatched, Skeleton])
+def test_adaptation_leaves_the_method_alone_and_is_the_same_again(kind):
+    torch.manual_seed(0)
+    small = {"text_slots": list(SLOTS), "width": 16, "heads": 2} if kind is Skeleton else SMALL
+    method = kind(SHAPES, 6, small).double().eval()
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    batches = [features(seed=seed) for seed in range(3)]
+    first = DynaPurls(method).scores(batches, text())
+    assert first.shape == (15, 6) and not first.requires_grad
+    assert torch.equal(first, DynaPurls(method).scores(batches, text()))
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert all(p.grad is None for p in method.parameters())
+    inductive = torch.cat([method.scores(batch, text()) for batch in batches]) / method.temperature
+    assert not torch.allclose(first, inductive)
+    other = DynaPurls(method).scores([features(seed=7), *batches[1:]], text())
+    assert not torch.allclose(first[5:], other[5:])  # it is what came before that it adapts to
+
+
+def test_adaptation_in_train_mode_is_caught_and_so_is_a_method_that_cannot():
+    with pytest.raises(LeakError, match="train mode"):
+        DynaPurls(build().train()).scores([features()], text())
+    with pytest.raises(PosebridgeError, match="dynapurls needs"):
+        DynaPurls(torch.nn.Linear(1, 1))
+
+
+# the whole way
+
+
+RUNS = {
+    "purls": RunParams(method="purls", flags=SMALL),
+    "purls_matched": RunParams(method="purls_matched", flags=SMALL, adapt="dynapurls"),
+    "purls_cues": RunParams(method="purls", flags=SMALL | {"cues": True, "cue_width": 16}),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    world = make_world(tmp_path_factory.mktemp("world"))
+    give_eight_slots(bank_path("toy", "minilm", world.cache))
+    encode(world, PROTOCOL, "refined", PARAMS.encode)
+    quick = replace(PARAMS, train=replace(PARAMS.train, epochs=3))
+    for name, run in RUNS.items():
+        train(world, PROTOCOL, name, run, quick)
+    yield world
+    torch.set_num_threads(threads)
+
+
+def give_eight_slots(path):
+    """The made-up bank with PURLS's slots: each the class's vector with some noise."""
+    rng = np.random.default_rng(5)
+    with h5py.File(path, "r+") as file:
+        base = file["embeddings"][()].mean(1, keepdims=True)
+        vectors = base + 0.02 * rng.normal(size=(len(CLASSES), len(SLOTS), base.shape[2]))
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        for name in ("embeddings", "mask", "slots"):
+            del file[name]
+        file["embeddings"], file["mask"] = vectors.astype(np.float32), np.ones(vectors.shape[:2], bool)
+        file.create_dataset("slots", data=list(SLOTS), dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_is_trained_and_tested_like_any_other(world, run):
+    folder = evaluate(world, PROTOCOL, run, RUNS[run], PARAMS)
+    found = json.loads((folder / "seed-0/metrics.json").read_text())
+    assert found["zsl"]["n"] == 24 and 0 <= found["zsl"]["top1"] <= 1 and found["gflops"] > 0
+    assert (found["adapted"] is None) == (RUNS[run].adapt == "")
+
+
+def shuffled(world):
+    """The same data set with the labels of its test clips of unseen classes dealt out anew."""
+    clips = list(world.clips)
+    test = [i for i, clip in enumerate(clips) if clip.part == "test" and CLASSES[clip.label] in UNSEEN]
+    labels = np.random.default_rng(0).permutation([clips[i].label for i in test])
+    for i, label in zip(test, labels, strict=True):
+        clips[i] = replace(clips[i], label=int(label))
+    return replace(world, clips=tuple(clips))
+
+
+def predictions(world, run):
+    folder = evaluate(world, PROTOCOL, run, RUNS[run], PARAMS)
+    lines = (folder / "seed-0/predictions.csv").read_text().splitlines()[1:]
+    return {line.split(",")[0]: line.split(",")[-1] for line in lines}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_shuffled_labels_leave_every_score_as_it_is(world, run):
+    assert predictions(shuffled(world), run) == predictions(world, run)
+
+
+def test_pooling_with_the_true_label_is_caught(world, monkeypatch):
+    """The released test, planted: features pooled by the true class's descriptions and compared with all."""
+
+    def leaky(opened, encoder, method, samples, text=None):
+        label = {clip.clip_id: clip.label for clip in opened.dataset.clips}
+        table = feature_table(encoder, samples, opened.shapes.anchors)
+        text = opened.bank.take(range(len(CLASSES)), method.text_slots)
+        own = torch.tensor([label[clip_id] for clip_id in samples.clip_ids])
+        kept = method.keep(table.batch(torch.arange(len(samples))), text)
+        return method.compare(kept[torch.arange(len(own)), own][:, None], text).numpy()
+
+    honest = predictions(world, "purls")
+    monkeypatch.setattr(evaluation, "score_clips", leaky)
+    assert predictions(world, "purls") != honest
+    with pytest.raises(AssertionError):
+        test_shuffled_labels_leave_every_score_as_it_is(world, "purls")
