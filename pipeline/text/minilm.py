@@ -37,19 +37,28 @@ class MiniLM:
         self._tokenizer.enable_truncation(LONGEST)
         self._tokenizer.enable_padding()
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """L2-normalised embeddings of `texts`, float32 [N, 384]."""
+        _, there, x = self.read(texts)
+        share = there[..., None].float()
+        return F.normalize((x * share).sum(1) / share.sum(1), dim=-1).numpy()
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Every token of `texts`: its id [N, L], whether it is no padding [N, L] bool, its last state [N, L, 384]."""
         tokens = self._tokenizer.encode_batch(list(texts))
-        ids = torch.tensor([t.ids for t in tokens])  # [N, L]
-        there = torch.tensor([t.attention_mask for t in tokens])  # [N, L], 1 or 0
+        ids = torch.tensor([t.ids for t in tokens])
+        there = torch.tensor([t.attention_mask for t in tokens]).bool()
         w = self._weights
         x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.token_type_embeddings.weight"][0]
         x = self._norm(x + w["embeddings.position_embeddings.weight"][: ids.shape[1]], "embeddings")
         for layer in range(self._layers):
             x = self._layer(x, there, f"encoder.layer.{layer}")
-        share = there[..., None].float()
-        return F.normalize((x * share).sum(1) / share.sum(1), dim=-1).numpy()
+        return ids, there, x
+
+    def token(self, word: str) -> int:
+        """The id of a word of the vocabulary."""
+        return self._tokenizer.token_to_id(word)
 
     def _layer(self, x: Tensor, there: Tensor, name: str) -> Tensor:
         """x [N, L, width]: self-attention, then the feed-forward part, each added and normalised."""
@@ -57,7 +66,7 @@ class MiniLM:
             self._linear(x, f"{name}.attention.self.{part}").unflatten(-1, (self._heads, -1)).transpose(1, 2)
             for part in ("query", "key", "value")
         )
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=there.bool()[:, None, None])
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=there[:, None, None])
         seen = self._linear(seen.transpose(1, 2).flatten(2), f"{name}.attention.output.dense")
         x = self._norm(x + seen, f"{name}.attention.output")
         wide = F.gelu(self._linear(x, f"{name}.intermediate.dense"))
