@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
 from pipeline.errors import PosebridgeError
@@ -32,6 +32,17 @@ from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.tensors import save_tensors
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
+
+
+class Joints(nn.Module):
+    """In the place of a frozen encoder, for a method that has its own: the map is the joints themselves."""
+
+    def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
+        """[B, M, T, V, C + 1], as it comes: nobody is all zero."""
+        return x
+
+
+Encoder = ShiftGCN | Joints
 
 
 def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore) -> Path:
@@ -125,7 +136,7 @@ def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, pha
 class FeatureTable:
     """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them."""
 
-    maps: Tensor  # [R, N, 256, T', V] float32
+    maps: Tensor  # [R, N, 256, T', V] float32; of `Joints`, [R, N, M, T, V, C + 1]
     mirrored: Tensor  # [R, N] bool
     samples: Samples
     anchor_mirror: tuple[int, ...] = ()  # where each anchor's cue is found in a mirrored clip
@@ -146,7 +157,7 @@ class FeatureTable:
 
 @torch.no_grad()
 def feature_table(
-    encoder: ShiftGCN, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0
+    encoder: Encoder, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0
 ) -> FeatureTable:
     """The frozen encoder's maps. `views` > 1 adds augmented ones, for training only; one view is deterministic."""
     x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)

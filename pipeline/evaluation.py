@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.dataset import Dataset, label_rows
-from pipeline.encoding import feature_table, load_encoder
+from pipeline.encoding import Encoder, feature_table
 from pipeline.features import Samples
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
-from pipeline.phases import load_method, score_table
+from pipeline.phases import load_adaptation, load_method, skeleton_encoder
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
 from pipeline.protocol.guards import require_eval_mode, require_seen_centre
 from pipeline.protocol.gzsl import Stacking, harmonic
@@ -37,7 +37,7 @@ from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro
 from pipeline.protocol.splits import Split
 from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.scoring import adapt_table, score_table
 from pipeline.variants import of_variant
 
 
@@ -61,7 +61,7 @@ def evaluate(
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
     for seed in params.seeds(run):
-        encoder = load_encoder(dataset, protocol, opened.skeletons, seed, "final")
+        encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
         place = folder / f"seed-{seed}"
         place.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
 
 
 def test_seed(
-    opened: Opened, test: OpenedTest, encoder: ShiftGCN, method: Method, selection: dict[str, Any], place: Path
+    opened: Opened, test: OpenedTest, encoder: Encoder, method: Method, selection: dict[str, Any], place: Path
 ) -> dict[str, Any]:
     """The figures of one seed for metrics.json; writes the tables beside it."""
     started = time.perf_counter()
@@ -128,7 +128,7 @@ def test_seed(
         "skeletons": opened.run.skeletons,
         "zsl": zsl,
         "gzsl": both,
-        "adapted": None,  # no method here adapts at test time
+        "adapted": adapted(opened, encoder, method, test, selection),
         "selection": selection,
         "ceiling": ceiling,
         "params": count_parameters(encoder, method),
@@ -139,7 +139,7 @@ def test_seed(
 
 
 def score_clips(
-    opened: Opened, encoder: ShiftGCN, method: Method, samples: Samples, text: Tensor | None = None
+    opened: Opened, encoder: Encoder, method: Method, samples: Samples, text: Tensor | None = None
 ) -> np.ndarray:
     """Scores of all classes, or of those that `text` [C, K, d_t] describes, for every clip: float32 [N, C].
 
@@ -184,8 +184,37 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
             pairs = " ".join(f"{c}:{value:.9g}" for c, value in zip(unseen, values, strict=True))
             clip_id = test.samples.clip_ids[row]
             writer.writerow([clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs])
+    return accuracy(confusion)
+
+
+def accuracy(confusion: np.ndarray) -> dict[str, Any]:
+    """Top-1 over clips and over classes, with the exact 95 % interval of the former."""
     hits, n = int(np.trace(confusion)), int(confusion.sum())
     return {"top1": micro(confusion), "macro": macro(confusion), "n": n, "ci95": list(binomial_interval(hits, n))}
+
+
+def adapted(
+    opened: Opened, encoder: Encoder, method: Method, test: OpenedTest, selection: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Accuracy among the unseen classes after the run's adaptation at test time; None for a run without one.
+
+    All clips of the unseen classes are adapted to together, equal ones once. `by` names the adaptation; its values are
+    those of the selection phase.
+    """
+    name, unseen = opened.run.adapt, list(opened.split.unseen)
+    if not (name and unseen):
+        return None
+    started = time.perf_counter()
+    adaptation = load_adaptation(name, method, selection)
+    rows = np.flatnonzero(np.isin(test.labels, unseen))
+    distinct, where = test.samples.take(rows.tolist()).unique()
+    table = feature_table(encoder, distinct, opened.shapes.anchors)
+    text = opened.bank.take(unseen, method.text_slots)
+    scores = adapt_table(adaptation, table, text, torch.arange(len(distinct)))[where].numpy()
+    truth = np.searchsorted(unseen, test.labels[rows])
+    found = accuracy(confusion_matrix(truth, scores.argmax(1), len(unseen)))
+    values = {attribute: getattr(adaptation, attribute) for attribute in adaptation.choices}
+    return found | {"by": name, **values, "seconds": round(time.perf_counter() - started, 3)}
 
 
 def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> dict[str, float] | None:
@@ -241,7 +270,7 @@ def count_parameters(*models: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-def gflops(opened: Opened, encoder: ShiftGCN, method: Method, samples: Samples) -> float:
+def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples) -> float:
     """Billions of floating-point operations for one clip, from its keypoints and cues to its scores."""
     one = samples.take([0])
     text = opened.bank.take(opened.split.unseen or opened.split.seen, method.text_slots)

@@ -29,9 +29,9 @@ class DatasetParams:
 class SynthParams:
     """Sizes of the generated benchmark."""
 
-    train_clips: int = 20  # per seen class
-    test_clips: int = 4  # per seen class
-    twins: int = 30  # test clips per unseen class
+    train_clips: int = 20  # per class that is seen in some protocol
+    test_clips: int = 4  # per class that is seen in every protocol
+    twins: int = 30  # test clips per class that is unseen in some protocol
     seed: int = 0
 
 
@@ -87,8 +87,9 @@ class TrainParams:
 class RunParams:
     """One named run: what is trained, on which features.
 
-    `skeletons` is `estimated` (those of the recipe itself) or another recipe: `gt` for true ones. `seeds` are some of
-    encode's; empty takes all.
+    `skeletons` is `estimated` (those of the recipe itself) or another recipe: `gt` for true ones. `adapt` names an
+    adaptation at test time, reported in a column of its own; empty for none. `seeds` are some of encode's; empty takes
+    all.
     """
 
     method: str = "posebridge"
@@ -96,6 +97,7 @@ class RunParams:
     recipe: str = "refined"
     text: str = "minilm"
     skeletons: str = "estimated"
+    adapt: str = ""
     seeds: tuple[int, ...] = ()
 
 

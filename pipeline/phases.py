@@ -12,31 +12,28 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
-from pipeline.encoding import FeatureTable, feature_table, load_encoder
+from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples
-from pipeline.manifest import Clip
-from pipeline.methods.base import Method
+from pipeline.methods import find_adaptation, find_method
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
-from pipeline.protocol.guards import require_eval_mode
-from pipeline.protocol.gzsl import Stacking, harmonic
-from pipeline.protocol.metrics import confusion_matrix, macro, micro
-from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.scoring import embed_table
+from pipeline.selection import PhaseModel, choose_adaptation, choose_values
 from pipeline.tensors import save_tensors
+from pipeline.text.bank import read_texts, texts_path
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
@@ -49,20 +46,24 @@ def train(
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     phases = {name: training_phase(name, opened.split, dataset.clips) for name in ("select", "final")}
     wanted = {name: opened.samples((*p.train, *p.held_out, *p.pseudo_unseen)) for name, p in phases.items()}
+    if run.adapt:  # a method that it does not suit is refused before it is trained
+        find_adaptation(run.adapt)(new_method(opened, opened.split.seen)[0])
     for seed in params.seeds(run):
         started = time.perf_counter()
 
-        def go(name: str, epochs: int, seed: int = seed) -> tuple[PhaseModel, Progress]:
-            encoder = load_encoder(dataset, protocol, opened.skeletons, seed, name)
+        def go(name: str, epochs: int | None, seed: int = seed) -> tuple[PhaseModel, Progress]:
+            encoder = skeleton_encoder(opened, seed, name)
             return train_phase(
                 opened, phases[name], wanted[name], encoder, params, seed, epochs,
                 state=state / f"seed-{seed}-{name}.safetensors", on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
             )  # fmt: skip
 
-        select, progress = go("select", params.train.epochs)
+        select, progress = go("select", None)
         selection = (
             {"epochs": progress.best_epoch} | choose_values(select, opened.split) | {"scores_by_epoch": progress.scores}
         )
+        if run.adapt:
+            selection["adapt"] = choose_adaptation(select, opened.split, run.adapt)
         final, _ = go("final", progress.best_epoch)
         selection["seconds"] = round(time.perf_counter() - started, 2)
 
@@ -76,34 +77,13 @@ def train(
     return folder
 
 
-@dataclass(frozen=True)
-class PhaseModel:
-    """A trained method and the features of its phase's clips."""
-
-    phase: Phase
-    method: Method
-    table: FeatureTable
-    text: Callable[[Sequence[int]], Tensor]  # class indices -> [C, K, d_t]
-
-    def scores(self, clips: Sequence[Clip], candidates: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [N, C] of those of `clips` that have features, and their labels [N] as columns."""
-        ids = {clip_id: row for row, clip_id in enumerate(self.table.samples.clip_ids)}
-        there = [clip for clip in clips if clip.clip_id in ids]
-        rows = torch.tensor([ids[clip.clip_id] for clip in there])
-        labels = label_rows(there, [clip.clip_id for clip in there], candidates)
-        return score_table(self.method, self.table, self.text(candidates), rows).numpy(), labels.numpy()
-
-    def stacking(self, split: Split) -> Stacking:
-        """The selection phase's GZSL: clips kept out of training, of its own classes and of the pseudo-unseen ones."""
-        scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen)
-        return Stacking.of(scores, labels, np.array([c not in split.validation for c in split.seen]))
-
-
 def train_phase(
-    opened: Opened, phase: Phase, samples: Samples, encoder: ShiftGCN, params: Params, seed: int, epochs: int,
+    opened: Opened, phase: Phase, samples: Samples, encoder: Encoder, params: Params, seed: int, epochs: int | None,
     *, state: Path | None = None, on_epoch: Callable[[Progress], None] = ignore,
 ) -> tuple[PhaseModel, Progress]:  # fmt: skip
-    """Train one phase for at most `epochs`; in the selection phase every epoch is scored on the pseudo-unseen clips."""
+    """Train one phase for at most `epochs` (None: as many as the method's schedule or `train` says); in the selection
+    phase every epoch is scored on clips kept out of training, the pseudo-unseen ones among them.
+    """
     config = params.train
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
@@ -112,7 +92,7 @@ def train_phase(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method = opened.method(len(phase.classes))
+        method, words = new_method(opened, phase.classes)
     slots = method.text_slots
     text = opened.bank.take(phase.classes, slots)  # [C, K, d_t] of the classes trained on, and of no other
     method.see_text(text)
@@ -125,74 +105,51 @@ def train_phase(
     def validate() -> float:
         return model.stacking(opened.split).ausuc()
 
-    key = fingerprint(
-        opened.fingerprints, opened.bank.encoder_sha256, text.tolist(), digest(encoder), samples.clip_ids,
-        phase.classes, dataclasses.asdict(opened.run), dataclasses.asdict(config), seed, epochs,
-    )  # fmt: skip
     select = phase.name == "select"
     loop = Loop(
-        epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
+        config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
         patience=config.patience if select else 0, bfloat16=config.bfloat16,
     )  # fmt: skip
-    progress = fit(
-        method, loss, len(train_rows), loop,
-        validate=validate if select else None, state=state, fingerprint=key, on_epoch=on_epoch,
+    loop = dataclasses.replace(loop, **method.schedule())
+    planned = loop.epochs
+    loop = dataclasses.replace(loop, epochs=epochs or planned)
+    key = fingerprint(
+        opened.fingerprints, opened.bank.encoder_sha256, text.tolist(), words, digest(encoder), samples.clip_ids,
+        phase.classes, dataclasses.asdict(opened.run), dataclasses.asdict(config), dataclasses.asdict(loop),
     )  # fmt: skip
-    method.finish(embed_table(method, table, train_rows), labels, text)
+
+    def tell_progress(progress: Progress) -> None:
+        method.progress = progress.epoch / planned
+
+    progress = fit(
+        method, loss, len(train_rows), loop, validate=validate if select else None, state=state, fingerprint=key,
+        on_epoch=on_epoch, before_epoch=tell_progress,
+    )  # fmt: skip
+    if isinstance(method, EmbeddingMethod):
+        method.finish(embed_table(method, table, train_rows), labels, text)
     return model, progress
 
 
-def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
-    """The method's own values by the area under the seen-unseen curve, as the epochs were; then gamma by the best
-    harmonic mean on that curve.
-
-    The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
-    by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
-    """
-    phase, method = model.phase, model.method
-    chosen: dict[str, float] = {}
-    for name, values in method.choices.items():
-        areas = []
-        for value in values:
-            setattr(method, name, value)
-            areas.append(model.stacking(split).ausuc())
-        chosen[name] = values[int(np.argmax(areas))]
-        setattr(method, name, chosen[name])
-    stacking = model.stacking(split)
-    gamma = stacking.best_gamma()
-    seen, unseen = stacking.accuracies(gamma)
-    scores, labels = model.scores(phase.pseudo_unseen, split.validation)
-    confusion = confusion_matrix(labels, scores.argmax(1), len(split.validation))
-    return {
-        **chosen,
-        "gamma": gamma,
-        "zsl_top1": micro(confusion),
-        "zsl_macro": macro(confusion),
-        "zsl_n": int(confusion.sum()),
-        "gzsl_seen": seen,
-        "gzsl_unseen": unseen,
-        "gzsl_harmonic": harmonic(seen, unseen),
-        "gzsl_ausuc": stacking.ausuc(),
-    }
+def skeleton_encoder(opened: Opened, seed: int, phase: str) -> Encoder:
+    """The frozen encoder below a run's method; the joints themselves for a method that has its own."""
+    if find_method(opened.run.method).end_to_end:
+        return Joints().eval()
+    return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase)
 
 
-@torch.no_grad()
-def score_table(method: Method, table: FeatureTable, text: Tensor, rows: Tensor) -> Tensor:
-    """Scores [N, C] of the unaugmented view of `rows`. There is no label among its arguments."""
-    method.eval()
-    require_eval_mode(method)
-    return torch.cat([method.scores(table.batch(part), text) for part in rows.split(64)])
+def new_method(opened: Opened, classes: Sequence[int]) -> tuple[Method, list[dict[str, str]]]:
+    """A fresh method for these classes to be trained on, and the words of theirs that it has seen."""
+    method = opened.method(len(classes))
+    if not method.word_slots:
+        return method, []
+    variant = opened.run.text.partition("@")[2]
+    _, texts = read_texts(texts_path(opened.dataset.folder, variant), opened.split.class_names)
+    words = [{slot: texts[c, slot] for slot in method.word_slots if (c, slot) in texts} for c in classes]
+    method.see_words(words)
+    return method, words
 
 
-@torch.no_grad()
-def embed_table(method: Method, table: FeatureTable, rows: Tensor) -> Tensor:
-    """Embeddings [N, d_t] of the unaugmented view of `rows`."""
-    method.eval()
-    require_eval_mode(method)
-    return torch.cat([method.embed(table.batch(part)) for part in rows.split(64)])
-
-
-def digest(encoder: ShiftGCN) -> list[float]:
+def digest(encoder: Encoder) -> list[float]:
     """A few numbers that change when any weight does."""
     return [float(value.double().abs().sum()) for value in encoder.state_dict().values()]
 
@@ -212,7 +169,7 @@ def load_method(opened: Opened, protocol: str, run_name: str, seed: int) -> tupl
             f"--run {run_name}`."
         )
     selection = json.loads((place / "selection.json").read_text(encoding="utf-8"))
-    method = opened.method(len(opened.split.seen))
+    method, _ = new_method(opened, opened.split.seen)
     try:
         method.load_state_dict(load_file(path))
     except RuntimeError:
@@ -222,3 +179,13 @@ def load_method(opened: Opened, protocol: str, run_name: str, seed: int) -> tupl
     for name in method.choices:
         setattr(method, name, selection[name])
     return method.eval().requires_grad_(False), selection
+
+
+def load_adaptation(name: str, method: Method, selection: dict[str, Any]) -> Adaptation:
+    """The adaptation of a trained run's method, with the values that its selection phase chose."""
+    adaptation = find_adaptation(name)(method)
+    if selection.get("adapt", {}).get("by") != name:
+        raise PosebridgeError(f"This run was trained without `adapt: {name}`; run `posebridge train` again.")
+    for attribute in adaptation.choices:
+        setattr(adaptation, attribute, selection["adapt"][attribute])
+    return adaptation

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline.cache.store import Failure
 from pipeline.dataset import Dataset, open_dataset
-from pipeline.encoding import load_encoder
+from pipeline.encoding import Encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
 from pipeline.features import Samples, load_samples
@@ -28,10 +28,9 @@ from pipeline.live import LivePoses, Row
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
-from pipeline.phases import load_method, model_folder
+from pipeline.phases import load_method, model_folder, skeleton_encoder
 from pipeline.recipe import Recipe
 from pipeline.runs import Opened, open_run
-from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.minilm import open_encoder
@@ -78,7 +77,7 @@ class RunScorer(Scorer):
     def __init__(self, model: TrainedRun, labels: Sequence[str]):
         self.labels, self._model = tuple(labels), model
         self.cues = bool(model.opened.shapes.d_cue)
-        self.temperature = float(model.method.flags.tau)  # type: ignore[union-attr, arg-type]
+        self.temperature = model.method.temperature
         self.text, self.described = label_text(model.opened, model.method, self.labels)  # [C, K, d_t]
 
     def scores(self, samples: Samples) -> np.ndarray:
@@ -91,7 +90,7 @@ class TrainedRun:
     """The final phase of one seed of a run, and the recipe that it must be shown videos by."""
 
     opened: Opened
-    encoder: ShiftGCN
+    encoder: Encoder
     method: Method
     recipe: Recipe
     synthetic: bool  # trained on generated data
@@ -138,7 +137,7 @@ def load_run(
             f"The recipe {run.recipe!r} in params.yaml is not the one that {dataset_name} was extracted with; put it "
             f"back, or run {remedy} again."
         )
-    encoder = load_encoder(dataset, protocol, opened.skeletons, seed, "final")
+    encoder = skeleton_encoder(opened, seed, "final")
     method, _ = load_method(opened, protocol, run_name, seed)
     return TrainedRun(opened, encoder, method, recipe, synthetic=dataset_name in PROTOCOLS)
 

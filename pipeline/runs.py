@@ -72,7 +72,8 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     reads_cues = find_method(run.method).reads_cues(run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache)
     reader = dataset.reader(run.recipe if reads_cues else skeletons)
-    recipe, shapes = reader.recipe, Shapes(bank.embeddings.shape[2], reader.recipe.persons)
+    recipe, joints = reader.recipe, dataset.reader(skeletons).recipe
+    shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.layout, inputs=joints.dimensions + 1)
     if reads_cues:
         if "cues" not in reader.names:
             raise PosebridgeError(f"The recipe {run.recipe!r} holds no cues; use another, or the method `skeleton`.")

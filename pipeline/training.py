@@ -32,8 +32,12 @@ class Loop:
     batch_size: int
     lr: float
     weight_decay: float = 1e-2
+    optimiser: str = "adamw"  # adamw, adam or sgd (momentum .9)
+    nesterov: bool = False
     warmup: int = 10  # steps
+    warmup_epochs: int = 0  # instead of `warmup`
     cosine: bool = True  # decay to 0 over `epochs`; off where the number of epochs is still to be chosen
+    milestones: tuple[int, ...] = ()  # epochs after which the learning rate is a tenth
     ema: float = 0.0  # decay per step of the averaged weights; 0 takes the last weights
     patience: int = 0  # epochs without a better validation before stopping; 0 never stops
     seed: int = 0
@@ -68,15 +72,17 @@ def fit(
     state: Path | None = None,
     fingerprint: str = "",
     on_epoch: Callable[[Progress], None] = ignore,
+    before_epoch: Callable[[Progress], None] = ignore,
 ) -> Progress:
     """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last)
     weights.
 
     `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
-    depends on) is ignored and overwritten. The caller's random state is left alone.
+    depends on) is ignored and overwritten. `before_epoch` is called with the progress so far. The caller's random
+    state is left alone.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay)
+    optimizer = _optimizer(model, loop)
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     best = copy.deepcopy(averaged)
     progress = Progress()
@@ -88,6 +94,7 @@ def fit(
         if state is not None:
             progress = _load(state, fingerprint, parts, optimizer, generator, device) or progress
         while progress.epoch < loop.epochs and not _given_up(progress, loop):
+            before_epoch(progress)
             model.train()
             total = 0.0
             for batch in torch.randperm(rows, generator=generator).split(loop.batch_size):
@@ -131,10 +138,20 @@ def _validate(model: nn.Module, averaged: nn.Module, best: nn.Module, validate: 
     model.load_state_dict(trained)
 
 
+def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
+    if loop.optimiser == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay, momentum=0.9, nesterov=loop.nesterov
+        )
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[loop.optimiser]
+    return kind(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay)
+
+
 def _schedule(step: int, loop: Loop, steps: int) -> float:
-    """Linear warm-up, then constant or cosine."""
-    warm = min(1.0, (step + 1) / max(loop.warmup, 1))
-    return warm * (0.5 * (1 + math.cos(math.pi * step / (steps * loop.epochs))) if loop.cosine else 1.0)
+    """Linear warm-up, then constant, in steps down by ten, or cosine. `steps` are those of an epoch."""
+    warm = min(1.0, (step + 1) / max(loop.warmup_epochs * steps or loop.warmup, 1))
+    down = 0.1 ** sum(step >= epoch * steps for epoch in loop.milestones)
+    return warm * down * (0.5 * (1 + math.cos(math.pi * step / (steps * loop.epochs))) if loop.cosine else 1.0)
 
 
 def _given_up(progress: Progress, loop: Loop) -> bool:

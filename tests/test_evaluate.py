@@ -269,7 +269,7 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"method": "pgfa"}, ["no method named 'pgfa'"]),
+        ({"method": "pgfb"}, ["no method named 'pgfb'"]),
         ({"recipe": "gt"}, ["'gt' holds no cues"]),
         ({"text": "mpnet"}, ["mpnet", "posebridge text"]),
         ({"flags": {"bridges": True}}, ["'bridges'"]),

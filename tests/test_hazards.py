@@ -19,9 +19,10 @@ from pipeline.encoding import encode, load_encoder
 from pipeline.methods import METHODS
 from pipeline.methods.base import Features
 from pipeline.params import RunParams
-from pipeline.phases import load_method, score_table, train
+from pipeline.phases import load_method, train
 from pipeline.protocol.guards import LeakError
 from pipeline.runs import open_run
+from pipeline.scoring import adapt_table, score_table
 from pipeline.text import bank as banks
 
 pytestmark = pytest.mark.unit
@@ -135,8 +136,8 @@ def test_the_trainer_cannot_build_the_test_set():
 def test_shuffled_labels_leave_every_score_as_it_is(world, run, monkeypatch):
     found = {}
 
-    def listen(place, split, clip_ids, scores, labels):
-        found.update(zip(clip_ids, scores, strict=True))
+    def listen(place, split, test, scores):
+        found.update(zip(test.samples.clip_ids, scores, strict=True))
 
     monkeypatch.setattr(evaluation, "write_zsl", listen)
     evaluation.evaluate(world, PROTOCOL, run, RUNS[run], QUICK)
@@ -153,7 +154,8 @@ def test_shuffled_labels_leave_every_score_as_it_is(world, run, monkeypatch):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_not_told_labels_when_it_scores(name):
-    for function in (METHODS[name].scores, METHODS[name].embed, score_table):
+    kind = METHODS[name]
+    for function in (kind.scores, getattr(kind, "embed", kind.scores), score_table, adapt_table):
         assert not any("label" in argument for argument in inspect.signature(function).parameters)
     assert not any("label" in field for field in Features.__dataclass_fields__)
 

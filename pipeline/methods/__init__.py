@@ -5,10 +5,19 @@ from __future__ import annotations
 from pipeline.errors import PosebridgeError
 from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
 from pipeline.methods.base import Method
+from pipeline.methods.dynapurls import DynaPurls
+from pipeline.methods.pgfa import PGFA
 from pipeline.methods.posebridge import PoseBridge, Skeleton
+from pipeline.methods.purls import Purls, PurlsMatched
 
-METHODS: dict[str, type[Method]] = {"posebridge": PoseBridge, "skeleton": Skeleton}
-ADAPTATIONS: dict[str, type[Adaptation]] = {"pgfa": PrototypeAlignment}
+METHODS: dict[str, type[Method]] = {
+    "posebridge": PoseBridge,
+    "skeleton": Skeleton,
+    "pgfa": PGFA,
+    "purls": Purls,
+    "purls_matched": PurlsMatched,
+}
+ADAPTATIONS: dict[str, type[Adaptation]] = {"pgfa": PrototypeAlignment, "dynapurls": DynaPurls}
 
 
 def find_method(name: str) -> type[Method]:

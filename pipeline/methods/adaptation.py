@@ -50,8 +50,8 @@ class PrototypeAlignment(Adaptation):
     def __init__(self, method: Method) -> None:
         if not isinstance(method, EmbeddingMethod):
             raise PosebridgeError(
-                "The adaptation pgfa needs a method that embeds a clip without knowing the candidates; leave out `adapt: "
-                "pgfa` for this run."
+                "The adaptation pgfa needs a method that embeds a clip without knowing the candidates; leave `adapt` "
+                "out for this run."
             )
         self.method: EmbeddingMethod = method
         self.alpha = 1.0

@@ -1,0 +1,89 @@
+"""Cues for any method: a bridge in front of its skeleton map, so that the gain of cues is measured for every method.
+
+Ours, from the parts of PoseBridge (bridge.py): every token of the map asks the pose-anchored cues, and what it learns
+is added to it, as far as the gate trusts them. A clip without a visible cue keeps its map as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+from pipeline.methods.base import Features, Shapes
+from pipeline.methods.bridge import SKELETON_CHANNELS, BridgeLayer, CueTokens, Gate, Levels
+from pipeline.skeleton.graph import graph_of
+
+
+@dataclass(frozen=True)
+class CueFlags:
+    """What a method that may take cues has among its flags: its own `Flags` inherit these."""
+
+    cues: bool = False
+    anchors: tuple = ()  # names; empty takes all
+    level_widths: tuple = ()  # of `levels` cues, shallow to deep; empty: one vector
+    levels: tuple = ()  # which of them, 0-based; empty takes all
+    cue_width: int = 64
+    cue_heads: int = 8
+    cue_layers: int = 1
+    cue_dropout: float = 0.2  # of tokens; also the share of training clips whose cues are hidden
+
+
+class MapBridge(nn.Module):
+    """F' = F + g (W z + P c): z is the bridge's answer to each token of the map, c the pooled cue, g the gate.
+
+    The projection P c reaches every token alike: a joint network alone overfits few seen classes.
+    """
+
+    def __init__(self, shapes: Shapes, flags: CueFlags, channels: int = SKELETON_CHANNELS) -> None:
+        """`channels` are those of the map. Raises PosebridgeError for flags that do not fit the recipe."""
+        super().__init__()
+        check_cue_flags(flags, shapes)
+        width, self.share_hidden = flags.cue_width, flags.cue_dropout
+        levels = Levels(flags.level_widths, flags.levels, width) if flags.level_widths else None
+        self.cues = CueTokens(shapes, flags.anchors, levels, width, flags.cue_dropout)
+        self.gate = Gate(len(shapes.anchors))
+        self.null = nn.Parameter(torch.randn(1, width) * 0.02)  # the token that is never hidden
+        self.norm = nn.LayerNorm(channels)
+        self.ask = nn.Linear(channels, width)
+        self.joint = nn.Parameter(torch.randn(len(graph_of(shapes.layout).joints), width) * 0.02)
+        self.time = nn.Parameter(torch.randn(width, shapes.cue_frames) * 0.02)
+        self.layers = nn.ModuleList(
+            BridgeLayer(width, flags.cue_heads, flags.cue_dropout) for _ in range(flags.cue_layers)
+        )
+        self.tell = nn.Linear(width, channels)
+        self.tell_all = nn.Linear(self.cues.d_cue, channels)
+
+    def forward(self, skeleton: Tensor, features: Features) -> Tensor:
+        """The map [B, channels, T', V], informed by the cues of `features`, in the same shape."""
+        batch, _, frames, joints = skeleton.shape
+        dropped = torch.rand(batch, device=skeleton.device) < (self.share_hidden if self.training else 0.0)
+        cues = self.cues(features, dropped)
+        x = torch.cat([self.null.expand(batch, 1, -1), cues.tokens], 1)  # [B, 1 + N, width]
+        hidden = torch.cat([cues.hidden.new_zeros(batch, 1), cues.hidden], 1)
+        gate = self.gate(features) * cues.present  # [B, 1]
+        time = F.interpolate(self.time[None], size=frames, mode="linear", align_corners=False)[0].T  # [T', width]
+        q = self.ask(self.norm(skeleton.permute(0, 2, 3, 1))) + time[:, None] + self.joint  # [B, T', V, width]
+        q = q.flatten(1, 2)
+        for layer in self.layers:
+            q = layer(q, x, hidden, gate)
+        told = self.tell(q) + self.tell_all(cues.pooled)[:, None]  # [B, T' * V, channels]
+        told = (gate[:, :, None] * told).view(batch, frames, joints, -1)
+        return skeleton + told.permute(0, 3, 1, 2)
+
+
+def check_cue_flags(flags: CueFlags, shapes: Shapes) -> None:
+    """Raise PosebridgeError, one sentence, for flags that do not go together or do not fit the recipe."""
+    if flags.cue_width % flags.cue_heads:
+        raise PosebridgeError(
+            f"The flag cue_width, {flags.cue_width}, should be a multiple of cue_heads, {flags.cue_heads}."
+        )
+    if unknown := sorted(set(flags.anchors) - set(shapes.anchors)):
+        raise PosebridgeError(f"The recipe has no anchor {unknown[0]!r}; it has {', '.join(shapes.anchors) or 'none'}.")
+    if flags.level_widths and sum(flags.level_widths) != shapes.d_cue:
+        raise PosebridgeError(
+            f"The flag level_widths sums to {sum(flags.level_widths)}, but the recipe's cues are {shapes.d_cue} wide."
+        )

@@ -1,0 +1,116 @@
+"""PGFA: skeleton encoder and text alignment trained together, by a contrastive loss with fixed scale.
+
+Zhou et al., "PGFA", IEEE TIP 2025 (arXiv 2507.00566), as its released implementation behaves: a small ST-GCN on 50
+frames, or Shift-GCN on 64; one linear adapter to text width; loss (KL(Q || softmax L) + KL(Q || softmax L^T)) / 2 with
+L = cosines / 0.07 between the clips of a batch and their classes' texts. SGD with momentum .9, weight decay 5e-4,
+learning rate .05 (.005 for NTU-120), batch 128, 50 epochs, 5 of them warm-up, a tenth at 50 and 80: the paper's values
+are `hidden: [16, 16, 16, 16, 32, 32, 32, 64, 64]`, `out: 256` and `frames: 50`. The defaults are smaller, for a CPU.
+
+Its alignment of text prototypes at test is an adaptation (`adapt: pgfa`), in adaptation.py. Not as there: the best
+epoch is chosen on pseudo-unseen classes instead of test accuracy, gradients are clipped at norm 5, and augmentation is
+that of all methods here. `cues` puts the bridge of cued.py behind the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PosebridgeError
+from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.methods.cued import CueFlags, MapBridge
+from pipeline.skeleton.graph import graph_of
+from pipeline.skeleton.shift_gcn import OUT_CHANNELS, ShiftGCN
+from pipeline.skeleton.st_gcn import STGCN
+
+SHARPNESS = 10.0  # of Q
+
+
+@dataclass(frozen=True)
+class Flags(CueFlags):
+    """The encoder, then its training."""
+
+    encoder: str = "st_gcn"  # or shift_gcn
+    hidden: tuple = (16, 16, 32)  # widths of ST-GCN
+    out: int = 64  # its last one
+    kernel: int = 9  # frames of its temporal convolutions
+    dropout: float = 0.0  # within its layers
+    width: int = 16  # of Shift-GCN; published are 64 and 4, 3, 3 blocks
+    blocks: tuple = (2, 2, 2)
+    frames: int = 0  # clips are resampled to so many; 0 leaves them as they were extracted
+    text_slots: tuple = ("one_line",)
+    tau: float = 0.07
+
+    lr: float = 0.05
+    batch_size: int = 128
+    epochs: int = 50
+
+
+class PGFA(EmbeddingMethod):
+    """See the module's docstring."""
+
+    end_to_end = True
+
+    def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
+        super().__init__(shapes, classes, flags)
+        self.flags = f = read_flags(Flags, flags, "pgfa")
+        self.text_slots, self.temperature = tuple(f.text_slots), f.tau
+        graph = graph_of(shapes.layout)
+        self.encoder: STGCN | ShiftGCN
+        if f.encoder == "st_gcn":
+            self.encoder, channels = STGCN(graph, f.hidden, f.out, f.kernel, f.dropout, shapes.inputs), f.out
+        elif f.encoder == "shift_gcn":
+            self.encoder, channels = ShiftGCN(len(graph.joints), 1, f.width, f.blocks, 0.0, shapes.inputs), OUT_CHANNELS
+            del self.encoder.classifier  # the adapter takes its place
+        else:
+            raise PosebridgeError(f"The flag encoder of pgfa should be st_gcn or shift_gcn, not {f.encoder!r}.")
+        self.bridge = MapBridge(shapes, f, channels) if f.cues else None
+        self.adapter = nn.Linear(channels, shapes.d_text)
+
+    @classmethod
+    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
+        return read_flags(Flags, flags, "pgfa").cues
+
+    def schedule(self) -> Mapping[str, Any]:
+        f = self.flags
+        return {
+            "optimiser": "sgd", "lr": f.lr, "weight_decay": 5e-4, "batch_size": f.batch_size, "epochs": f.epochs,
+            "warmup_epochs": 5, "milestones": (50, 80), "ema": 0.0,
+        }  # fmt: skip
+
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        return contrastive_kl(self.embed(features), self.prototypes(text)[labels], labels, self.flags.tau)
+
+    def embed(self, features: Features) -> Tensor:
+        x = features.skeleton  # [B, M, T, V, C + 1]
+        person = x.flatten(2).any(-1)  # [B, M]
+        skeleton = self.encoder.feature_map(resample(x, self.flags.frames), person)  # [B, 256, T', V]
+        if self.bridge is not None:
+            skeleton = self.bridge(skeleton, features)
+        return F.normalize(self.adapter(skeleton.mean(dim=(2, 3))), dim=-1)
+
+    def prototypes(self, text: Tensor) -> Tensor:
+        return self.describe(text)
+
+
+def contrastive_kl(s: Tensor, t: Tensor, labels: Tensor, tau: float) -> Tensor:
+    """1/2 [KL(Q || softmax_row L) + KL(Q || softmax_row L^T)], the mean over rows; L = s t^T / tau,
+    Q = softmax_row(10 [y_i == y_j]). s, t [B, d] L2-normalised, labels [B].
+    """
+    logits = s @ t.T / tau
+    q = (SHARPNESS * (labels[:, None] == labels).to(logits.dtype)).softmax(1)
+    rows, columns = (F.kl_div(each.log_softmax(1), q, reduction="batchmean") for each in (logits, logits.T))
+    return 0.5 * (rows + columns)
+
+
+def resample(x: Tensor, frames: int) -> Tensor:
+    """Joints [B, M, T, V, C + 1] at `frames` frames, linearly, the first and the last as they are; 0 leaves T."""
+    if not frames or frames == x.shape[2]:
+        return x
+    flat = x.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, M * V * (C + 1), T]
+    flat = F.interpolate(flat, size=frames, mode="linear", align_corners=True)
+    return flat.view(len(x), x.shape[1], *x.shape[3:], frames).permute(0, 1, 4, 2, 3)

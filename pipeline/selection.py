@@ -1,0 +1,111 @@
+"""Choosing a run's values by phase-one scores: on train-part clips, among them those of the pseudo-unseen classes.
+
+Reads and writes nothing. The epochs are chosen by the same figure while phase one is trained (phases.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.dataset import label_rows
+from pipeline.encoding import FeatureTable
+from pipeline.manifest import Clip
+from pipeline.methods import find_adaptation
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import Method
+from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.metrics import confusion_matrix, macro, micro
+from pipeline.protocol.splits import Split
+from pipeline.protocol.training_set import Phase
+from pipeline.scoring import adapt_table, score_table
+
+
+@dataclass(frozen=True)
+class PhaseModel:
+    """A trained method and the features of its phase's clips."""
+
+    phase: Phase
+    method: Method
+    table: FeatureTable
+    text: Callable[[Sequence[int]], Tensor]  # class indices -> [C, K, d_t]
+
+    def scores(
+        self, clips: Sequence[Clip], candidates: Sequence[int], adaptation: Adaptation | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [N, C] of those of `clips` that have features, and their labels [N] as columns."""
+        ids = {clip_id: row for row, clip_id in enumerate(self.table.samples.clip_ids)}
+        there = [clip for clip in clips if clip.clip_id in ids]
+        rows = torch.tensor([ids[clip.clip_id] for clip in there])
+        labels = label_rows(there, [clip.clip_id for clip in there], candidates)
+        text = self.text(candidates)
+        if adaptation is None:
+            return score_table(self.method, self.table, text, rows).numpy(), labels.numpy()
+        return adapt_table(adaptation, self.table, text, rows).numpy(), labels.numpy()
+
+    def stacking(self, split: Split) -> Stacking:
+        """The selection phase's GZSL: clips kept out of training, of its own classes and of the pseudo-unseen ones."""
+        scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen)
+        return Stacking.of(scores, labels, np.array([c not in split.validation for c in split.seen]))
+
+
+def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
+    """The method's own values by the area under the seen-unseen curve, as the epochs were; then gamma by the best
+    harmonic mean on that curve.
+
+    The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
+    by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
+    """
+    phase, method = model.phase, model.method
+    chosen: dict[str, float] = {}
+    for name, values in method.choices.items():
+        areas = []
+        for value in values:
+            setattr(method, name, value)
+            areas.append(model.stacking(split).ausuc())
+        chosen[name] = values[int(np.argmax(areas))]
+        setattr(method, name, chosen[name])
+    stacking = model.stacking(split)
+    gamma = stacking.best_gamma()
+    seen, unseen = stacking.accuracies(gamma)
+    scores, labels = model.scores(phase.pseudo_unseen, split.validation)
+    confusion = confusion_matrix(labels, scores.argmax(1), len(split.validation))
+    return {
+        **chosen,
+        "gamma": gamma,
+        "zsl_top1": micro(confusion),
+        "zsl_macro": macro(confusion),
+        "zsl_n": int(confusion.sum()),
+        "gzsl_seen": seen,
+        "gzsl_unseen": unseen,
+        "gzsl_harmonic": harmonic(seen, unseen),
+        "gzsl_ausuc": stacking.ausuc(),
+    }
+
+
+def choose_adaptation(model: PhaseModel, split: Split, name: str) -> dict[str, Any]:
+    """The values of an adaptation at test time: the best on the pseudo-unseen clips, among the pseudo-unseen classes.
+
+    Returns its name as `by`, the values, and the phase-one figures to compare with `zsl_top1` and `zsl_macro`.
+    """
+    adaptation = find_adaptation(name)(model.method.eval().requires_grad_(False))
+    chosen: dict[str, float] = {}
+
+    def confusion() -> np.ndarray:
+        scores, labels = model.scores(model.phase.pseudo_unseen, split.validation, adaptation)
+        return confusion_matrix(labels, scores.argmax(1), len(split.validation))
+
+    for attribute, values in adaptation.choices.items():
+        accuracies = []
+        for value in values:
+            setattr(adaptation, attribute, value)
+            accuracies.append(micro(confusion()))
+        chosen[attribute] = values[int(np.argmax(accuracies))]
+        setattr(adaptation, attribute, chosen[attribute])
+    found = confusion()
+    return {"by": name, **chosen, "zsl_top1": micro(found), "zsl_macro": macro(found)}
