@@ -1,18 +1,21 @@
-"""Which test clips repeat a train clip: looked up before training, in the cache that is trained on.
+"""Which test clips repeat a train clip: looked up when a data set has been extracted, known before anything is trained.
 
-Reads an extraction and clips.csv, writes nothing. Nothing of a test clip but its name leaves this file.
-Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge --duplicates fail
+Reads an extraction and clips.csv; writes cache/<dataset>/<recipe>/duplicates.json, names of clips, which training
+reads where it may not open a test clip. Command: posebridge extract --dataset skelgap-mini --recipe refined
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.cache.reader import CacheReader
-from pipeline.dataset import Dataset
+from pipeline.dataset import fingerprint
+from pipeline.manifest import Clip
 from pipeline.protocol.duplicates import Signatures, near_duplicates, same_videos
 from pipeline.skeleton.graph import graph_of
 
@@ -29,30 +32,63 @@ class Duplicate:
     distance: float
 
 
-def find_duplicates(dataset: Dataset, recipe: str, limit: float | None = None) -> list[Duplicate]:
-    """Test clips of the extraction by `recipe` that repeat one of its train clips: same videos, then by distance.
+def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None = None) -> list[Duplicate]:
+    """The duplicates in the extraction of `index`, noted beside it; looked for only if it or a part has changed.
+
+    Raises PosebridgeError as the reader of the extraction does.
+    """
+    known = noted_duplicates(index, clips)
+    if known is not None:
+        return known
+    with CacheReader(index, store_root) as reader:
+        found = find_duplicates(reader, clips)
+    values = {"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]}
+    _path(index).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | None:
+    """What `note_duplicates` noted; None where it has not looked at this extraction with these parts."""
+    path = _path(index)
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if values.get("of") != _state(index, clips):
+        return None
+    return [Duplicate(**pair) for pair in values["duplicates"]]
+
+
+def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | None = None) -> list[Duplicate]:
+    """Test clips that repeat a train clip: same videos, then by distance.
 
     A video is the same by the sha256 of clips.csv and by the identity that the cache noted; `limit` is that of
-    `near_duplicates`. Raises PosebridgeError as the reader of the extraction does.
+    `near_duplicates`.
     """
-    with dataset.reader(recipe) as reader:
-        there = set(reader.clip_ids)
-        parts = {
-            part: [clip for clip in dataset.clips if clip.part == part and clip.clip_id in there]
-            for part in ("train", "test")
-        }
-        ids = {part: [clip.clip_id for clip in clips] for part, clips in parts.items()}
-        identities = {part: {clip_id: _identity(reader, clip_id) for clip_id in ids[part]} for part in ids}
-        hashes = {part: {clip.clip_id: clip.sha256 for clip in clips} for part, clips in parts.items()}
-        same = same_videos(hashes["train"], hashes["test"]) | same_videos(identities["train"], identities["test"])
-        found = [Duplicate(test, train, "same video", 0.0) for test, train in same.items()]
-        if ids["train"] and ids["test"]:
-            train, test = (_signatures(reader, ids[part]) for part in ("train", "test"))
-            for row, nearest, distance in near_duplicates(train, test, limit):
-                if ids["test"][row] not in same:
-                    pair = ids["test"][row], ids["train"][nearest]
-                    found.append(Duplicate(*pair, "near-duplicate", round(distance, 4)))
+    there = set(reader.clip_ids)
+    parts = {
+        part: [clip for clip in clips if clip.part == part and clip.clip_id in there] for part in ("train", "test")
+    }
+    ids = {part: [clip.clip_id for clip in members] for part, members in parts.items()}
+    if not (ids["train"] and ids["test"]):
+        return []
+    identities = {part: {clip_id: _identity(reader, clip_id) for clip_id in ids[part]} for part in ids}
+    hashes = {part: {clip.clip_id: clip.sha256 for clip in members} for part, members in parts.items()}
+    same = same_videos(hashes["train"], hashes["test"]) | same_videos(identities["train"], identities["test"])
+    found = [Duplicate(test, train, "same video", 0.0) for test, train in same.items()]
+    train, test = (_signatures(reader, ids[part]) for part in ("train", "test"))
+    for row, nearest, distance in near_duplicates(train, test, limit):
+        if ids["test"][row] not in same:
+            pair = ids["test"][row], ids["train"][nearest]
+            found.append(Duplicate(*pair, "near-duplicate", round(distance, 4)))
     return found
+
+
+def _path(index: Path) -> Path:
+    return index.with_name("duplicates.json")
+
+
+def _state(index: Path, clips: Sequence[Clip]) -> str:
+    """A hash of all that the list depends on: the extraction, and which clips are train and which are test."""
+    content = index.read_text(encoding="utf-8") if index.is_file() else ""
+    return fingerprint(content, [(clip.clip_id, clip.part, clip.sha256) for clip in clips])
 
 
 def _identity(reader: CacheReader, clip_id: str) -> str:

@@ -77,8 +77,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     if reads_cues:
         if "cues" not in reader.names:
             raise PosebridgeError(f"The recipe {run.recipe!r} holds no cues; use another, or the method `skeleton`.")
-        d_cue = reader.read(reader.clip_ids[:1], ("cues",))["cues"].shape[-1]
-        shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=d_cue)
+        shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width)
     return Opened(
         dataset,
         dataset.split(protocol),

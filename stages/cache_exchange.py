@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from stages.duplicates import look_for_duplicates
 from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
@@ -62,6 +63,8 @@ def import_file(
 
     if file.name.endswith(SUFFIX):
         index = import_archive(file, dataset, recipe_name, cache=cache, cache_root=cache_root)
+        if (manifests / dataset / "clips.csv").is_file():
+            look_for_duplicates(index, manifests / dataset / "clips.csv", cache_root)
         answer({"index": index}, f"{index}: unpacked and checked.", as_json)
         return
     params = load_params(params_path)
@@ -86,8 +89,11 @@ def import_file(
         )
     parts = ", ".join(f"{count} {part or 'of no part'}" for part, count in done.parts.items() if count)
     lacking = f"; {len(done.missing)} clips of its lists have no skeleton" if done.missing else ""
+    repeated = look_for_duplicates(done.index, manifests / dataset / "clips.csv", cache_root)
+    lacking += f"; {len(repeated)} test clips repeat train clips" if repeated else ""
     sentence = f"{done.index}: {done.clips} clips ({parts}), {done.written} new{lacking}."
-    answer(dataclasses.asdict(done), sentence, as_json)
+    more = {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}
+    answer(dataclasses.asdict(done) | more, sentence, as_json)
 
 
 @click.command("export")

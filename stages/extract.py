@@ -1,6 +1,7 @@
 """`posebridge extract`: every clip through the pose model, once, into the cache.
 
-Reads manifests/<dataset>/clips.csv and the videos, writes cache/store/... and cache/<dataset>/<recipe>/index.json.
+Reads manifests/<dataset>/clips.csv and the videos, writes cache/store/..., cache/<dataset>/<recipe>/index.json and
+duplicates.json beside it: test clips that repeat a train clip.
 Command: posebridge extract --dataset skelgap-mini --recipe refined
 """
 
@@ -17,6 +18,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from pipeline.variants import of_variant
+from stages.duplicates import look_for_duplicates
 from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
@@ -83,11 +85,15 @@ def command(
                 retry_failed=retry_failed,
                 progress=show,
             )
-    tolerated = {"max_failures": knobs.max_failures}
-    values = {variant: dataclasses.asdict(result) | tolerated for variant, result in results.items()}
+    repeated = []
+    if not variants:
+        repeated = look_for_duplicates(results[""].index, manifests / dataset / "clips.csv", cache_root)
+    more = {"max_failures": knobs.max_failures, "duplicates": [dataclasses.asdict(pair) for pair in repeated]}
+    values = {variant: dataclasses.asdict(result) | more for variant, result in results.items()}
     lines = [
         f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
         f"{len(result.failures)} failures, {'written' if result.changed else 'unchanged'}, {result.seconds:.1f} s."
+        + (f" {len(repeated)} test clips repeat train clips." if repeated else "")
         for result in results.values()
     ]
     answer({"variants": values} if variants else values[""], "\n".join(lines), as_json)

@@ -1,7 +1,7 @@
 """`posebridge train`: a run on a protocol, in two phases, all seeds.
 
 Reads extractions, encoders and a text bank, writes cache/models/<dataset>/<protocol>/<run>/. Training cannot reach a
-test clip; before it, test clips that repeat a train clip are listed.
+test clip; before it, test clips that repeat a train clip are listed, as `extract` noted them.
 Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from stages.duplicates import tell_duplicates
 from stages.epochs import epoch_bar
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
-
-SHOWN = 10  # duplicates on the terminal; --json has them all
 
 
 @click.command()
@@ -45,32 +43,30 @@ def command(
     \b
     Example: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
+    from pipeline.cache.index import index_path
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.duplication import noted_duplicates
     from pipeline.phases import train
 
     params = load_params(params_path)
     run = choose(params.runs, run_name, "run")
     opened = open_dataset(dataset, store_root=cache_root)
-    found = [] if guard == "ignore" else list_duplicates(opened, run.recipe)
+    index = index_path(opened.cache, dataset, run.recipe)
+    found = [] if guard == "ignore" else noted_duplicates(index, opened.clips)
+    if found is None:
+        unknown = f"{index} has changed since duplicates were looked for; run `posebridge extract` (or `cache import`)."
+        if guard == "fail":
+            raise PosebridgeError(unknown)
+        say(unknown)
+    tell_duplicates(found or [])
     if found and guard == "fail":
         raise PosebridgeError(
-            f"{len(found)} test clips of {dataset} repeat train clips, first {found[0]['test']!r} and "
-            f"{found[0]['train']!r}; take them out of clips.csv, or train with --duplicates warn."
+            f"{len(found)} test clips of {dataset} repeat train clips, first {found[0].test!r} and "
+            f"{found[0].train!r}; take them out of clips.csv, or train with --duplicates warn."
         )
     with epoch_bar(f"train {run_name}") as on_epoch:
         folder = train(opened, protocol, run_name, run, params, on_epoch)
     repeated = f" {len(found)} test clips repeat train clips." if found else ""
-    values = {"models": str(folder), "seeds": params.encode.seeds, "duplicates": found}
+    duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]
+    values = {"models": str(folder), "seeds": params.seeds(run), "duplicates": duplicates}
     answer(values, f"Wrote {folder}.{repeated}", as_json)
-
-
-def list_duplicates(dataset: Any, recipe: str) -> list[dict[str, Any]]:
-    """The test clips that repeat a train clip, also said to the person at the terminal."""
-    from pipeline.duplication import find_duplicates
-
-    found = find_duplicates(dataset, recipe)
-    for pair in found[:SHOWN]:
-        say(f"{pair.kind} in train and test: {pair.train} | {pair.test} (distance {pair.distance:.3f})")
-    if len(found) > SHOWN:
-        say(f"... and {len(found) - SHOWN} more; --json lists them all")
-    return [dataclasses.asdict(pair) for pair in found]

@@ -38,6 +38,7 @@ class FakeReader:
     def __init__(self, recipe: Recipe, clip_ids: list[str], arrays: dict[str, np.ndarray]) -> None:
         self.recipe, self.clip_ids, self.arrays, self.names = recipe, clip_ids, arrays, tuple(arrays)
         self.fingerprint, self.failures = recipe.fingerprint, []
+        self.cue_width = arrays["cues"].shape[-1] if "cues" in arrays else 0
         self.rows = {clip_id: row for row, clip_id in enumerate(clip_ids)}
 
     def read(self, clip_ids, names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import av
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fakes import FakeEstimator
+from synthetic import FLAGS, PARAMS, PROTOCOL, FakeReader, make_world
 
 import pipeline.phases
 import stages.train
+from pipeline.cache.reader import CacheReader
 from pipeline.dataset import open_dataset
-from pipeline.duplication import Duplicate, find_duplicates
+from pipeline.duplication import Duplicate, find_duplicates, note_duplicates, noted_duplicates
+from pipeline.encoding import encode
 from pipeline.extraction import extract
 from pipeline.hpe.base import Estimate
 from pipeline.ingestion import ingest
-from pipeline.params import ExtractParams
+from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos
 from pipeline.recipe import Recipe
 from pipeline.synth.dataset import write_video
@@ -158,7 +162,8 @@ def world(tmp_path_factory):
 
 @pytest.mark.e2e
 def test_copies_are_found_in_a_cache(world):
-    found = find_duplicates(world, "fake")
+    with CacheReader(world.cache / "d/fake/index.json") as reader:
+        found = find_duplicates(reader, world.clips)
     assert [(pair.test, pair.train, pair.kind) for pair in found] == [
         ("test/copy", "train/03", "same video"),
         ("test/encoded", "train/05", "near-duplicate"),
@@ -166,21 +171,80 @@ def test_copies_are_found_in_a_cache(world):
     assert 0 < found[1].distance < LIMIT
 
 
-@pytest.mark.unit
-def test_train_lists_duplicates_before_it_trains(monkeypatch, tmp_path):
-    """The command: warns, fails or looks away."""
-    pairs = [Duplicate(f"t{i}", f"s{i}", "near-duplicate", 0.1) for i in range(12)]
+@pytest.mark.e2e
+def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monkeypatch):
+    index = world.cache / "d/fake/index.json"
+    assert noted_duplicates(index, world.clips) is None
+    found = note_duplicates(index, world.clips)
+    assert len(found) == 2 and noted_duplicates(index, world.clips) == found
+    monkeypatch.setattr("pipeline.duplication.find_duplicates", lambda *_: pytest.fail("they are known"))
+    assert note_duplicates(index, world.clips) == found
+    other = [replace(clip, part="train" if clip.clip_id == "test/copy" else clip.part) for clip in world.clips]
+    assert noted_duplicates(index, other) is None
+    content = index.read_text()
+    index.write_text(content + " ")
+    assert noted_duplicates(index, world.clips) is None
+    index.write_text(content)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """The command `train` on a noted list, with a training that only says that it was called."""
     trained = []
-    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, store_root: SimpleNamespace(name=name))
-    monkeypatch.setattr("pipeline.duplication.find_duplicates", lambda dataset, recipe: pairs)
+    dataset = SimpleNamespace(cache=tmp_path, clips=[])
+    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, store_root: dataset)
     monkeypatch.setattr(pipeline.phases, "train", lambda *arguments: trained.append(arguments) or tmp_path)
     (tmp_path / "params.yaml").write_text("runs: {r: {}}\n")
     base = ["--dataset", "d", "--protocol", "p", "--run", "r", "--params", str(tmp_path / "params.yaml")]
-    result = CliRunner().invoke(stages.train.command, [*base, "--json"])
+
+    def call(pairs, *options):
+        monkeypatch.setattr("pipeline.duplication.noted_duplicates", lambda index, clips: pairs)
+        return CliRunner().invoke(stages.train.command, [*base, *options]), len(trained)
+
+    return call
+
+
+@pytest.mark.unit
+def test_train_lists_duplicates_before_it_trains(command):
+    """The command: warns, fails or looks away."""
+    pairs = [Duplicate(f"t{i}", f"s{i}", "near-duplicate", 0.1) for i in range(12)]
+    result, trained = command(pairs, "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["duplicates"]) == 12 and len(trained) == 1
+    assert len(json.loads(result.stdout)["duplicates"]) == 12 and trained == 1
     assert "s0 | t0 (distance 0.100)" in result.stderr and "2 more" in result.stderr
-    result = CliRunner().invoke(stages.train.command, [*base, "--duplicates", "fail"])
-    assert result.exit_code == 1 and len(trained) == 1 and "first 't0' and 's0'" in result.stderr
-    result = CliRunner().invoke(stages.train.command, [*base, "--duplicates", "ignore"])
-    assert result.exit_code == 0 and len(trained) == 2 and "t0" not in result.output
+    result, trained = command(pairs, "--duplicates", "fail")
+    assert result.exit_code == 1 and trained == 1 and "first 't0' and 's0'" in result.stderr
+    result, trained = command(pairs, "--duplicates", "ignore")
+    assert result.exit_code == 0 and trained == 2 and "t0" not in result.output
+
+
+@pytest.mark.unit
+def test_train_says_where_nobody_has_looked(command):
+    result, trained = command(None, "--json")
+    assert result.exit_code == 0 and trained == 1 and "posebridge extract" in result.stderr
+    assert json.loads(result.stdout)["duplicates"] is None
+    result, trained = command(None, "--duplicates", "fail")
+    assert result.exit_code == 1 and trained == 1 and "posebridge extract" in result.stderr
+
+
+@pytest.mark.unit
+def test_training_opens_no_test_clip(tmp_path, monkeypatch):
+    """Every read of features while encoders and methods are trained is of train clips."""
+    world = make_world(tmp_path)
+    test = {clip.clip_id for clip in world.clips if clip.part == "test"}
+    for reader in world.readers.values():
+        reader.clip_ids = sorted(reader.clip_ids, key=lambda clip_id: clip_id not in test)
+    asked: set[str] = set()
+    monkeypatch.setattr(FakeReader, "read", noting(FakeReader.read, asked))
+    few = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
+    encode(world, PROTOCOL, "refined", few.encode)
+    pipeline.phases.train(world, PROTOCOL, "r", RunParams(flags=FLAGS), few)
+    assert asked and not asked & test
+
+
+def noting(read, asked):
+    def wrapped(self, clip_ids, names):
+        asked.update(clip_ids)
+        return read(self, clip_ids, names)
+
+    return wrapped

@@ -40,6 +40,7 @@ class CacheReader:
         recipe, fingerprint: of the extraction.
         clip_ids: the clips that were extracted.
         failures: dicts of clip_id, stage and reason.
+        cue_width: D, 0 without cues.
         names: the datasets that `read` can give.
 
     Raises:
@@ -67,6 +68,7 @@ class CacheReader:
         self.folder = (store_root or index_path.parents[2] / "store") / index["dataset"] / index["store"]
         layout = index["layout"]
         self._columns = columns(self.recipe, layout.joints, layout.cue_width)
+        self.cue_width: int = layout.cue_width
         self.names = tuple(column.name for column in self._columns if column.dtype.kind != "S")
         self._shard_of: dict[str, int] = index["clips"]
         self._files = {entry["shard"]: entry for entry in index["shards"]}
