@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.tensors import save_tensors
 
+LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
 Loss = Callable[[Tensor, torch.Generator], Tensor]  # rows [B] int64 of the training set -> a scalar
 Validate = Callable[[], float]  # higher is better; called with the averaged weights in place, in eval mode
 
@@ -86,7 +88,8 @@ def fit(
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     best = copy.deepcopy(averaged)
     progress = Progress()
-    steps = math.ceil(rows / loop.batch_size)
+    passes = max(1, LEAST_STEPS // math.ceil(rows / loop.batch_size))
+    steps = passes * math.ceil(rows / loop.batch_size)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(loop.seed)  # dropout draws from this one
         generator = torch.Generator().manual_seed(loop.seed)  # order, augmentation
@@ -97,7 +100,8 @@ def fit(
             before_epoch(progress)
             model.train()
             total = 0.0
-            for batch in torch.randperm(rows, generator=generator).split(loop.batch_size):
+            orders = [torch.randperm(rows, generator=generator) for _ in range(passes)]
+            for batch in chain.from_iterable(order.split(loop.batch_size) for order in orders):
                 for group in optimizer.param_groups:
                     group["lr"] = loop.lr * _schedule(progress.step, loop, steps)
                 with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
@@ -110,7 +114,7 @@ def fit(
                 _average(averaged, model, min(loop.ema, progress.step / (progress.step + 10)))
                 total += float(value.detach()) * len(batch)
             progress.epoch += 1
-            progress.losses.append(total / rows)
+            progress.losses.append(total / (rows * passes))
             if validate is None:
                 best.load_state_dict(averaged.state_dict())
                 progress.best_epoch = progress.epoch

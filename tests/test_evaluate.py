@@ -250,7 +250,7 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
 
     def kill(what, progress):
         calls.append(what)
-        if len(calls) in (3, 30):
+        if len(calls) in (3, 20):
             raise KeyboardInterrupt
 
     for _ in range(2):

@@ -124,3 +124,19 @@ def test_mixed_precision_trains():
     progress = fit(net, loss, 50, Loop(epochs=20, batch_size=16, lr=1e-2, bfloat16=True))
     assert progress.losses[-1] < progress.losses[0]
     assert all(p.dtype == torch.float32 for p in net.parameters())
+
+
+@pytest.mark.unit
+def test_few_samples_are_gone_through_several_times_an_epoch():
+    seen = []
+
+    def loss(rows, generator):
+        seen.append(rows.tolist())
+        return model.weight.sum()
+
+    for rows, steps in ((5, 8), (20, 6), (100, 13)):  # batches of 8: 1, 3 and 13 a pass
+        model, before = torch.nn.Linear(1, 1), len(seen)
+        fit(model, loss, rows, Loop(epochs=1, batch_size=8, lr=0.1))
+        assert len(seen) - before == steps
+        counts = torch.bincount(torch.tensor(sum(seen[before:], [])))
+        assert len(counts) == rows and counts.min() == counts.max(), "every sample equally often"
