@@ -87,9 +87,10 @@ def augmentation(crop_size: tuple[int, int], rng: np.random.Generator) -> np.nda
     shift = np.array([_truncated(rng), _truncated(rng)]) * SHIFT * crop_size if rng.random() < SHIFTED else np.zeros(2)
     angle = ROTATION * _truncated(rng) if rng.random() < ROTATED else 0.0
     centre_x, centre_y = (middle + shift).tolist()
-    matrix = cv2.getRotationMatrix2D((centre_x, centre_y), angle, 1 / (1 + SCALE * _truncated(rng)))
-    matrix[:, 2] -= shift
-    return np.vstack([matrix, [0, 0, 1]])
+    matrix = np.eye(3)
+    matrix[:2] = cv2.getRotationMatrix2D((centre_x, centre_y), angle, 1 / (1 + SCALE * _truncated(rng)))
+    matrix[:2, 2] -= shift
+    return matrix
 
 
 def _truncated(rng: np.random.Generator) -> float:

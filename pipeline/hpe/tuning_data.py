@@ -62,7 +62,7 @@ class Groups(Dataset):
 
 def inside(keypoints: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
     """Which keypoints [V, 2] lie inside the crop, [V] bool."""
-    return ((keypoints >= 0) & (keypoints < crop_size)).all(-1)
+    return np.asarray(((keypoints >= 0) & (keypoints < crop_size)).all(-1))
 
 
 def collate(groups: list[list[TrainingCrop]]) -> dict[str, Tensor]:
