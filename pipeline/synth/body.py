@@ -127,6 +127,11 @@ class Camera:
             jitter=np.clip(np.round(jitter - jitter.mean(0)), -4, 4),
         )
 
+    def beside(self, across: float, nearer: float) -> np.ndarray:
+        """[3] the step in the body's frame that the camera sees as so many metres to the right and nearer."""
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        return np.array([c * across - s * nearer, 0.0, s * across + c * nearer])
+
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Project points [F, J, 3] to pixels [F, J, 2] and depths [F, J] in metres."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)

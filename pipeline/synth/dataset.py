@@ -1,7 +1,8 @@
 """Writing skelgap: H.264 videos, exact ground truth, and test clips that are twins.
 
 Reads nothing but its settings; writes `<root>/{train,test}/<class>/*.mp4`, `labels.csv` (for ingest), `twins.csv` and
-`ground_truth.h5`. Command: `posebridge synth --dataset skelgap-mini`.
+`ground_truth.h5`; a variant is a folder of test clips and `ground_truth.h5`.
+Command: `posebridge synth --dataset skelgap-mini`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import h5py
@@ -19,11 +22,10 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import SynthParams
-from pipeline.synth.body import Camera
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
-from pipeline.synth.figure import Subject
+from pipeline.synth.knobs import AS_IT_IS, Knobs
 from pipeline.synth.motions import MOTIONS
-from pipeline.synth.scene import FPS, FRAMES, SIZE, ClipSpec, Rendered, render_clip
+from pipeline.synth.scene import FPS, FRAMES, ClipSpec, Rendered, render_clip
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 
@@ -82,31 +84,72 @@ def write_dataset(
     `progress` wraps the iteration over clips. Raises PosebridgeError for an unknown data set.
     """
     clips = plan(dataset, settings)
+    with _replacing(root) as partial:
+        _render(partial, clips, AS_IT_IS, progress)
+        columns = ("clip_id", "path", "label", "subject", "camera", "part")
+        rows = ((c.clip_id, c.path, c.action.name, f"s{c.spec.subject:02d}", "c0", c.part) for c in clips)
+        _write_table(partial / "labels.csv", columns, rows)
+        twins = ((c.clip_id, c.tuple_id) for c in clips if c.tuple_id)
+        _write_table(partial / "twins.csv", ("clip_id", "tuple"), twins)
+    return _counts(clips)
+
+
+def plan_variant(dataset: str, settings: SynthParams, knobs: Knobs, classes: Collection[str]) -> list[PlannedClip]:
+    """The test clips of these classes, with the ids and paths that they have in the data set."""
+    clips = [c for c in plan(dataset, settings) if c.part == "test" and c.action.name in classes]
+    return [replace(c, spec=_redrawn(c.spec, knobs.redraw)) for c in clips] if knobs.redraw else clips
+
+
+def write_variant(
+    root: Path, clips: Sequence[PlannedClip], knobs: Knobs, progress: Callable[[Iterator], Iterator] = iter
+) -> dict[str, int]:
+    """Render the clips of `plan_variant` to `root`, with a ground truth of their own; returns counts."""
+    with _replacing(root) as partial:
+        _render(partial, clips, knobs, progress)
+    return _counts(clips)
+
+
+def _redrawn(spec: ClipSpec, field: str) -> ClipSpec:
+    """The counterfactual clip: `field` drawn anew, the same for all twins; the subject stays a test subject."""
+    rng = np.random.default_rng([spec.trajectory, 24])
+    if field == "subject":
+        return replace(spec, subject=int(rng.choice([s for s in TEST_SUBJECTS if s != spec.subject])))
+    another: dict[str, Any] = {field: int(rng.integers(1 << 40))}
+    return replace(spec, **another)
+
+
+@contextmanager
+def _replacing(root: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `root` only when all went well."""
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    truth: dict[str, list] = defaultdict(list)
-    for clip in progress(iter(clips)):
-        rendered = render_clip(clip.spec)
-        write_video(partial / clip.path, rendered.frames)
-        _note(truth, clip, rendered)
-    _write_table(partial / "labels.csv", ("clip_id", "path", "label", "subject", "camera", "part"), (
-        (c.clip_id, c.path, c.action.name, f"s{c.spec.subject:02d}", "c0", c.part) for c in clips
-    ))  # fmt: skip
-    _write_table(partial / "twins.csv", ("clip_id", "tuple"), ((c.clip_id, c.tuple_id) for c in clips if c.tuple_id))
-    _write_truth(partial / "ground_truth.h5", truth)
+    yield partial
     shutil.rmtree(root, ignore_errors=True)
     partial.rename(root)
-    tuples = {c.tuple_id for c in clips} - {""}
+
+
+def _render(
+    root: Path, clips: Sequence[PlannedClip], knobs: Knobs, progress: Callable[[Iterator], Iterator]
+) -> None:
+    truth: dict[str, list] = defaultdict(list)
+    for clip in progress(iter(clips)):
+        rendered = render_clip(clip.spec, knobs=knobs)
+        write_video(root / clip.path, rendered.frames, crf=knobs.crf)
+        _note(truth, clip, rendered)
+    _write_truth(root / "ground_truth.h5", truth)
+
+
+def _counts(clips: Sequence[PlannedClip]) -> dict[str, int]:
+    tuples = {clip.tuple_id for clip in clips} - {""}
     return {"clips": len(clips), "frames": len(clips) * FRAMES, "tuples": len(tuples)}
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
+def write_video(path: Path, frames: np.ndarray, fps: int = FPS, crf: int = 20) -> None:
     """Write frames [F, H, W, 3] uint8 RGB as H.264, reproducibly: one thread, bit-exact flags, no time stamps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
-        stream = container.add_stream(
-            "libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
-        )
+        options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for image in frames:
@@ -115,8 +158,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def _note(truth: dict[str, list], clip: PlannedClip, rendered: Rendered) -> None:
-    subject = Subject.draw(np.random.default_rng([clip.spec.subject, 1]))
-    camera = Camera.draw(np.random.default_rng([clip.spec.camera, 3]), SIZE, FRAMES)
+    camera = rendered.camera
     values = {
         "clip_id": clip.clip_id,
         "keypoints": rendered.keypoints,
@@ -126,7 +168,7 @@ def _note(truth: dict[str, list], clip: PlannedClip, rendered: Rendered) -> None
         "object": clip.action.object,
         "motion": clip.action.motion,
         "camera": np.array([camera.yaw, camera.distance, camera.height, camera.focal], np.float32),
-        "caption": f"a person in a {subject.pattern} shirt, {clip.action.name}",
+        "caption": f"a person in a {rendered.subject.pattern} shirt, {clip.action.name}",
     }
     for key, value in values.items():
         truth[key].append(value)
@@ -135,7 +177,7 @@ def _note(truth: dict[str, list], clip: PlannedClip, rendered: Rendered) -> None
 def _write_truth(path: Path, truth: dict[str, list]) -> None:
     meanings = {
         "keypoints": "[N, F, 17, 2] pixels",
-        "visible": "[N, F, 17] inside the frame and not behind the trunk or the head",
+        "visible": "[N, F, 17] inside the frame and not behind the trunk, the head or a thing in the foreground",
         "boxes": "[N, F, 4] x y w h of the joints, pixels",
         "object_boxes": "[N, F, 4] x y w h, pixels; zero where nothing is held",
         "camera": "[N, 4] yaw in radians, distance and height in metres, focal length in pixels",

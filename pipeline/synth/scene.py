@@ -6,20 +6,25 @@ are made by changing one field of `ClipSpec`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import cv2
 import numpy as np
 
-from pipeline.synth.body import LEFT_HAND, Camera, solve
-from pipeline.synth.figure import Subject, draw_figure
-from pipeline.synth.motions import THROW_RELEASE, Style, Targets, perform
-from pipeline.synth.objects import OBJECTS, Look, Placement, draw_object, object_box
+from pipeline.synth.actor import Actor, Grip, Holding, between
+from pipeline.synth.body import Camera
+from pipeline.synth.disturb import darken, foreground
+from pipeline.synth.figure import Subject
+from pipeline.synth.knobs import AS_IT_IS, Knobs
+from pipeline.synth.motions import MOTIONS, THROW_RELEASE, Style, perform
+from pipeline.synth.objects import OBJECTS, Look, Placement, draw_object
 
 SIZE, FRAMES, FPS = 256, 32, 16
 MARGIN = 8  # the background is rendered larger by this, so that the camera can shake
+SUBFRAMES = 8  # in a frame interval: pictures that an open shutter averages
+BEHIND = 0.5  # metres; a bystander never hides the person
 
 
 @dataclass(frozen=True)
@@ -46,96 +51,104 @@ class Rendered:
 
     frames: np.ndarray  # [F, H, W, 3] uint8 RGB
     keypoints: np.ndarray  # [F, 17, 2] float32
-    visible: np.ndarray  # [F, 17] bool: in the frame and not behind the trunk or the head
+    visible: np.ndarray  # [F, 17] bool: in the frame and not behind the trunk, the head or a thing in the foreground
     boxes: np.ndarray  # [F, 4] float32, x y w h of the joints: says nothing of the object
     object_boxes: np.ndarray  # [F, 4] float32; zero where nothing is held
+    subject: Subject
+    camera: Camera
 
 
-@dataclass(frozen=True)
-class Grip:
-    """How an object sits in the hand: drawn without regard to which object it is."""
-
-    tilt: float
-    follow: float  # 0: stays upright, 1: turns with the forearm
-    flip: bool
-
-    @staticmethod
-    def draw(rng: np.random.Generator) -> Grip:
-        return Grip(float(rng.normal(0, 0.22)), float(rng.uniform(0.2, 0.6)), bool(rng.random() < 0.5))
-
-
-def render_clip(spec: ClipSpec, frames: int = FRAMES, size: int = SIZE) -> Rendered:
-    """Render a clip. Deterministic in `spec`."""
-    stream = lambda seed, kind: np.random.default_rng([seed, kind])  # noqa: E731
-    subject = Subject.draw(stream(spec.subject, 1))
-    style = Style.draw(stream(spec.trajectory, 2))
-    camera = Camera.draw(stream(spec.camera, 3), size, frames)
-    grip_stream = stream(spec.look, 4)
-    look, grip = Look.draw(grip_stream), Grip.draw(grip_stream)
-    background = draw_background(stream(spec.background, 5), stream(spec.distractors, 6), size + 2 * MARGIN)
-    targets = perform(spec.motion, style, frames)
+def stage(spec: ClipSpec, frames: int = FRAMES, size: int = SIZE, zoom: float = 1.0) -> tuple[Actor, Camera]:
+    """The person of a clip and the camera: all that its skeleton depends on. Deterministic in `spec`."""
+    style = Style.draw(_stream(spec.trajectory, 2))
+    camera = Camera.draw(_stream(spec.camera, 3), size, frames)
+    camera = replace(camera, focal=camera.focal * zoom)
+    look_stream = _stream(spec.look, 4)
+    look, grip = Look.draw(look_stream), Grip.draw(look_stream)
     release = style.delay + THROW_RELEASE * (1 - style.delay) if spec.motion == "throw" else None
-    light = float(stream(spec.background, 7).uniform(0.82, 1.08))
-    return render(targets, subject, camera, background, spec.object, style.hand, look, grip, light, release, size)
+    holding = Holding(spec.object, style.hand, look, grip, release)
+    subject = Subject.draw(_stream(spec.subject, 1))
+    return Actor.stage(perform(spec.motion, style, frames), subject, camera, holding), camera
+
+
+def render_clip(spec: ClipSpec, frames: int = FRAMES, size: int = SIZE, knobs: Knobs = AS_IT_IS) -> Rendered:
+    """Render a clip. Deterministic in `spec` and `knobs`, of which `crf` and `redraw` are the caller's."""
+    actor, camera = stage(spec, frames, size, knobs.zoom)
+    background = draw_background(_stream(spec.background, 5), _stream(spec.distractors, 6), size + 2 * MARGIN)
+    light = float(_stream(spec.background, 7).uniform(0.82, 1.08))
+    others = []
+    if knobs.bystander is not None:
+        others.append(_bystander(_stream(spec.trajectory, 21), camera, knobs.bystander, frames))
+    rendered = render(actor, camera, background, light, size, others, knobs.exposure)
+    if knobs.occlusion:
+        _occlude(rendered, _stream(spec.trajectory, 22), knobs.occlusion, size)
+    if knobs.gain != 1:
+        rendered.frames = darken(_stream(spec.trajectory, 23), rendered.frames, knobs.gain)
+    return rendered
+
+
+def _stream(seed: int, kind: int) -> np.random.Generator:
+    return np.random.default_rng([seed, kind])
 
 
 def render(
-    targets: Targets,
-    subject: Subject,
+    actor: Actor,
     camera: Camera,
     background: np.ndarray,
-    held: str,
-    hand: int,
-    look: Look,
-    grip: Grip,
     light: float = 1.0,
-    release: float | None = None,
     size: int = SIZE,
+    others: Sequence[Actor] = (),
+    exposure: float = 0.0,
 ) -> Rendered:
-    """Render one person over F frames; `hand` holds `held`, until the share `release` of the clip if one is given."""
-    joints = solve(targets, subject.body)
-    pixels, depths = camera.project(joints)  # [F, 22, 2], [F, 22]
-    frames = len(joints)
-    at, angle = _held_path(pixels, hand, grip, frames, release, camera, depths)
+    """Render one person over F frames, and `others` behind; each frame is what `exposure` frame intervals show."""
+    frames = len(actor.pixels)
     images = np.empty((frames, size, size, 3), np.uint8)
-    boxes = np.zeros((frames, 4), np.float32)
-    for f in range(frames):
-        dx, dy = (int(v) for v in camera.jitter[f])
+
+    def picture(moment: float) -> np.ndarray:
+        dx, dy = (int(v) for v in np.round(between(camera.jitter, moment)))
         image = background[MARGIN - dy : MARGIN - dy + size, MARGIN - dx : MARGIN - dx + size].copy()
-        things: list[tuple[float, Callable[[], None]]] = []
-        if held != "none":
-            per_metre = camera.focal / depths[f, LEFT_HAND + hand]
-            place = Placement(at[f], float(angle[f]), float(per_metre), grip.flip)
-            boxes[f] = object_box(held, look, place)
-            # A hand closes around what it holds: the object lies just behind the fingers.
-            depth = float(depths[f, LEFT_HAND + hand]) + 0.005
-            things.append((depth, partial(draw_object, image, held, look, place, light)))
-        draw_figure(image, subject, pixels[f], depths[f], camera.focal, light, things)
-        images[f] = image
-    keypoints = pixels[:, :17].astype(np.float32)
+        for person in (*others, actor):
+            person.draw(image, moment, camera.focal, light)
+        return image
+
+    for f in range(frames):
+        if exposure:
+            pictures = math.ceil(exposure * SUBFRAMES)
+            moments = f + exposure * ((np.arange(pictures) + 0.5) / pictures - 0.5)
+            images[f] = np.mean([picture(moment) for moment in np.clip(moments, 0, frames - 1)], 0).round()
+        else:
+            images[f] = picture(f)
+    keypoints = actor.pixels[:, :17].astype(np.float32)
     low, high = keypoints.min(1), keypoints.max(1)
-    visible = _visible(pixels, depths, size)
-    return Rendered(images, keypoints, visible, np.concatenate([low, high - low], 1), boxes)
+    return Rendered(
+        frames=images,
+        keypoints=keypoints,
+        visible=_visible(actor.pixels, actor.depths, size),
+        boxes=np.concatenate([low, high - low], 1),
+        object_boxes=np.stack([actor.object_box(f) for f in range(frames)]),
+        subject=actor.subject,
+        camera=camera,
+    )
 
 
-def _held_path(
-    pixels: np.ndarray, hand: int, grip: Grip, frames: int, release: float | None, camera: Camera, depths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel [F, 2] and angle [F] of the held object; after the release it flies."""
-    wrist, elbow = pixels[:, 9 + hand], pixels[:, 7 + hand]
-    forearm = wrist - elbow
-    # Unwrapped, or the object would spin when the forearm passes straight down.
-    direction = np.unwrap(np.arctan2(forearm[:, 0], -forearm[:, 1]))
-    direction -= 2 * np.pi * np.round(direction.mean() / (2 * np.pi))
-    angle = grip.tilt + grip.follow * np.clip(direction, -2.2, 2.2)
-    at = pixels[:, LEFT_HAND + hand].copy()
-    if release is not None:
-        first = min(int(release * (frames - 1)) + 1, frames - 1)
-        speed = np.clip(at[first - 1] - at[first - 2], -14, 14) + np.array([np.sin(camera.yaw) * -6.0, -1.0])
-        steps = np.arange(1, frames - first + 1)[:, None]
-        at[first:] = at[first - 1] + speed * steps + np.array([0.0, 0.45]) * steps**2
-        angle[first:] = angle[first - 1] + 0.25 * steps[:, 0]
-    return at, angle
+def _bystander(rng: np.random.Generator, camera: Camera, aside: float, frames: int) -> Actor:
+    """Somebody else who does anything with anything, to the left or to the right."""
+    style, look, grip = Style.draw(rng), Look.draw(rng), Grip.draw(rng)
+    targets = perform(str(rng.choice(list(MOTIONS))), style, frames)
+    holding = Holding(str(rng.choice([*OBJECTS, "none"])), style.hand, look, grip)
+    return Actor.stage(targets, Subject.draw(rng), camera, holding, (float(rng.choice([-1, 1])) * aside, -BEHIND))
+
+
+def _occlude(rendered: Rendered, rng: np.random.Generator, share: float, size: int) -> None:
+    """Put things in front of the person, in place; they stand still in the room. Joints behind them are not visible."""
+    low, high = rendered.boxes[:, :2].min(0), (rendered.boxes[:, :2] + rendered.boxes[:, 2:]).max(0)
+    things, hides = foreground(rng, size + 2 * MARGIN, np.concatenate([low + MARGIN, high - low]), share)
+    for f, image in enumerate(rendered.frames):
+        dx, dy = (int(v) for v in rendered.camera.jitter[f])
+        window = np.s_[MARGIN - dy : MARGIN - dy + size, MARGIN - dx : MARGIN - dx + size]
+        image[hides[window]] = things[window][hides[window]]
+        columns, rows = np.clip(rendered.keypoints[f].astype(int), 0, size - 1).T
+        rendered.visible[f] &= ~hides[window][rows, columns]
 
 
 def _visible(pixels: np.ndarray, depths: np.ndarray, size: int) -> np.ndarray:
@@ -185,10 +198,19 @@ def draw_background(
                 int(rng.integers(1, 6)),
                 cv2.LINE_AA,
             )
-    for _ in range(distractors.integers(1, 4)):
-        grip = np.array([distractors.uniform(0.05, 0.95) * size, distractors.uniform(0.35, 0.95) * size])
-        look = Look.draw(distractors)
-        angle = float(distractors.uniform(-1.6, 1.6))
-        place = Placement(grip, angle, float(distractors.uniform(0.28, 0.46) * size), bool(distractors.random() < 0.5))
-        draw_object(image, names[distractors.integers(len(names))], look, place)
+    for name, look, place in distracting(distractors, size, names):
+        draw_object(image, name, look, place)
     return cv2.GaussianBlur(image, (3, 3), 0) if rng.random() < 0.4 else image
+
+
+def distracting(
+    rng: np.random.Generator, size: int, names: tuple[str, ...] = tuple(OBJECTS)
+) -> list[tuple[str, Look, Placement]]:
+    """One to three things that nobody holds: which, how they look, where they lie."""
+    things = []
+    for _ in range(rng.integers(1, 4)):
+        grip = np.array([rng.uniform(0.05, 0.95) * size, rng.uniform(0.35, 0.95) * size])
+        look, angle = Look.draw(rng), float(rng.uniform(-1.6, 1.6))
+        place = Placement(grip, angle, float(rng.uniform(0.28, 0.46) * size), bool(rng.random() < 0.5))
+        things.append((names[rng.integers(len(names))], look, place))
+    return things

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pipeline.synth.actor import Actor, Grip, Holding
 from pipeline.synth.body import Camera
 from pipeline.synth.figure import PATTERNS, Subject
 from pipeline.synth.motions import CROWN_Y, LEFT, RIGHT, Targets, standing
 from pipeline.synth.objects import OBJECTS, Look
-from pipeline.synth.scene import MARGIN, SIZE, Grip, draw_background, render
+from pipeline.synth.scene import MARGIN, SIZE, draw_background, render
 
 TRAIN_STREAM, HELD_OUT_STREAM = 7001, 7002
 PER_BACKGROUND = 4  # stills that share one background, which is what makes them cheap
@@ -53,17 +54,9 @@ def stills(stream: int, group: int, objects: tuple[str, ...] = tuple(OBJECTS)) -
         look, grip = Look.draw(rng), Grip.draw(rng)
         # A still has no path to follow: any tilt that a motion can reach.
         grip = Grip(grip.tilt + float(rng.uniform(-1.2, 1.2)), grip.follow, grip.flip)
-        rendered = render(
-            targets,
-            subject,
-            camera,
-            background[:, :: int(rng.choice([-1, 1]))],
-            held,
-            hand,
-            look,
-            grip,
-            float(rng.uniform(0.8, 1.1)),
-        )
+        turned = background[:, :: int(rng.choice([-1, 1]))]
+        actor = Actor.stage(targets, subject, camera, Holding(held, hand, look, grip))
+        rendered = render(actor, camera, turned, float(rng.uniform(0.8, 1.1)))
         where = _place_of(targets.hands[0, hand], both)
         shirt = f"a person in a {subject.pattern} shirt"
         caption = f"{shirt} with {EMPTY_HANDS}" if held == "none" else f"{shirt} holds {phrase(held)} {where}"
