@@ -29,9 +29,9 @@ from pipeline.features import Samples
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
-from pipeline.phases import load_adaptation, load_method, skeleton_encoder
+from pipeline.phases import class_words, load_adaptation, load_method, skeleton_encoder
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
-from pipeline.protocol.guards import require_eval_mode, require_seen_centre
+from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
@@ -156,9 +156,13 @@ def score_clips(
 
 
 def require_seen_text(opened: Opened, method: Method) -> None:
-    """Text may be centred on the seen classes' mean only."""
+    """Text may be centred on the seen classes' mean only, and the words that a method names may be theirs only."""
+    split = opened.split
     if method.centre.any():
-        require_seen_centre(method.centre, method.describe(opened.bank.take(opened.split.seen, method.text_slots)))
+        require_seen_centre(method.centre, method.describe(opened.bank.take(split.seen, method.text_slots)))
+    if method.vocabulary:
+        seen, unseen = (class_words(opened, classes, method.word_slots) for classes in (split.seen, split.unseen))
+        require_seen_vocabulary(method.vocabulary, seen, unseen)
 
 
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:

@@ -140,13 +140,18 @@ def skeleton_encoder(opened: Opened, seed: int, phase: str) -> Encoder:
 def new_method(opened: Opened, classes: Sequence[int]) -> tuple[Method, list[dict[str, str]]]:
     """A fresh method for these classes to be trained on, and the words of theirs that it has seen."""
     method = opened.method(len(classes))
-    if not method.word_slots:
-        return method, []
-    variant = opened.run.text.partition("@")[2]
-    _, texts = read_texts(texts_path(opened.dataset.folder, variant), opened.split.class_names)
-    words = [{slot: texts[c, slot] for slot in method.word_slots if (c, slot) in texts} for c in classes]
+    words = class_words(opened, classes, method.word_slots)
     method.see_words(words)
     return method, words
+
+
+def class_words(opened: Opened, classes: Sequence[int], slots: Sequence[str]) -> list[dict[str, str]]:
+    """The texts of these classes, and of no other, in these slots; a slot that a class lacks is absent."""
+    if not slots:
+        return []
+    variant = opened.run.text.partition("@")[2]
+    _, texts = read_texts(texts_path(opened.dataset.folder, variant), opened.split.class_names)
+    return [{slot: texts[c, slot] for slot in slots if (c, slot) in texts} for c in classes]
 
 
 def digest(encoder: Encoder) -> list[float]:
@@ -169,7 +174,7 @@ def load_method(opened: Opened, protocol: str, run_name: str, seed: int) -> tupl
             f"--run {run_name}`."
         )
     selection = json.loads((place / "selection.json").read_text(encoding="utf-8"))
-    method, _ = new_method(opened, opened.split.seen)
+    method = opened.method(len(opened.split.seen))
     try:
         method.load_state_dict(load_file(path))
     except RuntimeError:

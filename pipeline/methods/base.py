@@ -91,9 +91,13 @@ class Method(nn.Module, ABC):
 
     def see_words(self, words: Sequence[Mapping[str, str]]) -> None:  # noqa: B027
         """Take the words of `word_slots` (slot -> text; a slot that a class lacks is absent) of each class trained on,
-        in the order of the labels: once, before training, and before the weights of a trained method are loaded, so
-        that what is built from them has its size.
+        in the order of the labels: once, before training. A trained method is loaded without them.
         """
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that the method has learnt to name, in lower case: of the classes trained on, and of no other."""
+        return ()
 
     @abstractmethod
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +50,12 @@ def require_seen_centre(centre: Tensor, seen_text: Tensor) -> None:
     """Text may be centred on the mean of the classes trained on, never of others as well. Both [..., d_t]."""
     if not torch.allclose(centre, seen_text.mean(0), atol=1e-6):
         raise LeakError("Text prototypes are centred on something else than the mean of the seen classes.")
+
+
+def require_seen_vocabulary(
+    vocabulary: Iterable[str], seen: Iterable[Mapping[str, str]], unseen: Iterable[Mapping[str, str]]
+) -> None:
+    """A method may know the words of the classes trained on; one that only unseen classes have is a leak."""
+    ours, theirs = ({text.strip().lower() for own in words for text in own.values()} for words in (seen, unseen))
+    if leaked := sorted(set(vocabulary) & theirs - ours):
+        raise LeakError(f"The method's vocabulary holds {leaked[0]!r}, a word that only unseen classes have.")
