@@ -9,6 +9,7 @@ from pipeline.methods.dynapurls import DynaPurls
 from pipeline.methods.pgfa import PGFA
 from pipeline.methods.posebridge import PoseBridge, Skeleton
 from pipeline.methods.purls import Purls, PurlsMatched
+from pipeline.methods.skeletoncontext import SkeletonContext
 
 METHODS: dict[str, type[Method]] = {
     "posebridge": PoseBridge,
@@ -16,6 +17,7 @@ METHODS: dict[str, type[Method]] = {
     "pgfa": PGFA,
     "purls": Purls,
     "purls_matched": PurlsMatched,
+    "skeletoncontext": SkeletonContext,
 }
 ADAPTATIONS: dict[str, type[Adaptation]] = {"pgfa": PrototypeAlignment, "dynapurls": DynaPurls}
 
