@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from click.testing import CliRunner
 from fakes import FakeEstimator
 from test_extraction import RECIPE, Corridor
 
 from pipeline.benchmark import bench_cache, bench_extract, bench_memory
 from pipeline.manifest import read_clips
 from pipeline.params import ExtractParams
+from stages.cli import main
 
 
 @pytest.mark.e2e
@@ -29,3 +33,17 @@ def test_extraction_is_measured_on_the_same_clips(tmp_path):
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     result = bench_memory(tmp_path, frames=60, factor=10, sampled=32)
     assert result.long_frames == 600 and result.ratio < 1.1
+
+
+@pytest.mark.e2e
+def test_the_hands_cues_know_more_of_the_object_than_the_whole_map():
+    done = CliRunner().invoke(main, ["bench", "cues", "--weights", "skelgap-sem", "--stills", "100", "--json"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert (result["train"], result["test"], result["hpe_text"]) == (300, 100, "captions")
+    found = {(r["map"], r["place"]): r["accuracy"] for r in result["readings"]}
+    levels = ["levels", "stride 4", "stride 8", "stride 16", "stride 32"]
+    assert list(dict.fromkeys(name for name, _ in found)) == [*levels, "refined 8", "refined 16"]
+    assert found["refined 16", "hands"] > found["refined 16", "global"] + 0.05
+    assert found["refined 16", "hands"] > 3 * result["chance"]
+    assert result["captions_asked"] == 0, "a hundred stills repeat captions: no gallery fills"

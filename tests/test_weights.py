@@ -37,10 +37,11 @@ def test_the_recipe_that_ships_uses_weights_that_ship() -> None:
 
 
 def test_keypoints_on_held_out_stills_are_what_was_promised() -> None:
-    """PCK@0.1 of the person box on stills with subjects, clothes and backgrounds of their own; gated on wrists too."""
+    """On stills with subjects, clothes and backgrounds of their own; gated on wrists: the hand anchors hang there."""
     state = load_state(SHIPPED / "skelgap-sem.safetensors")
     model = PoseBridgeHPE(header("skelgap-sem")["config"], width=state["cue.project.weight"].shape[1])
     model.load_state_dict(state)
     quality = measure(model, 200)
-    assert quality["pck"] >= 0.95, quality
-    assert quality["pck_wrists"] >= 0.80, quality
+    assert quality["pck"] >= 0.97, quality
+    assert quality["pck_wrists"] >= 0.91, quality
+    assert quality["oks_ap"] >= 0.85, quality
