@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def commands(project: Path) -> dict[str, list[dict[str, str]]]:
-    """Table -> its commands in the order of params/dvc.yaml, each as option -> value, with `""` for the stage's name."""
+    """Table -> its commands in the order of params/dvc.yaml, each as option -> value, `""` -> the stage."""
     found: dict[str, list[dict[str, str]]] = {name: [] for name in TABLES}
     with Repo(str(project)) as repo:
         for stage in repo.index.stages:
