@@ -15,18 +15,26 @@ from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 
 from pipeline import evaluation
-from pipeline.encoding import encode, load_encoder
+from pipeline.encoding import encode, feature_table, load_encoder
 from pipeline.methods import METHODS
+from pipeline.methods.adaptation import PrototypeAlignment
 from pipeline.methods.base import Features
 from pipeline.params import RunParams
 from pipeline.phases import load_method, train
 from pipeline.protocol.guards import LeakError
+from pipeline.protocol.metrics import confusion_matrix
 from pipeline.runs import open_run
 from pipeline.scoring import adapt_table, score_table
 from pipeline.text import bank as banks
 
 pytestmark = pytest.mark.unit
-RUNS = {"posebridge": RunParams(flags=FLAGS), "skeleton": RunParams(method="skeleton", flags=FLAGS)}
+RUNS = {
+    "posebridge": RunParams(flags=FLAGS),
+    "skeleton": RunParams(method="skeleton", flags=FLAGS),
+    "pgfa": RunParams(
+        method="pgfa", flags={"hidden": [8], "out": 16, "epochs": 1}, adapt="pgfa"
+    ),  # end to end, adapted
+}
 QUICK = replace(
     PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1)
 )  # what leaks does so in one epoch
@@ -152,6 +160,49 @@ def test_shuffled_labels_leave_every_score_as_it_is(world, run, monkeypatch):
     assert len(found) == len(test) and all(np.array_equal(found[key], before[key]) for key in before)
 
 
+def test_shuffled_labels_leave_adapted_scores_as_they_are(world, monkeypatch):
+    """Of the labels, an adaptation may know only what zero-shot testing tells everybody: that a clip is of an unseen
+    class.
+    """
+    found = []
+    monkeypatch.setattr(evaluation, "adapt_table", lambda *a: found.append(adapt_table(*a)) or found[-1])
+    evaluation.evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
+    test = [i for i, clip in enumerate(world.clips) if clip.part == "test" and CLASSES[clip.label] in UNSEEN]
+    labels = np.random.default_rng(0).permutation([world.clips[i].label for i in test])
+    clips = list(world.clips)
+    for i, label in zip(test, labels, strict=True):
+        clips[i] = replace(clips[i], label=int(label))
+    evaluation.evaluate(replace(world, clips=tuple(clips)), PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
+    assert len(found) == 2 and torch.equal(*found) and len(found[0]) == len(test)
+
+
+def test_an_adaptation_is_never_reported_as_zsl(world, monkeypatch):
+    """Whatever the adaptation says, here that everything is of the first class, the other columns stay as they are."""
+
+    def metrics():
+        folder = evaluation.evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
+        return json.loads((folder / "seed-0/metrics.json").read_text())
+
+    before = metrics()
+    first = lambda adaptation, table, text, rows: torch.eye(len(text))[torch.zeros(len(rows), dtype=torch.long)]  # noqa: E731
+    monkeypatch.setattr(evaluation, "adapt_table", first)
+    after = metrics()
+    assert after["adapted"]["top1"] == 0.25 and after["adapted"]["by"] == "pgfa"
+    assert after["zsl"] == before["zsl"] and after["gzsl"] == before["gzsl"]
+
+
+def test_alpha_of_an_adaptation_comes_from_the_selection_phase(world, tmp_path):
+    """It is what spoilt test clips leave as it is (above), and what evaluation takes over as it stands."""
+    path = world.cache / "models/toy" / PROTOCOL / "pgfa/seed-0/selection.json"
+    chosen = path.read_text()
+    values = json.loads(chosen)
+    assert values["adapt"]["alpha"] in PrototypeAlignment.choices["alpha"]
+    path.write_text(json.dumps(values | {"adapt": values["adapt"] | {"alpha": 0.123}}))
+    folder = evaluation.evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
+    path.write_text(chosen)
+    assert json.loads((folder / "seed-0/metrics.json").read_text())["adapted"]["alpha"] == 0.123
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_not_told_labels_when_it_scores(name):
     kind = METHODS[name]
@@ -169,6 +220,11 @@ def test_scoring_in_train_mode_is_caught(world):
     encoder.train()
     with pytest.raises(LeakError, match="train mode"):
         evaluation.score_clips(opened, encoder, method, samples)
+    table = feature_table(encoder.eval(), samples, opened.shapes.anchors)
+    with pytest.raises(LeakError, match="train mode"):
+        adapt_table(
+            PrototypeAlignment(method.train()), table, opened.bank.take([0], method.text_slots), torch.arange(3)
+        )
 
 
 def test_text_centred_on_all_classes_is_caught(world):
@@ -185,6 +241,19 @@ def test_the_test_is_deterministic(world, monkeypatch):
     """No rotation, no crop: augmentation is not even reached."""
     monkeypatch.setattr("pipeline.encoding.augment", lambda *a, **k: pytest.fail("augmentation at test"))
     evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+
+
+def test_accuracy_is_not_the_mean_of_batch_means():
+    """Seventy clips in batches of 64 and 6, the first all right and the second all wrong."""
+    labels = np.arange(70) % 2
+    predicted = np.where(np.arange(70) < 64, labels, 1 - labels)
+    found = evaluation.accuracy(confusion_matrix(labels, predicted, 2))
+    assert (
+        found["top1"]
+        == 64 / 70
+        != np.mean([np.mean((labels == predicted)[rows]) for rows in (slice(64), slice(64, 70))])
+    )
+    assert found["n"] == 70
 
 
 def test_one_answer_a_clip_and_an_integer_confusion(world):

@@ -34,6 +34,7 @@ def problem(bias=0.0):
 
 
 LOOP = Loop(epochs=6, batch_size=16, lr=1e-2, ema=0.9, seed=3)
+SGD = Loop(6, 16, 1e-2, optimiser="sgd", nesterov=True, warmup_epochs=2, milestones=(3, 5), cosine=False, seed=3)
 
 
 def test_it_learns_and_ends_in_eval_mode():
@@ -44,9 +45,10 @@ def test_it_learns_and_ends_in_eval_mode():
 
 
 @pytest.mark.parametrize("validated", [False, True])
-def test_killed_and_started_again_gives_equal_weights(tmp_path, validated):
+@pytest.mark.parametrize("loop", [LOOP, SGD], ids=["adamw", "sgd"])
+def test_killed_and_started_again_gives_equal_weights(tmp_path, loop, validated):
     net, loss, accuracy = problem()
-    whole = fit(net, loss, 50, LOOP, validate=accuracy if validated else None)
+    whole = fit(net, loss, 50, loop, validate=accuracy if validated else None)
     expected = {key: value.clone() for key, value in net.state_dict().items()}
 
     state = tmp_path / "state.safetensors"
@@ -61,9 +63,9 @@ def test_killed_and_started_again_gives_equal_weights(tmp_path, validated):
         options = {"validate": accuracy if validated else None, "state": state, "fingerprint": "f", "on_epoch": stop}
         if kill_after:
             with pytest.raises(Killed):
-                fit(net, loss, 50, LOOP, **options)
+                fit(net, loss, 50, loop, **options)
         else:
-            again = fit(net, loss, 50, LOOP, **options)
+            again = fit(net, loss, 50, loop, **options)
     assert again == whole
     assert all(torch.equal(value, expected[key]) for key, value in net.state_dict().items())
     assert not list(tmp_path.glob(".*"))  # no temporary file stays
@@ -109,6 +111,26 @@ def test_training_for_the_chosen_number_of_epochs_repeats_the_chosen_weights():
     short, loss, _ = problem()
     fit(short, loss, 50, Loop(epochs=2, batch_size=16, lr=1e-2, ema=0.9, cosine=False))
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), short.state_dict().values(), strict=True))
+
+
+def test_sgd_with_momentum_warms_up_and_steps_down_as_by_hand():
+    """One weight pulled towards 1 by (w - 1)^2 / 2, eight steps an epoch."""
+    net = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    loop = Loop(4, 1, 0.2, weight_decay=0.1, optimiser="sgd", warmup_epochs=2, milestones=(2, 3), cosine=False)
+    fit(net, lambda rows, generator: 0.5 * (net.weight - 1).square().sum(), 8, loop)
+    w = v = 0.0
+    for lr in [0.2 * step / 16 for step in range(1, 17)] + 8 * [0.02] + 8 * [0.002]:
+        v = 0.9 * v + (w - 1) + 0.1 * w
+        w -= lr * v
+    assert net.weight.item() == pytest.approx(w, abs=1e-6)
+
+
+def test_an_epoch_is_announced_with_the_progress_so_far():
+    net, loss, _ = problem()
+    heard: list[int] = []
+    fit(net, loss, 50, LOOP, before_epoch=lambda progress: heard.append(progress.epoch))
+    assert heard == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_callers_random_state_is_left_alone():
