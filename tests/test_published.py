@@ -85,7 +85,7 @@ def test_figures_with_known_defects_are_marked_by_measure(results: Path) -> None
 
 def test_a_mean_over_splits_needs_all_of_them_and_the_same_seeds(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    adapted = [{"top1": 0.7, "ci95": [0.6, 0.8]}, {"top1": 0.5, "ci95": [0.4, 0.6]}]
+    adapted = [{"top1": top1, "ci95": [top1 - 0.1, top1 + 0.1], "by": "pgfa"} for top1 in (0.7, 0.5)]
     for split in (1, 2, 3):
         for seed in (0, 1):
             write_result(root, "ntu120", f"smie_{split}", "pgfa", seed, 90, method="pgfa", adapted=adapted[seed])
@@ -100,6 +100,16 @@ def test_an_inductive_figure_never_stands_beside_an_adapted_one(tmp_path: Path) 
     root = tmp_path / "results"
     write_result(root, "ntu60", "synse_55_5", "pgfa", 0, 180, method="pgfa")
     assert not [c for c in compare(read_runs(root)[0], MANIFESTS) if c.run], "published is with adaptation, ours not"
+    other = {"top1": 0.7, "ci95": [0.6, 0.8], "by": "dynapurls"}
+    write_result(root, "ntu60", "synse_48_12", "pgfa", 0, 180, method="pgfa", adapted=other)
+    assert not [c for c in compare(read_runs(root)[0], MANIFESTS) if c.run], "another adaptation"
+
+
+def test_another_system_of_the_method_stands_beside_none(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    write_result(root, "ntu60", "synse_55_5", "purls", 0, 140, method="purls", gzsl=None)
+    write_result(root, "ntu60", "synse_55_5", "purls_cues", 0, 150, method="purls", gzsl=None, flags={"cues": True})
+    assert [c.run.first.run for c in compare(read_runs(root)[0], MANIFESTS) if c.run] == ["purls"]
 
 
 def test_the_report_of_one_table_shows_its_runs_only(results: Path, tmp_path: Path) -> None:

@@ -90,10 +90,15 @@ class Comparison:
 def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     """All published figures on the data sets of `runs`, in the file's order, each beside every run of its method.
 
-    Runs on true skeletons or with a test variant stand beside none. A figure that we have no run for stands alone.
+    Runs on true skeletons, of a test variant, or with the flag `cues`, which makes another system of a method, stand
+    beside none. A figure that we have no run for stands alone.
     """
     figures = read_published(manifests / "published.csv", manifests / "published_defects.csv")
-    comparable = [run for run in runs if run.first.skeletons == "estimated" and not run.first.test_variant]
+    comparable = [
+        run
+        for run in runs
+        if run.first.skeletons == "estimated" and not run.first.test_variant and "cues" not in run.first.flags
+    ]
     datasets = {run.first.dataset for run in runs}
     found: list[Comparison] = []
     for figure in figures:
@@ -178,6 +183,8 @@ def _beside(figure: Figure, runs: Sequence[Run]) -> list[Comparison]:
     own: dict[str, dict[str, Run]] = {}  # run's name -> protocol -> run
     for run in runs:
         first = run.first
+        if section == "adapted" and (first.adapted or {}).get("by") != figure.ours:
+            continue
         if first.dataset == figure.dataset and first.protocol in figure.protocols and first.method == figure.ours:
             own.setdefault(first.run, {})[first.protocol] = run
     found = []
