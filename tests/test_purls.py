@@ -25,6 +25,7 @@ from pipeline.methods.purls import GLOBAL, Purls, PurlsMatched, contrastive
 from pipeline.params import RunParams
 from pipeline.phases import train
 from pipeline.protocol.guards import LeakError
+from pipeline.scoring import adapt_table
 from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.text.bank import bank_path
 
@@ -330,6 +331,14 @@ def predictions(world, run):
 @pytest.mark.parametrize("run", RUNS)
 def test_shuffled_labels_leave_every_score_as_it_is(world, run):
     assert predictions(shuffled(world), run) == predictions(world, run)
+
+
+def test_shuffled_labels_leave_refined_scores_as_they_are(world, monkeypatch):
+    found = []
+    monkeypatch.setattr(evaluation, "adapt_table", lambda *a: found.append(adapt_table(*a)) or found[-1])
+    for each in (world, shuffled(world)):
+        evaluate(each, PROTOCOL, "purls_matched", RUNS["purls_matched"], PARAMS)
+    assert found[0].shape == (24, len(UNSEEN)) and torch.equal(*found)
 
 
 def test_pooling_with_the_true_label_is_caught(world, monkeypatch):
