@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.params import SynthParams
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS
-from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset
+from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset, write_video
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.objects import OBJECTS
 from pipeline.synth.scene import FRAMES, SIZE, ClipSpec, render_clip
@@ -99,19 +99,6 @@ def test_classes_that_no_protocol_sees_do_not_train() -> None:
         assert len(DATASETS[dataset]) - len({c.action.name for c in clips if c.part == "train"}) == untrained
 
 
-def test_nothing_but_motion_and_object_depends_on_the_class() -> None:
-    """Two classes of one motion draw their scenes alike: the mean of each seed stream is the same within its error."""
-    clips = [
-        c for c in plan("skelgap", SynthParams(train_clips=300, test_clips=0, twins=0)) if c.action.motion == "throw"
-    ]
-    for field in ("trajectory", "camera", "background", "look", "distractors"):
-        by_class = defaultdict(list)
-        for clip in clips:
-            by_class[clip.action.name].append(getattr(clip.spec, field) / (1 << 40))
-        for values in by_class.values():
-            assert abs(np.mean(values) - 0.5) < 5 * np.sqrt(1 / 12 / 300)
-
-
 def test_files_say_what_was_drawn(tmp_path: Path) -> None:
     root = tmp_path / "mini"
     counts = write_dataset("skelgap-mini", root, SynthParams(train_clips=1, test_clips=0, twins=1))
@@ -130,11 +117,9 @@ def test_files_say_what_was_drawn(tmp_path: Path) -> None:
 
 
 def test_writing_again_yields_the_same_bytes(tmp_path: Path) -> None:
-    settings = SynthParams(train_clips=1, test_clips=0, twins=0)
-    for name in ("a", "b"):
-        write_dataset("skelgap-mini", tmp_path / name, settings)
-    one, two = (sorted(p for p in (tmp_path / name).rglob("*.mp4")) for name in ("a", "b"))
-    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, render_clip(SPEC).frames)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
 def test_stills_are_apart_from_each_other_and_captions_are_known() -> None:
