@@ -6,12 +6,17 @@ Command: posebridge report
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.params import load_params
 from stages.shell import answer, json_option, plain_errors, say
+
+if TYPE_CHECKING:  # imported late, since it loads matplotlib
+    from pipeline.report.swap_pictures import FramesOf
 
 
 @click.command()
@@ -40,14 +45,27 @@ def command(results: Path, out: Path, manifests: Path, params_path: Path | None,
     from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.make import make_report
 
-    report = make_report(results, out, manifests, load_params(params_path) if params_path else None)
+    report = make_report(
+        results, out, manifests, load_params(params_path) if params_path else None, frames(results, manifests)
+    )
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}
     if not as_json:
-        click.echo(f"{text_table(report.runs)}\n\n{LEGEND}\n")
+        plain = [run for run in report.runs if not run.first.test_variant]  # the page has the others
+        click.echo(f"{text_table(plain or report.runs)}\n\n{LEGEND}\n")
         if report.comparisons:
             click.echo(f"{published.text_table(report.comparisons)}\n")
     answer({**written, "runs": len(report.runs), "left_out": list(report.complaints),
             "published": [comparison.cells() for comparison in report.comparisons]},
            f"The report: {report.html}", as_json)  # fmt: skip
+
+
+def frames(results: Path, manifests: Path) -> FramesOf:
+    """Where frames for the pictures come from: the generated videos, if they are there."""
+    videos = results.parent / "videos"
+    if not videos.is_dir():
+        return lambda *_: {}
+    from pipeline.clip_frames import clip_frames
+
+    return functools.partial(clip_frames, videos, manifests)

@@ -1,8 +1,8 @@
 """The report from end to end.
 
-Reads `cache/results/**/metrics.json`, `confusion.csv` and `manifests/`. Writes `cache/results/leaderboard.csv` and
-`cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table has its leaderboard.csv beside its
-page. Command: posebridge report
+Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}` and `manifests/`. Writes
+`cache/results/leaderboard.csv` and `cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table
+has its leaderboard.csv beside its page. Command: posebridge report
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
+from pipeline.report.controlled import analyse
+from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
 from pipeline.report.published import Comparison, compare
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
+from pipeline.report.swap import read_answers
+from pipeline.report.swap_pictures import FramesOf
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,19 @@ class Report:
     comparisons: tuple[Comparison, ...]  # with published figures
 
 
-def make_report(results: Path, out: Path, manifests: Path, only: Params | None = None) -> Report:
+def make_report(
+    results: Path, out: Path, manifests: Path, only: Params | None = None, frames_of: FramesOf = lambda *_: {}
+) -> Report:
     """Write the report anew, of all results or of `only` the data sets and runs in these parameters.
 
+    `frames_of` gives frames of clips for pictures; without it there are none of clips.
     Raises PosebridgeError if there is no readable result at all.
     """
     folders = [results] if only is None else [results / dataset for dataset in only.datasets]
     runs, complaints = [], []
     for folder in folders:
         found, left_out = read_runs(folder)
-        runs += [run for run in found if only is None or run.first.run in only.runs]
+        runs += [run for run in found if only is None or base_name(run) in only.runs]
         complaints += left_out
     if not runs:
         reason = f" ({complaints[0]})" if complaints else ""
@@ -52,18 +59,28 @@ def make_report(results: Path, out: Path, manifests: Path, only: Params | None =
         shutil.rmtree(out / "figures")  # pictures of runs that are gone must not stay
     sections, chances = [], {}
     for (dataset, protocol), group in group_by_protocol(runs).items():
-        chance, motions = _from_manifests(manifests / dataset, protocol)
+        names, chance, motions = _from_manifests(manifests / dataset, protocol)
         if chance is not None:
             chances[dataset, protocol] = chance
         folder = out / "figures" / dataset / protocol
-        bars = figures.save(figures.bars(group, chance), folder / "top1.png")
+        kinds = sort_out(group)
+        bars = figures.save(figures.bars(kinds.methods, chance), folder / "top1.png")
         confusions = []
-        for run in group:
+        for run in kinds.methods:
             try:
                 confusions += _confusion(run, motions, folder)
             except PosebridgeError as error:
                 complaints.append(str(error))
-        sections.append(Section(dataset, protocol, tuple(group), bars, tuple(confusions), chance))
+        for result in (result for run in group for result in run.results):
+            try:
+                read_answers(result)
+            except PosebridgeError as error:
+                complaints.append(str(error))
+        analysis = analyse(kinds, folder, chance, names, frames_of)
+        everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
+        sections.append(
+            Section(dataset, protocol, kinds.methods, tuple(everyone), bars, tuple(confusions), chance, analysis)
+        )
     out.mkdir(parents=True, exist_ok=True)
     html = out / "index.html"
     comparisons = compare(runs, manifests)
@@ -78,17 +95,17 @@ def make_report(results: Path, out: Path, manifests: Path, only: Params | None =
     )
 
 
-def _from_manifests(folder: Path, protocol: str) -> tuple[float | None, dict[str, str]]:
-    """Chance level of the protocol, and class name -> motion; empty where the manifests do not tell."""
+def _from_manifests(folder: Path, protocol: str) -> tuple[list[str], float | None, dict[str, str]]:
+    """Names of the classes, chance level of the protocol, class name -> motion; empty where manifests do not tell."""
     try:
         names = read_classes(folder / "classes.csv")
         unseen = read_split(folder / "protocols", protocol, names).unseen
     except PosebridgeError:  # results of a data set whose manifests are elsewhere: no chance line, no boxes
-        return None, {}
+        return [], None, {}
     motions: dict[str, str] = {}
     if (folder / "attributes.csv").is_file():
         motions = {names[index]: motion for index, (motion, _) in read_attributes(folder / "attributes.csv").items()}
-    return (1 / len(unseen) if unseen else None), motions
+    return names, (1 / len(unseen) if unseen else None), motions
 
 
 def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:

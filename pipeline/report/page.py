@@ -5,12 +5,13 @@ Writes nothing itself; `page` returns the text.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from pipeline.report.controlled import Analysis, sections
+from pipeline.report.html import image, table
 from pipeline.report.leaderboard import MEASURES, NONE, interval, percent, points, seeds, setting
 from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.results import Run
@@ -18,14 +19,19 @@ from pipeline.report.results import Run
 
 @dataclass(frozen=True)
 class Section:
-    """One protocol of one dataset: its runs (best first), its pictures, its chance level."""
+    """One protocol of one dataset: its methods (best first), their pictures, its chance level, and what else was found.
+
+    `everyone` are all runs but those on variants: ablations too.
+    """
 
     dataset: str
     protocol: str
     runs: tuple[Run, ...]
+    everyone: tuple[Run, ...]
     bars: Path
     confusions: tuple[Path, ...]
     chance: float | None
+    analysis: Analysis
 
 
 STYLE = """
@@ -81,7 +87,7 @@ the first number.</li>
 </ul>"""
 
 
-def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = ()) -> str:
+def page(protocols: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = ()) -> str:
     """The whole page. `complaints`: sentences on results that were left out; `comparisons` are shown first."""
     parts = [
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>",
@@ -96,7 +102,7 @@ def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Se
         parts.append(f"<div class='left-out'><b>Left out of this report</b><ul>{items}</ul></div>")
     if comparisons:
         parts += _published(comparisons)
-    for section in sections:
+    for section in protocols:
         parts += _section(section)
     parts += [HOW_TO_READ, "<footer>Made by <code>posebridge report</code>.</footer></main></body></html>\n"]
     return "\n".join(parts)
@@ -105,9 +111,9 @@ def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Se
 def _published(comparisons: Sequence[Comparison]) -> list[str]:
     """Published figures beside ours, with their sources and known defects."""
     rows = [comparison.cells() for comparison in comparisons]
-    table = _table(list(rows[0]), [list(row.values()) for row in rows], numbers_from=4, kind="published", whole=True)
+    figures = table(list(rows[0]), [list(row.values()) for row in rows], numbers_from=4, kind="published", whole=True)
     known = "".join(f"<li>{escape(sentence)}</li>" for sentence in defects(comparisons))
-    return ["<h2>Published figures <small>beside ours</small></h2>", f"<p>{escape(REMARK)}</p>", table,
+    return ["<h2>Published figures <small>beside ours</small></h2>", f"<p>{escape(REMARK)}</p>", figures,
             f"<ul>{known}</ul>"]  # fmt: skip
 
 
@@ -115,16 +121,17 @@ def _section(section: Section) -> list[str]:
     first = section.runs[0].first
     parts = [f"<h2>{escape(section.dataset)} <small>{escape(section.protocol)}</small></h2>", _setup(section)]
     parts += [f"<ul>{''.join(f'<li>{sentence}</li>' for sentence in findings(section.runs))}</ul>"]
-    parts += [_image(section.bars, f"Zero-shot top-1 on {section.protocol}, as in the table below")]
+    parts += [image(section.bars, f"Zero-shot top-1 on {section.protocol}, as in the table below")]
     parts += ["<h3>Zero-shot: only unseen classes are candidates</h3>", _zero_shot(section.runs)]
     if any(run.first.gzsl for run in section.runs):
         parts += ["<h3>Generalised: seen and unseen classes are candidates</h3>", _generalised(section.runs)]
+    parts += sections(section.analysis)
     if section.confusions:
         boxes = " Red boxes hold the classes that share a motion." if first.ceiling else ""
         parts += [f"<h3>Which unseen classes are mistaken for which</h3><p>Clips, added up over the seeds.{boxes}</p>"]
-        images = "".join(_image(path, f"Confusion: {path.stem}") for path in section.confusions)
+        images = "".join(image(path, f"Confusion: {path.stem}") for path in section.confusions)
         parts += [f"<div class='grid'>{images}</div>"]
-    parts += ["<h3>Settings and cost</h3>", COST, _settings(section.runs)]
+    parts += ["<h3>Settings and cost</h3>", COST, _settings(section.everyone)]
     return parts
 
 
@@ -193,13 +200,13 @@ def _zero_shot(runs: Sequence[Run]) -> str:
         cells += [points(run.above_ceiling), percent(run.spread("adapted", "top1"))]
         cells += [NONE if run.twin_hits_max is None else str(run.twin_hits_max)]
         body.append(cells)
-    return _table(header, body, numbers_from=4)
+    return table(header, body, numbers_from=4)
 
 
 def _generalised(runs: Sequence[Run]) -> str:
     measures = {key: title for key, title in MEASURES.items() if key[0] == "gzsl"}
     body = [[run.first.run, seeds(run), *(percent(run.spread(*key)) for key in measures)] for run in runs]
-    return _table(["run", "seeds", *measures.values()], body, numbers_from=2)
+    return table(["run", "seeds", *measures.values()], body, numbers_from=2)
 
 
 def _settings(runs: Sequence[Run]) -> str:
@@ -213,7 +220,7 @@ def _settings(runs: Sequence[Run]) -> str:
                      NONE if params is None else f"{params / 1e6:.2f} M", NONE if gflops is None else f"{gflops:.3g}",
                      NONE if training is None else f"{training:.0f}",
                      NONE if seconds is None else f"{seconds:.1f}"])  # fmt: skip
-    return _table(header, body, numbers_from=5, kind="settings")
+    return table(header, body, numbers_from=5, kind="settings")
 
 
 def _chosen(run: Run) -> str:
@@ -226,23 +233,3 @@ def _chosen(run: Run) -> str:
         shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
         chosen.append(f"{name} {' / '.join(shown[:1] if len(set(shown)) == 1 else shown)}")
     return ", ".join(chosen) or NONE
-
-
-def _table(
-    header: Sequence[str], body: Sequence[Sequence[str]], numbers_from: int, kind: str = "", whole: bool = False
-) -> str:
-    """An HTML table; columns from `numbers_from` on are aligned to the right, empty ones left out unless `whole`."""
-    kept = [i for i in range(len(header)) if whole or any(row[i] != NONE for row in body)]
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        marked = (f"<{tag}{' class=n' if i >= numbers_from else ''}>{escape(cells[i])}</{tag}>" for i in kept)
-        return f"<tr>{''.join(marked)}</tr>"
-
-    head, rows = line(header, "th"), "\n".join(line(row, "td") for row in body)
-    table = f"<table class='{kind}'><thead>{head}</thead><tbody>\n{rows}\n</tbody></table>"
-    return f"<div class='scroll'>{table}</div>"
-
-
-def _image(path: Path, alternative: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f"<img alt='{escape(alternative)}' src='data:image/png;base64,{data}'>"

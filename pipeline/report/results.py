@@ -116,7 +116,7 @@ class Run:
         (excess of the mean, low, high), fractions; the interval is the exact one of the first seed. None otherwise.
         """
         excess = self.above_ceiling
-        if self.first.method != "skeleton" or self.first.skeletons != "estimated" or excess is None:
+        if self.first.method != "skeleton" or self.first.skeletons == "gt" or excess is None:
             return None
         low, high = (bound - self.first.ceiling["skeleton"] for bound in self.first.zsl["ci95"])  # type: ignore[index]
         return excess, low, high

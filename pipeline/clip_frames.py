@@ -1,0 +1,39 @@
+"""A few frames of a generated clip, for pictures beside its answers.
+
+Reads <videos>/<dataset>[@<variant>]/... and manifests/<dataset>/clips.csv; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import read_clips
+from pipeline.variants import of_variant
+from pipeline.video.decode import Video, VideoError
+
+
+def clip_frames(
+    videos: Path, manifests: Path, dataset: str, variant: str, clip_ids: Sequence[str], count: int
+) -> dict[str, np.ndarray]:
+    """clip_id -> [count, H, W, 3] uint8 RGB, evenly in time; without the clips whose video is not there or broken."""
+    try:
+        paths = {clip.clip_id: clip.path for clip in read_clips(manifests / dataset / "clips.csv")}
+    except PosebridgeError:  # a report is made where the data set is not, too
+        return {}
+    found = {}
+    for clip_id in clip_ids:
+        path = videos / of_variant(dataset, variant) / paths.get(clip_id, "")
+        if not path.is_file():
+            continue
+        try:
+            with Video(path) as video:
+                positions = video.sample(count).tolist()
+                frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
+        except VideoError:
+            continue
+        found[clip_id] = np.stack([frames[position] for position in positions])
+    return found

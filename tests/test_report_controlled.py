@@ -1,0 +1,220 @@
+"""What the report makes of a controlled benchmark: ablations, harder tests and the counterfactual swap, on made-up
+results whose truth is known.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fabricated import CLASSES, write_benchmark, write_run
+from fakes import write_video
+from scipy.stats import ttest_rel
+
+from pipeline.clip_frames import clip_frames
+from pipeline.manifest import Clip, write_clips
+from pipeline.params import DatasetParams, Params, RunParams
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.curves import curves
+from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated
+from pipeline.report.make import make_report
+from pipeline.report.results import Run, read_runs
+from pipeline.report.swap import rate, read_answers, tuples, twin_swap, variant_swap
+from stages.report import command
+
+pytestmark = pytest.mark.unit
+MANIFESTS = Path(__file__).parent.parent / "manifests"
+PLACE = Path("skelgap") / "compositional_30_10"
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("benchmark") / "results"
+    write_benchmark(results, tuples=6)
+    return results
+
+
+def by_name(results: Path) -> dict[str, Run]:
+    runs, complaints = read_runs(results)
+    assert not complaints
+    return {run.first.run: run for run in runs}
+
+
+def grey_frames(dataset: str, variant: str, clip_ids: list[str], count: int) -> dict[str, np.ndarray]:
+    return {clip_id: np.full((count, 32, 32, 3), 90, np.uint8) for clip_id in clip_ids}
+
+
+def test_runs_are_sorted_out(benchmark: Path) -> None:
+    kinds = sort_out(list(by_name(benchmark).values()))
+    assert {run.first.run for run in kinds.methods} == {"posebridge", "posebridge_gt", "skeleton", "skeleton_gt"}
+    full, *others = kinds.ablations["posebridge"]
+    assert full.first.run == "posebridge" and list(kinds.ablations) == ["posebridge"]
+    changed = {run.first.run: changes(run, full) for run in others}
+    assert changed == {
+        "cues_only": "skeleton off, gate off", "no_bridge": "bridge off", "no_additive": "additive off",
+        "no_gate": "gate off", "no_adaptation": "adaptation none", "body_only": "anchors body", "skeleton": "cues off",
+        "levels_sem": "level_widths 48 96 192 384, recipe levels",
+    }  # fmt: skip
+    assert set(kinds.variants) == {"posebridge", "no_gate", "skeleton"} and len(kinds.variants["no_gate"]) == 9
+    assert kinds.variants["skeleton"]["blur-2"].first.run == "skeleton@blur-2"
+    pairs = [(truth.first.run, other.first.run) for truth, other in true_and_estimated(kinds.methods)]
+    assert sorted(pairs) == [("posebridge_gt", "posebridge"), ("skeleton_gt", "skeleton")]
+
+
+def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:
+    runs = by_name(benchmark)
+    kinds = sort_out([runs["posebridge"], runs["skeleton@blur-2"]])
+    assert kinds.methods == (runs["posebridge"], runs["skeleton@blur-2"]) and not kinds.variants
+
+
+def test_a_difference_is_paired_by_seed(benchmark: Path) -> None:
+    runs = by_name(benchmark)
+    full, other = runs["posebridge"], runs["no_bridge"]  # five seeds and three
+    found = difference(other, full)
+    assert found is not None and found.interval is not None and found.seeds == 3
+    ours, theirs = ([r.zsl["top1"] for r in run.results[:3]] for run in (other, full))
+    assert found.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert found.interval == pytest.approx(tuple(ttest_rel(ours, theirs).confidence_interval(0.95)))
+    single = difference(replace(other, results=other.results[2:]), full)
+    assert single is not None and single.seeds == 1 and single.interval is None
+    assert single.mean == pytest.approx(other.results[2].zsl["top1"] - full.results[2].zsl["top1"])
+    assert difference(replace(other, results=other.results[:1]), replace(full, results=full.results[3:])) is None
+
+
+def test_whoever_sees_true_skeletons_only_never_changes_its_answer(benchmark: Path) -> None:
+    swap = twin_swap(by_name(benchmark)["skeleton_gt"])
+    assert swap is not None and swap.changes.value == swap.to_right.value == 0
+    assert swap.changes.groups == 18 and swap.changes.n == 3 * 6 * (12 + 6 + 6)  # seeds, tuples, ordered pairs
+    assert (swap.changes.low, swap.changes.high) == pytest.approx(binomial_interval(0, 18))
+
+
+def test_whoever_knows_motion_and_object_always_changes_to_the_right_class(tmp_path: Path) -> None:
+    write_run(tmp_path, "posebridge", 1.0, 1.0, tuples=4)
+    write_run(tmp_path, "guess", 1.0, 0.0, tuples=200)
+    runs = by_name(tmp_path)
+    perfect, guess = twin_swap(runs["posebridge"]), twin_swap(runs["guess"])
+    assert perfect is not None and perfect.changes.value == perfect.to_right.value == 1
+    # guessing within a group of k: other than before 1 - 1/k, and right then 1/k * (1 - 1/k); weighted by ordered pairs
+    weights, k = np.array([12, 6, 6]) / 24, np.array([4, 3, 3])
+    assert guess is not None and guess.changes.value == pytest.approx(float(weights @ (1 - 1 / k)), abs=0.02)
+    assert guess.to_right.value == pytest.approx(float(weights @ ((1 - 1 / k) / k)), abs=0.02)
+    assert guess.changes.low < guess.changes.value < guess.changes.high
+
+
+def test_the_interval_knows_that_comparisons_of_a_tuple_hang_together() -> None:
+    alike = rate({str(i): [i % 2 == 0] * 20 for i in range(30)})
+    apart = rate({str(i): [j % 2 == 0 for j in range(20)] for i in range(30)})
+    assert alike.value == apart.value == 0.5 and alike.n == apart.n == 600
+    assert alike.high - alike.low > 0.3 > 0.1 > apart.high - apart.low
+    assert (rate({"a": [True] * 9, "b": [True]}).low, rate({"a": [True] * 9, "b": [True]}).high) == pytest.approx(
+        binomial_interval(2, 2)
+    )
+
+
+def test_a_clip_that_is_answered_alike_on_a_variant_has_not_changed(tmp_path: Path) -> None:
+    write_run(tmp_path, "posebridge", 0.9, 0.6, tuples=5)
+    write_run(tmp_path, "posebridge", 0.9, 0.6, tuples=4, variant="background")  # the same draws, up to the number
+    write_run(tmp_path, "posebridge", 0.0, 0.0, tuples=5, variant="subject")
+    runs = by_name(tmp_path)
+    plain = runs["posebridge"]
+    copied = {r.seed: r for r in runs["posebridge@background"].results}
+    for result in plain.results:  # make the variant's answers those of the run, but for one clip of each seed
+        answers = read_answers(result)
+        kept = [clip_id for clip_id in answers if clip_id in read_answers(copied[result.seed])]
+        path = copied[result.seed].folder / "predictions.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["clip_id", "label", "predicted", "tuple", "scores"])
+            for i, clip_id in enumerate(kept):
+                said = answers[clip_id]
+                predicted = said.predicted if i else (30 if said.predicted != 30 else 31)
+                writer.writerow([clip_id, said.label, predicted, said.tuple_id, ""])
+    found = variant_swap(plain, runs["posebridge@background"])
+    assert found is not None and found.n == 3 * 4 * 10 and found.value == pytest.approx(3 / 120)
+    other = variant_swap(plain, runs["posebridge@subject"])
+    assert other is not None and other.value > 0.5
+
+
+def test_a_curve_starts_on_the_clips_that_its_variant_has(tmp_path: Path) -> None:
+    write_run(tmp_path, "posebridge", 0.9, 0.6, seeds=(0, 1), tuples=5)
+    write_run(tmp_path, "posebridge", 0.5, 0.3, seeds=(0, 1), tuples=2, variant="blur-1")
+    write_run(tmp_path, "posebridge", 0.4, 0.2, seeds=(0, 1), tuples=2, variant="blur-3")
+    kinds = sort_out(list(by_name(tmp_path).values()))
+    (curve,) = curves(kinds.methods, kinds.variants)["blur"]
+    assert [level for level, _ in curve.points] == [0, 1, 3]
+    answers = [read_answers(result) for result in kinds.methods[0].results]
+    first = [[a.label == a.predicted for c, a in said.items() if int(c.split("-")[2]) < 2] for said in answers]
+    assert curve.points[0][1].mean == pytest.approx(np.mean([np.mean(seed) for seed in first]))
+    assert curve.points[0][1].mean != pytest.approx(kinds.methods[0].spread("zsl", "top1").mean)  # type: ignore[union-attr]
+    assert curve.points[2][1] == kinds.variants["posebridge"]["blur-3"].spread("zsl", "top1")
+
+
+def test_the_page_shows_all_of_it(benchmark: Path, tmp_path: Path) -> None:
+    report = make_report(benchmark, tmp_path, MANIFESTS, frames_of=grey_frames)
+    assert not report.complaints
+    page = report.html.read_text()
+    for title in ("Ablations of posebridge", "True and estimated skeletons", "As tests get harder",
+                  "only the held object changes", "something else changes", "Only the held object differs",
+                  "Something else differs: the answers of skeleton", "low light, strength 3",
+                  "posebridge − no_gate (95 %)", "level_widths 48 96 192 384, recipe levels"):  # fmt: skip
+        assert title in page, title
+    pictures = {path.name for path in (tmp_path / "figures" / PLACE).iterdir()}
+    assert {"top1.png", "posebridge-ablations.png", "degradation.png", "twins.png",
+            "posebridge-counterfactual.png", "skeleton-counterfactual.png"} <= pictures  # fmt: skip
+    assert "no_gate-confusion.png" not in pictures and "posebridge@blur-1-confusion.png" not in pictures
+    assert "http" not in page and page.count("<img") == page.count("data:image/png;base64,") == len(pictures)
+    with report.csv.open(newline="") as file:
+        assert {row["test_variant"] for row in csv.DictReader(file)} >= {"", "blur-1", "subject"}
+
+
+def test_without_videos_there_are_no_pictures_of_clips(benchmark: Path, tmp_path: Path) -> None:
+    report = make_report(benchmark, tmp_path, MANIFESTS)
+    pictures = {path.name for path in (tmp_path / "figures" / PLACE).iterdir()}
+    assert "degradation.png" in pictures and not any("twins" in name or "counter" in name for name in pictures)
+    assert "whatever was answered" not in report.html.read_text()
+
+
+def test_predictions_of_another_form_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "results", "posebridge", 0.9, 0.6)
+    write_run(tmp_path / "results", "skeleton", 0.9, 0.0, method="skeleton")
+    old = tmp_path / "results" / PLACE / "skeleton/seed-1/predictions.csv"
+    old.write_text("clip_id,label,predicted\na,30,31\n")
+    report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
+    assert len(report.complaints) == 1 and f"{old} is not as `posebridge evaluate`" in report.complaints[0]
+    assert len(report.runs) == 2 and "only the held object changes" in report.html.read_text()
+
+
+def test_the_terminal_has_no_variants_and_one_table_of_params_has(benchmark: Path, tmp_path: Path) -> None:
+    arguments = ["--results", str(benchmark), "--out", str(tmp_path / "out"), "--manifests", str(MANIFESTS)]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0 and "no_gate" in done.stdout and "@" not in done.stdout
+    assert json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)["runs"] == 11 + 27 + 6
+    only = Params(datasets={"skelgap": DatasetParams("v")}, runs={"skeleton": RunParams(method="skeleton")})
+    report = make_report(benchmark, tmp_path / "one", MANIFESTS, only)
+    assert len(report.runs) == 1 + 9 + 3 and {run.first.method for run in report.runs} == {"skeleton"}
+
+
+def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
+    clips = [Clip("a", "test/a.mp4"), Clip("b", "test/b.mp4"), Clip("c", "test/c.mp4")]
+    write_clips(tmp_path / "manifests/toy/clips.csv", clips)
+    write_video(tmp_path / "videos/toy/test/a.mp4", offset=40)
+    write_video(tmp_path / "videos/toy@dark/test/a.mp4", offset=0)
+    (tmp_path / "videos/toy/test/c.mp4").write_text("no video")
+    found = clip_frames(tmp_path / "videos", tmp_path / "manifests", "toy", "", ["a", "b", "c", "d"], 3)
+    assert list(found) == ["a"] and found["a"].shape == (3, 48, 64, 3) and found["a"].dtype == np.uint8
+    dark = clip_frames(tmp_path / "videos", tmp_path / "manifests", "toy", "dark", ["a"], 3)
+    assert dark["a"].mean() < found["a"].mean() - 30
+    assert clip_frames(tmp_path / "videos", tmp_path / "elsewhere", "toy", "", ["a"], 1) == {}
+
+
+def test_tuples_are_those_with_two_twins_or_more(benchmark: Path) -> None:
+    answers = read_answers(by_name(benchmark)["posebridge"].results[0])
+    found = tuples(answers)
+    assert len(found) == 18 and {len(members) for members in found.values()} == {3, 4}
+    alone = {clip_id: answer for clip_id, answer in answers.items() if answer.label == min(CLASSES)}
+    assert tuples(alone) == {}
