@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from pipeline.methods import METHODS, find_method
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out
+from pipeline.params import choose, load_params
 
 pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parent.parent
 ANCHORS = ("body", "left_hand", "right_hand")
 SHAPES = Shapes(d_text=12, persons=2, cue_frames=4, anchors=ANCHORS, d_cue=15)
 SMALL = {"width": 16, "heads": 2, "layers": 2}
@@ -73,6 +76,22 @@ def test_every_ablation_trains_and_scores_any_candidates(flags):
         scores = method.scores(features(), candidates)
         assert scores.shape == (6, len(candidates)) and torch.isfinite(scores).all()
     torch.testing.assert_close(method.embed(features()).norm(dim=-1), torch.ones(6))
+
+
+RUNS = [(path, name) for path in ("params.yaml", "params/skelgap.yaml") for name in load_params(ROOT / path).runs]
+
+
+@pytest.mark.parametrize(("path", "name"), RUNS, ids=str)
+def test_every_run_that_skelgap_names_can_be_built(path, name):
+    """Its flags are known and fit the cues of its recipe: 512 refined, or the four stages of RTMPose-t."""
+    params = load_params(ROOT / path)
+    run = params.runs[name]
+    recipe = choose(params.recipes, run.recipe, "recipe")
+    width = {"refined": 512, "levels": 48 + 96 + 192 + 384, "none": 0}[recipe.cues]
+    assert run.skeletons == "estimated" or run.skeletons in params.recipes
+    assert set(params.seeds(run)) <= set(params.encode.seeds), "a seed without an encoder"
+    shapes = Shapes(384, recipe.persons, recipe.cue_frames, recipe.anchors, width)
+    assert isinstance(find_method(run.method)(shapes, 30, run.flags), Method)
 
 
 def test_every_registered_method_is_built_by_name():
