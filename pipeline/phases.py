@@ -79,10 +79,13 @@ def train(
 
 def train_phase(
     opened: Opened, phase: Phase, samples: Samples, encoder: Encoder, params: Params, seed: int, epochs: int | None,
-    *, state: Path | None = None, on_epoch: Callable[[Progress], None] = ignore,
+    *, judge: Callable[[PhaseModel], float] | None = None, state: Path | None = None,
+    on_epoch: Callable[[Progress], None] = ignore,
 ) -> tuple[PhaseModel, Progress]:  # fmt: skip
-    """Train one phase for at most `epochs` (None: as many as the method's schedule or `train` says); in the selection
-    phase every epoch is scored on clips kept out of training, the pseudo-unseen ones among them.
+    """Train one phase for at most `epochs` (None: as many as the method's schedule or `train` says).
+
+    `judge` scores every epoch, and the best one's weights are kept. The selection phase has one unless told otherwise:
+    the area under the seen-unseen curve of clips kept out of training, the pseudo-unseen ones among them.
     """
     config = params.train
     ids = {clip.clip_id for clip in phase.train}
@@ -102,10 +105,11 @@ def train_phase(
         views = torch.randint(config.views, (len(rows),), generator=generator)
         return method.loss(table.batch(train_rows[rows], views), labels[rows], text)
 
-    def validate() -> float:
+    def ausuc(model: PhaseModel) -> float:
         return model.stacking(opened.split).ausuc()
 
     select = phase.name == "select"
+    judge = judge or (ausuc if select else None)
     loop = Loop(
         config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
         patience=config.patience if select else 0, bfloat16=config.bfloat16,
@@ -122,7 +126,7 @@ def train_phase(
         method.progress = progress.epoch / planned
 
     progress = fit(
-        method, loss, len(train_rows), loop, validate=validate if select else None, state=state, fingerprint=key,
+        method, loss, len(train_rows), loop, validate=judge and partial(judge, model), state=state, fingerprint=key,
         on_epoch=on_epoch, before_epoch=tell_progress,
     )  # fmt: skip
     if isinstance(method, EmbeddingMethod):

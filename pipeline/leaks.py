@@ -1,0 +1,248 @@
+"""The price of each leak: by how much our own figures would rise with the mistakes of released evaluations.
+
+An experiment, and the only place besides the tests where a score sees a test label: nothing else imports this file.
+Reads trained runs and their test sets as `evaluate` does, writes nothing. A leak is applied to a run as it is trained;
+only the best epoch on test needs another training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.encoding import FeatureTable, feature_table
+from pipeline.evaluation import accuracy, open_test
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import Method
+from pipeline.methods.purls import Purls
+from pipeline.methods.skeletoncontext import SkeletonContext
+from pipeline.params import Params
+from pipeline.phases import load_adaptation, load_method, skeleton_encoder, train_phase
+from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.metrics import confusion_matrix
+from pipeline.protocol.test_set import test_set
+from pipeline.protocol.training_set import training_phase
+from pipeline.runs import Opened
+from pipeline.scoring import adapt_table, score_table
+from pipeline.selection import PhaseModel
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A trained run before its test set, with the labels that no score may see."""
+
+    opened: Opened
+    method: Method  # in eval mode, with its chosen values
+    gamma: float
+    adaptation: Adaptation | None
+    table: FeatureTable
+    labels: np.ndarray  # [N] class indices
+
+    @property
+    def unseen(self) -> list[int]:
+        """The unseen classes."""
+        return list(self.opened.split.unseen)
+
+    def text(self, classes: list[int]) -> Tensor:
+        """[len(classes), K, d_t]."""
+        return self.opened.bank.take(classes, self.method.text_slots)
+
+    @property
+    def rows(self) -> Tensor:
+        """Rows of the clips of unseen classes, [n]."""
+        return torch.from_numpy(np.flatnonzero(np.isin(self.labels, self.unseen)))
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Their labels as columns of `unseen`, [n]."""
+        return np.searchsorted(self.unseen, self.labels[self.rows])
+
+    def right(self, method: Method | None = None) -> np.ndarray:
+        """Which of them are recognised among the unseen classes, [n] bool."""
+        scores = score_table(method or self.method, self.table, self.text(self.unseen), self.rows)
+        return scores.argmax(1).numpy() == self.truth
+
+
+def open_tested(opened: Opened, protocol: str, run_name: str, seed: int) -> Tested:
+    """One seed of a trained run. Raises PosebridgeError as evaluation does."""
+    test = open_test(opened, "")
+    method, selection = load_method(opened, protocol, run_name, seed)
+    adapt = opened.run.adapt
+    adaptation = load_adaptation(adapt, method, selection) if adapt else None
+    table = feature_table(skeleton_encoder(opened, seed, "final"), test.samples, opened.shapes.anchors)
+    return Tested(opened, method, selection["gamma"], adaptation, table, test.labels)
+
+
+# clean figures
+
+
+def top1(t: Tested) -> float:
+    """ZSL top-1, as `evaluate` reports it."""
+    return float(t.right().mean())
+
+
+def harmonic_mean(t: Tested) -> float:
+    """GZSL's H at the gamma of the selection phase."""
+    return harmonic(*_stacking(t).accuracies(t.gamma))
+
+
+def adapted_top1(t: Tested) -> float:
+    """ZSL top-1 after the run's adaptation, with the values of the selection phase."""
+    assert t.adaptation is not None
+    scores = adapt_table(t.adaptation, t.table, t.text(t.unseen), t.rows)
+    return float((scores.argmax(1).numpy() == t.truth).mean())
+
+
+def _stacking(t: Tested) -> Stacking:
+    split = t.opened.split
+    everybody = list(range(len(split.class_names)))
+    scores = score_table(t.method, t.table, t.text(everybody), torch.arange(len(t.labels)))
+    return Stacking.of(scores.numpy(), t.labels, np.isin(everybody, split.seen))
+
+
+# the same figures, each with one mistake
+
+
+@torch.no_grad()
+def pooled_by_the_true_class(t: Tested) -> float:
+    """PURLS, DynaPURLS: a clip is pooled by its own class's descriptions, and so compared with every candidate."""
+    assert isinstance(t.method, Purls)
+    text, hits = t.text(t.unseen), 0
+    for rows, truth in zip(t.rows.split(BATCH), torch.from_numpy(t.truth).split(BATCH), strict=True):
+        kept = t.method.keep(t.table.batch(rows), text)  # [B, U, d_t]
+        own = kept[torch.arange(len(rows)), truth][:, None]
+        hits += int((t.method.compare(own, text).argmax(1) == truth).sum())
+    return hits / len(t.truth)
+
+
+@torch.no_grad()
+def right_if_either_branch_is(t: Tested) -> float:
+    """Neuron, whose protocol SkeletonContext follows: two answers for a clip, one of which has to be right."""
+    assert isinstance(t.method, SkeletonContext)
+    text, hits = t.text(t.unseen), 0
+    for rows, truth in zip(t.rows.split(BATCH), torch.from_numpy(t.truth).split(BATCH), strict=True):
+        answers = [t.method.compare(x, text).argmax(1) for x in t.method.branches(t.table.batch(rows))]
+        hits += int(((answers[0] == truth) | (answers[1] == truth)).sum())
+    return hits / len(t.truth)
+
+
+@torch.no_grad()
+def scored_in_train_mode(t: Tested) -> float:
+    """DynaPURLS: dropout, and batch norm by the statistics of test batches."""
+    method, text = copy.deepcopy(t.method).train(), t.text(t.unseen)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        order = torch.randperm(len(t.rows))
+        scores = torch.cat([method.scores(t.table.batch(rows), text) for rows in t.rows[order].split(BATCH)])
+    return float((scores.argmax(1).numpy() == t.truth[order]).mean())
+
+
+def centred_on_every_class(t: Tested) -> float:
+    """Text centred on the mean of all classes, unseen ones included."""
+    method = copy.deepcopy(t.method)
+    method.see_text(t.text(list(range(len(t.opened.split.class_names)))))
+    return float(t.right(method).mean())
+
+
+def values_chosen_on_test(t: Tested) -> float:
+    """SMIE and others: the method's own values by unseen test accuracy."""
+    method, best = copy.deepcopy(t.method), 0.0
+    for name, values in method.choices.items():
+        for value in values:
+            setattr(method, name, value)
+            best = max(best, float(t.right(method).mean()))
+        setattr(method, name, getattr(t.method, name))
+    return best
+
+
+def gamma_chosen_on_test(t: Tested) -> float:
+    """Neuron, STAR: the GZSL calibration by test accuracy."""
+    stacking = _stacking(t)
+    return harmonic(*stacking.accuracies(stacking.best_gamma()))
+
+
+def adaptation_chosen_on_test(t: Tested) -> float:
+    """PGFA's alpha: the values of the adaptation by unseen test accuracy."""
+    adaptation, best = copy.copy(t.adaptation), 0.0
+    assert adaptation is not None
+    for name, values in adaptation.choices.items():
+        for value in values:
+            setattr(adaptation, name, value)
+            best = max(best, adapted_top1(Tested(t.opened, t.method, t.gamma, adaptation, t.table, t.labels)))
+    return best
+
+
+def mean_of_batch_means(t: Tested) -> float:
+    """SMIE, PGFA: a short last batch counts as much as a full one."""
+    return float(np.mean([part.mean() for part in np.split(t.right(), range(BATCH, len(t.truth), BATCH))]))
+
+
+FIGURES: dict[str, Callable[[Tested], float]] = {
+    "top-1": top1,
+    "H": harmonic_mean,
+    "adapted top-1": adapted_top1,
+}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A mistake, the figure that it raises, and whom it can befall."""
+
+    leaky: Callable[[Tested], float]
+    figure: str = "top-1"
+    suits: Callable[[Tested], bool] = lambda t: True
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return self.leaky.__name__.replace("_", " ")
+
+
+LEAKS = (
+    Leak(
+        pooled_by_the_true_class, suits=lambda t: isinstance(t.method, Purls) and t.method.flags.partition != "static"
+    ),
+    Leak(right_if_either_branch_is, suits=lambda t: isinstance(t.method, SkeletonContext)),
+    Leak(scored_in_train_mode),
+    Leak(centred_on_every_class, suits=lambda t: bool(t.method.centre.any())),
+    Leak(values_chosen_on_test, suits=lambda t: bool(t.method.choices)),
+    Leak(gamma_chosen_on_test, "H"),
+    Leak(adaptation_chosen_on_test, "adapted top-1", lambda t: bool(t.adaptation and t.adaptation.choices)),
+    Leak(mean_of_batch_means),
+)
+
+
+def prices(t: Tested) -> list[dict[str, object]]:
+    """What every leak that can befall the run adds to it: rows `leak,figure,clean,leaky`, fractions 0..1."""
+    return [
+        {"leak": leak.name, "figure": leak.figure, "clean": FIGURES[leak.figure](t), "leaky": leak.leaky(t)}
+        for leak in LEAKS
+        if leak.suits(t)
+    ]
+
+
+def price_of_the_best_epoch(opened: Opened, seed: int, epochs: int, params: Params) -> dict[str, object]:
+    """Most released code: of all epochs, the one of the best unseen test accuracy. Trains the final phase once more.
+
+    `epochs` is what the selection phase chose; the clean figure is that of this epoch in the same training.
+    """
+    phase = training_phase("final", opened.split, opened.dataset.clips)
+    test = test_set(opened.split, opened.dataset.clips)
+    unseen = list(opened.split.unseen)
+
+    def judge(model: PhaseModel) -> float:
+        scores, labels = model.scores(test.unseen, unseen)
+        return accuracy(confusion_matrix(labels, scores.argmax(1), len(unseen)))["top1"]
+
+    encoder = skeleton_encoder(opened, seed, "final")
+    samples = opened.samples((*phase.train, *test.unseen))
+    _, progress = train_phase(opened, phase, samples, encoder, params, seed, None, judge=judge)
+    clean, leaky = progress.scores[epochs - 1], max(progress.scores)
+    return {"leak": "epoch chosen on test", "figure": "top-1", "clean": clean, "leaky": leaky}
