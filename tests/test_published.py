@@ -101,7 +101,7 @@ def test_an_inductive_figure_never_stands_beside_an_adapted_one(tmp_path: Path) 
     write_result(root, "ntu60", "synse_55_5", "pgfa", 0, 180, method="pgfa")
     assert not [c for c in compare(read_runs(root)[0], MANIFESTS) if c.run], "published is with adaptation, ours not"
     other = {"top1": 0.7, "ci95": [0.6, 0.8], "by": "dynapurls"}
-    write_result(root, "ntu60", "synse_48_12", "pgfa", 0, 180, method="pgfa", adapted=other)
+    write_result(root, "ntu120", "synse_96_24", "pgfa", 0, 180, method="pgfa", adapted=other)
     assert not [c for c in compare(read_runs(root)[0], MANIFESTS) if c.run], "another adaptation"
 
 
