@@ -173,9 +173,9 @@ class ContextBranch(nn.Module):
         self.answer = nn.Linear(self.width, answers)
         self.prompt, self.spelled = prompt.clone(), spelled.clone()
 
-    def _load_from_state_dict(self, state: dict, prefix: str, *args) -> None:
-        found = [state.get(prefix + key) for key in ("prompt", "spelled", "answer.bias")]
-        own = (self.prompt, self.spelled, self.answer.bias)
-        if all(x is not None for x in found) and any(x.shape != y.shape for x, y in zip(found, own, strict=True)):
-            self._fit_sizes(found[0], found[1], len(found[2]))
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args) -> None:
+        own = {"prompt": self.prompt, "spelled": self.spelled, "answer.bias": self.answer.bias}
+        found = {key: state[prefix + key] for key in own if prefix + key in state}
+        if len(found) == len(own) and any(found[key].shape != own[key].shape for key in own):
+            self._fit_sizes(found["prompt"], found["spelled"], len(found["answer.bias"]))
         super()._load_from_state_dict(state, prefix, *args)

@@ -58,7 +58,7 @@ class MiniLM:
 
     def token(self, word: str) -> int:
         """The id of a word of the vocabulary."""
-        return self._tokenizer.token_to_id(word)
+        return self._tokenizer.get_vocab()[word]
 
     def _layer(self, x: Tensor, there: Tensor, name: str) -> Tensor:
         """x [N, L, width]: self-attention, then the feed-forward part, each added and normalised."""
