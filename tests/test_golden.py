@@ -35,8 +35,8 @@ RECIPES = {
 }
 COLUMNS = ("frame_index", "cue_frame", "keypoints", "scores", "cues", "cue_scores")
 # Differences of scores (mean), of keypoints in pixels (median: a joint on the fence may jump) and of cues relative to
-# their length (median over frames, worst anchor). Other rounding of every pixel of a crop stays below them; a quarter of a
-# pixel, three hundredths of sigma or a seventh of the hand offset does not.
+# their length (median over frames, worst anchor). Other rounding of every pixel of a crop stays below them; a quarter
+# of a pixel, three hundredths of sigma or a seventh of the hand offset does not.
 LIMITS = {"keypoints": 0.1, "scores": 0.005, "cues": 0.02, "cue_scores": 0.01}
 
 

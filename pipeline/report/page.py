@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.report.controlled import Analysis, sections
+from pipeline.report.families import Family, families
 from pipeline.report.html import image, table
 from pipeline.report.leaderboard import MEASURES, NONE, interval, percent, points, seeds, setting
 from pipeline.report.published import REMARK, Comparison, defects
@@ -67,6 +68,9 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 COST = """<p>Of stage two, for one seed: skeleton encoder and method together, GFLOP for one clip; training of the
 method; test on all test clips.</p>"""
 
+OVER_SPLITS = """<p>Each split counts with its mean over seeds. The interval is the exact binomial one over the first
+seed's answers of all splits; splits share clips, so it is narrower than it should be.</p>"""
+
 HOW_TO_READ = """<h2>How to read this</h2>
 <ul>
 <li><b>±</b> is the sample standard deviation over seeds. One seed is called a <i>single run</i> and has none.</li>
@@ -102,6 +106,8 @@ def page(protocols: Sequence[Section], complaints: Sequence[str], comparisons: S
         parts.append(f"<div class='left-out'><b>Left out of this report</b><ul>{items}</ul></div>")
     if comparisons:
         parts += _published(comparisons)
+    if repeated := families([run for section in protocols for run in section.runs]):
+        parts += _families(repeated)
     for section in protocols:
         parts += _section(section)
     parts += [HOW_TO_READ, "<footer>Made by <code>posebridge report</code>.</footer></main></body></html>\n"]
@@ -115,6 +121,19 @@ def _published(comparisons: Sequence[Comparison]) -> list[str]:
     known = "".join(f"<li>{escape(sentence)}</li>" for sentence in defects(comparisons))
     return ["<h2>Published figures <small>beside ours</small></h2>", f"<p>{escape(REMARK)}</p>", figures,
             f"<ul>{known}</ul>"]  # fmt: skip
+
+
+def _families(found: Sequence[Family]) -> list[str]:
+    """Means over splits that repeat one another."""
+    header = ["data set", "splits", "run", "number", "top-1", "least to most", "95 % interval", "H"]
+    body = []
+    for each in found:
+        cells = [each.dataset, each.name, each.run, str(each.splits), percent(each.top1)]
+        cells += [f"{100 * each.low:.1f} to {100 * each.high:.1f}"]
+        cells += [f"{100 * each.ci95[0]:.1f} to {100 * each.ci95[1]:.1f}", percent(each.harmonic)]
+        body.append(cells)
+    return ["<h2>Over splits <small>mean ± standard deviation over splits</small></h2>", OVER_SPLITS,
+            table(header, body, numbers_from=3)]  # fmt: skip
 
 
 def _section(section: Section) -> list[str]:

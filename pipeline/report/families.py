@@ -1,0 +1,69 @@
+"""Protocols that are repetitions of one another, such as random splits, as one figure: their mean and spread.
+
+Published tables average over such splits. Reads runs, writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.results import Run, Spread
+
+
+@dataclass(frozen=True)
+class Family:
+    """One run over the splits of a family; fractions.
+
+    `top1` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds. `low` and
+    `high`: the split with the least and with the highest top-1. `ci95`: exact, over the first seed's answers of all
+    splits; as if those were independent, though splits share their clips.
+    """
+
+    dataset: str
+    name: str
+    run: str
+    splits: int
+    top1: Spread
+    low: float
+    high: float
+    clips: int
+    ci95: tuple[float, float]
+    harmonic: Spread | None
+
+
+def family_of(protocol: str) -> str:
+    """`smie_1` and `smie_2` are of the family `smie`; a data set's protocols without any number are one family."""
+    numbered = re.fullmatch(r"(.+)_\d+", protocol)
+    return numbered[1] if numbered else "all splits"
+
+
+def families(runs: Sequence[Run]) -> list[Family]:
+    """Every run that was tested on two or more splits of a family, the best first within a family."""
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        first = run.first
+        groups[first.dataset, family_of(first.protocol), first.run].append(run)
+    found = [summary(*key, members) for key, members in groups.items() if len(members) > 1]
+    return sorted(found, key=lambda f: (f.dataset, f.name, -f.top1.mean))
+
+
+def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family:
+    """The splits of one run, two at least, put together."""
+    top1 = [spread.mean for member in members if (spread := member.spread("zsl", "top1"))]
+    harmonic = [spread.mean for member in members if (spread := member.spread("gzsl", "harmonic"))]
+    clips = sum(member.first.zsl["n"] for member in members)
+    hits = sum(round(member.first.zsl["top1"] * member.first.zsl["n"]) for member in members)
+    return Family(
+        dataset, name, run, len(members), over_splits(top1), min(top1), max(top1), clips,
+        binomial_interval(hits, clips), over_splits(harmonic) if len(harmonic) == len(members) else None,
+    )  # fmt: skip
+
+
+def over_splits(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of two values or more."""
+    return Spread(statistics.fmean(values), statistics.stdev(values))

@@ -1,0 +1,44 @@
+"""Splits that repeat one another, as one figure."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.families import families, family_of
+from pipeline.report.results import read_runs
+from tests.test_report import write_result
+
+pytestmark = pytest.mark.unit
+
+
+def test_random_splits_are_a_family_and_differing_sizes_are_not() -> None:
+    assert family_of("smie_1") == family_of("smie_3") != family_of("sa_dvae_1")
+    assert family_of("hugging_kicking") == family_of("kicking_pushing")
+    assert family_of("synse_55_5") != family_of("synse_48_12")
+    assert len({family_of(name) for name in ("compositional_30_10", "novel_object_30_10", "motion_only")}) == 3
+
+
+def write(results: Path, protocol: str, seed: int, top1: float) -> None:
+    """The result of 10 clips where `evaluate` would put it."""
+    zsl = {"top1": top1, "macro": top1, "n": 10, "ci95": list(binomial_interval(round(10 * top1), 10))}
+    path = write_result(results.parent / f"made-{protocol}", "posebridge", seed, protocol=protocol, zsl=zsl)
+    path.parent.rename(results / path.parts[-5] / protocol / "posebridge" / f"seed-{seed}")
+
+
+def test_each_split_counts_once_whatever_its_seeds(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    top1 = {"smie_1": (0.5, 0.7), "smie_2": (0.9,), "smie_3": (0.3, 0.3), "synse_55_5": (1.0,)}
+    for protocol, values in top1.items():
+        (results / "skelgap-mini" / protocol / "posebridge").mkdir(parents=True)
+        for seed, value in enumerate(values):
+            write(results, protocol, seed, value)
+    (found,) = families(read_runs(results)[0])
+    assert (found.name, found.splits, found.clips) == ("smie", 3, 30)
+    assert found.top1.mean == pytest.approx(statistics.fmean([0.6, 0.9, 0.3]))
+    assert found.top1.std == pytest.approx(statistics.stdev([0.6, 0.9, 0.3]))
+    assert (found.low, found.high) == pytest.approx((0.3, 0.9))
+    assert found.ci95 == pytest.approx(binomial_interval(5 + 9 + 3, 30))
