@@ -1,0 +1,79 @@
+"""The table of skelgap in params/dvc.yaml: it trains and tests every run of params/skelgap.yaml, and writes where it
+says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from pipeline.params import Params, load_params
+from pipeline.synth.knobs import COUNTERFACTUALS, VARIANTS
+from pipeline.variants import of_variant, strength
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parent.parent
+HEADLINE = "compositional_30_10"
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(ROOT / "params/skelgap.yaml")
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[tuple[dict[str, str], list[str]]]:
+    """(option -> value with `""` -> command, what it writes) of every stage on skelgap."""
+    found = []
+    with Repo(str(ROOT)) as repo:
+        for stage in repo.index.stages:
+            words = str(stage.cmd).split() if stage.cmd else []
+            if "params/skelgap.yaml" in words:
+                outs = [Path(out.fs_path).relative_to(ROOT).as_posix() for out in stage.outs]
+                found.append(({"": words[1], **dict(zip(words[2::2], words[3::2], strict=True))}, outs))
+    return found
+
+
+def of(stages, command: str) -> list[tuple[dict[str, str], list[str]]]:
+    return [(values, outs) for values, outs in stages if values[""] == command]
+
+
+def test_every_run_is_trained_and_tested(stages, params: Params) -> None:
+    for command in ("train", "evaluate"):
+        runs = {v["--run"] for v, _ in of(stages, command) if v["--protocol"] == HEADLINE and "--variant" not in v}
+        assert runs == set(params.runs)
+    encoded = {(v["--protocol"], v["--skeletons"]) for v, _ in of(stages, "encode")}
+    extracted = {v["--recipe"] for v, _ in of(stages, "extract")}
+    assert extracted == set(params.recipes)
+    for values, _ in of(stages, "train"):
+        run = params.runs[values["--run"]]
+        skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
+        assert (values["--protocol"], skeletons) in encoded, f"{values['--run']} has no encoder"
+
+
+def test_variants_exist_and_are_rendered_extracted_and_tested(stages) -> None:
+    rendered, extracted, tested = (
+        {v["--variant"] for v, _ in of(stages, command) if "--variant" in v}
+        for command in ("synth", "extract", "evaluate")
+    )
+    assert rendered == extracted == tested and rendered <= set(VARIANTS)
+    assert set(COUNTERFACTUALS) <= rendered
+    for kind in ("occlusion", "blur", "low_light"):
+        assert {strength(name) for name in rendered} >= {(kind, level) for level in (1, 2, 3)}
+    runs = {v["--run"] for v, _ in of(stages, "evaluate") if "--variant" in v}
+    assert {"posebridge", "skeleton", "no_gate"} <= runs
+
+
+def test_stages_write_where_they_say(stages) -> None:
+    for values, outs in stages:
+        variant, protocol, run = (values.get(f"--{name}", "") for name in ("variant", "protocol", "run"))
+        expected = {
+            "synth": f"cache/videos/{of_variant('skelgap', variant)}",
+            "extract": f"cache/skelgap/{of_variant(values.get('--recipe', ''), variant)}/index.json",
+            "evaluate": f"cache/results/skelgap/{protocol}/{of_variant(run, variant)}",
+            "train": f"cache/models/skelgap/{protocol}/{run}",
+        }
+        if values[""] in expected:
+            assert outs == [expected[values[""]]]
