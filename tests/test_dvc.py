@@ -29,7 +29,7 @@ dataset, protocol, run = value.get("dataset"), value.get("protocol"), value.get(
 outs = {{
     "synth": [f"cache/videos/{{dataset}}/a.mp4", f"cache/videos/{{dataset}}/twins.csv"],
     "ingest": [f"manifests/{{dataset}}/clips.csv"],
-    "extract": [f"cache/{{dataset}}/{{value.get('recipe')}}/index.json"],
+    "extract": [f"cache/{{dataset}}/{{value.get('recipe')}}/{{name}}.json" for name in ("index", "duplicates")],
     "text": [f"cache/text/minilm/{{dataset}}.h5"],
     "encode": [f"cache/encoders/{{dataset}}/{{protocol}}/{{value.get('skeletons')}}/seed-0/final.safetensors"],
     "train": [f"cache/models/{{dataset}}/{{protocol}}/{{run}}/seed-0/final.safetensors"],

@@ -76,4 +76,4 @@ def test_stages_write_where_they_say(stages) -> None:
             "train": f"cache/models/skelgap/{protocol}/{run}",
         }
         if values[""] in expected:
-            assert outs == [expected[values[""]]]
+            assert outs[0] == expected[values[""]]
