@@ -45,6 +45,9 @@ class Joints(nn.Module):
 Encoder = ShiftGCN | Joints
 
 
+HELD_BYTES = 4 << 30  # of feature maps
+
+
 def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore) -> Path:
     """Train every encoder of (protocol, skeletons): both phases, all seeds. Returns the folder.
 
@@ -134,9 +137,15 @@ def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, pha
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them."""
+    """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them.
 
-    maps: Tensor  # [R, N, 256, T', V] float32; of `Joints`, [R, N, M, T, V, C + 1]
+    The maps are held, or made anew for every batch where they would not fit (a view of all of NTU-120 is 18 GB).
+    """
+
+    encoder: Encoder
+    inputs: Tensor | None  # [R, N, M, T, V, C + 1] what maps are made of; None where they are held
+    maps: Tensor | None  # [R, N, 256, T', V] float32; of `Joints`, [R, N, M, T, V, C + 1]
+    person: Tensor  # [N, M] bool
     mirrored: Tensor  # [R, N] bool
     samples: Samples
     anchor_mirror: tuple[int, ...] = ()  # where each anchor's cue is found in a mirrored clip
@@ -152,29 +161,41 @@ class FeatureTable:
                 order = list(self.anchor_mirror)
                 cues = torch.where(turned[:, None, None, None, None], cues[..., order, :], cues)
                 cue_scores = torch.where(turned[:, None, None, None], cue_scores[..., order], cue_scores)
-        return Features(self.maps[views, rows], self.samples.quality[rows], cues, cue_scores)
+        return Features(self._maps(rows, views), self.samples.quality[rows], cues, cue_scores)
+
+    @torch.no_grad()
+    def _maps(self, rows: Tensor, views: Tensor) -> Tensor:
+        if self.maps is not None:
+            return self.maps[views, rows]
+        assert self.inputs is not None
+        return self.encoder.feature_map(self.inputs[views, rows], self.person[rows])
 
 
 @torch.no_grad()
 def feature_table(
-    encoder: Encoder, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0
-) -> FeatureTable:
-    """The frozen encoder's maps. `views` > 1 adds augmented ones, for training only; one view is deterministic."""
+    encoder: Encoder, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
+    held_bytes: int = HELD_BYTES,
+) -> FeatureTable:  # fmt: skip
+    """The frozen encoder's maps, held in memory up to `held_bytes`.
+
+    `views` > 1 adds augmented ones, for training only; one view is deterministic.
+    """
     x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)
     person = samples.person_valid.any(-1)
     generator = torch.Generator().manual_seed(seed)
-    maps, mirrored = [], torch.zeros(views, len(samples), dtype=torch.bool)
-    for view in range(views):
-        seen = x
-        if view:
-            mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
-            seen = augment(x, generator, samples.graph, mirrored=mirrored[view])
-        maps.append(
-            torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
-        )
-    return FeatureTable(
-        torch.stack(maps), mirrored, samples, tuple(anchors.index(other_side(name)) for name in anchors)
-    )
+    inputs, mirrored = [x], torch.zeros(views, len(samples), dtype=torch.bool)
+    for view in range(1, views):
+        mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
+        inputs.append(augment(x, generator, samples.graph, mirrored=mirrored[view]))
+    order = tuple(anchors.index(other_side(name)) for name in anchors)
+    one = encoder.feature_map(x[:1], person[:1])
+    if one.nbytes * views * len(samples) > held_bytes:
+        return FeatureTable(encoder, torch.stack(inputs), None, person, mirrored, samples, order)
+    maps = [
+        torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
+        for seen in inputs
+    ]
+    return FeatureTable(encoder, None, torch.stack(maps), person, mirrored, samples, order)
 
 
 def other_side(name: str) -> str:

@@ -244,6 +244,17 @@ def test_augmented_views_swap_the_hands_with_the_skeleton(world):
     assert [other_side(name) for name in ("left_hand", "right_hand", "body")] == ["right_hand", "left_hand", "body"]
 
 
+def test_maps_that_would_not_fit_are_made_batch_by_batch_and_are_the_same(world):
+    samples = load_samples(["Ap-test-0", "Bq-test-3", "Cp-train-0"], world.reader("refined"), world.reader("refined"))
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
+    anchors = ("body", "left_hand", "right_hand")
+    held, made = (feature_table(encoder, samples, anchors, 4, 1, most) for most in (1 << 30, 0))
+    assert held.maps is not None and made.maps is None
+    rows, views = torch.tensor([2, 0, 1, 0]), torch.tensor([0, 3, 1, 2])
+    assert torch.allclose(held.batch(rows, views).skeleton, made.batch(rows, views).skeleton, atol=1e-5)
+    assert torch.equal(held.batch(rows, views).cues, made.batch(rows, views).cues)
+
+
 def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
     run, folder = RUNS["posebridge"], world.cache / "models" / "toy" / PROTOCOL
     calls = []
