@@ -122,8 +122,11 @@ class Run:
         return excess, low, high
 
 
-def read_result(path: Path) -> Result:
-    """Read one metrics.json. Raises PosebridgeError if it is not JSON, is incomplete, or lies in a foreign folder."""
+def read_result(path: Path) -> Result | None:
+    """Read one metrics.json; None where no class is unseen (`all_seen`), so that it has no place in a table.
+
+    Raises PosebridgeError if it is not JSON, is incomplete, or lies in a foreign folder.
+    """
     remedy = "run `posebridge evaluate` again or remove it"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +136,7 @@ def read_result(path: Path) -> Result:
     if missing := [name for name in names if not isinstance(data, dict) or name not in data]:
         raise PosebridgeError(f"{path} lacks {', '.join(missing)}; {remedy}.")
     if data["zsl"] is None:
-        raise PosebridgeError(f"{path} has no zero-shot result, since its protocol has no unseen class; remove it.")
+        return None
     for section, keys in _NEEDED.items():
         part = data[section]
         if part is None:
@@ -163,6 +166,8 @@ def read_runs(results: Path) -> tuple[list[Run], list[str]]:
             result = read_result(path)
         except PosebridgeError as error:
             complaints.append(str(error))
+            continue
+        if result is None:
             continue
         seeds = found[result.dataset, result.protocol, result.run]
         if differing := [name for name in SETTINGS if seeds and _setting(result, name) != _setting(seeds[0], name)]:
