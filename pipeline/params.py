@@ -136,7 +136,7 @@ def choose(section: dict[str, Any], name: str, what: str) -> Any:
     """The entry `name` of a named section, or a PosebridgeError that lists the names there are."""
     if name not in section:
         raise PosebridgeError(
-            f"There is no {what} named {name!r} in params.yaml; there are {', '.join(section) or 'none'}."
+            f"There is no {what} named {name!r} in the parameters; there are {', '.join(section) or 'none'}."
         )
     return section[name]
 
