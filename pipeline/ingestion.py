@@ -80,7 +80,9 @@ def ingest(
             does not have.
     """
     if not root.is_dir():
-        raise PosebridgeError(f"{root} is no folder; name the folder of {dataset}, or correct its root in the parameters.")
+        raise PosebridgeError(
+            f"{root} is no folder; name the folder of {dataset}, or correct its root in the parameters."
+        )
     layout = None if labels or pattern else LAYOUTS.get(dataset)
     if layout is None and (split or without_missing):
         raise PosebridgeError(f"{dataset} is listed by its labels, so it has neither splits nor a list of skeletons.")
