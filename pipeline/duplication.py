@@ -7,6 +7,7 @@ reads where it may not open a test clip. Command: posebridge extract --dataset s
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,17 +44,21 @@ def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None 
     with CacheReader(index, store_root) as reader:
         found = find_duplicates(reader, clips)
     values = {"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]}
-    _path(index).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    draft = _path(index).with_name(f".duplicates.{os.getpid()}")
+    draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    draft.replace(_path(index))
     return found
 
 
 def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | None:
-    """What `note_duplicates` noted; None where it has not looked at this extraction with these parts."""
-    path = _path(index)
-    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if values.get("of") != _state(index, clips):
+    """What `note_duplicates` noted; None where it has not looked at this extraction with these parts, or its note is
+    damaged.
+    """
+    try:
+        values = json.loads(_path(index).read_text(encoding="utf-8"))
+        return [Duplicate(**pair) for pair in values["duplicates"]] if values["of"] == _state(index, clips) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return [Duplicate(**pair) for pair in values["duplicates"]]
 
 
 def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | None = None) -> list[Duplicate]:

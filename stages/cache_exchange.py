@@ -11,12 +11,11 @@ import tempfile
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option
 
 cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
 manifests_option = click.option(
@@ -69,12 +68,7 @@ def import_file(
         return
     params = load_params(params_path)
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    with tqdm(unit="clip", disable=None, desc=f"import {file.name}") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with counter("clip", f"import {file.name}") as show:
         done = import_skeletons(
             dataset,
             recipe_name,

@@ -12,14 +12,13 @@ import functools
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from pipeline.variants import of_variant
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option
 
 
 @click.command()
@@ -65,12 +64,7 @@ def command(
     results = {}
     for variant in variants or ("",):
         name = of_variant(recipe_name, variant)
-        with tqdm(unit="clip", disable=None, desc=f"extract {name}") as bar:
-
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with counter("clip", f"extract {name}") as show:
             results[variant] = extract(
                 dataset,
                 recipe_name,

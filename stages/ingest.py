@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.ingestion import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors, say
+from stages.shell import answer, counter, json_option, params_option, plain_errors, say
 
 SHOWN = 10  # lines of each kind; missing.csv has them all
 
@@ -71,12 +70,7 @@ def command(
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
     root = folder or Path(_place(dataset, params_path).root)
-    with tqdm(unit="video", disable=None, desc="ingest") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with counter("video", "ingest") as show:
         result = ingest(
             dataset,
             root,

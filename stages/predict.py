@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import Params, choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
     from pipeline.live import LivePoses
@@ -163,7 +160,7 @@ def open_examples(
     """The scorer and the facts of a folder of examples."""
     from pipeline.examples import load_examples
 
-    with bar("example") as show:
+    with counter("example", leave=False) as show:
         scorer = load_examples(folder, live, CACHE, neighbours, cues, show)
     return scorer, {"examples": str(folder), "labels": scorer.labels, "neighbours": neighbours, "cues": scorer.cues}
 
@@ -187,7 +184,7 @@ def run_predictions(
 
     begun = time.perf_counter()
     found = []
-    with bar("clip") as show:
+    with counter("clip", leave=False) as show:
         for prediction, row in predict(clips, live, scorer, top):
             kept = {key: row[key] for key in row if "cue" not in key} if row is not None and overlay else None
             found.append((prediction, kept))
@@ -202,7 +199,7 @@ def run_predictions(
     }
     if overlay is not None:
         begun = time.perf_counter()
-        with bar("frame") as show:
+        with counter("frame", leave=False) as show:
             path = write_overlay(Path(clips[0].path), overlay, found, graph_of(live.recipe.layout), show)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
     lines = [sentence(prediction, len(last) > 1, len(clips) > len(last)) for prediction, _ in found]
@@ -217,15 +214,3 @@ def sentence(prediction: Prediction, names: bool, timeline: bool) -> str:
         parts.append(f"{prediction.start:6.1f} - {prediction.end:6.1f} s")
     said = ", ".join(f"{ranked.label} {ranked.confidence:.0%}" for ranked in prediction.ranking)
     return "  ".join([*parts, said or prediction.reason])
-
-
-@contextmanager
-def bar(unit: str) -> Iterator[Any]:
-    """A progress bar on stderr; yields what is told (done, total)."""
-    with tqdm(unit=unit, disable=None, leave=False) as shown:
-
-        def show(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
-
-        yield show

@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,3 +65,15 @@ def progress(iterable: Iterable[T], total: int | None, unit: str, what: str) -> 
     return iter(
         tqdm(iterable, total=total, unit=unit, desc=what, mininterval=interval, maxinterval=interval, file=sys.stderr)
     )
+
+
+@contextmanager
+def counter(unit: str, what: str = "", leave: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for work that counts by itself; yields what is told (done, total)."""
+    with tqdm(unit=unit, desc=what or None, disable=None, leave=leave) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -110,7 +110,7 @@ def command(
     if val is not None:
         quality = _quality_on_coco(tuned, val if held_out is None else val.first(held_out), sentences, settings.sigma)
     else:
-        quality = _quality_on_stills(tuned, held_out or 1000, sentences)
+        quality = _quality_on_stills(tuned, held_out or 1000, sentences, settings.sigma)
     facts = source.facts | {
         "command": _command_line(),
         "init": f"{start.name} sha256:{start.sha256}" if start else "",
@@ -153,7 +153,9 @@ def _quality_on_coco(
     return measure_coco(tuned, val, text, sigma, progress=lambda rows: progress(rows, len(rows), "person", "measure"))
 
 
-def _quality_on_stills(tuned: PoseBridgeHPE, count: int, sentences: SentenceEncoder | None) -> dict[str, float]:
+def _quality_on_stills(
+    tuned: PoseBridgeHPE, count: int, sentences: SentenceEncoder | None, sigma: float
+) -> dict[str, float]:
     """Asks for all objects, the ones that were left out of the training too: it is over."""
     import torch
 
@@ -167,7 +169,8 @@ def _quality_on_stills(tuned: PoseBridgeHPE, count: int, sentences: SentenceEnco
         said = every_caption(tuple(OBJECTS))
         captions = dict(zip(said, torch.from_numpy(sentences.encode(said)), strict=True))
     say(f"Measuring on {count} held-out stills.")
-    return measure(tuned, count, phrases, captions, progress=lambda s: progress(s, count, "still", "measure"))
+    shown = lambda stills: progress(stills, count, "still", "measure")  # noqa: E731
+    return measure(tuned, count, phrases, captions, progress=shown, sigma=sigma)
 
 
 def _command_line() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
 import pickle
 from collections import OrderedDict
 from dataclasses import replace
@@ -26,12 +27,20 @@ from pipeline.interchange.exporting import export_skeletons
 from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.unpickling import read_pickle
 from pipeline.manifest import Clip, read_clips, write_classes, write_clips
+from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams
 from pipeline.phases import train
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS
 from stages.cli import main
 
+WITHOUT_CUES: dict[str, dict] = {
+    "skeleton": {},
+    "pgfa": {"epochs": 1},
+    "purls": {"hidden": 16},
+    "purls_matched": {"hidden": 16},
+    "skeletoncontext": {"epochs": 1, "heads": 4, "text_slots": ["one_line", "hands", "global"]},
+}
 CLASSES = ["wave", "kick", "bow", "jump", "sit", "run"]
 NTU = Recipe(backend="import", cues="none", layout="ntu25", dimensions=3, persons=2, frames=8)
 COCO = Recipe(backend="import", cues="none", layout="coco17", dimensions=2, persons=1, frames=8)
@@ -64,13 +73,14 @@ def records(layout: str = "ntu25", dimensions: int = 3, per_class: int = 6, fram
 
 def write_bank(path: Path) -> None:
     """A text bank of CLASSES with random vectors."""
-    vectors = np.random.default_rng(0).normal(size=(len(CLASSES), 3, 16)).astype(np.float32)
+    slots = ["one_line", *SLOTS]
+    vectors = np.random.default_rng(0).normal(size=(len(CLASSES), len(slots), 16)).astype(np.float32)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
         file.attrs.update(schema=1, dataset="d", encoder="minilm", encoder_sha256="0" * 64)
         file["embeddings"] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-        file["mask"] = np.ones((6, 3), bool)
-        for name, values in (("slots", ["one_line", "hands", "global"]), ("class_names", CLASSES)):
+        file["mask"] = np.ones((6, len(slots)), bool)
+        for name, values in (("slots", slots), ("class_names", CLASSES)):
             file.create_dataset(name, data=values, dtype=h5py.string_dtype())
 
 
@@ -261,8 +271,7 @@ def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
 
 
 @pytest.mark.e2e
-def test_the_skeleton_method_runs_on_an_imported_3d_data_set(tmp_path, monkeypatch):
-    torch.set_num_threads(1)
+def test_every_method_without_cues_runs_on_an_imported_3d_data_set(tmp_path):
     made = records()
     file = dump(tmp_path / "a.pkl", {"annotations": made, "split": split_of(made)})
     done = run_import(tmp_path, file, split="xsub")
@@ -270,6 +279,10 @@ def test_the_skeleton_method_runs_on_an_imported_3d_data_set(tmp_path, monkeypat
     protocols.mkdir()
     (protocols / "p.txt").write_text("5 run\n")
     (protocols / "p.val.txt").write_text("3 jump\n4 sit\n")
+    common = {"environment": "a hall", "used_object": "none", "target_object": "none", "key_parts": "legs"}
+    words = [common | {"label": name} for name in CLASSES]
+    rows = [f"{index},{slot},{text}" for index, texts in enumerate(words) for slot, text in texts.items()]
+    (done.clips_csv.parent / "texts.csv").write_text("\n".join(["index,slot,text", *rows]) + "\n")
     write_bank(tmp_path / "cache/text/minilm/d.h5")
     params = Params(
         encode=EncodeParams(epochs=2, batch_size=8, width=4, blocks=(1, 1, 1), seeds=(0,)),
@@ -278,11 +291,13 @@ def test_the_skeleton_method_runs_on_an_imported_3d_data_set(tmp_path, monkeypat
     dataset = open_dataset("d", tmp_path / "manifests", tmp_path / "cache")
     encode(dataset, "p", "r", params.encode)
     assert load_encoder(dataset, "p", "r", 0, "final").input_norm.num_features == 25 * 4
-    run = RunParams(method="skeleton", recipe="r")
-    train(dataset, "p", "run", run, params)
-    assert (evaluate(dataset, "p", "run", run, params) / "seed-0" / "metrics.json").is_file()
+    for method, run_flags in WITHOUT_CUES.items():
+        run = RunParams(method=method, recipe="r", flags=run_flags)
+        train(dataset, "p", method, run, params)
+        metrics = json.loads((evaluate(dataset, "p", method, run, params) / "seed-0" / "metrics.json").read_text())
+        assert metrics["zsl"]["n"] == 2 and metrics["gzsl"] is not None, method
     with pytest.raises(PosebridgeError, match="holds no cues; .* or the method `skeleton`"):
-        train(dataset, "p", "run", replace(run, method="posebridge"), params)
+        train(dataset, "p", "posebridge", RunParams(recipe="r"), params)
 
 
 @pytest.mark.e2e

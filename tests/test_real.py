@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -121,3 +122,25 @@ def test_skeletons_lie_in_their_boxes_and_cues_are_there(cache: dict[str, np.nda
     assert ((places > -0.15) & (places < 1.15)).all(-1)[sure].mean() > 0.97
     seen = np.take_along_axis(valid, cache["cue_frame"][:, None], 2)  # [N, M, S]
     assert cache["cues"][seen].any((-1, -2)).all() and not cache["cues"][~seen].any()
+
+
+def test_a_person_half_out_of_the_frame_keeps_the_half_that_is_seen() -> None:
+    detector, estimator = Detector(DETECTOR), OnnxEstimator(TINYPOSE, POSE)
+    with av.open(str(UT / "0_1_4.avi")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+    def look(picture: np.ndarray, leftmost: bool) -> tuple[np.ndarray, np.ndarray]:
+        boxes, _ = detector.detect(picture, 0.4)
+        box = boxes[np.argmin(boxes[:, 0]) if leftmost else np.argmax(boxes[:, 0])]
+        matrix = crop_matrix(box, estimator.crop_size)
+        found = estimator.estimate(crop(picture, matrix, estimator.crop_size)[None], np.ones(1, bool))
+        assert np.isfinite(found.keypoints).all() and np.isfinite(found.cues).all() and found.cues.any()
+        return to_frame(found.keypoints[0], matrix), found.scores[0]
+
+    whole, _ = look(frame, leftmost=True)
+    cut = int(whole[:, 1].mean())  # at the hips: the legs are out
+    half, sure = look(frame[:cut], leftmost=True)
+    height = np.ptp(whole[:, 1])
+    arms_and_head = slice(0, 9)  # nose, eyes, ears, shoulders, elbows
+    assert np.median(np.linalg.norm(half - whole, axis=-1)[arms_and_head]) < 0.05 * height
+    assert sure[arms_and_head].mean() > 0.5 > sure[13:].mean(), "nobody claims to see knees and ankles"

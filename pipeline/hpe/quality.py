@@ -155,11 +155,13 @@ def measure(
     captions: Mapping[str, Tensor] | None = None,
     batch_size: int = 20,
     progress: Progress = iter,
+    sigma: float = 0.08,
 ) -> dict[str, float]:
     """`KeypointQuality` on held-out stills; of a model that still has its text projection also what its cues say.
 
     With `phrases` [13, d_t], how often the hands' cues find the phrase of the held object (`object_readout`); with
-    `captions`, caption -> [d_t], how often the body's cue finds its caption among 100 (`caption_r1`). All normalised.
+    `captions`, caption -> [d_t], how often the body's cue finds its caption among 100 (`caption_r1`). All normalised;
+    `sigma` is that of the pooling.
     """
     model.eval()
     quality, found, bodies, said = KeypointQuality(), [], [], []
@@ -167,7 +169,7 @@ def measure(
         quality.add(seen)
         if model.to_text is None:
             continue
-        cues, _ = model.cues(seen.features, seen.keypoints, seen.scores, ANCHORS, 0.08)
+        cues, _ = model.cues(seen.features, seen.keypoints, seen.scores, ANCHORS, sigma)
         text = F.normalize(model.to_text(cues), dim=-1)  # [N, A, d_t]
         bodies.append(text[:, ANCHORS.index("body")])
         said += [still.caption for still in seen.stills]
