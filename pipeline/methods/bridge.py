@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.errors import PosebridgeError
 from pipeline.methods.base import Features, Shapes
 
 SKELETON_CHANNELS = 256
@@ -37,6 +38,15 @@ class CueTokens(nn.Module):
         self, shapes: Shapes, anchors: Sequence[str], levels: Levels | None, width: int, dropout: float
     ) -> None:
         super().__init__()
+        if unknown := sorted(set(anchors) - set(shapes.anchors)):
+            raise PosebridgeError(
+                f"The recipe has no anchor {unknown[0]!r}; it has {', '.join(shapes.anchors) or 'none'}."
+            )
+        if levels is not None and sum(levels.level_widths) != shapes.d_cue:
+            raise PosebridgeError(
+                f"The flag level_widths sums to {sum(levels.level_widths)}, but the recipe's cues are {shapes.d_cue} "
+                "wide."
+            )
         names = [name in (anchors or shapes.anchors) for name in shapes.anchors]
         self.register_buffer("wanted", torch.tensor(names, dtype=torch.bool), persistent=False)
         self.levels = levels

@@ -41,7 +41,10 @@ class MapBridge(nn.Module):
     def __init__(self, shapes: Shapes, flags: CueFlags, channels: int = SKELETON_CHANNELS) -> None:
         """`channels` are those of the map. Raises PosebridgeError for flags that do not fit the recipe."""
         super().__init__()
-        check_cue_flags(flags, shapes)
+        if flags.cue_width % flags.cue_heads:
+            raise PosebridgeError(
+                f"The flag cue_width, {flags.cue_width}, should be a multiple of cue_heads, {flags.cue_heads}."
+            )
         width, self.share_hidden = flags.cue_width, flags.cue_dropout
         levels = Levels(flags.level_widths, flags.levels, width) if flags.level_widths else None
         self.cues = CueTokens(shapes, flags.anchors, levels, width, flags.cue_dropout)
@@ -73,17 +76,3 @@ class MapBridge(nn.Module):
         told = self.tell(q) + self.tell_all(cues.pooled)[:, None]  # [B, T' * V, channels]
         told = (gate[:, :, None] * told).view(batch, frames, joints, -1)
         return skeleton + told.permute(0, 3, 1, 2)
-
-
-def check_cue_flags(flags: CueFlags, shapes: Shapes) -> None:
-    """Raise PosebridgeError, one sentence, for flags that do not go together or do not fit the recipe."""
-    if flags.cue_width % flags.cue_heads:
-        raise PosebridgeError(
-            f"The flag cue_width, {flags.cue_width}, should be a multiple of cue_heads, {flags.cue_heads}."
-        )
-    if unknown := sorted(set(flags.anchors) - set(shapes.anchors)):
-        raise PosebridgeError(f"The recipe has no anchor {unknown[0]!r}; it has {', '.join(shapes.anchors) or 'none'}.")
-    if flags.level_widths and sum(flags.level_widths) != shapes.d_cue:
-        raise PosebridgeError(
-            f"The flag level_widths sums to {sum(flags.level_widths)}, but the recipe's cues are {shapes.d_cue} wide."
-        )

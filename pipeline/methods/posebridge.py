@@ -61,7 +61,7 @@ class PoseBridge(EmbeddingMethod):
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, flags)
         self.flags = f = read_flags(Flags, flags, "posebridge")
-        check_flags(f, shapes)
+        check_flags(f)
         self.text_slots, self.temperature, self.alpha = tuple(f.text_slots), f.tau, 0.0
         self.queries = Queries(f.queries, f.width, f.dropout, f.skeleton)
         self.null = nn.Parameter(torch.randn(1, f.width) * 0.02)  # the token that is never hidden
@@ -169,17 +169,11 @@ class Skeleton(PoseBridge):
         return False
 
 
-def check_flags(f: Flags, shapes: Shapes) -> None:
-    """Raise PosebridgeError, one sentence, for flags that do not go together or do not fit the recipe."""
+def check_flags(f: Flags) -> None:
+    """Raise PosebridgeError, one sentence, for flags that do not go together."""
     if f.adaptation not in ("ridge", "mlp", "none"):
         raise PosebridgeError(f"The flag adaptation should be ridge, mlp or none, not {f.adaptation!r}.")
     if not (f.cues or f.skeleton):
         raise PosebridgeError("The flags cues and skeleton are both off; leave one on.")
     if f.width % f.heads:
         raise PosebridgeError(f"The flag width, {f.width}, should be a multiple of heads, {f.heads}.")
-    if f.cues and (unknown := sorted(set(f.anchors) - set(shapes.anchors))):
-        raise PosebridgeError(f"The recipe has no anchor {unknown[0]!r}; it has {', '.join(shapes.anchors) or 'none'}.")
-    if f.cues and f.level_widths and sum(f.level_widths) != shapes.d_cue:
-        raise PosebridgeError(
-            f"The flag level_widths sums to {sum(f.level_widths)}, but the recipe's cues are {shapes.d_cue} wide."
-        )
