@@ -43,6 +43,7 @@ CORPORA = (
     Corpus("ntu60", 56_880, 85, 1920, 1080, "clips of about 2.8 s at 30 fps"),
     Corpus("ntu120", 114_480, 80, 1920, 1080, "clips of about 2.7 s at 30 fps"),
     Corpus("pku_mmd", 20_000, 270, 1920, 1080, "1,076 videos of 3 to 4 minutes, decoded once, shared out to segments"),
+    Corpus("kinetics200", 120_000, 300, 340, 256, "taken as half of Kinetics-400"),
     Corpus("kinetics400", 240_000, 300, 340, 256, "train and val, 10 s at 30 fps, kept with a short side of 256"),
 )
 
