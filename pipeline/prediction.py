@@ -36,6 +36,7 @@ from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.minilm import open_encoder
 
 NOBODY = "no person found"
+SHOWN = 3  # other places where a run is trained, in an error
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,8 @@ def trained_elsewhere(cache: Path, run_name: str) -> str:
     """Where else a run is trained, as the rest of a sentence; empty where nowhere."""
     places = sorted({path.parts[-5:-3] for path in cache.glob(f"models/*/*/{run_name}/seed-*/final.safetensors")})
     found = [f"`--dataset {dataset} --protocol {protocol}`" for dataset, protocol in places]
-    return f" (but with {' and '.join(found)})" if found else ""
+    more = f" and {len(found) - SHOWN} others" if len(found) > SHOWN else ""
+    return f" (but with {' and '.join(found[:SHOWN])}{more})" if found else ""
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
