@@ -1,33 +1,37 @@
 """The price of each leak: by how much our own figures would rise with the mistakes of released evaluations.
 
 An experiment, and the only place besides the tests where a score sees a test label: nothing else imports this file.
-Reads trained runs and their test sets as `evaluate` does, writes nothing. A leak is applied to a run as it is trained;
-only the best epoch on test needs another training.
+Reads trained runs and their test sets as `evaluate` does, writes cache/leaks/<dataset>/<protocol>/<run>.csv. A leak is
+applied to a run as it is trained; only the best epoch on test needs another training.
+Command: posebridge bench leaks --dataset skelgap --protocol compositional_30_10 --run purls
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import csv
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.dataset import Dataset
 from pipeline.encoding import FeatureTable, feature_table
 from pipeline.evaluation import accuracy, open_test
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
-from pipeline.params import Params
+from pipeline.params import Params, RunParams
 from pipeline.phases import load_adaptation, load_method, skeleton_encoder, train_phase
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.metrics import confusion_matrix
 from pipeline.protocol.test_set import test_set
 from pipeline.protocol.training_set import training_phase
-from pipeline.runs import Opened
+from pipeline.runs import Opened, open_run
 from pipeline.scoring import adapt_table, score_table
 from pipeline.selection import PhaseModel
 
@@ -41,6 +45,7 @@ class Tested:
     opened: Opened
     method: Method  # in eval mode, with its chosen values
     gamma: float
+    epochs: int  # of its training, as the selection phase chose
     adaptation: Adaptation | None
     table: FeatureTable
     labels: np.ndarray  # [N] class indices
@@ -77,7 +82,7 @@ def open_tested(opened: Opened, protocol: str, run_name: str, seed: int) -> Test
     adapt = opened.run.adapt
     adaptation = load_adaptation(adapt, method, selection) if adapt else None
     table = feature_table(skeleton_encoder(opened, seed, "final"), test.samples, opened.shapes.anchors)
-    return Tested(opened, method, selection["gamma"], adaptation, table, test.labels)
+    return Tested(opened, method, selection["gamma"], selection["epochs"], adaptation, table, test.labels)
 
 
 # clean figures
@@ -175,7 +180,7 @@ def adaptation_chosen_on_test(t: Tested) -> float:
     for name, values in adaptation.choices.items():
         for value in values:
             setattr(adaptation, name, value)
-            best = max(best, adapted_top1(Tested(t.opened, t.method, t.gamma, adaptation, t.table, t.labels)))
+            best = max(best, adapted_top1(replace(t, adaptation=adaptation)))
     return best
 
 
@@ -217,6 +222,28 @@ LEAKS = (
     Leak(adaptation_chosen_on_test, "adapted top-1", lambda t: bool(t.adaptation and t.adaptation.choices)),
     Leak(mean_of_batch_means),
 )
+
+
+def price_run(
+    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params,
+    over_seeds: Callable[[tuple[int, ...]], Iterable[int]] = iter,
+) -> Path:  # fmt: skip
+    """Measure every leak on every seed of a trained run. Returns the table `seed,leak,figure,clean,leaky`.
+
+    `over_seeds` may show progress. Raises PosebridgeError as evaluation does, for one that is not trained.
+    """
+    opened, rows = open_run(dataset, protocol, run), []
+    for seed in over_seeds(params.seeds(run)):
+        tested = open_tested(opened, protocol, run_name, seed)
+        found = [*prices(tested), price_of_the_best_epoch(opened, seed, tested.epochs, params)]
+        rows += [{"seed": seed} | row for row in found]
+    path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def prices(t: Tested) -> list[dict[str, object]]:

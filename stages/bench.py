@@ -1,12 +1,13 @@
-"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know.
+"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know; and the price of leaks.
 
-Reads videos, manifests and the cache; writes to a temporary folder only.
+Reads videos, manifests and the cache; writes to a temporary folder only, but for the leaks (cache/leaks/).
 Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from math import nan
 from pathlib import Path
@@ -22,7 +23,7 @@ from stages.shell import answer, json_option, params_option, plain_errors, progr
 
 @click.group()
 def command() -> None:
-    """Measure extraction, memory, the cache, ingest, examples and cues; exit code 1 where a limit is missed.
+    """Measure extraction, memory, the cache, ingest, examples, cues and leaks; exit code 1 where a limit is missed.
 
     \b
     Examples:
@@ -32,6 +33,7 @@ def command() -> None:
       posebridge bench ingest
       posebridge bench examples --dataset ut_interaction --recipe tinypose
       posebridge bench cues --weights skelgap-sem
+      posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
 
 
@@ -212,6 +214,36 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
         cells = [f"{r.accuracy:.3f} ({r.ci95[0]:.3f}-{r.ci95[1]:.3f})" for r in result.readings if r.map == name]
         lines.append(f"{name:11}" + "".join(f"{c:22}" for c in cells) + f"{result.caption_r1.get(name, nan):.3f}")
     answer(dataclasses.asdict(result), "\n".join(lines), as_json)
+
+
+@command.command("leaks")
+@click.option("--dataset", required=True)
+@click.option("--protocol", required=True)
+@click.option("--run", "run_names", required=True, multiple=True, help="A trained run; may be repeated.")
+@root_option
+@params_option
+@json_option
+@plain_errors
+def leaks_command(
+    dataset: str, protocol: str, run_names: tuple[str, ...], cache_root: Path | None, params_path: Path, as_json: bool
+) -> None:
+    """The price of each leak: what a run's figures would be with the mistakes of released evaluations.
+
+    No figure of `evaluate` comes from here. Writes cache/leaks/<dataset>/<protocol>/<run>.csv, which `report` shows.
+
+    \b
+    Example: posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+    """
+    from pipeline.dataset import open_dataset
+    from pipeline.leaks import price_run
+
+    params, opened = load_params(params_path), open_dataset(dataset, store_root=cache_root)
+    tables = {}
+    for name in run_names:
+        run = choose(params.runs, name, "run")
+        bar = functools.partial(progress, total=len(params.seeds(run)), unit="seed", what=f"bench leaks {name}")
+        tables[name] = price_run(opened, protocol, name, run, params, bar)
+    answer({"tables": tables}, "\n".join(f"Wrote {path}." for path in tables.values()), as_json)
 
 
 def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:

@@ -13,10 +13,13 @@ from test_purls import give_eight_slots
 
 from pipeline import leaks
 from pipeline.encoding import encode
+from pipeline.errors import PosebridgeError
 from pipeline.evaluation import evaluate
 from pipeline.methods.purls import Purls
 from pipeline.params import RunParams
 from pipeline.phases import train
+from pipeline.report.prices import read_prices
+from pipeline.report.results import read_runs
 from pipeline.runs import open_run
 from pipeline.text.bank import bank_path
 
@@ -78,6 +81,23 @@ def test_the_best_epoch_on_test_is_compared_with_the_chosen_one(world):
     opened = open_run(world, PROTOCOL, RUNS["pgfa"])
     row = leaks.price_of_the_best_epoch(opened, 0, found["selection"]["epochs"], QUICK)
     assert row["clean"] == found["zsl"]["top1"] <= row["leaky"]
+
+
+def test_the_table_of_a_run_is_read_by_the_report(world):
+    run = RUNS["purls"]
+    evaluate(world, PROTOCOL, "purls", run, QUICK)
+    told = []
+    path = leaks.price_run(world, PROTOCOL, "purls", run, QUICK, lambda seeds: told.extend(seeds) or seeds)
+    assert path == world.cache / "leaks" / world.name / PROTOCOL / "purls.csv" and told == list(QUICK.encode.seeds)
+    runs, _ = read_runs(world.cache / "results")
+    runs = [found for found in runs if found.first.run == "purls"]
+    prices = read_prices(path.parent, runs)
+    assert {price.leak for price in prices} > {"pooled by the true class", "epoch chosen on test"}
+    assert all(len(price.clean) == len(told) for price in prices)
+    assert [price.gain.mean for price in prices][0] == max(price.gain.mean for price in prices)
+    path.write_text("leak,figure\nnone,top-1\n")
+    with pytest.raises(PosebridgeError, match="bench leaks"):
+        read_prices(path.parent, runs)
 
 
 def test_nothing_but_the_experiment_imports_it():

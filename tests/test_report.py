@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.make import make_report
+from pipeline.report.prices import read_prices
 from pipeline.report.results import read_confusion, read_runs
 from stages.report import command
 
@@ -185,3 +186,37 @@ def test_command_prints_the_table_and_where_the_report_lies(results: Path, tmp_p
     assert "67.8 ± 5.1" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
     done = CliRunner().invoke(command, [*arguments, "--json"])
     assert json.loads(done.stdout)["runs"] == 3
+
+
+def test_what_a_leak_adds_to_a_skeleton_only_run_is_set_against_its_ceiling(tmp_path: Path) -> None:
+    """Only true skeletons have an exact ceiling, and only whoever is shown nothing else is held to it."""
+    root = tmp_path / "results"
+    for name, settings in {
+        "purls_gt": {"method": "purls", "skeletons": "gt"},
+        "purls_cues_gt": {"method": "purls", "skeletons": "gt", "flags": {"cues": True}},
+        "purls": {"method": "purls"},
+    }.items():
+        for seed in (0, 1):
+            write_result(root, name, seed, right=10, **settings)
+        folder = tmp_path / "leaks/skelgap-mini/compositional_18_6"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = ["0,pooled by the true class,top-1,0.25,0.5", "1,pooled by the true class,top-1,0.35,0.9",
+                "0,gamma chosen on test,H,0.2,0.3", "1,gamma chosen on test,H,0.2,0.3"]  # fmt: skip
+        (folder / f"{name}.csv").write_text("\n".join(["seed,leak,figure,clean,leaky", *rows]) + "\n")
+    runs, _ = read_runs(root)
+    assert {run.first.run: run.takes_cues for run in runs} == {
+        "purls_gt": False, "purls_cues_gt": True, "purls": False
+    }  # fmt: skip
+    prices = {(price.run, price.leak): price for price in read_prices(folder, runs)}
+    dear = prices["purls_gt", "pooled by the true class"]
+    assert dear.gain.mean == pytest.approx(0.4) and dear.gain.std == pytest.approx(statistics.stdev([0.25, 0.55]))
+    assert dear.above_ceiling == pytest.approx(0.7 - 1 / 3)
+    assert prices["purls_gt", "gamma chosen on test"].above_ceiling is None
+    assert prices["purls", "pooled by the true class"].above_ceiling is None
+    assert prices["purls_cues_gt", "pooled by the true class"].above_ceiling is None
+    html = make_report(root, tmp_path / "report", MANIFESTS).html.read_text()
+    assert "The price of each leak" in html and "+40.0 ± 21.2" in html and "+36.7" in html
+    assert "purls_gt</b> (skeleton only, true skeletons)" in html and "HPE leakage</b> (purls:" in html
+    (folder / "purls.csv").write_text("nonsense\n1\n")
+    report = make_report(root, tmp_path / "report", MANIFESTS)
+    assert any("bench leaks" in complaint for complaint in report.complaints)

@@ -21,7 +21,7 @@ from pipeline.manifest import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.curves import curves
-from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated
+from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.make import make_report
 from pipeline.report.results import Run, read_runs
 from pipeline.report.swap import rate, read_answers, tuples, twin_swap, variant_swap
@@ -64,6 +64,21 @@ def test_runs_are_sorted_out(benchmark: Path) -> None:
     assert kinds.variants["skeleton"]["blur-2"].first.run == "skeleton@blur-2"
     pairs = [(truth.first.run, other.first.run) for truth, other in true_and_estimated(kinds.methods)]
     assert sorted(pairs) == [("posebridge_gt", "posebridge"), ("skeleton_gt", "skeleton")]
+
+
+def test_a_method_with_cues_stands_beside_itself_without(tmp_path: Path) -> None:
+    write_run(tmp_path, "posebridge", 0.9, 0.9)
+    write_run(tmp_path, "skeleton", 0.9, 0.0, method="skeleton")
+    write_run(tmp_path, "purls", 0.9, 0.0, method="purls", flags={"hidden": 256})
+    write_run(tmp_path, "purls_cues", 0.9, 0.8, method="purls", flags={"hidden": 256, "cues": True})
+    write_run(tmp_path, "purls_gt", 0.9, 0.0, method="purls", flags={"hidden": 256}, skeletons="gt")
+    write_run(tmp_path, "purls_static", 0.9, 0.0, method="purls", flags={"hidden": 256, "partition": "static"})
+    kinds = sort_out(list(by_name(tmp_path).values()))
+    names = [(plain.first.run, cued.first.run) for plain, cued in with_cues(kinds.methods)]
+    assert sorted(names) == [("purls", "purls_cues"), ("skeleton", "posebridge")]
+    assert [run.first.run for run in kinds.ablations["purls"]] == ["purls", "purls_static"]
+    html = make_report(tmp_path, tmp_path / "report", MANIFESTS).html.read_text()
+    assert "What cues add" in html
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:

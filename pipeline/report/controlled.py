@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.report import figures
 from pipeline.report.curves import Curve, curves, draw_curves
 from pipeline.report.html import image, table
-from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated
+from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, percent, points, seeds
 from pipeline.report.results import Run
 from pipeline.report.swap import Rate, TwinSwap, twin_swap, variant_swap
@@ -23,6 +23,9 @@ from pipeline.variants import strength
 
 ABLATIONS = """<p>One thing changed at a time; everything else, the choosing of values included, as in the full run. The
 difference is to the full run on the same seeds; its 95 % interval (Student's t) tells how far seeds carry it.</p>"""
+
+CUES = """<p>The same method, and the same with the bridge's cues, on the same skeletons; the interval of the gain is
+paired by seed (Student's t).</p>"""
 
 SOURCES = """<p>The same run on the generator's exact skeletons and on those that the pose model estimated from the
 video: what pose estimation costs, or lets through of the object.</p>"""
@@ -100,6 +103,8 @@ def _pictures(
 def sections(analysis: Analysis) -> list[str]:
     """The parts of the page, in order; none where nothing was found."""
     parts = []
+    if pairs := with_cues(analysis.kinds.methods):
+        parts += ["<h3>What cues add</h3>", CUES, _cue_gains(pairs)]
     for name, group in analysis.kinds.ablations.items():
         parts += [f"<h3>Ablations of {escape(name)}</h3>", ABLATIONS, _ablations(group)]
         parts += [image(analysis.ablation_bars[name], f"Zero-shot top-1 of {name} and its ablations")]
@@ -130,6 +135,18 @@ def _ablations(group: Sequence[Run]) -> str:
         body.append([run.first.run, changed, seeds(run), percent(run.spread("zsl", "top1")), points(_mean(gap)),
                      _interval(gap), percent(run.spread("gzsl", "harmonic")), points(_mean(harmonic))])  # fmt: skip
     return table(header, body, numbers_from=3, kind="ablations")
+
+
+def _cue_gains(pairs: Sequence[tuple[Run, Run]]) -> str:
+    header = ["without cues", "with them", "top-1 without", "top-1 with", "gain", "95 % interval",
+              "adapted without", "adapted with"]  # fmt: skip
+    body = []
+    for plain, cued in pairs:
+        gap = difference(cued, plain)
+        top1 = [percent(run.spread("zsl", "top1")) for run in (plain, cued)]
+        adapted = [percent(run.spread("adapted", "top1")) for run in (plain, cued)]
+        body.append([plain.first.run, cued.first.run, *top1, points(_mean(gap)), _interval(gap), *adapted])
+    return table(header, body, numbers_from=2)
 
 
 def _sources(pairs: Sequence[tuple[Run, Run]]) -> str:

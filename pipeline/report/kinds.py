@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scipy.stats import t
@@ -22,7 +22,8 @@ class Kinds:
     """The runs of one protocol, sorted out.
 
     A method's default run bears the method's name; a run of the same method with other flags or another recipe is an
-    ablation of it, and for `posebridge` so is `skeleton`, which is the same without cues.
+    ablation of it, and for `posebridge` so is `skeleton`, which is the same without cues. A method that takes cues
+    besides (`cues: true`) is a method of its own.
     """
 
     methods: tuple[Run, ...]  # all that are no ablation and no variant; in the order given, as everywhere here
@@ -38,7 +39,7 @@ def sort_out(runs: Sequence[Run]) -> Kinds:
     methods, changed = [], defaultdict(list)
     for run in plain:
         full = default.get(run.first.method)
-        if full is None or _same_settings(run, full):
+        if full is None or _same_settings(_without_cues(run), full):
             methods.append(run)
         else:
             changed[full.first.run].append(run)
@@ -114,6 +115,28 @@ def true_and_estimated(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
             alike = [r for r in runs if r.first.skeletons == "estimated" and _same_settings(r, run)]
             pairs += [(run, other) for other in alike[:1]]
     return pairs
+
+
+def with_cues(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """(without cues, with them) of the runs that differ in nothing else; `skeleton` is `posebridge` without cues."""
+    pairs = []
+    for run in runs:
+        if not run.takes_cues:
+            alike = [r for r in runs if r.takes_cues and r.first.skeletons == run.first.skeletons]
+            if run.first.method == "skeleton":
+                pairs += [(run, other) for other in alike if other.first.method == "posebridge"][:1]
+            else:
+                pairs += [(run, other) for other in alike if _same_settings(_without_cues(other), run)][:1]
+    return pairs
+
+
+def _without_cues(run: Run) -> Run:
+    """The run as if the switch `cues` of its method were off."""
+    results = tuple(
+        replace(result, flags={name: value for name, value in result.flags.items() if name != "cues"})
+        for result in run.results
+    )
+    return Run(results)
 
 
 def _same_settings(run: Run, other: Run) -> bool:

@@ -1,6 +1,6 @@
 """The report from end to end.
 
-Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}` and `manifests/`. Writes
+Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}`, `cache/leaks/` and `manifests/`. Writes
 `cache/results/leaderboard.csv` and `cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table
 has its leaderboard.csv beside its page. Command: posebridge report
 """
@@ -20,6 +20,7 @@ from pipeline.report import figures, leaderboard
 from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
+from pipeline.report.prices import Price, read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
 from pipeline.report.swap import read_answers
@@ -76,10 +77,17 @@ def make_report(
                 read_answers(result)
             except PosebridgeError as error:
                 complaints.append(str(error))
+        prices: tuple[Price, ...] = ()
+        try:
+            prices = read_prices(results.parent / "leaks" / dataset / protocol, group)
+        except PosebridgeError as error:
+            complaints.append(str(error))
         analysis = analyse(kinds, folder, chance, names, frames_of)
         everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
         sections.append(
-            Section(dataset, protocol, kinds.methods, tuple(everyone), bars, tuple(confusions), chance, analysis)
+            Section(
+                dataset, protocol, kinds.methods, tuple(everyone), bars, tuple(confusions), chance, analysis, prices
+            )
         )
     out.mkdir(parents=True, exist_ok=True)
     html = out / "index.html"

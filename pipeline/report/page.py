@@ -14,6 +14,8 @@ from pipeline.report.controlled import Analysis, sections
 from pipeline.report.families import Family, families
 from pipeline.report.html import image, table
 from pipeline.report.leaderboard import MEASURES, NONE, interval, percent, points, seeds, setting
+from pipeline.report.prices import Price
+from pipeline.report.prices import section as price_section
 from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.results import Run
 
@@ -33,6 +35,7 @@ class Section:
     confusions: tuple[Path, ...]
     chance: float | None
     analysis: Analysis
+    prices: tuple[Price, ...] = ()
 
 
 STYLE = """
@@ -145,6 +148,7 @@ def _section(section: Section) -> list[str]:
     if any(run.first.gzsl for run in section.runs):
         parts += ["<h3>Generalised: seen and unseen classes are candidates</h3>", _generalised(section.runs)]
     parts += sections(section.analysis)
+    parts += price_section(section.prices)
     if section.confusions:
         boxes = " Red boxes hold the classes that share a motion." if first.ceiling else ""
         parts += [f"<h3>Which unseen classes are mistaken for which</h3><p>Clips, added up over the seeds.{boxes}</p>"]
@@ -184,7 +188,7 @@ def findings(runs: Sequence[Run]) -> list[str]:
                 f"{_beside(excess)} the skeleton-only ceiling; the exact 95 % interval of seed {run.first.seed} is "
                 f"{points(low)} to {points(high)}, {reads}."
             )
-        elif run.first.method == "skeleton":
+        elif not run.takes_cues:
             sentences.append(f"<b>{name}</b> (skeleton only, true skeletons): {percent(top1)} %, {over}.{_twins(run)}")
         else:
             sentences.append(

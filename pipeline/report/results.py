@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,19 @@ class Run:
         return max((hit for hit in hits if hit is not None), default=None)
 
     @property
+    def takes_cues(self) -> bool:
+        """Whether the method is shown cues; without them it is a skeleton-only one. Unknown methods are taken to be."""
+        method = METHODS.get(self.first.method)
+        return method is None or method.reads_cues(self.first.flags)
+
+    @property
     def leakage(self) -> tuple[float, float, float] | None:
         """HPE leakage: by how much a skeleton-only run on *estimated* skeletons passes the ceiling.
 
         (excess of the mean, low, high), fractions; the interval is the exact one of the first seed. None otherwise.
         """
         excess = self.above_ceiling
-        if self.first.method != "skeleton" or self.first.skeletons == "gt" or excess is None:
+        if self.takes_cues or self.first.skeletons == "gt" or excess is None:
             return None
         low, high = (bound - self.first.ceiling["skeleton"] for bound in self.first.zsl["ci95"])  # type: ignore[index]
         return excess, low, high

@@ -1,0 +1,91 @@
+"""The price of each leak, as `posebridge bench leaks` measured it: what a mistake of evaluation would have added.
+
+Reads cache/leaks/<dataset>/<protocol>/<run>.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PosebridgeError
+from pipeline.report.html import table
+from pipeline.report.leaderboard import NONE, percent, points
+from pipeline.report.results import Run, Spread
+
+PRICES = """<p>Mistakes that released evaluations make, made on purpose in an experiment apart, on the same trained
+models: <b>clean</b> is the figure as it is reported above, <b>with the leak</b> what would have been reported. The
+best epoch on test is sought in another training, as long as the schedule allows. Whatever a skeleton-only run on true
+skeletons has above its ceiling is the leak and nothing else.</p>"""
+
+
+@dataclass(frozen=True)
+class Price:
+    """One leak in one run, over its seeds; fractions 0..1."""
+
+    leak: str
+    run: str
+    figure: str  # top-1, H or adapted top-1
+    clean: tuple[float, ...]
+    leaky: tuple[float, ...]
+    ceiling: float | None  # that of skeletons alone, for a skeleton-only run on true skeletons
+
+    @property
+    def gain(self) -> Spread:
+        """Leaky minus clean."""
+        return spread([leaky - clean for clean, leaky in zip(self.clean, self.leaky, strict=True)])
+
+    @property
+    def above_ceiling(self) -> float | None:
+        """Of the leaky accuracy; None where no ceiling holds, and for H."""
+        if self.ceiling is None or self.figure == "H":
+            return None
+        return statistics.fmean(self.leaky) - self.ceiling
+
+
+def read_prices(folder: Path, runs: Sequence[Run]) -> tuple[Price, ...]:
+    """The prices of these runs of one protocol, leak by leak, the dearest first.
+
+    Raises PosebridgeError for a table that is none.
+    """
+    found = []
+    for run in runs:
+        path = folder / f"{run.first.run}.csv"
+        if not path.is_file():
+            continue
+        rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    pair = float(row["clean"]), float(row["leaky"])
+                    rows.setdefault((row["leak"], row["figure"]), []).append(pair)
+        except (KeyError, TypeError, ValueError):
+            raise PosebridgeError(f"{path} is no table of leaks; run `posebridge bench leaks` again.") from None
+        ceiling = (run.first.ceiling or {}).get("skeleton") if run.first.skeletons == "gt" else None
+        for (leak, figure), pairs in rows.items():
+            clean, leaky = zip(*pairs, strict=True)
+            found.append(Price(leak, run.first.run, figure, clean, leaky, None if run.takes_cues else ceiling))
+    dearest = {leak: max(p.gain.mean for p in found if p.leak == leak) for leak in {p.leak for p in found}}
+    return tuple(sorted(found, key=lambda p: (-dearest[p.leak], p.leak, -p.gain.mean)))
+
+
+def section(prices: Sequence[Price]) -> list[str]:
+    """The part of the page; none without prices."""
+    if not prices:
+        return []
+    header = ["leak", "run", "figure", "seeds", "clean", "with the leak", "price, points", "above the ceiling"]
+    body = []
+    for p in prices:
+        price = f"{points(p.gain.mean)}" + ("" if p.gain.std is None else f" ± {100 * p.gain.std:.1f}")
+        over = points(p.above_ceiling) if p.above_ceiling is not None else NONE
+        body.append([p.leak, p.run, p.figure, str(len(p.clean)), percent(spread(p.clean)), percent(spread(p.leaky)),
+                     price, over])  # fmt: skip
+    return ["<h3>The price of each leak</h3>", PRICES, table(header, body, numbers_from=3)]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation over seeds."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
