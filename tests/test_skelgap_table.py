@@ -16,6 +16,7 @@ from pipeline.variants import of_variant, strength
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent
 HEADLINE = "compositional_30_10"
+OTHERS = {"pgfa", "purls", "purls_matched", "skeletoncontext"}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,8 @@ def stages() -> list[tuple[dict[str, str], list[str]]]:
         for stage in repo.index.stages:
             words = str(stage.cmd).split() if stage.cmd else []
             if "params/skelgap.yaml" in words:
+                if words[1] == "bench":  # a group
+                    words[1:3] = ["bench leaks"]
                 outs = [Path(out.fs_path).relative_to(ROOT).as_posix() for out in stage.outs]
                 found.append(({"": words[1], **dict(zip(words[2::2], words[3::2], strict=True))}, outs))
     return found
@@ -42,8 +45,14 @@ def of(stages, command: str) -> list[tuple[dict[str, str], list[str]]]:
 
 def test_every_run_is_trained_and_tested(stages, params: Params) -> None:
     for command in ("train", "evaluate"):
-        runs = {v["--run"] for v, _ in of(stages, command) if v["--protocol"] == HEADLINE and "--variant" not in v}
-        assert runs == set(params.runs)
+        tried = {(v["--protocol"], v["--run"]) for v, _ in of(stages, command) if "--variant" not in v}
+        assert {run for _, run in tried} == set(params.runs)
+        assert {run for protocol, run in tried if protocol == HEADLINE} == set(params.runs) - {"posebridge_strict"}
+        for protocol in (HEADLINE, "motion_only"):
+            methods = {*OTHERS, *(f"{name}_cues" for name in OTHERS), "posebridge", "skeleton"}
+            assert {(protocol, run) for run in methods} <= tried
+        for run in ("posebridge", "posebridge_strict", "levels_kp", "skeleton"):
+            assert ("novel_object_30_10", run) in tried
     encoded = {(v["--protocol"], v["--skeletons"]) for v, _ in of(stages, "encode")}
     extracted = {v["--recipe"] for v, _ in of(stages, "extract")}
     assert extracted == set(params.recipes)
@@ -73,7 +82,29 @@ def test_stages_write_where_they_say(stages) -> None:
             "synth": f"cache/videos/{of_variant('skelgap', variant)}",
             "extract": f"cache/skelgap/{of_variant(values.get('--recipe', ''), variant)}/index.json",
             "evaluate": f"cache/results/skelgap/{protocol}/{of_variant(run, variant)}",
+            "bench leaks": f"cache/leaks/skelgap/{protocol}/{run}.csv",
             "train": f"cache/models/skelgap/{protocol}/{run}",
         }
         if values[""] in expected:
             assert outs[0] == expected[values[""]]
+
+
+def test_the_leaderboard_waits_for_every_method_and_the_prices_of_leaks(params: Params) -> None:
+    with Repo(str(ROOT)) as repo:
+        (stage,) = (s for s in repo.index.stages if getattr(s, "name", "") == "leaderboard")
+        deps = {Path(dep.fs_path).relative_to(ROOT).as_posix() for dep in stage.deps}
+        graph = {s.addressing for s in repo.stage.collect("params/dvc.yaml:leaderboard", with_deps=True)}
+    for protocol in (HEADLINE, "motion_only"):
+        for run in {"posebridge", "skeleton"} | OTHERS | {f"{name}_cues" for name in OTHERS}:
+            assert f"cache/results/skelgap/{protocol}/{run}" in deps
+            assert any("evaluate-skelgap" in name and name.endswith(f"@{protocol}-{run}") for name in graph), run
+    for run in ("skeleton", *OTHERS):
+        assert f"cache/results/skelgap/{HEADLINE}/{run}_gt" in deps
+    priced = {name for name in graph if "leaks-skelgap" in name}
+    assert len(priced) == 6 and "cache/leaks/skelgap/" + HEADLINE in deps
+    for name, run in params.runs.items():
+        if run.method in OTHERS and not run.flags.get("cues"):
+            cued = params.runs.get(f"{name}_cues")
+            assert name.endswith("_gt") or (cued and cued.flags == {**run.flags, "cues": True}), "one switch apart"
+        if run.method in OTHERS:
+            assert run.adapt, "adaptation is measured for every method"
