@@ -55,7 +55,7 @@ def extract_command(
     \b
     Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
     """
-    from pipeline.benchmark import bench_extract
+    from pipeline.benchmarks.stage_one import bench_extract
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest import read_clips
     from stages.extract import build_estimator
@@ -90,7 +90,7 @@ def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> Non
     \b
     Example: posebridge bench memory --factor 10
     """
-    from pipeline.benchmark import bench_memory
+    from pipeline.benchmarks.stage_one import bench_memory
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_memory(Path(folder), frames, factor)
@@ -114,7 +114,7 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
     \b
     Example: posebridge bench cache --dataset skelgap-mini --recipe refined
     """
-    from pipeline.benchmark import bench_cache
+    from pipeline.benchmarks.stage_one import bench_cache
     from pipeline.cache.index import index_path
 
     result = bench_cache(index_path(cache, dataset, recipe_name), cache_root)
@@ -137,7 +137,7 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
     \b
     Example: posebridge bench ingest
     """
-    from pipeline.ingest_benchmark import bench_ingest
+    from pipeline.benchmarks.ingestion import bench_ingest
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_ingest(Path(folder), videos)
@@ -157,8 +157,8 @@ def examples_command(dataset: str, recipe_name: str, cache_root: Path | None, as
     \b
     Example: posebridge bench examples --dataset ut_interaction --recipe tinypose
     """
+    from pipeline.benchmarks.examples import bench_examples
     from pipeline.dataset import open_dataset
-    from pipeline.examples_benchmark import bench_examples
 
     result = bench_examples(open_dataset(dataset, store_root=cache_root), recipe_name)
     lines = [f"{result.clips} clips in {result.groups} groups, chance {result.chance:.3f}, {result.missing} missing:"]
@@ -193,7 +193,7 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
     sentences = every_caption(tuple(OBJECTS))
     say(f"Embedding {len(sentences)} captions.")
     vectors = torch.from_numpy(SentenceEncoder().encode(sentences))
-    from pipeline.hpe.probe import PLACES, probe_cues  # after the sentence encoder: it loads mmpose
+    from pipeline.benchmarks.cues import PLACES, probe_cues  # after the sentence encoder: it loads mmpose
 
     result = probe_cues(
         Recipe(weights=weights, config=config),
@@ -234,8 +234,8 @@ def leaks_command(
     \b
     Example: posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
+    from pipeline.benchmarks.leaks import price_run
     from pipeline.dataset import open_dataset
-    from pipeline.leaks import price_run
 
     params, opened = load_params(params_path), open_dataset(dataset, store_root=cache_root)
     tables = {}

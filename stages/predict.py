@@ -18,8 +18,8 @@ from pipeline.params import Params, choose, load_params
 from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
-    from pipeline.live import LivePoses
-    from pipeline.prediction import Prediction, Scorer
+    from pipeline.prediction.live import LivePoses
+    from pipeline.prediction.predict import Prediction, Scorer
 
 CACHE = Path("cache")
 SPARSE = 0.25  # seconds from frame to frame that an action may hide in
@@ -70,8 +70,8 @@ def command(
     if examples is not None and labels is not None:
         raise click.UsageError("With --examples the names of the sub-folders are the labels; leave --labels out.")
     begun = time.perf_counter()
-    from pipeline.live import find_videos, windows  # after parsing, so that --help needs no torch
-    from pipeline.prediction import parse_labels
+    from pipeline.prediction.live import find_videos, windows  # after parsing, so that --help needs no torch
+    from pipeline.prediction.predict import parse_labels
 
     wanted = parse_labels(labels) if labels is not None else ()
     params = load_params(params_path)
@@ -116,8 +116,8 @@ def open_trained(
     recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params, warnings: list[str],
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run."""
-    from pipeline.live import LivePoses
-    from pipeline.prediction import RunScorer, find_dataset, listed_boxes, load_run
+    from pipeline.prediction.live import LivePoses
+    from pipeline.prediction.predict import RunScorer, find_dataset, listed_boxes, load_run
     from stages.extract import build_estimator
 
     choose(params.runs, run_name, "run")
@@ -146,7 +146,7 @@ def open_trained(
 def open_poses(params: Params, recipe_name: str, detector: Path | None, warnings: list[str]) -> LivePoses:
     """The pose model of a recipe, without any run."""
     from pipeline.hpe.weights import resolve_weights
-    from pipeline.live import LivePoses
+    from pipeline.prediction.live import LivePoses
     from stages.extract import build_estimator
 
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
@@ -158,7 +158,7 @@ def open_examples(
     folder: Path, live: LivePoses, neighbours: int, cues: bool
 ) -> tuple[Scorer, dict[str, Any]]:
     """The scorer and the facts of a folder of examples."""
-    from pipeline.examples import load_examples
+    from pipeline.prediction.examples import load_examples
 
     with counter("example", leave=False) as show:
         scorer = load_examples(folder, live, CACHE, neighbours, cues, show)
@@ -178,8 +178,8 @@ def run_predictions(
     clips: list, live: LivePoses, scorer: Scorer, top: int, overlay: Path | None, as_json: bool, facts: dict[str, Any]
 ) -> None:
     """Predict, draw, answer."""
-    from pipeline.overlay import write_overlay
-    from pipeline.prediction import predict
+    from pipeline.prediction.overlay import write_overlay
+    from pipeline.prediction.predict import predict
     from pipeline.skeleton.graph import graph_of
 
     begun = time.perf_counter()

@@ -11,13 +11,13 @@ import click
 from click.core import ParameterSource
 
 from pipeline.errors import PosebridgeError
-from pipeline.hpe.tuning_settings import TuneSettings
+from pipeline.tuning.settings import TuneSettings
 from stages.shell import answer, json_option, plain_errors, progress, say
 
 if TYPE_CHECKING:
-    from pipeline.hpe.coco import CocoPeople
     from pipeline.hpe.model import PoseBridgeHPE
     from pipeline.text.encoder import SentenceEncoder
+    from pipeline.tuning.coco import CocoPeople
 
 
 @click.command()
@@ -82,23 +82,23 @@ def command(
         from pipeline.text.encoder import SentenceEncoder  # before mmpose
 
         sentences = SentenceEncoder(encoder)
-    from pipeline.hpe.tuning_start import exposure, find_start
+    from pipeline.tuning.start import exposure, find_start
 
     start = find_start(init, settings.config) if init else None
     hpe_text, unseen_words = exposure(kind, without, start)
     val: CocoPeople | None = None
     if coco is not None:
-        from pipeline.hpe.coco_crops import CocoSource
+        from pipeline.tuning.coco_crops import CocoSource
 
         source: Any = CocoSource(_people(coco, "train", kind == "sem", without), seed)
         val = _people(coco, "val", kind == "sem")
     else:
-        from pipeline.hpe.tuning_stills import StillSource
+        from pipeline.tuning.stills import StillSource
 
         source = StillSource(kind, seed, without)
 
-    from pipeline.hpe.tuning import save_weights, tune
-    from pipeline.hpe.tuning_text import AT_ONCE, embed
+    from pipeline.tuning.loop import save_weights, tune
+    from pipeline.tuning.text import AT_ONCE, embed
 
     work_dir, text = out.with_suffix(".work"), None
     if sentences is not None:
@@ -127,7 +127,7 @@ def command(
 
 def _people(coco: Path, part: str, captions: bool, without: tuple[str, ...] = ()) -> CocoPeople:
     """The people of a part of COCO, checked; says who is left out."""
-    from pipeline.hpe.coco import FEWEST_JOINTS, read_people
+    from pipeline.tuning.coco import FEWEST_JOINTS, read_people
 
     fewest = FEWEST_JOINTS if part == "train" else 1  # COCO's AP is over all who have a labelled joint
     people = read_people(
@@ -143,8 +143,8 @@ def _quality_on_coco(
 ) -> dict[str, float]:
     import torch
 
-    from pipeline.hpe.coco_quality import measure_coco
-    from pipeline.hpe.tuning_text import TextVectors
+    from pipeline.tuning.coco_quality import measure_coco
+    from pipeline.tuning.text import TextVectors
 
     text = None
     if sentences is not None:
@@ -159,9 +159,9 @@ def _quality_on_stills(
     """Asks for all objects, the ones that were left out of the training too: it is over."""
     import torch
 
-    from pipeline.hpe.quality import measure
     from pipeline.synth.objects import OBJECTS
     from pipeline.synth.stills import every_caption, phrase
+    from pipeline.tuning.quality import measure
 
     phrases, captions = None, None
     if sentences is not None:

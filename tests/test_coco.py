@@ -18,21 +18,21 @@ from PIL import Image
 from safetensors import safe_open
 
 from pipeline.errors import PosebridgeError
-from pipeline.hpe.coco import CocoPeople, read_people
-from pipeline.hpe.coco_crops import MIRRORED, CocoSource, augmentation, person_crop
-from pipeline.hpe.coco_quality import keypoint_quality, measure_coco
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.tuning import tune
-from pipeline.hpe.tuning_data import Groups, collate
-from pipeline.hpe.tuning_losses import TuningModel
-from pipeline.hpe.tuning_settings import TuneSettings
-from pipeline.hpe.tuning_start import find_start, load_start
-from pipeline.hpe.tuning_text import TextVectors
 from pipeline.hpe.weights import resolve_weights
 from pipeline.recipe import Recipe
 from pipeline.synth.stills import stills
+from pipeline.tuning.coco import CocoPeople, read_people
+from pipeline.tuning.coco_crops import MIRRORED, CocoSource, augmentation, person_crop
+from pipeline.tuning.coco_quality import keypoint_quality, measure_coco
+from pipeline.tuning.data import Groups, collate
+from pipeline.tuning.loop import tune
+from pipeline.tuning.losses import TuningModel
+from pipeline.tuning.settings import TuneSettings
+from pipeline.tuning.start import find_start, load_start
+from pipeline.tuning.text import TextVectors
 from stages.tune_hpe import command
 
 SIZE = (192, 256)
@@ -319,8 +319,8 @@ def test_text_by_clip_from_a_folder(tmp_path: Path) -> None:
     """A CLIP of random weights in the form in which sentence-transformers keeps CLIP."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-    from pipeline.hpe.tuning_text import embed
     from pipeline.text.encoder import SentenceEncoder
+    from pipeline.tuning.text import embed
 
     folder = tmp_path / "clip-ViT-B-32" / "0_CLIPModel"
     folder.mkdir(parents=True)

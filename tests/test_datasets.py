@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from fakes import FakeEstimator, write_video
 
+from pipeline.benchmarks.ingestion import bench_ingest
 from pipeline.cache.reader import CacheReader
 from pipeline.datasets.base import Folder, list_folder
 from pipeline.datasets.kinetics import plain
@@ -21,7 +22,6 @@ from pipeline.datasets.registry import LAYOUTS
 from pipeline.datasets.simulated import PAIRS_OF_SETUPS, ntu120_names
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
-from pipeline.ingest_benchmark import bench_ingest
 from pipeline.ingestion import ingest
 from pipeline.manifest import read_classes, read_clips
 from pipeline.params import ExtractParams

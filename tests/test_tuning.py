@@ -12,14 +12,14 @@ from safetensors import safe_open
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.tuning import save_weights, tune
-from pipeline.hpe.tuning_data import Consecutive, collate
-from pipeline.hpe.tuning_losses import TuningModel, simcc_loss
-from pipeline.hpe.tuning_settings import TuneSettings
-from pipeline.hpe.tuning_start import Start, exposure, find_start
-from pipeline.hpe.tuning_stills import StillSource
-from pipeline.hpe.tuning_text import TextVectors, embed
 from pipeline.hpe.weights import load_state
+from pipeline.tuning.data import Consecutive, collate
+from pipeline.tuning.loop import save_weights, tune
+from pipeline.tuning.losses import TuningModel, simcc_loss
+from pipeline.tuning.settings import TuneSettings
+from pipeline.tuning.start import Start, exposure, find_start
+from pipeline.tuning.stills import StillSource
+from pipeline.tuning.text import TextVectors, embed
 from stages.tune_hpe import command
 
 pytestmark = pytest.mark.e2e
@@ -148,8 +148,8 @@ def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, 
     held = {source.phrases[crop.held] for group in range(12) for crop in source.crops(group, (192, 256))}
     assert len(held) > 6
 
-    import pipeline.hpe.tuning
     import pipeline.text.encoder
+    import pipeline.tuning.loop
 
     seen_by_the_model: list[str] = []
 
@@ -159,7 +159,7 @@ def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, 
         return PoseBridgeHPE(settings.config, text_width=32)
 
     monkeypatch.setattr(pipeline.text.encoder, "SentenceEncoder", MadeUp)
-    monkeypatch.setattr(pipeline.hpe.tuning, "tune", tuned)
+    monkeypatch.setattr(pipeline.tuning.loop, "tune", tuned)
     out = tmp_path / "strict.safetensors"
     arguments = ["--kind", "sem", "--init", "skelgap-kp", "--without", "ball", "--without", "umbrella"]
     answer = CliRunner().invoke(command, [*arguments, "--measure", "4", "--out", str(out)], catch_exceptions=False)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.hpe.coco import CocoPeople
-from pipeline.hpe.coco_crops import person_crop
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.quality import THRESHOLD, WRISTS, oks_ap, retrieve
-from pipeline.hpe.tuning_text import TextVectors
+from pipeline.tuning.coco import CocoPeople
+from pipeline.tuning.coco_crops import person_crop
+from pipeline.tuning.quality import THRESHOLD, WRISTS, oks_ap, retrieve
+from pipeline.tuning.text import TextVectors
 
 
 @torch.no_grad()

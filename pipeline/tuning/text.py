@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pipeline.hpe.tuning_data import CropSource
 from pipeline.tensors import save_tensors
+from pipeline.tuning.data import CropSource
 
 AT_ONCE = 1024  # sentences a step of the progress bar
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
-from pipeline.examples import ExampleScorer
 from pipeline.features import Samples, load_samples
+from pipeline.prediction.examples import ExampleScorer
 from pipeline.protocol.metrics import binomial_interval
 
 NEIGHBOURS = (1, 3, 0)  # 0: prototypes

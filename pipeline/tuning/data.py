@@ -1,6 +1,6 @@
 """What a pose model is tuned on: crops of one person each, from any source, in batches that a resumed run sees again.
 
-A source is rendered stills (`tuning_stills.py`) or the people of COCO (`coco_crops.py`); the loop knows no other.
+A source is rendered stills (`stills.py`) or the people of COCO (`coco_crops.py`); the loop knows no other.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from pipeline.evaluation import score_clips
 from pipeline.features import Samples, load_samples
 from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
-from pipeline.live import LivePoses, Row
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
 from pipeline.phases import load_method, model_folder, skeleton_encoder
+from pipeline.prediction.live import LivePoses, Row
 from pipeline.recipe import Recipe
 from pipeline.runs import Opened, open_run
 from pipeline.streaming import BoxSource

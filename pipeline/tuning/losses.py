@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel
-from pipeline.hpe.tuning_settings import TuneSettings
-from pipeline.hpe.tuning_text import TextVectors
 from pipeline.recipe import ANCHORS
+from pipeline.tuning.settings import TuneSettings
+from pipeline.tuning.text import TextVectors
 
 import_mmpose()
 from mmengine.model import BaseModel  # noqa: E402

@@ -1,6 +1,6 @@
 """Tuning a PoseBridge-HPE: keypoints first, then semantics with the keypoint model as teacher.
 
-Reads crops from a source (`tuning_data.py`); writes mmengine checkpoints while it runs and one safetensors file at the
+Reads crops from a source (`data.py`); writes mmengine checkpoints while it runs and one safetensors file at the
 end. Command: `posebridge tune-hpe --kind kp`, then `posebridge tune-hpe --kind sem --init kp.safetensors`.
 """
 
@@ -21,12 +21,12 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
-from pipeline.hpe.tuning_data import Consecutive, CropSource, Groups, collate
-from pipeline.hpe.tuning_losses import TuningModel
-from pipeline.hpe.tuning_settings import TuneSettings
-from pipeline.hpe.tuning_start import Start, load_start
-from pipeline.hpe.tuning_text import TextVectors
 from pipeline.tensors import save_tensors
+from pipeline.tuning.data import Consecutive, CropSource, Groups, collate
+from pipeline.tuning.losses import TuningModel
+from pipeline.tuning.settings import TuneSettings
+from pipeline.tuning.start import Start, load_start
+from pipeline.tuning.text import TextVectors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402

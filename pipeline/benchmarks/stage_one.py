@@ -154,7 +154,7 @@ class MemoryBench:
 _SAMPLE = """
 import sys
 from pathlib import Path
-from pipeline.benchmark import peak_rss_mb
+from pipeline.benchmarks.stage_one import peak_rss_mb
 from pipeline.video.decode import Video
 with Video(Path(sys.argv[1])) as video:
     for _ in video.frames(sorted(set(video.sample(int(sys.argv[2])).tolist()))):
@@ -170,7 +170,7 @@ def bench_memory(folder: Path, frames: int = 300, factor: int = 10, sampled: int
         path = folder / f"{count}.mp4"
         write_noise(path, count)
         command = [sys.executable, "-c", _SAMPLE, str(path), str(sampled)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
         if done.returncode:
             raise PosebridgeError(f"The measurement of {path.name} failed: {done.stderr.strip().splitlines()[-1]}.")
         peaks.append(float(done.stdout))

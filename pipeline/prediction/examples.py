@@ -25,10 +25,10 @@ from torch import Tensor
 from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
-from pipeline.live import LivePoses, Row, find_videos, windows
 from pipeline.manifest import Clip
 from pipeline.methods.prototypes import class_means
-from pipeline.prediction import Scorer
+from pipeline.prediction.live import LivePoses, Row, find_videos, windows
+from pipeline.prediction.predict import Scorer
 from pipeline.skeleton.graph import Graph
 from pipeline.tensors import save_tensors
 from pipeline.video.identity import identify
