@@ -98,10 +98,10 @@ def write_benchmark(results: Path, tuples: int = 20) -> None:
     write_run(results, "posebridge_gt", 0.99, 0.76, skeletons="gt", tuples=tuples)
     write_run(results, "skeleton_gt", 1.0, 0.0, skeletons="gt", twins_alike=True, **skeleton)
     for name, motion, held, flags in (
-        ("cues_only", 0.35, 0.75, {"skeleton": False, "gate": False}),
+        ("cues_only", 0.35, 0.75, {"skeleton": False}),
         ("no_bridge", 0.96, 0.6, {"bridge": False}),
         ("no_additive", 0.97, 0.35, {"additive": False}),
-        ("no_gate", 0.97, 0.74, {"gate": False}),
+        ("gate", 0.97, 0.74, {"gate": True}),
         ("no_adaptation", 0.95, 0.72, {"adaptation": "none"}),
         ("body_only", 0.96, 0.3, {"anchors": ["body"]}),
     ):
@@ -113,7 +113,7 @@ def write_benchmark(results: Path, tuples: int = 20) -> None:
             less, variant = falls * level, f"{kind}-{level}"
             write_run(results, "posebridge", 0.97 - less, 0.75 - less, seeds=(0, 1, 2, 3, 4), variant=variant,
                       tuples=tuples)  # fmt: skip
-            write_run(results, "no_gate", 0.97 - less, 0.74 - 1.5 * less, variant=variant, flags={"gate": False},
+            write_run(results, "gate", 0.97 - less, 0.74 - 1.5 * less, variant=variant, flags={"gate": True},
                       tuples=tuples)  # fmt: skip
             write_run(results, "skeleton", 0.97 - less, 0.05, variant=variant, **skeleton)
     for variant, held in (("distractors", 0.72), ("background", 0.74), ("subject", 0.7)):

@@ -50,7 +50,7 @@ ABLATIONS = [
     {"cues": False},
     {"skeleton": False},
     {"bridge": False},
-    {"gate": False},
+    {"gate": True},
     {"additive": False},
     {"adaptation": "mlp"},
     {"adaptation": "none"},
@@ -101,7 +101,7 @@ def test_every_registered_method_is_built_by_name():
         find_method("pgfb")
 
 
-@pytest.mark.parametrize("flags", [{}, {"gate": False}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}], ids=str)
+@pytest.mark.parametrize("flags", [{}, {"gate": True}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}], ids=str)
 def test_a_clip_without_a_visible_anchor_scores_as_one_without_cues(flags):
     method, seen = build(**flags), features()
     vanished = dataclasses.replace(seen, cue_scores=torch.zeros_like(seen.cue_scores))
@@ -130,7 +130,7 @@ def test_the_skeleton_method_does_not_look_at_cues():
 
 
 def test_cues_only_does_not_look_at_the_skeleton():
-    method, seen = build(skeleton=False, gate=False), features()
+    method, seen = build(skeleton=False), features()
     assert torch.equal(
         method.scores(seen, text()),
         method.scores(dataclasses.replace(seen, skeleton=torch.rand_like(seen.skeleton)), text()),
@@ -138,14 +138,14 @@ def test_cues_only_does_not_look_at_the_skeleton():
 
 
 def test_a_subset_of_anchors_ignores_the_others():
-    method, seen = build(anchors=["body"], gate=False), features()
+    method, seen = build(anchors=["body"]), features()
     cues = seen.cues.clone()
     cues[..., 1:, :] = 7.0
     torch.testing.assert_close(method.scores(seen, text()), method.scores(dataclasses.replace(seen, cues=cues), text()))
 
 
 def test_the_gate_closes_the_bridge():
-    method, seen = build(additive=False), features()
+    method, seen = build(additive=False, gate=True), features()
     with torch.no_grad():
         method.gate.linear.bias.fill_(-50.0)
     other = dataclasses.replace(seen, cues=torch.randn_like(seen.cues))

@@ -229,9 +229,6 @@ def test_the_bridge_leaves_the_map_where_there_is_no_cue():
     vanished = dataclasses.replace(seen, cue_scores=torch.zeros_like(seen.cue_scores))
     none = dataclasses.replace(seen, cues=None, cue_scores=None)
     assert torch.equal(bridge(skeleton, vanished), skeleton) and torch.equal(bridge(skeleton, none), skeleton)
-    with torch.no_grad():
-        bridge.gate.linear.bias.fill_(-100.0)
-    torch.testing.assert_close(bridge(skeleton, seen), skeleton)
 
 
 def test_the_bridge_tells_each_token_its_own():

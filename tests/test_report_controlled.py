@@ -56,11 +56,11 @@ def test_runs_are_sorted_out(benchmark: Path) -> None:
     assert full.first.run == "posebridge" and list(kinds.ablations) == ["posebridge"]
     changed = {run.first.run: changes(run, full) for run in others}
     assert changed == {
-        "cues_only": "skeleton off, gate off", "no_bridge": "bridge off", "no_additive": "additive off",
-        "no_gate": "gate off", "no_adaptation": "adaptation none", "body_only": "anchors body", "skeleton": "cues off",
+        "cues_only": "skeleton off", "no_bridge": "bridge off", "no_additive": "additive off",
+        "gate": "gate on", "no_adaptation": "adaptation none", "body_only": "anchors body", "skeleton": "cues off",
         "levels_sem": "level_widths 48 96 192 384, recipe levels",
     }  # fmt: skip
-    assert set(kinds.variants) == {"posebridge", "no_gate", "skeleton"} and len(kinds.variants["no_gate"]) == 9
+    assert set(kinds.variants) == {"posebridge", "gate", "skeleton"} and len(kinds.variants["gate"]) == 9
     assert kinds.variants["skeleton"]["blur-2"].first.run == "skeleton@blur-2"
     pairs = [(truth.first.run, other.first.run) for truth, other in true_and_estimated(kinds.methods)]
     assert sorted(pairs) == [("posebridge_gt", "posebridge"), ("skeleton_gt", "skeleton")]
@@ -176,12 +176,12 @@ def test_the_page_shows_all_of_it(benchmark: Path, tmp_path: Path) -> None:
     for title in ("Ablations of posebridge", "True and estimated skeletons", "As tests get harder",
                   "only the held object changes", "something else changes", "Only the held object differs",
                   "Something else differs: the answers of skeleton", "low light, strength 3",
-                  "posebridge − no_gate (95 %)", "level_widths 48 96 192 384, recipe levels"):  # fmt: skip
+                  "posebridge − gate (95 %)", "level_widths 48 96 192 384, recipe levels"):  # fmt: skip
         assert title in page, title
     pictures = {path.name for path in (tmp_path / "figures" / PLACE).iterdir()}
     assert {"top1.png", "posebridge-ablations.png", "degradation.png", "twins.png",
             "posebridge-counterfactual.png", "skeleton-counterfactual.png"} <= pictures  # fmt: skip
-    assert "no_gate-confusion.png" not in pictures and "posebridge@blur-1-confusion.png" not in pictures
+    assert "gate-confusion.png" not in pictures and "posebridge@blur-1-confusion.png" not in pictures
     assert "http" not in page and page.count("<img") == page.count("data:image/png;base64,") == len(pictures)
     with report.csv.open(newline="") as file:
         assert {row["test_variant"] for row in csv.DictReader(file)} >= {"", "blur-1", "subject"}
@@ -207,7 +207,7 @@ def test_predictions_of_another_form_are_named_and_the_rest_goes_on(tmp_path: Pa
 def test_the_terminal_has_no_variants_and_one_table_of_params_has(benchmark: Path, tmp_path: Path) -> None:
     arguments = ["--results", str(benchmark), "--out", str(tmp_path / "out"), "--manifests", str(MANIFESTS)]
     done = CliRunner().invoke(command, arguments)
-    assert done.exit_code == 0 and "no_gate" in done.stdout and "@" not in done.stdout
+    assert done.exit_code == 0 and "\ngate" in done.stdout and "@" not in done.stdout
     assert json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)["runs"] == 11 + 27 + 6
     only = Params(datasets={"skelgap": DatasetParams("v")}, runs={"skeleton": RunParams(method="skeleton")})
     report = make_report(benchmark, tmp_path / "one", MANIFESTS, only)

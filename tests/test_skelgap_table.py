@@ -72,7 +72,7 @@ def test_variants_exist_and_are_rendered_extracted_and_tested(stages) -> None:
     for kind in ("occlusion", "blur", "low_light"):
         assert {strength(name) for name in rendered} >= {(kind, level) for level in (1, 2, 3)}
     runs = {v["--run"] for v, _ in of(stages, "evaluate") if "--variant" in v}
-    assert {"posebridge", "skeleton", "no_gate"} <= runs
+    assert {"posebridge", "skeleton", "gate"} <= runs
 
 
 def test_stages_write_where_they_say(stages) -> None:

@@ -1,7 +1,7 @@
 """Cues for any method: a bridge in front of its skeleton map, so that the gain of cues is measured for every method.
 
 Ours, from the parts of PoseBridge (bridge.py): every token of the map asks the pose-anchored cues, and what it learns
-is added to it, as far as the gate trusts them. A clip without a visible cue keeps its map as it is.
+is added to it. A clip without a visible cue keeps its map as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
 from pipeline.methods.base import Features, Shapes
-from pipeline.methods.bridge import SKELETON_CHANNELS, BridgeLayer, CueTokens, Gate, Levels
+from pipeline.methods.bridge import SKELETON_CHANNELS, BridgeLayer, CueTokens, Levels
 from pipeline.skeleton.graph import graph_of
 
 
@@ -33,7 +33,7 @@ class CueFlags:
 
 
 class MapBridge(nn.Module):
-    """F' = F + g (W z + P c): z is the bridge's answer to each token of the map, c the pooled cue, g the gate.
+    """F' = F + W z + P c: z is the bridge's answer to each token of the map, c the pooled cue.
 
     The projection P c reaches every token alike: a joint network alone overfits few seen classes.
     """
@@ -48,7 +48,6 @@ class MapBridge(nn.Module):
         width, self.share_hidden = flags.cue_width, flags.cue_dropout
         levels = Levels(flags.level_widths, flags.levels, width) if flags.level_widths else None
         self.cues = CueTokens(shapes, flags.anchors, levels, width, flags.cue_dropout)
-        self.gate = Gate(len(shapes.anchors))
         self.null = nn.Parameter(torch.randn(1, width) * 0.02)  # the token that is never hidden
         self.norm = nn.LayerNorm(channels)
         self.ask = nn.Linear(channels, width)
@@ -67,12 +66,11 @@ class MapBridge(nn.Module):
         cues = self.cues(features, dropped)
         x = torch.cat([self.null.expand(batch, 1, -1), cues.tokens], 1)  # [B, 1 + N, width]
         hidden = torch.cat([cues.hidden.new_zeros(batch, 1), cues.hidden], 1)
-        gate = self.gate(features) * cues.present  # [B, 1]
         time = F.interpolate(self.time[None], size=frames, mode="linear", align_corners=False)[0].T  # [T', width]
         q = self.ask(self.norm(skeleton.permute(0, 2, 3, 1))) + time[:, None] + self.joint  # [B, T', V, width]
         q = q.flatten(1, 2)
         for layer in self.layers:
-            q = layer(q, x, hidden, gate)
+            q = layer(q, x, hidden, cues.present)
         told = self.tell(q) + self.tell_all(cues.pooled)[:, None]  # [B, T' * V, channels]
-        told = (gate[:, :, None] * told).view(batch, frames, joints, -1)
+        told = (cues.present[:, :, None] * told).view(batch, frames, joints, -1)
         return skeleton + told.permute(0, 3, 1, 2)
