@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,24 @@ class Params:
     train: TrainParams = TrainParams()
 
     def seeds(self, run: RunParams) -> tuple[int, ...]:
-        """Those of a run."""
-        return run.seeds or self.encode.seeds
+        """Those of a run. Raises PosebridgeError where `only` has left it none."""
+        seeds = tuple(seed for seed in run.seeds or self.encode.seeds if seed in self.encode.seeds)
+        if not seeds:
+            asked = _listed(self.encode.seeds)
+            raise PosebridgeError(f"The run has the seeds {_listed(run.seeds)}, and none of {asked}.")
+        return seeds
+
+    def only(self, seeds: Sequence[int]) -> Params:
+        """The same with these seeds alone, or as it is where none is given.
+
+        Raises PosebridgeError for a seed that encode has not.
+        """
+        if unknown := sorted(set(seeds) - set(self.encode.seeds)):
+            raise PosebridgeError(
+                f"There is no seed {unknown[0]} among encode's in the parameters; there are "
+                f"{_listed(self.encode.seeds)}."
+            )
+        return replace(self, encode=replace(self.encode, seeds=tuple(sorted(set(seeds))))) if seeds else self
 
 
 def load_params(path: Path) -> Params:
@@ -129,7 +146,13 @@ def load_params(path: Path) -> Params:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise PosebridgeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
-    return _build(Params, data, path.name)
+    params: Params = _build(Params, data, path.name)
+    for name, run in params.runs.items():
+        if unknown := sorted(set(run.seeds) - set(params.encode.seeds)):
+            raise PosebridgeError(
+                f"{path.name}: runs: {name}: the seed {unknown[0]} is none of encode's, {_listed(params.encode.seeds)}."
+            )
+    return params
 
 
 def choose(section: dict[str, Any], name: str, what: str) -> Any:
@@ -139,6 +162,10 @@ def choose(section: dict[str, Any], name: str, what: str) -> Any:
             f"There is no {what} named {name!r} in the parameters; there are {', '.join(section) or 'none'}."
         )
     return section[name]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:

@@ -12,19 +12,26 @@ import click
 
 from pipeline.params import choose, load_params
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, seeds_option
 
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 @click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
 @click.option("--skeletons", required=True, help="The recipe whose skeletons are learnt from, e.g. refined or gt.")
+@seeds_option
 @root_option
 @params_option
 @json_option
 @plain_errors
 def command(
-    dataset: str, protocol: str, skeletons: str, cache_root: Path | None, params_path: Path, as_json: bool
+    dataset: str,
+    protocol: str,
+    skeletons: str,
+    seeds: tuple[int, ...],
+    cache_root: Path | None,
+    params_path: Path,
+    as_json: bool,
 ) -> None:
     """Train the skeleton encoders, on seen classes only.
 
@@ -34,7 +41,7 @@ def command(
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
     from pipeline.encoding import encode
 
-    params = load_params(params_path)
+    params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")
     with epoch_bar(f"encode {skeletons}") as on_epoch:
         folder = encode(open_dataset(dataset, store_root=cache_root), protocol, skeletons, params.encode, on_epoch)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, seeds_option
 
 
 @click.command()
@@ -26,6 +26,7 @@ from stages.shell import answer, json_option, params_option, plain_errors, root_
     multiple=True,
     help="Test on this variant of the test clips instead, e.g. occlusion-2; may be repeated.",
 )
+@seeds_option
 @root_option
 @params_option
 @json_option
@@ -35,6 +36,7 @@ def command(
     protocol: str,
     run_name: str,
     variants: tuple[str, ...],
+    seeds: tuple[int, ...],
     cache_root: Path | None,
     params_path: Path,
     as_json: bool,
@@ -51,14 +53,14 @@ def command(
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
     from pipeline.evaluation import evaluate
 
-    params = load_params(params_path)
+    params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
-    tests, seeds, results = variants or ("",), params.seeds(run), {}
+    tests, results = variants or ("",), {}
     opened = open_dataset(dataset, store_root=cache_root)
-    with tqdm(total=len(tests) * len(seeds), desc=f"evaluate {run_name}", unit="seed") as bar:
+    with tqdm(total=len(tests) * len(params.seeds(run)), desc=f"evaluate {run_name}", unit="seed") as bar:
         for variant in tests:
             folder = evaluate(opened, protocol, run_name, run, params, lambda _: bar.update(), variant)
-            paths = (folder / f"seed-{seed}" / "metrics.json" for seed in seeds)
+            paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(run))
             metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
             results[variant] = {"results": str(folder), "metrics": metrics}
     sentence = "\n".join(f"Wrote {r['results']}; top-1 by seed: {_top1(r['metrics'])}." for r in results.values())

@@ -32,6 +32,9 @@ root_option = click.option(
     show_envvar=True,
     help="Where the stores lie, e.g. a lab's shared disk.  [default: <cache>/store]",
 )
+seeds_option = click.option(
+    "--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.  [default: all of the run]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
 

@@ -16,7 +16,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.duplicates import tell_duplicates
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say, seeds_option
 
 
 @click.command()
@@ -31,12 +31,20 @@ from stages.shell import answer, json_option, params_option, plain_errors, root_
     show_default=True,
     help="What to do about test clips that repeat a train clip.",
 )
+@seeds_option
 @root_option
 @params_option
 @json_option
 @plain_errors
 def command(
-    dataset: str, protocol: str, run_name: str, guard: str, cache_root: Path | None, params_path: Path, as_json: bool
+    dataset: str,
+    protocol: str,
+    run_name: str,
+    guard: str,
+    seeds: tuple[int, ...],
+    cache_root: Path | None,
+    params_path: Path,
+    as_json: bool,
 ) -> None:
     """Train a run: choose values on pseudo-unseen classes, then train on all seen ones.
 
@@ -48,7 +56,7 @@ def command(
     from pipeline.duplication import noted_duplicates
     from pipeline.phases import train
 
-    params = load_params(params_path)
+    params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
     opened = open_dataset(dataset, store_root=cache_root)
     index = index_path(opened.cache, dataset, run.recipe)

@@ -56,3 +56,18 @@ def test_a_recipe_is_known_by_what_changes_its_result() -> None:
     assert Recipe(weights="elsewhere/a.safetensors", weights_sha256="1" * 64).fingerprint == base.fingerprint
     assert Recipe(weights="a.safetensors", weights_sha256="2" * 64).fingerprint != base.fingerprint
     assert Recipe(weights="a.safetensors", weights_sha256="1" * 64, sigma=0.09).fingerprint != base.fingerprint
+
+
+def test_fewer_seeds_of_encode_and_of_every_run(tmp_path):
+    runs = "runs: {all: {}, three: {seeds: [0, 1, 2]}}"
+    params = load_params(write(tmp_path, f"encode: {{seeds: [0, 1, 2, 3]}}\n{runs}"))
+    fewer = params.only((3, 1))
+    assert fewer.encode.seeds == (1, 3)
+    assert fewer.seeds(fewer.runs["all"]) == (1, 3) and fewer.seeds(fewer.runs["three"]) == (1,)
+    assert params.only(()) == params
+    with pytest.raises(PosebridgeError, match="no seed 7 among encode's in the parameters; there are 0, 1, 2, 3"):
+        params.only((1, 7))
+    with pytest.raises(PosebridgeError, match="the seeds 0, 1, 2, and none of 3"):
+        params.only((3,)).seeds(params.runs["three"])
+    with pytest.raises(PosebridgeError, match="runs: three: the seed 2 is none of encode's, 0, 1"):
+        load_params(write(tmp_path, f"encode: {{seeds: [0, 1]}}\n{runs}"))
