@@ -23,6 +23,7 @@ from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.make import make_report
+from pipeline.report.parts import parts_of, parts_section
 from pipeline.report.results import Run, read_runs
 from pipeline.report.swap import rate, read_answers, tuples, twin_swap, variant_swap
 from stages.report import command
@@ -79,6 +80,18 @@ def test_a_method_with_cues_stands_beside_itself_without(tmp_path: Path) -> None
     assert [run.first.run for run in kinds.ablations["purls"]] == ["purls", "purls_static"]
     html = make_report(tmp_path, tmp_path / "report", MANIFESTS).html.read_text()
     assert "What cues add" in html
+
+
+def test_which_half_of_an_answer_is_right(benchmark: Path) -> None:
+    runs, attributes = by_name(benchmark), {index: (motion, held) for index, (motion, held, _) in CLASSES.items()}
+    known = {name: parts_of(run, attributes) for name, run in runs.items() if "@" not in name}
+    assert known["skeleton_gt"].motion.mean == 1 and known["posebridge"].motion.mean > 0.9
+    assert known["posebridge"].held.mean > 0.7 > known["cues_only"].motion.mean + 0.05
+    for name, found in known.items():
+        assert found.motion.mean >= found.run.spread("zsl", "top1").mean - 1e-9, name
+    assert parts_of(runs["skeleton"], {30: ("overhead", "cup")}) is None
+    html = "".join(parts_section([known["cues_only"], known["skeleton_gt"], known["posebridge"]]))
+    assert "<td>cues</td>" in html and "<td>skeletons</td>" in html and "<td>both</td>" in html
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:

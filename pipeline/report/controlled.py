@@ -16,6 +16,7 @@ from pipeline.report.curves import Curve, curves, draw_curves
 from pipeline.report.html import image, table
 from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, percent, points, seeds
+from pipeline.report.parts import Attributes, Parts, parts_of, parts_section
 from pipeline.report.results import Run
 from pipeline.report.swap import Rate, TwinSwap, twin_swap, variant_swap
 from pipeline.report.swap_pictures import FramesOf, draw_rows, twin_rows, variant_rows
@@ -54,11 +55,14 @@ class Analysis:
     curves_picture: Path | None
     twins: tuple[tuple[Run, TwinSwap], ...]
     stability: tuple[tuple[Run, str, Rate], ...]  # run, variant without strength, how often its answers change
+    parts: tuple[Parts, ...]
     pictures: tuple[tuple[str, Path], ...]  # what it shows, the picture
 
 
-def analyse(kinds: Kinds, folder: Path, chance: float | None, names: Sequence[str], frames_of: FramesOf) -> Analysis:
-    """Find all there is to find, and draw it into `folder`. `names` are the data set's classes."""
+def analyse(
+    kinds: Kinds, folder: Path, chance: float | None, names: Sequence[str], attributes: Attributes, frames_of: FramesOf
+) -> Analysis:
+    """Find all there is to find, and draw it into `folder`. `names` are the data set's classes, `attributes` theirs."""
     everyone = [*kinds.methods, *(run for group in kinds.ablations.values() for run in group[1:])]
     plain = [run for i, run in enumerate(everyone) if run not in everyone[:i] and not run.first.test_variant]
     bars = {
@@ -78,9 +82,9 @@ def analyse(kinds: Kinds, folder: Path, chance: float | None, names: Sequence[st
         for variant, tested in kinds.variants.get(run.first.run, {}).items()
         if not strength(variant)[1] and (rate := variant_swap(run, tested))
     ]
-    return Analysis(
-        kinds, bars, found, picture, tuple(twins), tuple(stability), _pictures(kinds, twins, folder, names, frames_of)
-    )
+    parts = tuple(each for run in plain if (each := parts_of(run, attributes)))
+    pictures = _pictures(kinds, twins, folder, names, frames_of)
+    return Analysis(kinds, bars, found, picture, tuple(twins), tuple(stability), parts, pictures)
 
 
 def _pictures(
@@ -108,6 +112,7 @@ def sections(analysis: Analysis) -> list[str]:
     for name, group in analysis.kinds.ablations.items():
         parts += [f"<h3>Ablations of {escape(name)}</h3>", ABLATIONS, _ablations(group)]
         parts += [image(analysis.ablation_bars[name], f"Zero-shot top-1 of {name} and its ablations")]
+    parts += parts_section(analysis.parts)
     if pairs := true_and_estimated(analysis.kinds.methods):
         parts += ["<h3>True and estimated skeletons</h3>", SOURCES, _sources(pairs)]
     if analysis.curves_picture:

@@ -20,6 +20,7 @@ from pipeline.report import figures, leaderboard
 from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
+from pipeline.report.parts import Attributes
 from pipeline.report.prices import Price, read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
@@ -60,7 +61,8 @@ def make_report(
         shutil.rmtree(out / "figures")  # pictures of runs that are gone must not stay
     sections, chances = [], {}
     for (dataset, protocol), group in group_by_protocol(runs).items():
-        names, chance, motions = _from_manifests(manifests / dataset, protocol)
+        names, chance, attributes = _from_manifests(manifests / dataset, protocol)
+        motions = {names[index]: motion for index, (motion, _) in attributes.items()}
         if chance is not None:
             chances[dataset, protocol] = chance
         folder = out / "figures" / dataset / protocol
@@ -82,7 +84,7 @@ def make_report(
             prices = read_prices(results.parent / "leaks" / dataset / protocol, group)
         except PosebridgeError as error:
             complaints.append(str(error))
-        analysis = analyse(kinds, folder, chance, names, frames_of)
+        analysis = analyse(kinds, folder, chance, names, attributes, frames_of)
         everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
         sections.append(
             Section(
@@ -103,17 +105,15 @@ def make_report(
     )
 
 
-def _from_manifests(folder: Path, protocol: str) -> tuple[list[str], float | None, dict[str, str]]:
-    """Names of the classes, chance level of the protocol, class name -> motion; empty where manifests do not tell."""
+def _from_manifests(folder: Path, protocol: str) -> tuple[list[str], float | None, Attributes]:
+    """Names of the classes, chance level of the protocol, attributes of the classes; empty where nothing tells."""
     try:
         names = read_classes(folder / "classes.csv")
         unseen = read_split(folder / "protocols", protocol, names).unseen
     except PosebridgeError:  # results of a data set whose manifests are elsewhere: no chance line, no boxes
         return [], None, {}
-    motions: dict[str, str] = {}
-    if (folder / "attributes.csv").is_file():
-        motions = {names[index]: motion for index, (motion, _) in read_attributes(folder / "attributes.csv").items()}
-    return names, (1 / len(unseen) if unseen else None), motions
+    path = folder / "attributes.csv"
+    return names, (1 / len(unseen) if unseen else None), read_attributes(path) if path.is_file() else {}
 
 
 def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import PosebridgeError
 from pipeline.report.html import table
 from pipeline.report.leaderboard import NONE, percent, points
-from pipeline.report.results import Run, Spread
+from pipeline.report.results import Run, Spread, spread_of
 
 PRICES = """<p>Mistakes that released evaluations make, made on purpose in an experiment apart, on the same trained
 models: <b>clean</b> is the figure as it is reported above, <b>with the leak</b> what would have been reported. The
@@ -36,7 +36,7 @@ class Price:
     @property
     def gain(self) -> Spread:
         """Leaky minus clean."""
-        return spread([leaky - clean for clean, leaky in zip(self.clean, self.leaky, strict=True)])
+        return spread_of([leaky - clean for clean, leaky in zip(self.clean, self.leaky, strict=True)])
 
     @property
     def above_ceiling(self) -> float | None:
@@ -81,11 +81,6 @@ def section(prices: Sequence[Price]) -> list[str]:
     for p in prices:
         price = f"{points(p.gain.mean)}" + ("" if p.gain.std is None else f" ± {100 * p.gain.std:.1f}")
         over = points(p.above_ceiling) if p.above_ceiling is not None else NONE
-        body.append([p.leak, p.run, p.figure, str(len(p.clean)), percent(spread(p.clean)), percent(spread(p.leaky)),
-                     price, over])  # fmt: skip
+        figures = [percent(spread_of(values)) for values in (p.clean, p.leaky)]
+        body.append([p.leak, p.run, p.figure, str(len(p.clean)), *figures, price, over])
     return ["<h3>The price of each leak</h3>", PRICES, table(header, body, numbers_from=3)]
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation over seeds."""
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -66,6 +66,11 @@ class Spread:
     std: float | None
 
 
+def spread_of(values: Sequence[float]) -> Spread:
+    """Of one figure for each seed."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
 @dataclass(frozen=True)
 class Run:
     """The seeds of one named run on one protocol, at least one."""
@@ -89,9 +94,7 @@ class Run:
     def spread(self, section: str, key: str) -> Spread | None:
         """Mean and std of e.g. ("zsl", "top1") over the seeds; None where the section is absent."""
         values = [getattr(result, section)[key] for result in self.results if getattr(result, section)]
-        if not values:
-            return None
-        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        return spread_of(values) if values else None
 
     def mean(self, name: str) -> float | None:
         """Mean of a cost (`params`, `gflops`, `seconds`) over the seeds that state it."""
