@@ -102,6 +102,8 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     assert [row["run"] for row in rows] == ["posebridge", "skeleton", "skeleton_gt"]
     assert float(rows[0]["zsl_top1_mean"]) == pytest.approx(61 / 90, abs=1e-5)
     assert float(rows[0]["chance"]) == pytest.approx(1 / 6, abs=1e-5)
+    costs = {"params": 1_234_567, "gflops": 0.031, "seconds": 41.0, "training_seconds": 77.0}
+    assert {name: float(rows[0][name]) for name in costs} == pytest.approx(costs, rel=1e-5)
     assert rows[2]["seeds"] == "1" and rows[2]["zsl_top1_std"] == "" and rows[2]["gzsl_harmonic_mean"] == ""
     assert "67.8 ± 5.1" in report.markdown.read_text() and "single run" in report.markdown.read_text()
     page = report.html.read_text()

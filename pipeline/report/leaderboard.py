@@ -76,7 +76,8 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
         record = {"dataset": first.dataset, "protocol": first.protocol, "run": first.run, "method": first.method,
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
                   "hpe_text": first.hpe_text, "skeletons": first.skeletons, "test_variant": first.test_variant,
-                  "seeds": len(run.seeds), "n": first.zsl["n"]}  # fmt: skip
+                  "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
+                  "n": first.zsl["n"]}  # fmt: skip
         for section, key in MEASURES:
             spread = run.spread(section, key)
             record[f"{section}_{key}_mean"] = _number(spread.mean if spread else None)
@@ -87,6 +88,7 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
         record["twin_hits_max"] = "" if run.twin_hits_max is None else run.twin_hits_max
         record["chance"] = _number(chances.get((first.dataset, first.protocol)))
         record |= {name: _number(run.mean(name)) for name in ("params", "gflops", "seconds")}
+        record["training_seconds"] = _number(run.training_seconds)
         records.append(record)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")

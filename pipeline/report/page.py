@@ -68,8 +68,8 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 .amber { color:var(--amber); font-weight:600 }
 """
 
-COST = """<p>Of stage two, for one seed: skeleton encoder and method together, GFLOP for one clip; training of the
-method; test on all test clips.</p>"""
+COST = """<p>Of stage two, means of one seed: skeleton encoder and method together, GFLOP for one clip; training of
+the method, both phases; test on all test clips.</p>"""
 
 OVER_SPLITS = """<p>Each split counts with its mean over seeds. The interval is the exact binomial one over the first
 seed's answers of all splits; splits share clips, so it is narrower than it should be.</p>"""
@@ -238,7 +238,7 @@ def _settings(runs: Sequence[Run]) -> str:
     body = []
     for run in runs:
         params, gflops, seconds = (run.mean(name) for name in ("params", "gflops", "seconds"))
-        training = run.first.selection.get("seconds")
+        training = run.training_seconds
         body.append([run.first.run, setting(run), run.first.recipe, run.first.text, _chosen(run),
                      NONE if params is None else f"{params / 1e6:.2f} M", NONE if gflops is None else f"{gflops:.3g}",
                      NONE if training is None else f"{training:.0f}",

@@ -102,6 +102,12 @@ class Run:
         return statistics.fmean(values) if values else None
 
     @property
+    def training_seconds(self) -> float | None:
+        """Mean wall time of one seed's training, both phases; None where no seed states it."""
+        values = [seconds for result in self.results if (seconds := result.selection.get("seconds")) is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
     def above_ceiling(self) -> float | None:
         """Mean zero-shot top-1 minus the skeleton-only ceiling, a fraction; None where no ceiling is known."""
         top1 = self.spread("zsl", "top1")
