@@ -79,7 +79,7 @@ def analyse(
     stability = [
         (run, variant, rate)
         for run in plain
-        for variant, tested in kinds.variants.get(run.first.run, {}).items()
+        for variant, tested in sorted(kinds.variants.get(run.first.run, {}).items())
         if not strength(variant)[1] and (rate := variant_swap(run, tested))
     ]
     parts = tuple(each for run in plain if (each := parts_of(run, attributes)))

@@ -62,7 +62,7 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 .scroll { overflow-x:auto }
 .grid { display:flex; flex-wrap:wrap; gap:18px 26px }
 .grid img { width:490px }
-.settings td:nth-child(2), .settings td:nth-child(5) { white-space:normal; min-width:18ch }
+.ablations td:nth-child(2), .settings td:nth-child(2), .settings td:nth-child(5) { white-space:normal; min-width:18ch }
 .left-out { background:var(--soft); border-left:3px solid var(--red); padding:8px 16px; font-size:14px; margin:14px 0 }
 .red { color:var(--red); font-weight:600 }
 .amber { color:var(--amber); font-weight:600 }
