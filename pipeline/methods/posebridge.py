@@ -31,7 +31,7 @@ class Flags:
     cues: bool = True  # False: skeleton only
     skeleton: bool = True  # False: cues only
     bridge: bool = True  # False: concatenate the pooled cue instead of attending to the tokens
-    gate: bool = False  # trust cues as far as joints and anchors were seen; skelgap shows no gain of it, disturbed or not
+    gate: bool = False  # trust cues as far as joints and anchors were seen; skelgap shows no gain of it
     additive: bool = True
     adaptation: str = "ridge"  # ridge, mlp or none
     centre: bool = True  # text prototypes centred on the mean of the classes trained on
