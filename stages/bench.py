@@ -18,7 +18,17 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.shell import answer, json_option, params_option, plain_errors, progress, root_option, say
+from stages.shell import (
+    answer,
+    dataset_option,
+    json_option,
+    params_option,
+    plain_errors,
+    progress,
+    protocol_option,
+    root_option,
+    say,
+)
 
 
 @click.group()
@@ -217,8 +227,8 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
 
 
 @command.command("leaks")
-@click.option("--dataset", required=True)
-@click.option("--protocol", required=True)
+@dataset_option
+@protocol_option
 @click.option("--run", "run_names", required=True, multiple=True, help="A trained run; may be repeated.")
 @root_option
 @params_option

@@ -12,12 +12,21 @@ import click
 
 from pipeline.params import choose, load_params
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, seeds_option
+from stages.shell import (
+    answer,
+    dataset_option,
+    json_option,
+    params_option,
+    plain_errors,
+    protocol_option,
+    root_option,
+    seeds_option,
+)
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
-@click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
+@dataset_option
+@protocol_option
 @click.option("--skeletons", required=True, help="The recipe whose skeletons are learnt from, e.g. refined or gt.")
 @seeds_option
 @root_option

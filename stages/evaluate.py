@@ -13,12 +13,21 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, seeds_option
+from stages.shell import (
+    answer,
+    dataset_option,
+    json_option,
+    params_option,
+    plain_errors,
+    protocol_option,
+    root_option,
+    seeds_option,
+)
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
-@click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
+@dataset_option
+@protocol_option
 @click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
 @click.option(
     "--variant",

@@ -25,6 +25,10 @@ params_option = click.option(
     show_default=True,
     help="The file of parameters.",
 )
+dataset_option = click.option("--dataset", required=True, help="Name of a folder under manifests/.")
+protocol_option = click.option(
+    "--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt."
+)
 root_option = click.option(
     "--cache-root",
     type=click.Path(path_type=Path),

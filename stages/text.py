@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from pipeline.params import load_params
-from stages.shell import answer, json_option, params_option, plain_errors, say
+from stages.shell import answer, dataset_option, json_option, params_option, plain_errors, say
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
+@dataset_option
 @click.option(
     "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]"
 )

@@ -16,12 +16,22 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.duplicates import tell_duplicates
 from stages.epochs import epoch_bar
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say, seeds_option
+from stages.shell import (
+    answer,
+    dataset_option,
+    json_option,
+    params_option,
+    plain_errors,
+    protocol_option,
+    root_option,
+    say,
+    seeds_option,
+)
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Name of a folder under manifests/.")
-@click.option("--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt.")
+@dataset_option
+@protocol_option
 @click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
 @click.option(
     "--duplicates",
