@@ -54,10 +54,10 @@ def commands(project: Path) -> dict[str, list[dict[str, str]]]:
     with Repo(str(project)) as repo:
         for stage in repo.index.stages:
             words = str(stage.cmd).split()
+            if not any(f"params/{table}.yaml" in words for table in TABLES):
+                continue
             values = {"": words[1], **dict(zip(words[2::2], words[3::2], strict=True))}
-            table = Path(values.get("--params", "")).stem
-            if table in found:
-                found[table].append(values)
+            found[Path(values["--params"]).stem].append(values)
     return found
 
 
@@ -130,6 +130,8 @@ def test_the_tables_hold_every_protocol_that_is_published(commands: dict[str, li
 def test_code_that_a_table_depends_on_is_that_of_the_demo() -> None:
     demo = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for name, stage in yaml.safe_load((ROOT / "params/dvc.yaml").read_text())["stages"].items():
+        if name.startswith(("leaks", "tune")):
+            continue  # the demo has none
         match = re.match(r"synth|ingest|text|extract|encode|train|evaluate", name)
         of_the_demo = demo[match[0] if match else "report"]["deps"]
         code = {dep for dep in of_the_demo if dep.startswith(("pipeline/", "stages/"))}
