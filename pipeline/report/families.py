@@ -6,13 +6,12 @@ Published tables average over such splits. Reads runs, writes nothing.
 from __future__ import annotations
 
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.results import Run, Spread
+from pipeline.report.results import Run, Spread, spread_of
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,6 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
     clips = sum(member.first.zsl["n"] for member in members)
     hits = sum(round(member.first.zsl["top1"] * member.first.zsl["n"]) for member in members)
     return Family(
-        dataset, name, run, len(members), over_splits(top1), min(top1), max(top1), clips,
-        binomial_interval(hits, clips), over_splits(harmonic) if len(harmonic) == len(members) else None,
+        dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
+        binomial_interval(hits, clips), spread_of(harmonic) if len(harmonic) == len(members) else None,
     )  # fmt: skip
-
-
-def over_splits(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of two values or more."""
-    return Spread(statistics.fmean(values), statistics.stdev(values))
