@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pipeline.dataset import Dataset, fingerprint, label_rows
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
+from pipeline.jobs import each_seed
 from pipeline.methods.base import Features
 from pipeline.params import EncodeParams
 from pipeline.protocol.training_set import PHASES, training_phase
@@ -48,43 +49,51 @@ Encoder = ShiftGCN | Joints
 HELD_BYTES = 4 << 30  # of feature maps
 
 
-def encode(dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore) -> Path:
-    """Train every encoder of (protocol, skeletons): both phases, all seeds. Returns the folder.
+def encode(
+    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore, jobs: int = 1
+) -> Path:
+    """Train every encoder of (protocol, skeletons): both phases, all seeds, `jobs` at a time. Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError as the readers of protocol and extraction do.
     """
-    split = dataset.split(protocol)
-    reader = dataset.reader(skeletons)
     folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
+    each_seed(partial(encode_seed, dataset, protocol, skeletons, params, folder, state), params.seeds, jobs, on_epoch)
+    shutil.rmtree(state, ignore_errors=True)
+    return folder
+
+
+def encode_seed(
+    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, folder: Path, state: Path, seed: int,
+    on_epoch: OnEpoch,
+) -> None:  # fmt: skip
+    """The encoders of both phases with one seed, into `folder`; how far they have come stands in `state`."""
+    split, reader = dataset.split(protocol), dataset.reader(skeletons)
     for name in PHASES:
         phase = training_phase(name, split, dataset.clips)
         samples = load_samples([clip.clip_id for clip in phase.train], reader)
         labels = label_rows(phase.train, samples.clip_ids, phase.classes)
-        for seed in params.seeds:
-            started = time.perf_counter()
-            key = fingerprint(reader.fingerprint, samples.clip_ids, phase.classes, asdict(params), seed)
-            encoder, progress = train_encoder(
-                samples, labels, len(phase.classes), params, seed,
-                state=state / f"seed-{seed}-{name}.safetensors", key=key,
-                on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
-            )  # fmt: skip
-            path = folder / f"seed-{seed}" / f"{name}.safetensors"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(encoder.state_dict(), path)
-            values = {
-                "joints": samples.keypoints.shape[3],
-                "inputs": samples.keypoints.shape[4] + 1,
-                "classes": phase.classes,
-                "width": params.width,
-                "blocks": params.blocks,
-                "fingerprint": key,
-                "losses": progress.losses,
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-            path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(state, ignore_errors=True)
-    return folder
+        started = time.perf_counter()
+        key = fingerprint(reader.fingerprint, samples.clip_ids, phase.classes, asdict(params), seed)
+        encoder, progress = train_encoder(
+            samples, labels, len(phase.classes), params, seed,
+            state=state / f"seed-{seed}-{name}.safetensors", key=key,
+            on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
+        )  # fmt: skip
+        path = folder / f"seed-{seed}" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(encoder.state_dict(), path)
+        values = {
+            "joints": samples.keypoints.shape[3],
+            "inputs": samples.keypoints.shape[4] + 1,
+            "classes": phase.classes,
+            "width": params.width,
+            "blocks": params.blocks,
+            "fingerprint": key,
+            "losses": progress.losses,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def train_encoder(

@@ -24,6 +24,7 @@ from pipeline.dataset import Dataset, fingerprint, label_rows
 from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples
+from pipeline.jobs import each_seed
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
@@ -38,43 +39,53 @@ from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
 
 
 def train(
-    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, on_epoch: OnEpoch = ignore
-) -> Path:
-    """Train `run` on `protocol`: both phases, every seed. Returns the folder. A killed run goes on from cache/state."""
+    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, on_epoch: OnEpoch = ignore,
+    jobs: int = 1,
+) -> Path:  # fmt: skip
+    """Train `run` on `protocol`: both phases, every seed, `jobs` of them at a time. Returns the folder.
+
+    A killed run goes on from cache/state.
+    """
     opened = open_run(dataset, protocol, run)
-    folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
-    state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    phases = {name: training_phase(name, opened.split, dataset.clips) for name in ("select", "final")}
-    wanted = {name: opened.samples((*p.train, *p.held_out, *p.pseudo_unseen)) for name, p in phases.items()}
     if run.adapt:  # a method that it does not suit is refused before it is trained
         find_adaptation(run.adapt)(new_method(opened, opened.split.seen)[0])
-    for seed in params.seeds(run):
-        started = time.perf_counter()
-
-        def go(name: str, epochs: int | None, seed: int = seed) -> tuple[PhaseModel, Progress]:
-            encoder = skeleton_encoder(opened, seed, name)
-            return train_phase(
-                opened, phases[name], wanted[name], encoder, params, seed, epochs,
-                state=state / f"seed-{seed}-{name}.safetensors", on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
-            )  # fmt: skip
-
-        select, progress = go("select", None)
-        selection = (
-            {"epochs": progress.best_epoch} | choose_values(select, opened.split) | {"scores_by_epoch": progress.scores}
-        )
-        if run.adapt:
-            selection["adapt"] = choose_adaptation(select, opened.split, run.adapt)
-        final, _ = go("final", progress.best_epoch)
-        selection["seconds"] = round(time.perf_counter() - started, 2)
-
-        place = folder / f"seed-{seed}"
-        place.mkdir(parents=True, exist_ok=True)
-        save_tensors(select.method.state_dict(), place / "select.safetensors")
-        save_tensors(final.method.state_dict(), place / "final.safetensors")
-        (place / "selection.json").write_text(json.dumps(selection, indent=1) + "\n", encoding="utf-8")
-        write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed)
+    folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
+    state = dataset.cache / "state" / folder.relative_to(dataset.cache)
+    each_seed(partial(train_seed, opened, run_name, params, folder, state), params.seeds(run), jobs, on_epoch)
     shutil.rmtree(state, ignore_errors=True)
     return folder
+
+
+def train_seed(
+    opened: Opened, run_name: str, params: Params, folder: Path, state: Path, seed: int, on_epoch: OnEpoch
+) -> None:
+    """Both phases of one seed, into `folder`; how far it has come stands in `state`."""
+    dataset, run, split = opened.dataset, opened.run, opened.split
+    started = time.process_time()  # of all threads: it compares methods whatever else the machine does
+
+    def go(name: str, epochs: int | None) -> tuple[PhaseModel, Progress]:
+        phase = training_phase(name, split, dataset.clips)
+        samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
+        return train_phase(
+            opened, phase, samples, skeleton_encoder(opened, seed, name), params, seed, epochs,
+            state=state / f"seed-{seed}-{name}.safetensors", on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
+        )  # fmt: skip
+
+    select, progress = go("select", None)
+    selection = {"epochs": progress.best_epoch} | choose_values(select, split) | {"scores_by_epoch": progress.scores}
+    if run.adapt:
+        selection["adapt"] = choose_adaptation(select, split, run.adapt)
+    chooser = select.method
+    del select  # its clips may leave the memory
+    final, _ = go("final", progress.best_epoch)
+    selection["seconds"] = round(time.process_time() - started, 2)
+
+    place = folder / f"seed-{seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    save_tensors(chooser.state_dict(), place / "select.safetensors")
+    save_tensors(final.method.state_dict(), place / "final.safetensors")
+    (place / "selection.json").write_text(json.dumps(selection, indent=1) + "\n", encoding="utf-8")
+    write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
 
 
 def train_phase(

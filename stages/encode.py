@@ -15,6 +15,7 @@ from stages.epochs import epoch_bar
 from stages.shell import (
     answer,
     dataset_option,
+    jobs_option,
     json_option,
     params_option,
     plain_errors,
@@ -29,6 +30,7 @@ from stages.shell import (
 @protocol_option
 @click.option("--skeletons", required=True, help="The recipe whose skeletons are learnt from, e.g. refined or gt.")
 @seeds_option
+@jobs_option
 @root_option
 @params_option
 @json_option
@@ -38,6 +40,7 @@ def command(
     protocol: str,
     skeletons: str,
     seeds: tuple[int, ...],
+    jobs: int,
     cache_root: Path | None,
     params_path: Path,
     as_json: bool,
@@ -52,6 +55,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")
+    opened = open_dataset(dataset, store_root=cache_root)
     with epoch_bar(f"encode {skeletons}") as on_epoch:
-        folder = encode(open_dataset(dataset, store_root=cache_root), protocol, skeletons, params.encode, on_epoch)
+        folder = encode(opened, protocol, skeletons, params.encode, on_epoch, jobs)
     answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

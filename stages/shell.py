@@ -39,6 +39,13 @@ root_option = click.option(
 seeds_option = click.option(
     "--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.  [default: all of the run]"
 )
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="So many seeds at a time, each in a process that holds all clips in memory.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
 

@@ -19,6 +19,7 @@ from stages.epochs import epoch_bar
 from stages.shell import (
     answer,
     dataset_option,
+    jobs_option,
     json_option,
     params_option,
     plain_errors,
@@ -42,6 +43,7 @@ from stages.shell import (
     help="What to do about test clips that repeat a train clip.",
 )
 @seeds_option
+@jobs_option
 @root_option
 @params_option
 @json_option
@@ -52,6 +54,7 @@ def command(
     run_name: str,
     guard: str,
     seeds: tuple[int, ...],
+    jobs: int,
     cache_root: Path | None,
     params_path: Path,
     as_json: bool,
@@ -83,7 +86,7 @@ def command(
             f"{found[0].train!r}; take them out of clips.csv, or train with --duplicates warn."
         )
     with epoch_bar(f"train {run_name}") as on_epoch:
-        folder = train(opened, protocol, run_name, run, params, on_epoch)
+        folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)
     repeated = f" {len(found)} test clips repeat train clips." if found else ""
     duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]
     values = {"models": str(folder), "seeds": params.seeds(run), "duplicates": duplicates}

@@ -277,6 +277,20 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
     assert not list((world.cache / "state").rglob("*.safetensors"))
 
 
+def test_seeds_side_by_side_give_what_they_give_one_after_another(world):
+    two = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(0, 1)))
+    folder = encode(world, PROTOCOL, "refined", two.encode, jobs=2)
+    losses = [json.loads((folder / f"seed-{seed}" / "final.json").read_text())["losses"] for seed in (0, 1)]
+    train(world, PROTOCOL, "alone", RUNS["posebridge"], two)
+    told = []
+    train(world, PROTOCOL, "together", RUNS["posebridge"], two, lambda what, _: told.append(what), jobs=2)
+    assert losses[0] != losses[1] and {what.split(",")[0] for what in told} == {"seed 0", "seed 1"}
+    models = world.cache / "models" / "toy" / PROTOCOL
+    for seed in (0, 1):
+        a, b = (load_file(models / run / f"seed-{seed}" / "final.safetensors") for run in ("alone", "together"))
+        assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a), "other threads sum in another order"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -1,12 +1,18 @@
-"""The loop: it learns, it is reproducible, it goes on after a kill with equal results."""
+"""The loop: it learns, it is reproducible, it goes on after a kill with equal results; seeds run side by side."""
 
 from __future__ import annotations
+
+import os
+import signal
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from pipeline.training import Loop, fit
+from pipeline.errors import PosebridgeError
+from pipeline.jobs import each_seed
+from pipeline.training import Loop, Progress, fit, ignore
 
 pytestmark = pytest.mark.unit
 
@@ -162,3 +168,32 @@ def test_few_samples_are_gone_through_several_times_an_epoch():
         assert len(seen) - before == steps
         counts = torch.bincount(torch.tensor(sum(seen[before:], [])))
         assert len(counts) == rows and counts.min() == counts.max(), "every sample equally often"
+
+
+def square(folder, seed, on_epoch):
+    if seed == 13:
+        raise PosebridgeError("thirteen")
+    if seed == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    on_epoch(f"seed {seed}", Progress(epoch=seed))
+    (folder / f"{seed}").write_text(f"{os.getpid()} {torch.get_num_threads()}")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_seed_runs_once_and_tells_its_epochs(tmp_path, jobs):
+    told = []
+    each_seed(partial(square, tmp_path), (3, 1, 2), jobs, lambda what, progress: told.append((what, progress.epoch)))
+    assert sorted(told) == [("seed 1", 1), ("seed 2", 2), ("seed 3", 3)]
+    found = {path.name: path.read_text().split() for path in tmp_path.iterdir()}
+    assert set(found) == {"1", "2", "3"}
+    here = str(os.getpid()) in {process for process, _ in found.values()}
+    assert here == (jobs == 1)
+    assert {int(threads) for _, threads in found.values()} == (
+        {torch.get_num_threads()} if jobs == 1 else {max(1, os.cpu_count() // 2)}
+    )
+
+
+@pytest.mark.parametrize(("seeds", "words"), [((1, 13, 2), "thirteen"), ((1, 99, 2), "fewer --jobs")])
+def test_a_seed_that_fails_is_one_sentence(tmp_path, seeds, words):
+    with pytest.raises(PosebridgeError, match=words):
+        each_seed(partial(square, tmp_path), seeds, 2, ignore)

@@ -69,7 +69,7 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 """
 
 COST = """<p>Of stage two, means of one seed: skeleton encoder and method together, GFLOP for one clip; training of
-the method, both phases; test on all test clips.</p>"""
+the method, both phases, in CPU seconds of all threads; test on all test clips, in seconds of wall time.</p>"""
 
 OVER_SPLITS = """<p>Each split counts with its mean over seeds. The interval is the exact binomial one over the first
 seed's answers of all splits; splits share clips, so it is narrower than it should be.</p>"""
@@ -234,7 +234,7 @@ def _generalised(runs: Sequence[Run]) -> str:
 
 def _settings(runs: Sequence[Run]) -> str:
     header = ["run", "method, flags", "recipe", "text", "chosen on validation classes",
-              "parameters", "GFLOP", "training, s", "test, s"]  # fmt: skip
+              "parameters", "GFLOP", "training, CPU s", "test, s"]  # fmt: skip
     body = []
     for run in runs:
         params, gflops, seconds = (run.mean(name) for name in ("params", "gflops", "seconds"))

@@ -103,7 +103,7 @@ class Run:
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean wall time of one seed's training, both phases; None where no seed states it."""
+        """Mean CPU seconds, of all threads, of one seed's training, both phases; None where no seed states it."""
         values = [seconds for result in self.results if (seconds := result.selection.get("seconds")) is not None]
         return statistics.fmean(values) if values else None
 
