@@ -7,6 +7,8 @@ atomically. A run that is killed and started again ends with the same weights, b
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
 import json
 import math
 import os
@@ -80,9 +82,10 @@ def fit(
     weights.
 
     `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
-    depends on) is ignored and overwritten. `before_epoch` is called with the progress so far. The caller's random
-    state is left alone.
+    depends on), or of other code, is ignored and overwritten. `before_epoch` is called with the progress so far. The
+    caller's random state is left alone.
     """
+    fingerprint += code_digest() if state is not None else ""
     device = next(model.parameters()).device
     optimizer = _optimizer(model, loop)
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
@@ -126,6 +129,13 @@ def fit(
     model.load_state_dict(best.state_dict())
     model.eval()
     return progress
+
+
+@functools.cache
+def code_digest() -> str:
+    """sha256 of this package's code: weights that other code began may have the same shapes and mean something else."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _validate(model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress) -> None:

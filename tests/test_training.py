@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import training
 from pipeline.errors import PosebridgeError
 from pipeline.jobs import each_seed
 from pipeline.training import Loop, Progress, fit, ignore
@@ -168,6 +169,17 @@ def test_few_samples_are_gone_through_several_times_an_epoch():
         assert len(seen) - before == steps
         counts = torch.bincount(torch.tensor(sum(seen[before:], [])))
         assert len(counts) == rows and counts.min() == counts.max(), "every sample equally often"
+
+
+def test_a_state_of_other_code_is_not_gone_on_with(tmp_path, monkeypatch):
+    state, trained = tmp_path / "state.safetensors", []
+    for code in ("old", "old", "new"):
+        monkeypatch.setattr(training, "code_digest", lambda code=code: code)
+        net, loss, _ = problem()
+        epochs = []
+        fit(net, loss, 50, LOOP, state=state, fingerprint="f", on_epoch=lambda p, epochs=epochs: epochs.append(p.epoch))
+        trained.append(len(epochs))
+    assert trained == [LOOP.epochs, 0, LOOP.epochs]
 
 
 def square(folder, seed, on_epoch):
