@@ -28,6 +28,7 @@ from stages.shell import (
     protocol_option,
     root_option,
     say,
+    seeds_option,
 )
 
 
@@ -230,13 +231,15 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
 @dataset_option
 @protocol_option
 @click.option("--run", "run_names", required=True, multiple=True, help="A trained run; may be repeated.")
+@seeds_option
 @root_option
 @params_option
 @json_option
 @plain_errors
 def leaks_command(
-    dataset: str, protocol: str, run_names: tuple[str, ...], cache_root: Path | None, params_path: Path, as_json: bool
-) -> None:
+    dataset: str, protocol: str, run_names: tuple[str, ...], seeds: tuple[int, ...], cache_root: Path | None,
+    params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
     """The price of each leak: what a run's figures would be with the mistakes of released evaluations.
 
     No figure of `evaluate` comes from here. Writes cache/leaks/<dataset>/<protocol>/<run>.csv, which `report` shows.
@@ -247,7 +250,7 @@ def leaks_command(
     from pipeline.benchmarks.leaks import price_run
     from pipeline.dataset import open_dataset
 
-    params, opened = load_params(params_path), open_dataset(dataset, store_root=cache_root)
+    params, opened = load_params(params_path).only(seeds), open_dataset(dataset, store_root=cache_root)
     tables = {}
     for name in run_names:
         run = choose(params.runs, name, "run")

@@ -239,10 +239,12 @@ def price_run(
         rows += [{"seed": seed} | row for row in found]
     path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    part = path.with_suffix(".part")  # a killed run leaves no half a table
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    part.replace(path)
     return path
 
 
