@@ -27,7 +27,7 @@ from pipeline.features import Samples, load_samples
 from pipeline.jobs import each_seed
 from pipeline.methods.base import Features
 from pipeline.params import EncodeParams
-from pipeline.protocol.training_set import PHASES, training_phase
+from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
@@ -74,7 +74,8 @@ def encode_seed(
         samples = load_samples([clip.clip_id for clip in phase.train], reader)
         labels = label_rows(phase.train, samples.clip_ids, phase.classes)
         started = time.perf_counter()
-        key = fingerprint(reader.fingerprint, samples.clip_ids, phase.classes, asdict(params), seed)
+        learnt = trained_on(dataset, skeletons, phase)
+        key = fingerprint(learnt, asdict(params), seed)
         encoder, progress = train_encoder(
             samples, labels, len(phase.classes), params, seed,
             state=state / f"seed-{seed}-{name}.safetensors", key=key,
@@ -89,7 +90,7 @@ def encode_seed(
             "classes": phase.classes,
             "width": params.width,
             "blocks": params.blocks,
-            "fingerprint": key,
+            "trained_on": learnt,
             "losses": progress.losses,
             "seconds": round(time.perf_counter() - started, 2),
         }
@@ -129,15 +130,34 @@ def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> 
     return cache / "encoders" / dataset / protocol / skeletons
 
 
-def load_encoder(dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str) -> ShiftGCN:
-    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it."""
+def trained_on(dataset: Dataset, skeletons: str, phase: Phase) -> str:
+    """What an encoder has learnt from: the extraction, its clips with their labels, the classes."""
+    reader = dataset.reader(skeletons)
+    there = set(reader.clip_ids)
+    clips = [(clip.clip_id, clip.label) for clip in phase.train if clip.clip_id in there]
+    return fingerprint(reader.fingerprint, phase.classes, clips)
+
+
+def load_encoder(
+    dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str, unchanged: bool = True
+) -> ShiftGCN:
+    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it.
+
+    `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
+    might be among them. Only who tests nothing may do without.
+    """
     path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
+    remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
     if not path.is_file():
-        raise PosebridgeError(
-            f"{path} is missing; run `posebridge encode --dataset {dataset.name} --protocol {protocol} "
-            f"--skeletons {skeletons}`."
-        )
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if unchanged:
+        now = training_phase(phase, dataset.split(protocol), dataset.clips)
+        if values.get("trained_on") != trained_on(dataset, skeletons, now):
+            raise PosebridgeError(
+                f"{path} was trained on other clips, classes or another extraction than {protocol} has now, maybe on "
+                f"its test clips; {remedy} again."
+            )
     blocks, inputs = tuple(values["blocks"]), values.get("inputs", 3)
     encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], blocks, inputs=inputs)
     encoder.load_state_dict(load_file(path))

@@ -8,45 +8,51 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from pipeline.errors import PosebridgeError
 from pipeline.training import OnEpoch, Progress
 
-Work = Callable[[int, OnEpoch], None]  # of one seed; it can be pickled
+T = TypeVar("T")
+Work = Callable[[int, OnEpoch], T]  # of one seed; it and what it returns can be pickled
 
 
-def each_seed(work: Work, seeds: Sequence[int], jobs: int, on_epoch: OnEpoch) -> None:
-    """work(seed, on_epoch) for every seed, up to `jobs` at a time.
+def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch) -> list[T]:
+    """What work(seed, on_epoch) returns for every seed, in their order, up to `jobs` at a time.
 
-    With `jobs` of 1 they run here, one after another, with all of PyTorch's threads; else the cores are shared out.
-    Every process holds the clips in memory. Raises what `work` raises, of the first seed that fails in their order, and
-    PosebridgeError when a process is killed.
+    With `jobs` of 1 they run here, one after another, with all of PyTorch's threads; else the cores are shared out, and
+    since more threads add in another order, weights differ in their last bits from those of another number of jobs.
+    Every process holds the clips in memory. Raises what `work` raises, of the first seed that fails in their order,
+    what `on_epoch` raises, and PosebridgeError when a process is killed.
     """
-    if min(jobs, len(seeds)) < 2:
-        for seed in seeds:
-            work(seed, on_epoch)
-        return
+    jobs = min(jobs, len(seeds))
+    if jobs < 2:
+        return [work(seed, on_epoch) for seed in seeds]
     context = multiprocessing.get_context("spawn")  # a forked process inherits locks of threads that it has not
     told = context.SimpleQueue()
-    listener = threading.Thread(target=_listen, args=(told, on_epoch), daemon=True)
+    failed: list[BaseException] = []
+    listener = threading.Thread(target=_listen, args=(told, on_epoch, failed), daemon=True)
     listener.start()
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(min(jobs, len(seeds)), context, _begin, (told, threads))
+    pool = ProcessPoolExecutor(jobs, context, _begin, (told, threads))
     try:
-        for future in [pool.submit(_one, work, seed) for seed in seeds]:
-            future.result()
-    except BrokenProcessPool:
+        futures = [pool.submit(_one, work, seed) for seed in seeds]
+        results = [future.result() for future in futures]
+    except BrokenProcessPool:  # the queue may be left locked, so nobody waits for the listener
         raise PosebridgeError(
             f"A process that trains a seed was killed, maybe for want of memory: each of {jobs} holds all clips. Run "
             "the same command with fewer --jobs; it goes on where it was."
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    else:
         told.put(None)
         listener.join()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed:
+        raise failed[0]
+    return results
 
 
 _told: Any = None  # in a process of the pool: the queue to the one that waits
@@ -58,14 +64,19 @@ def _begin(told: Any, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _one(work: Work, seed: int) -> None:
-    work(seed, _tell)
+def _one(work: Work[T], seed: int) -> T:
+    return work(seed, _tell)
 
 
 def _tell(what: str, progress: Progress) -> None:
     _told.put((what, progress))
 
 
-def _listen(told: Any, on_epoch: OnEpoch) -> None:
+def _listen(told: Any, on_epoch: OnEpoch, failed: list[BaseException]) -> None:
+    """Goes on reading where `on_epoch` fails, or the seeds would wait for it for ever."""
     while (one := told.get()) is not None:
-        on_epoch(*one)
+        try:
+            if not failed:
+                on_epoch(*one)
+        except BaseException as error:
+            failed.append(error)

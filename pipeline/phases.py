@@ -8,9 +8,9 @@ Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 -
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
+from pipeline.protocol.guards import require_clips_of_phase
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import embed_table
@@ -61,7 +62,6 @@ def train_seed(
 ) -> None:
     """Both phases of one seed, into `folder`; how far it has come stands in `state`."""
     dataset, run, split = opened.dataset, opened.run, opened.split
-    started = time.process_time()  # of all threads: it compares methods whatever else the machine does
 
     def go(name: str, epochs: int | None) -> tuple[PhaseModel, Progress]:
         phase = training_phase(name, split, dataset.clips)
@@ -77,8 +77,9 @@ def train_seed(
         selection["adapt"] = choose_adaptation(select, split, run.adapt)
     chooser = select.method
     del select  # its clips may leave the memory
-    final, _ = go("final", progress.best_epoch)
-    selection["seconds"] = round(time.process_time() - started, 2)
+    final, then = go("final", progress.best_epoch)
+    selection["seconds"] = round(progress.seconds + then.seconds, 2)
+    selection["trained_on"] = trained_on(opened, final.phase)
 
     place = folder / f"seed-{seed}"
     place.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,7 @@ def train_phase(
     the area under the seen-unseen curve of clips kept out of training, the pseudo-unseen ones among them.
     """
     config = params.train
+    require_clips_of_phase(samples.clip_ids, (*phase.train, *phase.held_out, *phase.pseudo_unseen))
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
     labels = label_rows(phase.train, [samples.clip_ids[row] for row in train_rows], phase.classes)
@@ -121,6 +123,7 @@ def train_phase(
 
     select = phase.name == "select"
     judge = judge or (ausuc if select else None)
+    judged = opened.bank.take(opened.split.seen, slots) if select else text
     loop = Loop(
         config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
         patience=config.patience if select else 0, bfloat16=config.bfloat16,
@@ -129,8 +132,9 @@ def train_phase(
     planned = loop.epochs
     loop = dataclasses.replace(loop, epochs=epochs or planned)
     key = fingerprint(
-        opened.fingerprints, opened.bank.encoder_sha256, text.tolist(), words, digest(encoder), samples.clip_ids,
-        phase.classes, dataclasses.asdict(opened.run), dataclasses.asdict(config), dataclasses.asdict(loop),
+        opened.fingerprints, opened.bank.encoder_sha256, hash_of(text), hash_of(judged), words, digest(encoder),
+        samples.clip_ids, dataclasses.asdict(phase), dataclasses.asdict(opened.run), dataclasses.asdict(config),
+        dataclasses.asdict(loop),
     )  # fmt: skip
 
     def tell_progress(progress: Progress) -> None:
@@ -145,11 +149,24 @@ def train_phase(
     return model, progress
 
 
-def skeleton_encoder(opened: Opened, seed: int, phase: str) -> Encoder:
-    """The frozen encoder below a run's method; the joints themselves for a method that has its own."""
+def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
+    """The frozen encoder below a run's method; the joints themselves for a method that has its own. `unchanged` as in
+    `load_encoder`.
+    """
     if find_method(opened.run.method).end_to_end:
         return Joints().eval()
-    return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase)
+    return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase, unchanged)
+
+
+def trained_on(opened: Opened, phase: Phase) -> str:
+    """What a method has learnt from: extractions, clips with their labels, classes and their descriptions."""
+    text = hash_of(opened.bank.embeddings[list(phase.classes)])
+    return fingerprint(opened.fingerprints, phase.classes, [(c.clip_id, c.label) for c in phase.train], text)
+
+
+def hash_of(tensor: Tensor) -> str:
+    """sha256 of its bytes."""
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def new_method(opened: Opened, classes: Sequence[int]) -> tuple[Method, list[dict[str, str]]]:
@@ -179,8 +196,14 @@ def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
     return cache / "models" / dataset / protocol / run
 
 
-def load_method(opened: Opened, protocol: str, run_name: str, seed: int) -> tuple[Method, dict[str, Any]]:
-    """The final method of a seed with its chosen values set, in eval mode, and its selection."""
+def load_method(
+    opened: Opened, protocol: str, run_name: str, seed: int, unchanged: bool = True
+) -> tuple[Method, dict[str, Any]]:
+    """The final method of a seed with its chosen values set, in eval mode, and its selection.
+
+    `unchanged` refuses one that has learnt from other clips, classes or descriptions than the protocol has now: test
+    clips might be among them. Only who tests nothing may do without.
+    """
     place = model_folder(opened.dataset.cache, opened.dataset.name, protocol, run_name) / f"seed-{seed}"
     path = place / "final.safetensors"
     if not path.is_file() or not (place / "selection.json").is_file():
@@ -189,6 +212,14 @@ def load_method(opened: Opened, protocol: str, run_name: str, seed: int) -> tupl
             f"--run {run_name}`."
         )
     selection = json.loads((place / "selection.json").read_text(encoding="utf-8"))
+    if unchanged:
+        phase = training_phase("final", opened.split, opened.dataset.clips)
+        if selection.get("trained_on") != trained_on(opened, phase):
+            raise PosebridgeError(
+                f"{path} was trained on other clips, classes, texts or extractions than {protocol} has now, maybe on "
+                f"its test clips; run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run "
+                f"{run_name}` again."
+            )
     method = opened.method(len(opened.split.seen))
     try:
         method.load_state_dict(load_file(path))

@@ -17,7 +17,6 @@ from pipeline.protocol.guards import require_eval_mode
 @torch.no_grad()
 def score_table(method: Method, table: FeatureTable, text: Tensor, rows: Tensor) -> Tensor:
     """Scores [N, C] of the unaugmented view of `rows`. There is no label among its arguments."""
-    method.eval()
     require_eval_mode(method)
     return torch.cat([method.scores(table.batch(part), text) for part in rows.split(64)])
 
@@ -36,6 +35,5 @@ def adapt_table(adaptation: Adaptation, table: FeatureTable, text: Tensor, rows:
 @torch.no_grad()
 def embed_table(method: EmbeddingMethod, table: FeatureTable, rows: Tensor) -> Tensor:
     """Embeddings [N, d_t] of the unaugmented view of `rows`."""
-    method.eval()
     require_eval_mode(method)
     return torch.cat([method.embed(table.batch(part)) for part in rows.split(64)])

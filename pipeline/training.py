@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -57,6 +58,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)  # mean training loss of each epoch
     scores: list[float] = field(default_factory=list)  # validation score of each epoch
     best_epoch: int = 0
+    seconds: float = field(default=0.0, compare=False)  # CPU time of all threads: no other work on the machine counts
 
 
 OnEpoch = Callable[[str, Progress], None]  # what is being trained, how far it is
@@ -100,6 +102,7 @@ def fit(
         if state is not None:
             progress = _load(state, fingerprint, parts, optimizer, generator, device) or progress
         while progress.epoch < loop.epochs and not _given_up(progress, loop):
+            started = time.process_time()
             before_epoch(progress)
             model.train()
             total = 0.0
@@ -123,6 +126,7 @@ def fit(
                 progress.best_epoch = progress.epoch
             else:
                 _validate(model, averaged, best, validate, progress)
+            progress.seconds += time.process_time() - started
             if state is not None:
                 _save(state, fingerprint, parts, optimizer, generator, device, progress)
             on_epoch(progress)

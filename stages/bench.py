@@ -7,7 +7,6 @@ Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clip
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tempfile
 from math import nan
 from pathlib import Path
@@ -18,9 +17,11 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
+from stages.epochs import epoch_bar
 from stages.shell import (
     answer,
     dataset_option,
+    jobs_option,
     json_option,
     params_option,
     plain_errors,
@@ -232,13 +233,14 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
 @protocol_option
 @click.option("--run", "run_names", required=True, multiple=True, help="A trained run; may be repeated.")
 @seeds_option
+@jobs_option
 @root_option
 @params_option
 @json_option
 @plain_errors
 def leaks_command(
-    dataset: str, protocol: str, run_names: tuple[str, ...], seeds: tuple[int, ...], cache_root: Path | None,
-    params_path: Path, as_json: bool,
+    dataset: str, protocol: str, run_names: tuple[str, ...], seeds: tuple[int, ...], jobs: int,
+    cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """The price of each leak: what a run's figures would be with the mistakes of released evaluations.
 
@@ -254,8 +256,8 @@ def leaks_command(
     tables = {}
     for name in run_names:
         run = choose(params.runs, name, "run")
-        bar = functools.partial(progress, total=len(params.seeds(run)), unit="seed", what=f"bench leaks {name}")
-        tables[name] = price_run(opened, protocol, name, run, params, bar)
+        with epoch_bar(f"bench leaks {name}") as on_epoch:
+            tables[name] = price_run(opened, protocol, name, run, params, on_epoch, jobs)
     answer({"tables": tables}, "\n".join(f"Wrote {path}." for path in tables.values()), as_json)
 
 

@@ -277,6 +277,25 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
     assert not list((world.cache / "state").rglob("*.safetensors"))
 
 
+def test_what_has_learnt_from_clips_that_are_for_testing_now_is_refused(tmp_path):
+    quick = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
+    world, run = make_world(tmp_path), RUNS["skeleton"]
+    encode(world, PROTOCOL, "refined", quick.encode)
+    train(world, PROTOCOL, "skeleton", run, quick)
+    evaluate(world, PROTOCOL, "skeleton", run, quick)
+    for change in ({"label": CLASSES.index("As")}, {"part": "test"}):
+        clips = tuple(replace(clip, **change) if clip.clip_id == "Ar-train-0" else clip for clip in world.clips)
+        now = replace(world, clips=clips)
+        for stage in (train, evaluate):
+            with pytest.raises(PosebridgeError, match="posebridge encode .* again"):
+                stage(now, PROTOCOL, "skeleton", run, quick)
+    encode(now, PROTOCOL, "refined", quick.encode)
+    with pytest.raises(PosebridgeError, match="posebridge train .* --run skeleton. again"):
+        evaluate(now, PROTOCOL, "skeleton", run, quick)
+    train(now, PROTOCOL, "skeleton", run, quick)
+    evaluate(now, PROTOCOL, "skeleton", run, quick)
+
+
 def test_seeds_side_by_side_give_what_they_give_one_after_another(world):
     two = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(0, 1)))
     folder = encode(world, PROTOCOL, "refined", two.encode, jobs=2)

@@ -7,24 +7,30 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 
 from pipeline import evaluation
+from pipeline.dataset import open_dataset
 from pipeline.encoding import encode, feature_table, load_encoder
+from pipeline.errors import PosebridgeError
+from pipeline.manifest import write_clips
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import PrototypeAlignment
 from pipeline.methods.base import Features
+from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
-from pipeline.phases import load_method, train
+from pipeline.phases import load_method, train, train_phase
 from pipeline.protocol.guards import LeakError
-from pipeline.protocol.metrics import confusion_matrix
+from pipeline.protocol.training_set import training_phase
 from pipeline.runs import open_run
-from pipeline.scoring import adapt_table, score_table
+from pipeline.scoring import adapt_table, embed_table, score_table
 from pipeline.text import bank as banks
 
 pytestmark = pytest.mark.unit
@@ -111,9 +117,6 @@ def test_phase_one_learns_nothing_from_pseudo_unseen_classes(world, tmp_path):
 
 def weights_of_phase_one(world):
     """The method's weights after phase one, trained without scoring: the scores of spoiled clips are of no interest."""
-    from pipeline.phases import train_phase
-    from pipeline.protocol.training_set import training_phase
-
     opened = open_run(world, PROTOCOL, RUNS["posebridge"])
     phase = replace(training_phase("select", opened.split, world.clips), name="without validation")
     encoder = load_encoder(world, PROTOCOL, "refined", 0, "select")
@@ -130,6 +133,15 @@ def test_a_leak_would_be_caught(world, tmp_path):
     reader = FakeReader(full.recipe, full.clip_ids, full.arrays | {"keypoints": keypoints})
     go(replace(other, readers=other.readers | {"refined": reader}), {"posebridge": RUNS["posebridge"]})
     assert not equal(weights(other, "posebridge", "final"), weights(world, "posebridge", "final"))
+
+
+def test_no_clip_besides_those_of_its_phase_is_in_training(world):
+    """Whoever hands test clips to the trainer, to be judged by them, is refused."""
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    phase, test = training_phase("final", opened.split, world.clips), [c for c in world.clips if c.part == "test"]
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
+    with pytest.raises(LeakError, match=f"{test[0].clip_id} does not belong to this phase"):
+        train_phase(opened, phase, opened.samples((*phase.train, test[0])), encoder, QUICK, 0, 1)
 
 
 def test_the_trainer_cannot_build_the_test_set():
@@ -220,21 +232,55 @@ def test_scoring_in_train_mode_is_caught(world):
     encoder.train()
     with pytest.raises(LeakError, match="train mode"):
         evaluation.score_clips(opened, encoder, method, samples)
-    table = feature_table(encoder.eval(), samples, opened.shapes.anchors)
-    with pytest.raises(LeakError, match="train mode"):
-        adapt_table(
-            PrototypeAlignment(method.train()), table, opened.bank.take([0], method.text_slots), torch.arange(3)
-        )
 
 
-def test_text_centred_on_all_classes_is_caught(world):
+@pytest.mark.parametrize(
+    "score",
+    [
+        score_table,
+        lambda method, table, text, rows: embed_table(method, table, rows),
+        lambda method, *rest: adapt_table(PrototypeAlignment(method), *rest),
+    ],
+    ids=["score_table", "embed_table", "adapt_table"],
+)
+def test_a_method_left_in_train_mode_is_refused(world, score):
     opened = open_run(world, PROTOCOL, RUNS["posebridge"])
     method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
-    evaluation.require_seen_text(opened, method)
-    everyone = opened.bank.take(range(len(CLASSES)), method.text_slots)
-    method.see_text(everyone)  # the planted fault
+    samples = opened.samples([c for c in world.clips if c.part == "test"][:3])
+    encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
+    table = feature_table(encoder, samples, opened.shapes.anchors)
+    text = opened.bank.take([0, 1], method.text_slots)
+    assert len(score(method, table, text, torch.arange(3))) == 3
+    with pytest.raises(LeakError, match="train mode"):
+        score(method.train(), table, text, torch.arange(3))
+
+
+def test_text_centred_on_all_classes_is_caught(world, monkeypatch):
+    evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+
+    def centred_on_everyone(opened, *which):  # the planted fault
+        method, chosen = load_method(opened, *which)
+        method.see_text(opened.bank.take(range(len(CLASSES)), method.text_slots))
+        return method, chosen
+
+    monkeypatch.setattr(evaluation, "load_method", centred_on_everyone)
     with pytest.raises(LeakError, match="centred"):
-        evaluation.require_seen_text(opened, method)
+        evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+
+
+@pytest.mark.parametrize("same", ["path", "sha256"])
+def test_a_video_in_both_parts_is_refused_when_the_data_set_is_opened(tmp_path, same):
+    world = make_world(tmp_path)
+    clips = [replace(clip, sha256=f"{number:064x}") for number, clip in enumerate(world.clips)]
+    train = next(clip for clip in clips if clip.part == "train")
+    place = next(place for place, clip in enumerate(clips) if clip.part == "test")
+
+    write_clips(world.folder / "clips.csv", clips)
+    assert open_dataset("toy", world.manifests, world.cache).clips == tuple(clips)
+    clips[place] = replace(clips[place], **{same: getattr(train, same)})
+    write_clips(world.folder / "clips.csv", clips)
+    with pytest.raises(PosebridgeError, match=f"{train.clip_id} .train. and {clips[place].clip_id} .test."):
+        open_dataset("toy", world.manifests, world.cache)
 
 
 def test_the_test_is_deterministic(world, monkeypatch):
@@ -243,17 +289,19 @@ def test_the_test_is_deterministic(world, monkeypatch):
     evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
 
 
-def test_accuracy_is_not_the_mean_of_batch_means():
-    """Seventy clips in batches of 64 and 6, the first all right and the second all wrong."""
-    labels = np.arange(70) % 2
-    predicted = np.where(np.arange(70) < 64, labels, 1 - labels)
-    found = evaluation.accuracy(confusion_matrix(labels, predicted, 2))
-    assert (
-        found["top1"]
-        == 64 / 70
-        != np.mean([np.mean((labels == predicted)[rows]) for rows in (slice(64), slice(64, 70))])
+def test_accuracy_is_not_the_mean_of_batch_means(tmp_path, monkeypatch):
+    """Of 72 unseen clips, in batches of 64, the first batch is all right and the rest all wrong."""
+    world = make_world(tmp_path, twins=18)
+    go(world, {"posebridge": RUNS["posebridge"]})
+    truth = torch.from_numpy(evaluation.open_test(open_run(world, PROTOCOL, RUNS["posebridge"]), "").labels)
+    said = torch.where(torch.arange(len(truth)) < 64, truth, truth ^ 1)
+    answers = cycle(F.one_hot(said, len(CLASSES)).float())
+    monkeypatch.setattr(
+        PoseBridge, "scores", lambda self, features, text: torch.stack([next(answers) for _ in features.quality])
     )
-    assert found["n"] == 70
+    folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
+    found = json.loads((folder / "seed-0/metrics.json").read_text())["zsl"]
+    assert found["n"] == 72 and found["top1"] == 64 / 72
 
 
 def test_one_answer_a_clip_and_an_integer_confusion(world):
@@ -263,8 +311,16 @@ def test_one_answer_a_clip_and_an_integer_confusion(world):
     assert sum(counts) == sum(c.part == "test" and CLASSES[c.label] in UNSEEN for c in world.clips)
 
 
-def test_gamma_comes_from_the_selection_phase(world):
+def test_gamma_comes_from_the_selection_phase(world, monkeypatch):
+    """S, U and H are those of the plain best answers once that gamma is off the seen classes' scores."""
+    heard = {}
+    monkeypatch.setattr(
+        evaluation, "write_zsl", lambda place, split, test, scores: heard.update(labels=test.labels, scores=scores)
+    )
     folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
-    found = json.loads((folder / "seed-0/metrics.json").read_text())
-    assert found["gzsl"]["gamma"] == selection(world, "posebridge")["gamma"]
-    assert len(SEEN) + len(UNSEEN) == len(CLASSES)
+    found = json.loads((folder / "seed-0/metrics.json").read_text())["gzsl"]
+    gamma, seen = selection(world, "posebridge")["gamma"], np.isin(CLASSES, SEEN)
+    right = (heard["scores"] - gamma * seen).argmax(1) == heard["labels"]
+    s, u = (right[side].mean() for side in (seen[heard["labels"]], ~seen[heard["labels"]]))
+    assert [found[key] for key in ("gamma", "seen", "unseen")] == [gamma, s, u]
+    assert found["harmonic"] == pytest.approx(2 * s * u / (s + u))

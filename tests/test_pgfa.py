@@ -231,15 +231,46 @@ def test_the_bridge_leaves_the_map_where_there_is_no_cue():
     assert torch.equal(bridge(skeleton, vanished), skeleton) and torch.equal(bridge(skeleton, none), skeleton)
 
 
-def test_the_bridge_tells_each_token_its_own():
-    """Maps that differ in one joint ask differently there, and not elsewhere: it is no mere bias."""
+def test_the_bridge_answers_each_frame_and_each_joint():
+    """Where a joint's mean moves and every frame's stays, its answer changes alone; and the other way round."""
     torch.manual_seed(0)
     bridge, seen, skeleton = MapBridge(SHAPES, CueFlags(cues=True), 16).eval(), features(), torch.randn(6, 16, 3, 17)
-    other = skeleton.clone()
-    other[..., 4] += torch.randn(16)[:, None]
-    change = (bridge(other, seen) - other) - (bridge(skeleton, seen) - skeleton)
-    assert change[..., 4].abs().max() > 1e-4
-    torch.testing.assert_close(change[..., 5:], torch.zeros_like(change[..., 5:]), atol=1e-5, rtol=0)
+    told = bridge(skeleton, seen) - skeleton
+    for axis, size in ((3, 17), (2, 3)):
+        place = [slice(None)] * 4
+        other, push = skeleton.clone(), torch.randn(16).view(1, 16, 1, 1)
+        for index, sign in ((0, 1), (1, -1)):
+            other[tuple(place[:axis] + [slice(index, index + 1)] + place[axis + 1 :])] += sign * push
+        change = ((bridge(other, seen) - other) - told).abs().amax(dim=[d for d in range(4) if d != axis])
+        assert change.shape == (size,) and change[:2].min() > 1e-4 and (size == 2 or change[2:].max() < 1e-5)
+
+
+def test_the_bridge_by_hand():
+    """F'_tv = F_tv + W (z_t + z_v) + P c in float64, with one cue: every question's answer is then its value, and the
+    null token's.
+    """
+    torch.manual_seed(0)
+    flags = CueFlags(cues=True, cue_width=4, cue_heads=1)
+    bridge, seen = MapBridge(SHAPES, flags, 3).double().eval(), features(2)
+    seen = dataclasses.replace(seen, cues=seen.cues.double(), cue_scores=torch.zeros_like(seen.cue_scores).double())
+    seen.cue_scores[:, 0, 0, 0] = 1.0
+    skeleton = torch.randn(2, 3, SHAPES.cue_frames, 17, dtype=torch.float64)
+    x = F.layer_norm(seen.cues[:, 0, 0, 0], (SHAPES.d_cue,))
+    token = bridge.cues.project(x) + bridge.cues.time[0, 0] + bridge.cues.anchor[0] + bridge.cues.person[0, 0, 0]
+    (layer,), tokens = bridge.layers, torch.stack([bridge.null[0].expand_as(token), token], 1)  # [B, 2, width]
+
+    def answer(mean, place):
+        q = bridge.ask(bridge.norm(mean)) + place
+        key, value = layer.key_value(tokens).chunk(2, -1)
+        share = ((layer.ask(q)[:, None] * key).sum(-1) / 2).softmax(-1)  # the root of a width of 4
+        return bridge.tell(layer.norm(q + layer.out((share[..., None] * value).sum(1))))
+
+    pooled = bridge.tell_all(bridge.cues.pooled_norm(x))
+    told = bridge(skeleton, seen) - skeleton
+    for t, v in ((0, 0), (1, 16), (SHAPES.cue_frames - 1, 5)):
+        of_frame = answer(skeleton[:, :, t].mean(-1), bridge.time[:, t])
+        of_joint = answer(skeleton[..., v].mean(-1), bridge.joint[v])
+        torch.testing.assert_close(told[:, :, t, v], of_frame + of_joint + pooled, atol=1e-6, rtol=0)
 
 
 class Blind(Method):

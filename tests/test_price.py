@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
@@ -13,9 +14,11 @@ from test_purls import give_eight_slots
 
 from pipeline.benchmarks import leaks
 from pipeline.encoding import encode
-from pipeline.errors import PosebridgeError
 from pipeline.evaluation import evaluate
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.purls import Purls
+from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
 from pipeline.phases import train
 from pipeline.report.prices import read_prices
@@ -26,10 +29,15 @@ from pipeline.text.bank import bank_path
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent
 QUICK = replace(PARAMS, train=replace(PARAMS.train, epochs=6))
+UNSEEN_CLIPS = 70  # more than one batch
 RUNS = {
     "posebridge": RunParams(flags=FLAGS | {"text_slots": ["hands", "global"]}, adapt="pgfa"),
     "purls": RunParams("purls", {"width": 8, "hidden": 32}),
     "pgfa": RunParams("pgfa", {"hidden": [8], "out": 16, "epochs": 4, "text_slots": ["global"]}),
+    "pgfa_gt": RunParams(  # equal inputs: evaluation adapts to each once
+        "pgfa", {"hidden": [8], "out": 16, "epochs": 4, "text_slots": ["global"]}, skeletons="gt", adapt="pgfa"
+    ),
+    "purls_gt": RunParams("purls", {"width": 8, "hidden": 32}, skeletons="gt"),
 }
 
 
@@ -38,7 +46,8 @@ def world(tmp_path_factory):
     torch.set_num_threads(1)
     world = make_world(tmp_path_factory.mktemp("price"))
     give_eight_slots(bank_path("toy", "minilm", world.cache))
-    encode(world, PROTOCOL, "refined", PARAMS.encode)
+    for skeletons in ("refined", "gt"):
+        encode(world, PROTOCOL, skeletons, PARAMS.encode)
     for name, run in RUNS.items():
         train(world, PROTOCOL, name, run, QUICK)
     return world
@@ -63,8 +72,9 @@ def test_clean_figures_are_those_of_evaluation(world, name):
         if "chosen on test" in row["leak"]:
             assert row["leaky"] >= row["clean"], row
     by_name = {row["leak"] for row in rows}
-    assert ("pooled by the true class" in by_name) == (name == "purls")
-    assert ("values chosen on test" in by_name) == ("adaptation chosen on test" in by_name) == (name == "posebridge")
+    assert ("pooled by the true class" in by_name) == name.startswith("purls")
+    assert ("values chosen on test" in by_name) == (name == "posebridge")
+    assert ("adaptation chosen on test" in by_name) == (name in ("posebridge", "pgfa_gt"))
 
 
 def test_pooling_by_the_true_class_pays(world, monkeypatch):
@@ -74,6 +84,116 @@ def test_pooling_by_the_true_class_pays(world, monkeypatch):
     monkeypatch.setattr(Purls, "keep", blind)
     row = next(row for row in leaks.prices(tested) if row["leak"] == "pooled by the true class")
     assert row["clean"] <= 0.25 and row["leaky"] == 1.0
+
+
+class Told(Method):
+    """Scores that a test makes up: `matrix` [N, every class] of the clips, plus what the state of the method adds."""
+
+    text_slots = ("global",)
+    choices = {"alpha": (0.0, 1.0)}
+
+    def __init__(self, matrix, unseen, right_when=lambda method: True):
+        super().__init__(Shapes(d_text=8, persons=1), 1, {})
+        self.matrix, self.unseen, self.right_when = matrix, unseen, right_when
+        self.alpha, self.text_seen = 0.0, 0
+
+    @classmethod
+    def reads_cues(cls, flags):
+        return False
+
+    def loss(self, features, labels, text):
+        raise NotImplementedError
+
+    def see_text(self, text):
+        self.text_seen = len(text)
+
+    def scores(self, features, text):
+        own = self.matrix[features.skeleton[:, 0].long()] * (1 if self.right_when(self) else -1)
+        return own if len(text) == own.shape[1] else own[:, self.unseen]
+
+
+class Rows:
+    """A feature table whose features say which row they are of."""
+
+    def __init__(self, rows):
+        self.samples = range(rows)
+
+    def batch(self, rows):
+        return Features(rows[:, None].float(), torch.zeros(len(rows), 1, 2))
+
+
+class Chosen(Adaptation):
+    """Right by its better value only."""
+
+    choices = {"alpha": (0.0, 1.0)}
+    alpha = 0.0
+
+    def scores(self, batches, text):
+        return torch.cat([self.method.scores(batch, text) for batch in batches]) * (1 if self.alpha else -1)
+
+
+def made_up(world, right_when=lambda method: True, wrong=0, seen_bonus=0.0, seen_clips=0):
+    """Made-up clips of the unseen classes, then of seen ones: each scores its own class 2, the last `wrong` -2, and
+    clips of unseen classes the first seen one `seen_bonus`.
+    """
+    opened = open_run(world, PROTOCOL, RUNS["pgfa"])
+    split = opened.split
+    labels = [split.unseen[i % len(split.unseen)] for i in range(UNSEEN_CLIPS)] + [split.seen[0]] * seen_clips
+    own = torch.full((len(labels),), 2.0)
+    own[UNSEEN_CLIPS - wrong : UNSEEN_CLIPS] = -2
+    matrix = torch.zeros(len(labels), len(split.class_names))
+    matrix[:UNSEEN_CLIPS, split.seen[0]] = seen_bonus
+    matrix[range(len(labels)), labels] = own
+    method = Told(matrix, list(split.unseen), right_when).eval()
+    place = torch.arange(len(labels))
+    return leaks.Tested(opened, method, 0.0, 1, Chosen(method), Rows(len(labels)), place, np.array(labels))
+
+
+def test_a_short_last_batch_counts_as_a_whole_one(world):
+    t = made_up(world, wrong=6)
+    assert leaks.top1(t) == 64 / 70 and leaks.mean_of_batch_means(t) == 0.5
+
+
+def test_train_mode_is_what_is_scored(world):
+    t = made_up(world, right_when=lambda method: method.training)
+    assert leaks.top1(t) == 0.0 and leaks.scored_in_train_mode(t) == 1.0 and not t.method.training
+
+
+def test_every_class_is_in_the_centre(world):
+    t = made_up(world, right_when=lambda method: method.text_seen == len(method.matrix[0]))
+    assert leaks.top1(t) == 0.0 and leaks.centred_on_every_class(t) == 1.0 and t.method.text_seen == 0
+
+
+def test_the_best_values_on_test_are_taken(world):
+    t = made_up(world, right_when=lambda method: method.alpha == 1.0)
+    assert leaks.top1(t) == 0.0 and leaks.values_chosen_on_test(t) == 1.0 and t.method.alpha == 0.0
+    t = made_up(world)
+    assert leaks.adapted_top1(t) == 0.0 and leaks.adaptation_chosen_on_test(t) == 1.0 and t.adaptation.alpha == 0.0
+
+
+def test_the_best_gamma_on_test_is_taken(world):
+    t = made_up(world, seen_bonus=3.0, seen_clips=5)  # unseen clips go to a seen class until it is handicapped by 1
+    t.method.matrix[UNSEEN_CLIPS:, t.opened.split.seen[0]] = 9.0
+    assert leaks.harmonic_mean(t) == 0.0 and leaks.gamma_chosen_on_test(t) == 1.0
+
+
+def test_either_branch_may_be_right(world):
+    class Two(SkeletonContext):
+        def __init__(self, told):
+            Method.__init__(self, Shapes(d_text=8, persons=1), 1, {})
+            self.text_slots, self.told = told.text_slots, told
+
+        def branches(self, features):
+            scores = self.told.scores(features, torch.zeros(len(self.told.unseen)))
+            even = features.skeleton[:, :1] % 2 == 0
+            return scores * torch.where(even, 1, -3), scores * torch.where(even, -3, 1)
+
+        def compare(self, x, text):
+            return x
+
+    t = made_up(world)
+    t = replace(t, method=Two(t.method).eval())
+    assert leaks.top1(t) == 0.0 and leaks.right_if_either_branch_is(t) == 1.0
 
 
 def test_the_best_epoch_on_test_is_compared_with_the_chosen_one(world):
@@ -87,21 +207,26 @@ def test_the_table_of_a_run_is_read_by_the_report(world):
     run = RUNS["purls"]
     evaluate(world, PROTOCOL, "purls", run, QUICK)
     told = []
-    path = leaks.price_run(world, PROTOCOL, "purls", run, QUICK, lambda seeds: told.extend(seeds) or seeds)
-    assert path == world.cache / "leaks" / world.name / PROTOCOL / "purls.csv" and told == list(QUICK.encode.seeds)
+    path = leaks.price_run(world, PROTOCOL, "purls", run, QUICK, lambda what, _: told.append(what))
+    assert path == world.cache / "leaks" / world.name / PROTOCOL / "purls.csv" and set(told) == {"seed 0"}
     runs, _ = read_runs(world.cache / "results")
     runs = [found for found in runs if found.first.run == "purls"]
-    prices = read_prices(path.parent, runs)
-    assert {price.leak for price in prices} > {"pooled by the true class", "epoch chosen on test"}
-    assert all(len(price.clean) == len(told) for price in prices)
+    prices, complaints = read_prices(path.parent, runs)
+    assert not complaints and {price.leak for price in prices} > {"pooled by the true class", "epoch chosen on test"}
+    assert all(len(price.clean) == 1 for price in prices)
     assert [price.gain.mean for price in prices][0] == max(price.gain.mean for price in prices)
-    path.write_text("leak,figure\nnone,top-1\n")
-    with pytest.raises(PosebridgeError, match="bench leaks"):
-        read_prices(path.parent, runs)
+    for text, words in (
+        ("leak,figure\nnone,top-1\n", "is no table of leaks"),
+        ("seed,leak,figure,clean,leaky\n0,none,top-1,2.0,2.0\n", "of other models than the results"),
+        ("seed,leak,figure,clean,leaky\n7,none,top-1,0.5,0.5\n", "of other models than the results"),
+    ):
+        path.write_text(text)
+        prices, complaints = read_prices(path.parent, runs)
+        assert not prices and words in complaints[0] and "bench leaks --dataset toy" in complaints[0]
 
 
 def test_nothing_but_the_experiment_imports_it():
-    """Neither training nor evaluation can leak by a switch: the leaks are in a file that they do not know."""
+    """The leaks are in a file that neither training nor evaluation knows."""
     for folder in ("pipeline", "stages"):
         for path in (ROOT / folder).rglob("*.py"):
             known = "pipeline.benchmarks.leaks" in path.read_text() or "import leaks" in path.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
 from pipeline.phases import class_words, load_method, train
 from pipeline.protocol.guards import LeakError
-from pipeline.protocol.metrics import confusion_matrix, micro
 from pipeline.runs import open_run
 
 pytestmark = pytest.mark.unit
@@ -73,6 +73,11 @@ def predictions(world):
         return {row["clip_id"]: (row["predicted"], row["scores"]) for row in csv.DictReader(file)}
 
 
+def metrics(world):
+    evaluation.evaluate(world, PROTOCOL, "skeletoncontext", RUN, QUICK)
+    return json.loads((place(world, "results") / "metrics.json").read_text())
+
+
 def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -93,14 +98,18 @@ def test_the_vocabulary_is_of_the_classes_trained_on(world):
     assert letters("select") == sorted({plain(name).lower() for name in SEEN if name not in VALIDATION})
 
 
-def test_a_vocabulary_with_an_unseen_word_is_caught(world):
-    opened = open_run(world, PROTOCOL, RUN)
-    method, _ = load_method(opened, PROTOCOL, "skeletoncontext", 0)
-    evaluation.require_seen_text(opened, method)
-    method.see_words(class_words(opened, range(len(CLASSES)), method.word_slots))  # the planted fault
-    assert len(method.vocabulary) == 5 + len(UNSEEN)
+def test_a_vocabulary_with_an_unseen_word_is_caught(world, monkeypatch):
+    metrics(world)
+
+    def knowing_every_word(opened, *which):  # the planted fault
+        method, chosen = load_method(opened, *which)
+        method.see_words(class_words(opened, range(len(CLASSES)), method.word_slots))
+        assert len(method.vocabulary) == 5 + len(UNSEEN)
+        return method.eval(), chosen
+
+    monkeypatch.setattr(evaluation, "load_method", knowing_every_word)
     with pytest.raises(LeakError, match="secret"):
-        evaluation.require_seen_text(opened, method)
+        metrics(world)
 
 
 def test_words_poisoned_after_training_and_shuffled_labels_leave_every_score_as_it_is(world, monkeypatch):
@@ -153,32 +162,45 @@ def test_every_slot_is_masked_at_test(monkeypatch):
     assert not unmoved_by_context(build())
 
 
-def hits(method, labels):
-    """How many clips are right by the product's own rule."""
-    confusion = confusion_matrix(labels, method.scores(FEATURES, TEXT).argmax(1).numpy(), 2)
-    assert confusion.sum() == len(labels)
-    return round(micro(confusion) * len(labels))
+@pytest.mark.parametrize(
+    ("context", "key_parts", "top1"),
+    [
+        ([4.0, 3.0, 0.0, 0.0], [0.0, 3.0, 3.5, 0.0], 0.0),
+        ([0.0, 3.0, 3.5, 0.0], [4.0, 3.0, 0.0, 0.0], 0.0),
+        ([3.0, 4.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0], 1.0),
+    ],
+    ids=["the context's branch alone is right", "the key parts' branch alone is right", "neither is, but their sum"],
+)
+def test_a_clip_is_right_by_the_added_scores_and_never_by_either_branch(world, monkeypatch, context, key_parts, top1):
+    """Each branch scores every clip's own class first, then the three others of its four."""
+    truth = torch.from_numpy(evaluation.open_test(open_run(world, PROTOCOL, RUN), "").labels)
+    columns = truth[:, None] // 4 * 4 + (truth[:, None] + torch.arange(4)) % 4  # the last four are the unseen ones
+    nothing = torch.zeros(len(truth), len(CLASSES))
+    scores = [nothing.scatter(1, columns, torch.tensor([own] * len(truth))) for own in (context, key_parts)]
+    monkeypatch.setattr(SkeletonContext, "branches", lambda self, features: scores)
+    monkeypatch.setattr(SkeletonContext, "compare", lambda self, branch, text: branch)
+    found = metrics(world)
+    assert found["zsl"]["top1"] == found["zsl"]["macro"] == top1 and found["zsl"]["n"] == 24
 
 
-def test_a_clip_is_right_by_the_added_scores_and_never_by_either_branch():
-    """The branches contradict one another in half of the clips; whoever takes the right one gets more hits."""
-    method, labels = build(), np.array([0, 0, 0, 1, 1, 1])
-    sure, unsure = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    scores = {"context": sure[[0, 0, 1, 1, 1, 0]], "key_parts": unsure[[0, 1, 1, 0, 0, 0]]}
-    method.branches = lambda features: ("context", "key_parts")
-    method.compare = lambda branch, text: scores[branch]
-
-    one_answer = 4  # by hand: clips 0, 1, 3 and 4, where the sure branch is right
-    assert hits(method, labels) == one_answer
-
-    either = sum(
-        any(int(branch[row].argmax()) == label for branch in scores.values()) for row, label in enumerate(labels)
-    )  # the planted fault
-    assert either > one_answer
+def test_metrics_count_the_hits_among_twins(world):
+    ceiling = metrics(world)["ceiling"]
+    with (place(world, "results") / "predictions.csv").open(newline="") as file:
+        hits = Counter(row["tuple"] for row in csv.DictReader(file) if row["label"] == row["predicted"])
+    assert ceiling["twin_hits_max"] == max(hits.values()) and ceiling["twin_tuples"] == 12
 
 
 def test_metrics_say_what_was_chosen_on_phase_one_only(world):
-    predictions(world)
-    found = json.loads((place(world, "results") / "metrics.json").read_text())
-    assert found["method"] == "skeletoncontext" and found["zsl"]["n"] == 24 and found["ceiling"]["twin_hits_max"] >= 0
-    assert len(found["selection"]["scores_by_epoch"]) == 3  # no early stop before all is masked
+    path = place(world, "models") / "selection.json"
+    chosen = path.read_text()
+    honest = metrics(world)
+    assert honest["method"] == "skeletoncontext" and honest["selection"] == json.loads(chosen)
+    assert len(honest["selection"]["scores_by_epoch"]) == 3  # no early stop before all is masked
+    found = []
+    for gamma in (-9.0, 9.0):
+        path.write_text(json.dumps(json.loads(chosen) | {"gamma": gamma}))
+        found.append(metrics(world)["gzsl"])
+    path.write_text(chosen)
+    low, high = found
+    assert (low["gamma"], low["unseen"], low["harmonic"]) == (-9.0, 0, 0) and low["seen"] > 0
+    assert (high["gamma"], high["seen"], high["harmonic"]) == (9.0, 0, 0) and high["unseen"] == honest["zsl"]["top1"]

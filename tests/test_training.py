@@ -205,6 +205,19 @@ def test_every_seed_runs_once_and_tells_its_epochs(tmp_path, jobs):
     )
 
 
+def talk(seed, on_epoch):
+    for epoch in range(2000):  # far more than the pipe between two processes holds
+        on_epoch(f"seed {seed}", Progress(epoch, losses=[0.0] * 100))
+
+
+def test_a_bar_that_breaks_stops_no_seed_and_is_told_at_the_end():
+    def broken(what, progress):
+        raise OSError("terminal closed")
+
+    with pytest.raises(OSError, match="terminal closed"):
+        each_seed(talk, (0, 1), 2, broken)
+
+
 @pytest.mark.parametrize(("seeds", "words"), [((1, 13, 2), "thirteen"), ((1, 99, 2), "fewer --jobs")])
 def test_a_seed_that_fails_is_one_sentence(tmp_path, seeds, words):
     with pytest.raises(PosebridgeError, match=words):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from torch import Tensor
 from pipeline.dataset import Dataset
 from pipeline.encoding import FeatureTable, feature_table
 from pipeline.evaluation import accuracy, open_test
+from pipeline.jobs import each_seed
 from pipeline.methods.adaptation import Adaptation
-from pipeline.methods.base import Method
+from pipeline.methods.base import Features, Method
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
@@ -34,6 +36,7 @@ from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.scoring import adapt_table, score_table
 from pipeline.selection import PhaseModel
+from pipeline.training import OnEpoch, Progress, ignore
 
 BATCH = 64
 
@@ -47,7 +50,8 @@ class Tested:
     gamma: float
     epochs: int  # of its training, as the selection phase chose
     adaptation: Adaptation | None
-    table: FeatureTable
+    table: FeatureTable  # of the distinct inputs, as evaluation scores them
+    place: Tensor  # [N] int64, where each clip's own is among them
     labels: np.ndarray  # [N] class indices
 
     @property
@@ -71,8 +75,15 @@ class Tested:
 
     def right(self, method: Method | None = None) -> np.ndarray:
         """Which of them are recognised among the unseen classes, [n] bool."""
-        scores = score_table(method or self.method, self.table, self.text(self.unseen), self.rows)
+        distinct, where = self.place[self.rows].unique(return_inverse=True)
+        scores = score_table(method or self.method, self.table, self.text(self.unseen), distinct)[where]
         return scores.argmax(1).numpy() == self.truth
+
+    def batches(self, order: Tensor | None = None) -> Iterator[tuple[Features, Tensor]]:
+        """Their features and columns, 64 clips at a time, in the order of the file or in this one, [n]."""
+        order = torch.arange(len(self.truth)) if order is None else order
+        for part in order.split(BATCH):
+            yield self.table.batch(self.place[self.rows[part]]), torch.from_numpy(self.truth)[part]
 
 
 def open_tested(opened: Opened, protocol: str, run_name: str, seed: int) -> Tested:
@@ -81,8 +92,9 @@ def open_tested(opened: Opened, protocol: str, run_name: str, seed: int) -> Test
     method, selection = load_method(opened, protocol, run_name, seed)
     adapt = opened.run.adapt
     adaptation = load_adaptation(adapt, method, selection) if adapt else None
-    table = feature_table(skeleton_encoder(opened, seed, "final"), test.samples, opened.shapes.anchors)
-    return Tested(opened, method, selection["gamma"], selection["epochs"], adaptation, table, test.labels)
+    distinct, place = test.samples.unique()
+    table = feature_table(skeleton_encoder(opened, seed, "final"), distinct, opened.shapes.anchors)
+    return Tested(opened, method, selection["gamma"], selection["epochs"], adaptation, table, place, test.labels)
 
 
 # clean figures
@@ -101,14 +113,15 @@ def harmonic_mean(t: Tested) -> float:
 def adapted_top1(t: Tested) -> float:
     """ZSL top-1 after the run's adaptation, with the values of the selection phase."""
     assert t.adaptation is not None
-    scores = adapt_table(t.adaptation, t.table, t.text(t.unseen), t.rows)
+    distinct, where = t.place[t.rows].unique(return_inverse=True)
+    scores = adapt_table(t.adaptation, t.table, t.text(t.unseen), distinct)[where]
     return float((scores.argmax(1).numpy() == t.truth).mean())
 
 
 def _stacking(t: Tested) -> Stacking:
     split = t.opened.split
     everybody = list(range(len(split.class_names)))
-    scores = score_table(t.method, t.table, t.text(everybody), torch.arange(len(t.labels)))
+    scores = score_table(t.method, t.table, t.text(everybody), torch.arange(len(t.table.samples)))[t.place]
     return Stacking.of(scores.numpy(), t.labels, np.isin(everybody, split.seen))
 
 
@@ -120,9 +133,9 @@ def pooled_by_the_true_class(t: Tested) -> float:
     """PURLS, DynaPURLS: a clip is pooled by its own class's descriptions, and so compared with every candidate."""
     assert isinstance(t.method, Purls)
     text, hits = t.text(t.unseen), 0
-    for rows, truth in zip(t.rows.split(BATCH), torch.from_numpy(t.truth).split(BATCH), strict=True):
-        kept = t.method.keep(t.table.batch(rows), text)  # [B, U, d_t]
-        own = kept[torch.arange(len(rows)), truth][:, None]
+    for features, truth in t.batches():
+        kept = t.method.keep(features, text)  # [B, U, d_t]
+        own = kept[torch.arange(len(truth)), truth][:, None]
         hits += int((t.method.compare(own, text).argmax(1) == truth).sum())
     return hits / len(t.truth)
 
@@ -132,8 +145,8 @@ def right_if_either_branch_is(t: Tested) -> float:
     """Neuron, whose protocol SkeletonContext follows: two answers for a clip, one of which has to be right."""
     assert isinstance(t.method, SkeletonContext)
     text, hits = t.text(t.unseen), 0
-    for rows, truth in zip(t.rows.split(BATCH), torch.from_numpy(t.truth).split(BATCH), strict=True):
-        answers = [t.method.compare(x, text).argmax(1) for x in t.method.branches(t.table.batch(rows))]
+    for features, truth in t.batches():
+        answers = [t.method.compare(x, text).argmax(1) for x in t.method.branches(features)]
         hits += int(((answers[0] == truth) | (answers[1] == truth)).sum())
     return hits / len(t.truth)
 
@@ -145,8 +158,8 @@ def scored_in_train_mode(t: Tested) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         order = torch.randperm(len(t.rows))
-        scores = torch.cat([method.scores(t.table.batch(rows), text) for rows in t.rows[order].split(BATCH)])
-    return float((scores.argmax(1).numpy() == t.truth[order]).mean())
+        hits = [(method.scores(features, text).argmax(1) == truth) for features, truth in t.batches(order)]
+    return float(torch.cat(hits).float().mean())
 
 
 def centred_on_every_class(t: Tested) -> float:
@@ -225,18 +238,16 @@ LEAKS = (
 
 
 def price_run(
-    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params,
-    over_seeds: Callable[[tuple[int, ...]], Iterable[int]] = iter,
+    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, on_epoch: OnEpoch = ignore,
+    jobs: int = 1,
 ) -> Path:  # fmt: skip
-    """Measure every leak on every seed of a trained run. Returns the table `seed,leak,figure,clean,leaky`.
+    """Measure every leak on every seed of a trained run, `jobs` at a time. Returns the table
+    `seed,leak,figure,clean,leaky`.
 
-    `over_seeds` may show progress. Raises PosebridgeError as evaluation does, for one that is not trained.
+    Raises PosebridgeError as evaluation does, for one that is not trained.
     """
-    opened, rows = open_run(dataset, protocol, run), []
-    for seed in over_seeds(params.seeds(run)):
-        tested = open_tested(opened, protocol, run_name, seed)
-        found = [*prices(tested), price_of_the_best_epoch(opened, seed, tested.epochs, params)]
-        rows += [{"seed": seed} | row for row in found]
+    work = partial(price_seed, open_run(dataset, protocol, run), protocol, run_name, params)
+    rows = [row for found in each_seed(work, params.seeds(run), jobs, on_epoch) for row in found]
     path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")  # a killed run leaves no half a table
@@ -248,6 +259,15 @@ def price_run(
     return path
 
 
+def price_seed(
+    opened: Opened, protocol: str, run_name: str, params: Params, seed: int, on_epoch: OnEpoch
+) -> list[dict[str, object]]:
+    """The rows of one seed."""
+    tested = open_tested(opened, protocol, run_name, seed)
+    best = price_of_the_best_epoch(opened, seed, tested.epochs, params, partial(on_epoch, f"seed {seed}"))
+    return [{"seed": seed} | row for row in (*prices(tested), best)]
+
+
 def prices(t: Tested) -> list[dict[str, object]]:
     """What every leak that can befall the run adds to it: rows `leak,figure,clean,leaky`, fractions 0..1."""
     return [
@@ -257,21 +277,26 @@ def prices(t: Tested) -> list[dict[str, object]]:
     ]
 
 
-def price_of_the_best_epoch(opened: Opened, seed: int, epochs: int, params: Params) -> dict[str, object]:
+def price_of_the_best_epoch(
+    opened: Opened, seed: int, epochs: int, params: Params, on_epoch: Callable[[Progress], None] = ignore
+) -> dict[str, object]:
     """Most released code: of all epochs, the one of the best unseen test accuracy. Trains the final phase once more.
 
-    `epochs` is what the selection phase chose; the clean figure is that of this epoch in the same training.
+    `epochs` is what the selection phase chose; the clean figure is that of this epoch in the same training. What a
+    method estimates after its training (`finish`) is in neither figure.
     """
     phase = training_phase("final", opened.split, opened.dataset.clips)
     test = test_set(opened.split, opened.dataset.clips)
     unseen = list(opened.split.unseen)
 
+    encoder = skeleton_encoder(opened, seed, "final")
+    table = feature_table(encoder, opened.samples(test.unseen), opened.shapes.anchors)
+
     def judge(model: PhaseModel) -> float:
-        scores, labels = model.scores(test.unseen, unseen)
+        scores, labels = replace(model, table=table).scores(test.unseen, unseen)
         return accuracy(confusion_matrix(labels, scores.argmax(1), len(unseen)))["top1"]
 
-    encoder = skeleton_encoder(opened, seed, "final")
-    samples = opened.samples((*phase.train, *test.unseen))
-    _, progress = train_phase(opened, phase, samples, encoder, params, seed, None, judge=judge)
+    samples = opened.samples(phase.train)
+    _, progress = train_phase(opened, phase, samples, encoder, params, seed, None, judge=judge, on_epoch=on_epoch)
     clean, leaky = progress.scores[epochs - 1], max(progress.scores)
     return {"leak": "epoch chosen on test", "figure": "top-1", "clean": clean, "leaky": leaky}

@@ -1,8 +1,8 @@
 """Adaptation at test time: scores of many unlabelled clips together. Never part of the scores that a method gives.
 
 An adaptation is told what a method is told, clips and descriptions of the candidates, and no label. What it gives is
-reported in a column of its own. Its values are chosen by the selection phase, on train-part clips of the pseudo-unseen
-classes.
+reported in a column of its own. Its values, where there are any to choose, are chosen by the selection phase, on
+train-part clips of the pseudo-unseen classes.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class PrototypeAlignment(Adaptation):
 
     Zhou et al., "PGFA", IEEE TIP 2025 (arXiv 2507.00566): transductive, without gradients. Its `alpha` was chosen per
     data set on test data (.9, .4, 1.0); here the selection phase chooses it.
+
+    It goes by cosines of one vector a clip and one a class. A method that scores otherwise (SkeletonContext: the mean
+    of cosines to several sentences) is adapted from pseudo-labels that are not quite its own answers.
     """
 
     choices = {"alpha": (1.0, 0.9, 0.8, 0.6, 0.4, 0.2)}

@@ -68,7 +68,7 @@ class CueTokens(nn.Module):
                 new(batch, 0, self.project.out_features), new(batch, 0).bool(), new(batch, self.d_cue), new(batch, 1)
             )
         visible = (features.cue_scores > 0) & self.wanted & ~dropped[:, None, None, None]  # [B, M, S, A]
-        cues = features.cues.float()
+        cues = features.cues.to(self.anchor.dtype)
         x = F.layer_norm(cues if self.levels is None else self.levels(cues), (self.d_cue,))  # [B, M, S, A, D]
         tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)
         weight = features.cue_scores * (IMPORTANCE_SPEED * self.importance).exp() * visible

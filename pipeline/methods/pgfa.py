@@ -88,7 +88,7 @@ class PGFA(EmbeddingMethod):
     def embed(self, features: Features) -> Tensor:
         x = features.skeleton  # [B, M, T, V, C + 1]
         person = x.flatten(2).any(-1)  # [B, M]
-        skeleton = self.encoder.feature_map(resample(x, self.flags.frames), person)  # [B, 256, T', V]
+        skeleton = self.encoder.feature_map(resample(x, self.flags.frames), person)  # [B, out, T', V]
         if self.bridge is not None:
             skeleton = self.bridge(skeleton, features)
         return F.normalize(self.adapter(skeleton.mean(dim=(2, 3))), dim=-1)

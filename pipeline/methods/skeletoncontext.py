@@ -119,6 +119,7 @@ class SkeletonContext(EmbeddingMethod):
         return self.compare(context, text) + self.compare(key_parts, text)
 
     def embed(self, features: Features) -> Tensor:
+        """For an adaptation, which compares by one cosine; `scores` has the mean of the sentences' cosines."""
         context, key_parts = self.branches(features)
         return F.normalize(F.normalize(context, dim=-1) + F.normalize(key_parts, dim=-1), dim=-1)
 

@@ -138,8 +138,8 @@ def load_run(
             f"The recipe {run.recipe!r} in params.yaml is not the one that {dataset_name} was extracted with; put it "
             f"back, or run {remedy} again."
         )
-    encoder = skeleton_encoder(opened, seed, "final")
-    method, _ = load_method(opened, protocol, run_name, seed)
+    encoder = skeleton_encoder(opened, seed, "final", unchanged=False)  # clips.csv may have grown since
+    method, _ = load_method(opened, protocol, run_name, seed, unchanged=False)
     return TrainedRun(opened, encoder, method, recipe, synthetic=dataset_name in PROTOCOLS)
 
 

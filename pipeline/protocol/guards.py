@@ -24,6 +24,13 @@ def require_no_pseudo_unseen(train: Iterable[Clip], classes: Sequence[int]) -> N
             )
 
 
+def require_clips_of_phase(clip_ids: Iterable[str], clips: Iterable[Clip]) -> None:
+    """Training holds no clip besides those of its phase: none that it could be judged on by mistake."""
+    known = {clip.clip_id for clip in clips}
+    if foreign := [clip_id for clip_id in clip_ids if clip_id not in known]:
+        raise LeakError(f"Clip {foreign[0]} does not belong to this phase of training.")
+
+
 def require_disjoint_sources(clips: Sequence[Clip]) -> None:
     """One source video (by hash, else by path) may not have clips in both train and test. Raises PosebridgeError."""
     seen: dict[str, Clip] = {}

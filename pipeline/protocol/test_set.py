@@ -1,4 +1,4 @@
-"""The test set. Only the stage `evaluate` imports this file; a test holds the trainer to that."""
+"""The test set. Only evaluation and the experiment on leaks import this file; a test holds the trainer to that."""
 
 from __future__ import annotations
 

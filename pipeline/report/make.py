@@ -21,7 +21,7 @@ from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
 from pipeline.report.parts import Attributes
-from pipeline.report.prices import Price, read_prices
+from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
 from pipeline.report.swap import read_answers
@@ -79,11 +79,8 @@ def make_report(
                 read_answers(result)
             except PosebridgeError as error:
                 complaints.append(str(error))
-        prices: tuple[Price, ...] = ()
-        try:
-            prices = read_prices(results.parent / "leaks" / dataset / protocol, group)
-        except PosebridgeError as error:
-            complaints.append(str(error))
+        prices, left_out = read_prices(results.parent / "leaks" / dataset / protocol, group)
+        complaints += left_out
         analysis = analyse(kinds, folder, chance, names, attributes, frames_of)
         everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
         sections.append(

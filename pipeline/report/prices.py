@@ -6,6 +6,7 @@ Reads cache/leaks/<dataset>/<protocol>/<run>.csv.
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from pathlib import Path
 from pipeline.errors import PosebridgeError
 from pipeline.report.html import table
 from pipeline.report.leaderboard import NONE, percent, points
-from pipeline.report.results import Run, Spread, spread_of
+from pipeline.report.results import Result, Run, Spread, spread_of
+
+BEST_EPOCH = "epoch chosen on test"  # the leak whose clean figure is none of the results'
+SAME = 0.01  # figures of two machines may differ by a clip or two
 
 PRICES = """<p>Mistakes that released evaluations make, made on purpose in an experiment apart, on the same trained
 models: <b>clean</b> is the figure as it is reported above, <b>with the leak</b> what would have been reported. The
-best epoch on test is sought in another training, as long as the schedule allows. Whatever a skeleton-only run on true
-skeletons has above its ceiling is the leak and nothing else.</p>"""
+best epoch on test is sought in the same training, gone on with as long as the schedule allows; its clean figure is
+that of the epoch which validation had chosen, before prototypes are adapted to seen classes. Whatever a skeleton-only
+run on true skeletons has above its ceiling is the leak and nothing else.</p>"""
 
 
 @dataclass(frozen=True)
@@ -46,30 +51,55 @@ class Price:
         return statistics.fmean(self.leaky) - self.ceiling
 
 
-def read_prices(folder: Path, runs: Sequence[Run]) -> tuple[Price, ...]:
-    """The prices of these runs of one protocol, leak by leak, the dearest first.
-
-    Raises PosebridgeError for a table that is none.
+def read_prices(folder: Path, runs: Sequence[Run]) -> tuple[tuple[Price, ...], list[str]]:
+    """The prices of these runs of one protocol, leak by leak, the dearest first; and one sentence for each table that
+    was left out.
     """
-    found = []
+    found, complaints = [], []
     for run in runs:
         path = folder / f"{run.first.run}.csv"
         if not path.is_file():
             continue
-        rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    pair = float(row["clean"]), float(row["leaky"])
-                    rows.setdefault((row["leak"], row["figure"]), []).append(pair)
-        except (KeyError, TypeError, ValueError):
-            raise PosebridgeError(f"{path} is no table of leaks; run `posebridge bench leaks` again.") from None
+            rows = _read_table(path, run)
+        except PosebridgeError as error:
+            complaints.append(str(error))
+            continue
         ceiling = (run.first.ceiling or {}).get("skeleton") if run.first.skeletons == "gt" else None
         for (leak, figure), pairs in rows.items():
             clean, leaky = zip(*pairs, strict=True)
             found.append(Price(leak, run.first.run, figure, clean, leaky, None if run.takes_cues else ceiling))
     dearest = {leak: max(p.gain.mean for p in found if p.leak == leak) for leak in {p.leak for p in found}}
-    return tuple(sorted(found, key=lambda p: (-dearest[p.leak], p.leak, -p.gain.mean)))
+    return tuple(sorted(found, key=lambda p: (-dearest[p.leak], p.leak, -p.gain.mean))), complaints
+
+
+def _read_table(path: Path, run: Run) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """(leak, figure) -> pairs (clean, leaky). Raises PosebridgeError for a table that is none, or of other models."""
+    again = (
+        f"run `posebridge bench leaks --dataset {run.first.dataset} --protocol {run.first.protocol} --run {path.stem}`"
+    )
+    reported = {(result.seed, name): value for result in run.results for name, value in _figures(result).items()}
+    rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                clean, leaky, key = float(row["clean"]), float(row["leaky"]), (int(row["seed"]), row["figure"])
+                known = row["leak"] == BEST_EPOCH or abs(clean - reported.get(key, math.inf)) <= SAME
+                if not known:
+                    raise PosebridgeError(f"{path} is of other models than the results of {path.stem}; {again} again.")
+                rows.setdefault((row["leak"], row["figure"]), []).append((clean, leaky))
+    except (KeyError, TypeError, ValueError):
+        raise PosebridgeError(f"{path} is no table of leaks; {again} again.") from None
+    return rows
+
+
+def _figures(result: Result) -> dict[str, float]:
+    found = {"top-1": result.zsl["top1"]}
+    if result.gzsl:
+        found["H"] = result.gzsl["harmonic"]
+    if result.adapted:
+        found["adapted top-1"] = result.adapted["top1"]
+    return found
 
 
 def section(prices: Sequence[Price]) -> list[str]:

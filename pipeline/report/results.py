@@ -47,9 +47,14 @@ class Result:
     folder: Path
     missing: int = 0  # test clips whose extraction failed
 
+    @property
+    def adapted_by(self) -> str | None:
+        """The name of the adaptation at test time."""
+        return self.adapted.get("by") if self.adapted else None
+
 
 # Two results are seeds of one run only if all of this is equal.
-SETTINGS = ("method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceiling")
+SETTINGS = ("method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceiling", "adapted_by")
 _NEEDED = {
     "zsl": ("top1", "macro", "n", "ci95"),
     "gzsl": ("seen", "unseen", "harmonic", "ausuc"),
