@@ -21,7 +21,7 @@ from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
 from pipeline.phases import train
-from pipeline.report.prices import read_prices
+from pipeline.report.prices import TRAINED_ANEW, read_prices
 from pipeline.report.results import read_runs
 from pipeline.runs import open_run
 from pipeline.text.bank import bank_path
@@ -203,6 +203,26 @@ def test_the_best_epoch_on_test_is_compared_with_the_chosen_one(world):
     assert row["clean"] == found["zsl"]["top1"] <= row["leaky"]
 
 
+def test_text_is_whitened_by_the_classes_that_are_named():
+    """By hand: classes 0 and 1 vary along the first axis only; class 2 is far away along the second."""
+    text = torch.tensor([[[3.0, 1.0]], [[1.0, 1.0]], [[2.0, 9.0]]])
+    mask = torch.tensor([[True], [True], [True]])
+    white = leaks.whitened(text, mask, [0, 1])  # mean (2, 1), covariance diag(1, 0), drawn to diag(.95, .05)
+    torch.testing.assert_close(white[:, 0], torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]))
+    both = leaks.whitened(text, mask, [0, 1, 2])
+    assert not torch.allclose(both, white) and both[0, 0, 1] < 0, "the third class moves the mean"
+    assert not leaks.whitened(text, mask & torch.tensor([[True], [True], [False]]), [0, 1])[2].any()
+
+
+def test_whitening_is_trained_with_the_one_and_the_other_text(world, monkeypatch):
+    opened, seen = open_run(world, PROTOCOL, RUNS["pgfa"]), []
+    kept = leaks.whitened
+    monkeypatch.setattr(leaks, "whitened", lambda *about: seen.append(list(about[2])) or kept(*about))
+    row = leaks.price_of_whitening(opened, 0, 2, QUICK)
+    assert seen == [list(opened.split.seen), list(range(len(opened.split.class_names)))]
+    assert row["leak"] in TRAINED_ANEW and 0 <= row["clean"] <= 1 and 0 <= row["leaky"] <= 1
+
+
 def test_the_table_of_a_run_is_read_by_the_report(world):
     run = RUNS["purls"]
     evaluate(world, PROTOCOL, "purls", run, QUICK)
@@ -212,7 +232,7 @@ def test_the_table_of_a_run_is_read_by_the_report(world):
     runs, _ = read_runs(world.cache / "results")
     runs = [found for found in runs if found.first.run == "purls"]
     prices, complaints = read_prices(path.parent, runs)
-    assert not complaints and {price.leak for price in prices} > {"pooled by the true class", "epoch chosen on test"}
+    assert not complaints and {price.leak for price in prices} > {"pooled by the true class", *TRAINED_ANEW}
     assert all(len(price.clean) == 1 for price in prices)
     assert [price.gain.mean for price in prices][0] == max(price.gain.mean for price in prices)
     for text, words in (

@@ -2,7 +2,7 @@
 
 An experiment, and the only place besides the tests where a score sees a test label: nothing else imports this file.
 Reads trained runs and their test sets as `evaluate` does, writes cache/leaks/<dataset>/<protocol>/<run>.csv. A leak is
-applied to a run as it is trained; only the best epoch on test needs another training.
+applied to a run as it is trained; only the best epoch on test and whitening need other trainings.
 Command: posebridge bench leaks --dataset skelgap --protocol compositional_30_10 --run purls
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.dataset import Dataset
@@ -264,8 +265,11 @@ def price_seed(
 ) -> list[dict[str, object]]:
     """The rows of one seed."""
     tested = open_tested(opened, protocol, run_name, seed)
-    best = price_of_the_best_epoch(opened, seed, tested.epochs, params, partial(on_epoch, f"seed {seed}"))
-    return [{"seed": seed} | row for row in (*prices(tested), best)]
+    trained_anew = [
+        measure(opened, seed, tested.epochs, params, partial(on_epoch, f"seed {seed}"))
+        for measure in (price_of_the_best_epoch, price_of_whitening)
+    ]
+    return [{"seed": seed} | row for row in (*prices(tested), *trained_anew)]
 
 
 def prices(t: Tested) -> list[dict[str, object]]:
@@ -285,10 +289,44 @@ def price_of_the_best_epoch(
     `epochs` is what the selection phase chose; the clean figure is that of this epoch in the same training. What a
     method estimates after its training (`finish`) is in neither figure.
     """
-    phase = training_phase("final", opened.split, opened.dataset.clips)
-    test = test_set(opened.split, opened.dataset.clips)
-    unseen = list(opened.split.unseen)
+    judge = judge_on_test(opened, seed)
+    _, progress = train_final(opened, seed, params, None, judge, on_epoch)
+    clean, leaky = progress.scores[epochs - 1], max(progress.scores)
+    return {"leak": "epoch chosen on test", "figure": "top-1", "clean": clean, "leaky": leaky}
 
+
+def price_of_whitening(
+    opened: Opened, seed: int, epochs: int, params: Params, on_epoch: Callable[[Progress], None] = ignore
+) -> dict[str, object]:
+    """Text whitened by the mean and covariance of all classes, unseen ones included; the clean figure is that of text
+    whitened by the classes trained on. Trains the final phase with each, for `epochs`.
+    """
+    judge, figures = judge_on_test(opened, seed), []
+    for classes in (opened.split.seen, range(len(opened.split.class_names))):
+        bank = replace(opened.bank, embeddings=whitened(opened.bank.embeddings, opened.bank.mask, classes))
+        model, _ = train_final(replace(opened, bank=bank), seed, params, epochs, None, on_epoch)
+        figures.append(judge(model))
+    return {"leak": "text whitened over every class", "figure": "top-1", "clean": figures[0], "leaky": figures[1]}
+
+
+def whitened(text: Tensor, mask: Tensor, classes: Sequence[int]) -> Tensor:
+    """Text [C, K, d_t] whitened by the descriptions of `classes`, L2-normalised, 0 outside `mask` [C, K].
+
+    The covariance is drawn to a multiple of the identity by a tenth: descriptions are fewer than dimensions.
+    """
+    own = text[list(classes)][mask[list(classes)]].double()  # [n, d_t]
+    centred = own - own.mean(0)
+    covariance = centred.T @ centred / len(own)
+    share, width = 0.1, len(covariance)
+    covariance = (1 - share) * covariance + share * covariance.trace() / width * torch.eye(width, dtype=torch.float64)
+    values, axes = torch.linalg.eigh(covariance)
+    white = (text.double() - own.mean(0)) @ (axes / values.sqrt()) @ axes.T
+    return F.normalize(white, dim=-1).float() * mask[..., None]
+
+
+def judge_on_test(opened: Opened, seed: int) -> Callable[[PhaseModel], float]:
+    """Top-1 of a model among the unseen classes, on their test clips: what no training may know."""
+    test, unseen = test_set(opened.split, opened.dataset.clips), list(opened.split.unseen)
     encoder = skeleton_encoder(opened, seed, "final")
     table = feature_table(encoder, opened.samples(test.unseen), opened.shapes.anchors)
 
@@ -296,7 +334,16 @@ def price_of_the_best_epoch(
         scores, labels = replace(model, table=table).scores(test.unseen, unseen)
         return accuracy(confusion_matrix(labels, scores.argmax(1), len(unseen)))["top1"]
 
-    samples = opened.samples(phase.train)
-    _, progress = train_phase(opened, phase, samples, encoder, params, seed, None, judge=judge, on_epoch=on_epoch)
-    clean, leaky = progress.scores[epochs - 1], max(progress.scores)
-    return {"leak": "epoch chosen on test", "figure": "top-1", "clean": clean, "leaky": leaky}
+    return judge
+
+
+def train_final(
+    opened: Opened, seed: int, params: Params, epochs: int | None, judge: Callable[[PhaseModel], float] | None,
+    on_epoch: Callable[[Progress], None],
+) -> tuple[PhaseModel, Progress]:  # fmt: skip
+    """The final phase as `train` has it, but judged after every epoch where `judge` is given."""
+    phase = training_phase("final", opened.split, opened.dataset.clips)
+    encoder = skeleton_encoder(opened, seed, "final")
+    return train_phase(
+        opened, phase, opened.samples(phase.train), encoder, params, seed, epochs, judge=judge, on_epoch=on_epoch
+    )
