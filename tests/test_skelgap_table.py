@@ -62,6 +62,17 @@ def test_every_run_is_trained_and_tested(stages, params: Params) -> None:
         assert (values["--protocol"], skeletons) in encoded, f"{values['--run']} has no encoder"
 
 
+def test_a_run_waits_for_every_extraction_that_it_reads(params: Params) -> None:
+    with Repo(str(ROOT)) as repo:
+        for stage in repo.index.stages:
+            words = str(stage.cmd).split() if stage.cmd else []
+            if "params/skelgap.yaml" in words and words[1] in ("train", "evaluate"):
+                run = params.runs[words[words.index("--run") + 1]]
+                deps = {Path(dep.fs_path).relative_to(ROOT).as_posix() for dep in stage.deps}
+                for recipe in {run.recipe, run.recipe if run.skeletons == "estimated" else run.skeletons}:
+                    assert f"cache/skelgap/{recipe}/index.json" in deps, stage.addressing
+
+
 def test_variants_exist_and_are_rendered_extracted_and_tested(stages) -> None:
     rendered, extracted, tested = (
         {v["--variant"] for v, _ in of(stages, command) if "--variant" in v}
@@ -100,6 +111,8 @@ def test_the_leaderboard_waits_for_every_method(params: Params) -> None:
             assert any("evaluate-skelgap" in name and name.endswith(f"@{protocol}-{run}") for name in graph), run
     for run in ("skeleton", *OTHERS):
         assert f"cache/results/skelgap/{HEADLINE}/{run}_gt" in deps
+    extracted = {name.rpartition("@")[2] for name in graph if "extract-skelgap" in name}
+    assert extracted == {"refined", "gt"}, "no run of the leaderboard reads another extraction"
     for name, run in params.runs.items():
         if run.method in OTHERS and not run.flags.get("cues"):
             cued = params.runs.get(f"{name}_cues")
