@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -73,7 +72,6 @@ def encode_seed(
         phase = training_phase(name, split, dataset.clips)
         samples = load_samples([clip.clip_id for clip in phase.train], reader)
         labels = label_rows(phase.train, samples.clip_ids, phase.classes)
-        started = time.perf_counter()
         learnt = trained_on(dataset, skeletons, phase)
         key = fingerprint(learnt, asdict(params), seed)
         encoder, progress = train_encoder(
@@ -92,7 +90,7 @@ def encode_seed(
             "blocks": params.blocks,
             "trained_on": learnt,
             "losses": progress.losses,
-            "seconds": round(time.perf_counter() - started, 2),
+            "seconds": round(progress.seconds, 2),
         }
         path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 

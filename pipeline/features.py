@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,7 +52,7 @@ class Samples:
         """The graph of the joints."""
         return graph_of(self.layout)
 
-    @property
+    @cached_property  # every batch takes its rows of it
     def quality(self) -> Tensor:
         """[N, M, 2]: mean keypoint score over the frames with this person, and the share of such frames."""
         valid = self.person_valid.float()

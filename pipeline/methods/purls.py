@@ -69,9 +69,8 @@ class Purls(Method):
             nn.SiLU(),
             nn.BatchNorm1d(f.hidden),
             nn.Dropout(f.dropout),
-            nn.Linear(f.hidden, len(SLOTS) * shapes.d_text),
-            nn.Tanh(),
         )
+        self.to_text = nn.Linear(f.hidden, len(SLOTS) * shapes.d_text)
         self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the cosines, not exponentiated
         self.slot_weight = nn.Parameter(torch.zeros(len(SLOTS)))
 
@@ -88,10 +87,16 @@ class Purls(Method):
         skeleton = features.skeleton if self.bridge is None else self.bridge(features.skeleton, features)
         return self.partition(phase_vectors(skeleton), text)
 
-    def align(self, pooled: Tensor) -> Tensor:
-        """Pooled features in text space: [B, U, 8, 256] -> [B, U, 8, d_t], L2-normalised."""
-        projected = self.project(pooled.flatten(2).flatten(0, 1))  # [B * U, 8 * d_t]
-        return F.normalize(projected.view(*pooled.shape[:3], -1), dim=-1)
+    def align(self, pooled: Tensor, slots: slice = slice(None)) -> Tensor:
+        """Pooled features in text space: [B, U, 8, 256] -> [B, U, 8, d_t], or only these slots; L2-normalised.
+
+        Every slot depends on all eight features; one alone spares most of the last layer.
+        """
+        hidden = self.project(pooled.flatten(2).flatten(0, 1))  # [B * U, hidden]
+        last = self.to_text
+        weight, bias = (x.unflatten(0, (len(SLOTS), -1))[slots].flatten(0, 1) for x in (last.weight, last.bias))
+        projected = F.linear(hidden, weight, bias).tanh().unflatten(-1, (-1, last.out_features // len(SLOTS)))
+        return F.normalize(projected, dim=-1).unflatten(0, pooled.shape[:2])
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
         if len(labels) < 2:
@@ -117,7 +122,7 @@ class Purls(Method):
 
     def keep(self, features: Features, text: Tensor) -> Tensor:
         """What is compared of a clip, one for each candidate: [B, U, d_t], or [B, 1, d_t] by static parts."""
-        return self.align(self.pool(features, text))[:, :, GLOBAL]
+        return self.align(self.pool(features, text), slice(GLOBAL, GLOBAL + 1))[:, :, 0]
 
     def compare(self, kept: Tensor, text: Tensor) -> Tensor:
         """Logits [B, U] of what is kept of the clips against the candidates' text [U, 8, d_t]."""
