@@ -96,6 +96,9 @@ def test_confusion_is_summed_over_seeds(results: Path) -> None:
 
 
 def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Path, tmp_path: Path) -> None:
+    resolved = {"encode": {"epochs": 20}, "train": {"lr": 0.002}}
+    for run, text in (("posebridge", json.dumps({"seed": 0} | resolved)), ("skeleton", "train: [")):
+        (results / "skelgap-mini/compositional_18_6" / run / "seed-0/params.yaml").write_text(text)
     report = make_report(results, tmp_path / "report", MANIFESTS)
     with report.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -104,6 +107,7 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     assert float(rows[0]["chance"]) == pytest.approx(1 / 6, abs=1e-5)
     costs = {"params": 1_234_567, "gflops": 0.031, "seconds": 41.0, "training_seconds": 77.0}
     assert {name: float(rows[0][name]) for name in costs} == pytest.approx(costs, rel=1e-5)
+    assert json.loads(rows[0]["settings"]) == resolved and rows[1]["settings"] == rows[2]["settings"] == ""
     assert rows[2]["seeds"] == "1" and rows[2]["zsl_top1_std"] == "" and rows[2]["gzsl_harmonic_mean"] == ""
     assert "67.8 ± 5.1" in report.markdown.read_text() and "single run" in report.markdown.read_text()
     page = report.html.read_text()

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from pipeline.report.results import Run, Spread, group_by_protocol
 
 # section and key of metrics.json -> the title of its column, in percent
@@ -68,7 +70,10 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> Path:
-    """Write one line a run; fractions with 6 digits, empty where unknown. `chances`: (dataset, protocol) -> chance."""
+    """Write one line a run; fractions with 6 digits, empty where unknown. `chances`: (dataset, protocol) -> chance.
+
+    `settings` are the resolved sections `encode` and `train` of params.yaml, as JSON.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     records = []
     for run in runs:
@@ -89,12 +94,22 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
         record["chance"] = _number(chances.get((first.dataset, first.protocol)))
         record |= {name: _number(run.mean(name)) for name in ("params", "gflops", "seconds")}
         record["training_seconds"] = _number(run.training_seconds)
+        record["settings"] = _settings(first.folder / "params.yaml")
         records.append(record)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
     return path
+
+
+def _settings(path: Path) -> str:
+    """How encoder and method were trained, by the parameters beside a result; empty where they cannot be read."""
+    try:
+        resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return json.dumps({name: resolved[name] for name in ("encode", "train")}, sort_keys=True)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return ""
 
 
 def text_table(runs: Sequence[Run]) -> str:
