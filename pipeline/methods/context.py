@@ -53,26 +53,31 @@ class AttendOne(nn.Module):
 
 
 class Attend(AttendOne):
-    """LN(x + attention of x to y), the part that BERT's and LXMERT's layers are made of."""
+    """LN(x + attention of x to y), the part that BERT's and LXMERT's layers are made of, where few ask many.
+
+    The weights of keys and values are applied to the questions and to what they have heard, not to every token of y:
+    q . (K y) = (K^T q) . y, and a weighted sum of V y is V of the weighted sum. A bias of the keys would cancel.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__(width, dropout)
         self.heads, self.rate = heads, dropout
-        self.ask, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.ask, self.key = nn.Linear(width, width), nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, y: Tensor, there: Tensor | None = None) -> Tensor:
         """x [B, Q, width], y [B or 1, N, width], there [B or 1, N] bool, all of y where it is None."""
-        answer = F.scaled_dot_product_attention(
-            self._split(self.ask(x)),
-            self._split(self.key(y)).expand(len(x), -1, -1, -1),
-            self._split(self.value(y)).expand(len(x), -1, -1, -1),
-            attn_mask=None if there is None else there[:, None, None],
-            dropout_p=self.rate if self.training else 0.0,
-        )  # [B, heads, Q, width / heads]
+        queries = self.ask(x).unflatten(-1, (self.heads, -1))  # [B, Q, heads, d]
+        keys, values = (w.unflatten(0, (self.heads, -1)) for w in (self.key.weight, self.value.weight))  # [heads, d, width]
+        asked = torch.einsum("bqhd,hdw->bhqw", queries, keys) * queries.shape[-1] ** -0.5
+        y = y.expand(len(x), -1, -1)
+        fit = (asked.flatten(1, 2) @ y.transpose(1, 2)).unflatten(1, (self.heads, -1))  # [B, heads, Q, N]
+        if there is not None:
+            fit = fit.masked_fill(~there[:, None, None], -torch.inf)
+        share = F.dropout(fit.softmax(-1), self.rate, self.training)
+        heard = (share.flatten(1, 2) @ y).unflatten(1, (self.heads, -1))  # [B, heads, Q, width]
+        bias = share.sum(-1)[..., None] * self.value.bias.view(self.heads, 1, -1)  # shares sum to 1 but for dropout
+        answer = torch.einsum("bhqw,hdw->bhqd", heard, values) + bias
         return self.norm(x + self.dropout(self.out(answer.transpose(1, 2).flatten(2))))
-
-    def _split(self, y: Tensor) -> Tensor:
-        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -39,9 +39,10 @@ class KeyPartBranch(nn.Module):
 
     def forward(self, skeleton: Tensor) -> tuple[Tensor, Tensor]:
         """The map [B, 256, T', V] to the feature [B, width] and the weights [B, T', V], whose rows sum to 1."""
-        x = skeleton.permute(0, 2, 3, 1)  # [B, T', V, 256]
-        weights = self.weigh(x)[..., 0].softmax(-1)
-        pooled = (weights[..., None] * x).mean(dim=(1, 2))
+        batch, _, frames, joints = skeleton.shape
+        x = skeleton.flatten(2).transpose(1, 2).contiguous()  # [B, T' * V, 256]
+        weights = self.weigh(x).view(batch, frames, joints).softmax(-1)
+        pooled = (weights.flatten(1)[:, None] @ x)[:, 0] / (frames * joints)
         return torch.relu(self.enter(pooled)), weights
 
 
