@@ -67,7 +67,7 @@ class Attend(AttendOne):
     def forward(self, x: Tensor, y: Tensor, there: Tensor | None = None) -> Tensor:
         """x [B, Q, width], y [B or 1, N, width], there [B or 1, N] bool, all of y where it is None."""
         queries = self.ask(x).unflatten(-1, (self.heads, -1))  # [B, Q, heads, d]
-        keys, values = (w.unflatten(0, (self.heads, -1)) for w in (self.key.weight, self.value.weight))  # [heads, d, width]
+        keys, values = (w.unflatten(0, (self.heads, -1)) for w in (self.key.weight, self.value.weight))
         asked = torch.einsum("bqhd,hdw->bhqw", queries, keys) * queries.shape[-1] ** -0.5
         y = y.expand(len(x), -1, -1)
         fit = (asked.flatten(1, 2) @ y.transpose(1, 2)).unflatten(1, (self.heads, -1))  # [B, heads, Q, N]

@@ -74,6 +74,7 @@ class MapBridge(nn.Module):
         q = self.ask(self.norm(torch.cat([by_frame, by_joint], 1))) + places  # [B, T' + V, width]
         for layer in self.layers:
             q = layer(q, x, hidden, cues.present)
-        of_frame, of_joint = self.tell(q).transpose(1, 2).split([frames, joints], -1)  # [B, channels, T'], [.., V]
-        told = of_frame[:, :, :, None] + of_joint[:, :, None] + self.tell_all(cues.pooled)[:, :, None, None]
-        return skeleton + cues.present[:, :, None, None] * told
+        told = self.tell(q) * cues.present[:, :, None]  # hidden here, where it is small
+        of_frame, of_joint = told.transpose(1, 2).split([frames, joints], -1)  # [B, channels, T'], [B, channels, V]
+        of_joint = of_joint + (self.tell_all(cues.pooled) * cues.present)[:, :, None]
+        return skeleton + of_frame[:, :, :, None] + of_joint[:, :, None]

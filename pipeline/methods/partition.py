@@ -29,9 +29,14 @@ PARTS = {  # every joint of every layout is in one part; `hands` are what moves 
 
 
 def phase_vectors(skeleton: Tensor) -> Tensor:
-    """The map [B, 256, T', V] as unit vectors [B, 3V, 256], phase by phase; a zero vector stays zero."""
-    phases = F.adaptive_avg_pool2d(skeleton, (PHASES, skeleton.shape[3]))  # [B, 256, 3, V]
-    return F.normalize(phases.flatten(2).transpose(1, 2), dim=-1)
+    """The map [B, 256, T', V] as unit vectors [B, 3V, 256], phase by phase; a zero vector stays zero.
+
+    Phases are those of adaptive average pooling: of T' frames, each takes the ones that any of its third falls into.
+    """
+    frames = skeleton.shape[2]
+    ends = [(i * frames // PHASES, -(-(i + 1) * frames // PHASES)) for i in range(PHASES)]
+    phases = torch.cat([skeleton[:, :, a:b].mean(2) for a, b in ends], 2)  # [B, 256, 3V]
+    return F.normalize(phases.transpose(1, 2).contiguous(), dim=-1)
 
 
 class AdaptivePartition(nn.Module):
@@ -47,12 +52,16 @@ class AdaptivePartition(nn.Module):
         self.scale = 1 / (heads * (width / heads) ** 0.5)
 
     def weights(self, x: Tensor, text: Tensor) -> Tensor:
-        """x [B, P, 256] of `phase_vectors`, text [U, 8, d_t] -> [B, U, 8, P], sums over P are 1."""
-        return (torch.einsum("uiw,bpw->buip", self.query(text), self.key(x)) * self.scale).softmax(-1)
+        """x [B, P, 256] of `phase_vectors`, text [U, 8, d_t], or [B, U, 8, d_t] of each clip's own candidates ->
+        [B, U, 8, P], sums over P are 1.
+        """
+        queries = self.query(text).flatten(-3, -2)  # [U * 8, width], or [B, U * 8, width]
+        return (queries @ self.key(x).transpose(1, 2) * self.scale).softmax(-1).unflatten(1, text.shape[-3:-1])
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """[B, U, 8, 256]: a clip's features by the descriptions of each of U candidate classes."""
-        return torch.einsum("buip,bpd->buid", self.weights(x, text), x)
+        weights = self.weights(x, text)
+        return (weights.flatten(1, 2) @ x).unflatten(1, weights.shape[1:3])
 
 
 class StaticPartition(nn.Module):

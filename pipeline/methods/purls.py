@@ -83,30 +83,31 @@ class Purls(Method):
         return F.normalize(text[:, GLOBAL], dim=-1)
 
     def pool(self, features: Features, text: Tensor) -> Tensor:
-        """Features by the descriptions of each candidate: [B, U, 8, 256], or [B, 1, 8, 256] by static parts."""
+        """Features by the descriptions of each candidate: [B, U, 8, 256], or [B, 1, 8, 256] by static parts. `text` is
+        [U, 8, d_t], or in training [B, U, 8, d_t].
+        """
         skeleton = features.skeleton if self.bridge is None else self.bridge(features.skeleton, features)
         return self.partition(phase_vectors(skeleton), text)
 
-    def align(self, pooled: Tensor, slots: slice = slice(None)) -> Tensor:
-        """Pooled features in text space: [B, U, 8, 256] -> [B, U, 8, d_t], or only these slots; L2-normalised.
+    def in_text_space(self, pooled: Tensor, slots: slice = slice(None)) -> Tensor:
+        """Pooled features as wide as text: [B, U, 8, 256] -> [B, U, 8, d_t], or only these slots.
 
         Every slot depends on all eight features; one alone spares most of the last layer.
         """
         hidden = self.project(pooled.flatten(2).flatten(0, 1))  # [B * U, hidden]
         last = self.to_text
         weight, bias = (x.unflatten(0, (len(SLOTS), -1))[slots].flatten(0, 1) for x in (last.weight, last.bias))
-        projected = F.linear(hidden, weight, bias).tanh().unflatten(-1, (-1, last.out_features // len(SLOTS)))
-        return F.normalize(projected, dim=-1).unflatten(0, pooled.shape[:2])
+        width = last.out_features // len(SLOTS)
+        return F.linear(hidden, weight, bias).tanh().unflatten(-1, (-1, width)).unflatten(0, pooled.shape[:2])
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
         if len(labels) < 2:
             return 0 * self.scale.sum()  # a single clip has nothing to be contrasted with, nor a batch's statistics
         classes, own = labels.unique(return_inverse=True)
         clips = torch.arange(len(labels), device=labels.device)
-        pooled = self.pool(features, text[classes])  # [B, U, 8, 256]
-        if not self.matched and pooled.shape[1] > 1:
-            pooled = pooled[clips, own][:, None]  # [B, 1, 8, 256]
-        cosines = (self.align(pooled) * text[classes]).sum(-1)  # [B, U, 8]
+        pooled = self.pool(features, text[classes] if self.matched else text[labels][:, None])  # [B, U or 1, 8, 256]
+        x = self.in_text_space(pooled)  # the largest tensor: to divide by its length after the sum saves passes over it
+        cosines = (x * text[classes]).sum(-1) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
         columns = clips[: len(classes)] if self.matched else own  # the batch's classes, or its clips as published
         return self.slot_loss(cosines[:, columns], own[:, None] == columns)
 
@@ -122,7 +123,7 @@ class Purls(Method):
 
     def keep(self, features: Features, text: Tensor) -> Tensor:
         """What is compared of a clip, one for each candidate: [B, U, d_t], or [B, 1, d_t] by static parts."""
-        return self.align(self.pool(features, text), slice(GLOBAL, GLOBAL + 1))[:, :, 0]
+        return F.normalize(self.in_text_space(self.pool(features, text), slice(GLOBAL, GLOBAL + 1))[:, :, 0], dim=-1)
 
     def compare(self, kept: Tensor, text: Tensor) -> Tensor:
         """Logits [B, U] of what is kept of the clips against the candidates' text [U, 8, d_t]."""
