@@ -8,7 +8,7 @@ import torch
 from pipeline.skeleton.augment import augment, mirror
 from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.skeleton.normalise import normalise
-from pipeline.skeleton.shift_gcn import ShiftGCN, SpatialShift, TemporalShift
+from pipeline.skeleton.shift_gcn import Block, ShiftGCN, SpatialShift, TemporalShift
 
 pytestmark = pytest.mark.unit
 
@@ -142,13 +142,20 @@ def test_the_spatial_shift_is_the_papers_and_its_inverse_undoes_it():
 def test_the_temporal_shift_interpolates_and_learns():
     shift = TemporalShift(2)
     shift.shift.data = torch.tensor([1.0, -0.25])
-    x = torch.arange(5.0)[None, :, None, None].expand(1, 5, 1, 2)
-    y = shift(x)[0, :, 0]
-    torch.testing.assert_close(y[:, 0], torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0]))  # from outside: zero
-    torch.testing.assert_close(y[1:, 1], torch.tensor([0.75, 1.75, 2.75, 3.75]))
+    x = torch.arange(5.0)[None, :, None].expand(2, 5, 1)
+    y = shift(x)[:, :, 0]
+    torch.testing.assert_close(y[0], torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0]))  # from outside: zero
+    torch.testing.assert_close(y[1, 1:], torch.tensor([0.75, 1.75, 2.75, 3.75]))
     y.sum().backward()
     assert shift.shift.grad.abs().sum() > 0
-    assert TemporalShift(2, stride=2)(x).shape == (1, 3, 1, 2)
+    assert TemporalShift(2, stride=2)(x).shape == (2, 3, 1)
+
+
+def test_a_temporal_convolution_shifts_mixes_channels_and_shifts_again():
+    block, x = Block(3, 4, 4, stride=2).double(), torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    first, second = block.shift_in.hat(5).double(), block.shift_out.hat(3).double()
+    expected = torch.einsum("dut,dc,cts,bsvc->buvd", second, block.temporal.weight, first, x)
+    torch.testing.assert_close(block.move(x), expected)
 
 
 @pytest.mark.parametrize("joints", [17, 25])

@@ -48,8 +48,7 @@ class _Permute(torch.autograd.Function):
 
 
 class TemporalShift(nn.Module):
-    """Every channel moves in time by its own learned real number of frames. x [B, T, V, C] -> [B, ceil(T/stride), V,
-    C].
+    """Every channel moves in time by its own learned real number of frames.
 
     Linear interpolation between frames is a product with a hat-shaped [T/stride, T] matrix per channel: gradients
     reach the shift itself. Frames from outside the clip are zero.
@@ -60,11 +59,15 @@ class TemporalShift(nn.Module):
         self.shift = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
         self.stride = stride
 
+    def hat(self, frames: int) -> Tensor:
+        """[C, ceil(frames / stride), frames], rows sum to 1 but at the ends."""
+        now = torch.arange(frames, device=self.shift.device, dtype=self.shift.dtype)
+        wanted = now[:: self.stride, None] + self.shift[:, None, None]  # [C, T', 1]
+        return (1 - (wanted - now).abs()).clamp_min(0)
+
     def forward(self, x: Tensor) -> Tensor:
-        frames = torch.arange(x.shape[1], device=x.device, dtype=self.shift.dtype)
-        wanted = frames[:: self.stride, None] + self.shift[:, None, None]  # [C, T', 1]
-        hat = (1 - (wanted - frames).abs()).clamp_min(0)  # [C, T', T]
-        return torch.einsum("cts,bsvc->btvc", hat.to(x.dtype), x).contiguous()
+        """x [C, T, N] -> [C, ceil(T / stride), N]."""
+        return self.hat(x.shape[1]).to(x.dtype) @ x
 
 
 class Block(nn.Module):
@@ -89,8 +92,14 @@ class Block(nn.Module):
         y = self.spread(x) * (self.mask.tanh() + 1)
         y = self.spatial_norm(self.gather(self.spatial(y)))
         y = torch.relu(y + self.spatial_skip(x))
-        y = self.shift_out(self.temporal(self.shift_in(y)))
-        return torch.relu(self.temporal_norm(y) + self.skip(x))
+        return torch.relu(self.temporal_norm(self.move(y)) + self.skip(x))
+
+    def move(self, x: Tensor) -> Tensor:  # [B, T, V, C] -> [B, T/stride, V, C]
+        """Shift, linear, shift; channels come first meanwhile, which is how a shift wants them."""
+        batch, frames, joints, channels = x.shape
+        y = self.shift_in(x.permute(3, 1, 0, 2).reshape(channels, frames, batch * joints))  # [C, T', B * V]
+        y = self.shift_out((self.temporal.weight @ y.flatten(1)).view_as(y))
+        return y.view(channels, -1, batch, joints).permute(2, 1, 3, 0)
 
 
 class Norm(nn.BatchNorm1d):
