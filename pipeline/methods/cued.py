@@ -56,7 +56,7 @@ class MapBridge(nn.Module):
         self.joint = nn.Parameter(torch.randn(len(graph_of(shapes.layout).joints), width) * 0.02)
         self.time = nn.Parameter(torch.randn(width, shapes.cue_frames) * 0.02)
         self.layers = nn.ModuleList(
-            BridgeLayer(width, flags.cue_heads, flags.cue_dropout) for _ in range(flags.cue_layers)
+            BridgeLayer(width, flags.cue_heads, dropout=0.0) for _ in range(flags.cue_layers)  # tokens have theirs
         )
         self.tell = nn.Linear(width, channels)
         self.tell_all = nn.Linear(self.cues.d_cue, channels)
