@@ -186,8 +186,8 @@ class FeatureTable:
             turned = self.mirrored[views, rows]
             if turned.any():
                 order = list(self.anchor_mirror)
-                cues = torch.where(turned[:, None, None, None, None], cues[..., order, :], cues)
-                cue_scores = torch.where(turned[:, None, None, None], cue_scores[..., order], cue_scores)
+                cues[turned] = cues[turned][..., order, :]  # `cues` is a copy already
+                cue_scores[turned] = cue_scores[turned][..., order]
         return Features(self._maps(rows, views), self.samples.quality[rows], cues, cue_scores)
 
     @torch.no_grad()

@@ -188,12 +188,12 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
 
 def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, progress: Progress) -> None:
     tensors = {
-        f"{part}.{key}": value.contiguous().clone()
+        f"{part}.{key}": value.contiguous()
         for part, m in parts.items()
         for key, value in m.state_dict().items()
     }
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value.clone() for key, value in values.items()}
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
     tensors["random.torch"] = torch.get_rng_state()
     tensors["random.generator"] = generator.get_state()
     if device.type == "cuda":

@@ -70,7 +70,8 @@ def test_phases_are_means_of_frames_and_every_vector_has_length_one():
 def test_partition_weights_are_those_of_the_equation():
     partition, x, t = build().partition, phase_vectors(features().skeleton), text()
     found, pooled = partition.weights(x, t), partition(x, t)
-    wq, bq, wk, bk = (p.detach().numpy() for p in partition.parameters())
+    wq, bq, wk = (p.detach().numpy() for p in partition.parameters())
+    bk = np.linspace(-1, 1, len(wk))  # the published bias of the keys changes nothing
     b, c, i = 2, 4, 6
     q = wq @ t[c, i].numpy() + bq
     keys = [wk @ x[b, p].numpy() + bk for p in range(3 * V)]

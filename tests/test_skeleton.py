@@ -152,10 +152,11 @@ def test_the_temporal_shift_interpolates_and_learns():
 
 
 def test_a_temporal_convolution_shifts_mixes_channels_and_shifts_again():
-    block, x = Block(3, 4, 4, stride=2).double(), torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    block, x = Block(3, 4, 4, stride=2).double(), torch.randn(5, 2, 3, 4, dtype=torch.float64)
     first, second = block.shift_in.hat(5).double(), block.shift_out.hat(3).double()
-    expected = torch.einsum("dut,dc,cts,bsvc->buvd", second, block.temporal.weight, first, x)
+    expected = torch.einsum("dut,dc,cts,sbvc->ubvd", second, block.temporal.weight, first, x)
     torch.testing.assert_close(block.move(x), expected)
+    assert torch.autograd.gradcheck(block, x.requires_grad_())  # through transpositions and permutations of our own
 
 
 @pytest.mark.parametrize("joints", [17, 25])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
 from pipeline.methods.base import Features, Shapes
+from pipeline.methods.dropout import Dropout
 
 SKELETON_CHANNELS = 256
 IMPORTANCE_SPEED = 10.0  # a few numbers that must move far in as many steps as a weight matrix moves a little
@@ -57,7 +58,7 @@ class CueTokens(nn.Module):
         self.anchor = nn.Parameter(torch.randn(len(shapes.anchors), width) * 0.02)
         self.person = nn.Parameter(torch.randn(shapes.persons, 1, 1, width) * 0.02)
         self.importance = nn.Parameter(torch.zeros(len(shapes.anchors)))  # of each anchor in the pooled cue
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: Features, dropped: Tensor) -> Cues:
         """`dropped` [B] bool are clips whose cues are to be hidden."""
@@ -110,7 +111,7 @@ class Queries(nn.Module):
         self.norm = nn.LayerNorm(SKELETON_CHANNELS)
         self.project = nn.Linear(SKELETON_CHANNELS, width)
         self.place = nn.Parameter(torch.randn(count + 1, width) * 0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, skeleton: Tensor) -> Tensor:
         if not self.skeleton:  # cues only: the queries are learned

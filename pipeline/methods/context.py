@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.methods.dropout import Dropout
 from pipeline.methods.prompts import IGNORED, Prompts, masked_slots
 
 CHANNELS = 256
@@ -45,7 +46,7 @@ class AttendOne(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(width)
+        self.dropout, self.norm = Dropout(dropout), nn.LayerNorm(width)
 
     def to_one(self, x: Tensor, one: Tensor) -> Tensor:
         """x [B, Q, width], one [B, 1, width]."""
@@ -61,7 +62,7 @@ class Attend(AttendOne):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__(width, dropout)
-        self.heads, self.rate = heads, dropout
+        self.heads, self.forget = heads, Dropout(dropout)
         self.ask, self.key = nn.Linear(width, width), nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, y: Tensor, there: Tensor | None = None) -> Tensor:
@@ -73,7 +74,7 @@ class Attend(AttendOne):
         fit = (asked.flatten(1, 2) @ y.transpose(1, 2)).unflatten(1, (self.heads, -1))  # [B, heads, Q, N]
         if there is not None:
             fit = fit.masked_fill(~there[:, None, None], -torch.inf)
-        share = F.dropout(fit.softmax(-1), self.rate, self.training)
+        share = self.forget(fit.softmax(-1))
         heard = (share.flatten(1, 2) @ y).unflatten(1, (self.heads, -1))  # [B, heads, Q, width]
         bias = share.sum(-1)[..., None] * self.value.bias.view(self.heads, 1, -1)  # shares sum to 1 but for dropout
         answer = torch.einsum("bhqw,hdw->bhqd", heard, values) + bias
@@ -86,7 +87,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.inside = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(dropout)
         )
         self.norm = nn.LayerNorm(width)
 

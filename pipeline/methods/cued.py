@@ -28,7 +28,7 @@ class CueFlags:
     level_widths: tuple = ()  # of `levels` cues, shallow to deep; empty: one vector
     levels: tuple = ()  # which of them, 0-based; empty takes all
     cue_width: int = 64
-    cue_heads: int = 8
+    cue_heads: int = 4
     cue_layers: int = 1
     cue_dropout: float = 0.2  # of tokens; also the share of training clips whose cues are hidden
 

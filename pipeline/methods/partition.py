@@ -42,21 +42,22 @@ def phase_vectors(skeleton: Tensor) -> Tensor:
 class AdaptivePartition(nn.Module):
     """a_ip = softmax over p of the mean over heads of q_i . k_p / sqrt(width / heads); v_i = sum over p of a_ip x_p.
 
-    The mean over heads of their dot products is the dot product of the whole, divided by their number. Weights are a
-    class's own, so features are made for every candidate class, whatever the true one is.
+    The mean over heads of their dot products is the dot product of the whole, divided by their number; and the keys'
+    weights are applied to the queries, which are fewer: q . (K x) = (K^T q) . x. A bias of the keys would cancel.
+    Weights are a class's own, so features are made for every candidate class, whatever the true one is.
     """
 
     def __init__(self, d_text: int, width: int, heads: int) -> None:
         super().__init__()
-        self.query, self.key = nn.Linear(d_text, width), nn.Linear(CHANNELS, width)
+        self.query, self.key = nn.Linear(d_text, width), nn.Linear(CHANNELS, width, bias=False)
         self.scale = 1 / (heads * (width / heads) ** 0.5)
 
     def weights(self, x: Tensor, text: Tensor) -> Tensor:
         """x [B, P, 256] of `phase_vectors`, text [U, 8, d_t], or [B, U, 8, d_t] of each clip's own candidates ->
         [B, U, 8, P], sums over P are 1.
         """
-        queries = self.query(text).flatten(-3, -2)  # [U * 8, width], or [B, U * 8, width]
-        return (queries @ self.key(x).transpose(1, 2) * self.scale).softmax(-1).unflatten(1, text.shape[-3:-1])
+        asked = (self.query(text) @ self.key.weight * self.scale).flatten(-3, -2)  # [U * 8, 256], or [B, U * 8, 256]
+        return (asked @ x.transpose(1, 2)).softmax(-1).unflatten(1, text.shape[-3:-1])
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """[B, U, 8, 256]: a clip's features by the descriptions of each of U candidate classes."""

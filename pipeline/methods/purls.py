@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from pipeline.errors import PosebridgeError
 from pipeline.methods.base import Features, Method, Shapes, read_flags
 from pipeline.methods.cued import CueFlags, MapBridge
+from pipeline.methods.dropout import Dropout
 from pipeline.methods.partition import CHANNELS, SLOTS, AdaptivePartition, StaticPartition, phase_vectors
 from pipeline.skeleton.graph import graph_of
 
@@ -64,11 +65,11 @@ class Purls(Method):
         )
         self.project = nn.Sequential(
             nn.BatchNorm1d(len(SLOTS) * CHANNELS),
-            nn.Dropout(f.dropout),
+            Dropout(f.dropout),
             nn.Linear(len(SLOTS) * CHANNELS, f.hidden),
             nn.SiLU(),
             nn.BatchNorm1d(f.hidden),
-            nn.Dropout(f.dropout),
+            Dropout(f.dropout),
         )
         self.to_text = nn.Linear(f.hidden, len(SLOTS) * shapes.d_text)
         self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the cosines, not exponentiated
@@ -107,7 +108,7 @@ class Purls(Method):
         clips = torch.arange(len(labels), device=labels.device)
         pooled = self.pool(features, text[classes] if self.matched else text[labels][:, None])  # [B, U or 1, 8, 256]
         x = self.in_text_space(pooled)  # the largest tensor: to divide by its length after the sum saves passes over it
-        cosines = (x * text[classes]).sum(-1) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
+        cosines = products(x, text[classes]) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
         columns = clips[: len(classes)] if self.matched else own  # the batch's classes, or its clips as published
         return self.slot_loss(cosines[:, columns], own[:, None] == columns)
 
@@ -134,6 +135,13 @@ class PurlsMatched(Purls):
     """Trained as it is tested: sample i is scored against class j with its features pooled by j."""
 
     matched = True
+
+
+def products(x: Tensor, text: Tensor) -> Tensor:
+    """Dot products slot by slot: x [B, U, 8, d_t], or [B, 1, 8, d_t] the same for all, and text [U, 8, d_t] ->
+    [B, U, 8].
+    """
+    return (x * text).sum(-1) if x.shape[1] > 1 else torch.einsum("bsd,usd->bus", x[:, 0], text)
 
 
 def contrastive(logits: Tensor, positive: Tensor) -> Tensor:
