@@ -11,10 +11,11 @@ import pytest
 from pipeline.cache.index import write_index
 from pipeline.cache.reader import CacheReader, MappedShard
 from pipeline.cache.schema import columns, locate
-from pipeline.cache.sealed import read_sealed, remove_abandoned, seal, temporary, write_durably
+from pipeline.cache.sealed import read_sealed, remove_abandoned, seal
 from pipeline.cache.store import Receipt, Store, rows_hash, shard_of
 from pipeline.cache.verify import orphans, verify_index, verify_store
 from pipeline.cache.writer import ShardWriter
+from pipeline.durable import temporary, write_durably
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
 

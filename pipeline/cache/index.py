@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.schema import SCHEMA
-from pipeline.cache.sealed import canonical_json, read_sealed, seal, write_durably
+from pipeline.cache.sealed import canonical_json, read_sealed, seal
 from pipeline.cache.store import Layout, Receipt, Store, recipe_of
+from pipeline.durable import write_durably
 from pipeline.errors import PosebridgeError
 
 

@@ -1,4 +1,4 @@
-"""JSON files that carry a hash of themselves, and writing files so that a crash leaves the old one or the new one."""
+"""JSON files that carry a hash of themselves, and the drafts that killed processes leave."""
 
 from __future__ import annotations
 
@@ -32,36 +32,6 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(values, dict) or seal(values) != values:
         raise PosebridgeError(f"{path} is damaged: its hash does not fit its content; {remedy}.")
     return values
-
-
-def temporary(path: Path) -> Path:
-    """Where this process writes before it renames to `path`: `<name>.tmp-<host>-<pid>`."""
-    return path.with_name(f"{path.name}.tmp-{socket.gethostname()}-{os.getpid()}")
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    draft = temporary(path)
-    try:
-        draft.write_bytes(content)
-        rename_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def rename_durably(draft: Path, path: Path) -> None:
-    """Flush the draft to the disk, rename it, flush the folder."""
-    _fsync(draft)
-    draft.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def remove_abandoned(folder: Path) -> None:

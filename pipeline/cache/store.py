@@ -18,7 +18,8 @@ from typing import Any
 
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.schema import SCHEMA, Column, columns
-from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal, write_durably
+from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal
+from pipeline.durable import write_durably
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe

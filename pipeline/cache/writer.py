@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from pipeline.cache.schema import SCHEMA, Column, locate
-from pipeline.cache.sealed import rename_durably, temporary
+from pipeline.durable import rename_durably, temporary
 from pipeline.errors import PosebridgeError
 from pipeline.video.identity import sha256_file
 
