@@ -85,4 +85,5 @@ def ground_truth_rows(clips: Iterable[Clip], truth: GroundTruth, recipe: Recipe)
             "video_frames": truth.frames,
             "video_height": clip.height or 0,
             "video_width": clip.width or 0,
+            "video_record": "",
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
+from pipeline.video.record import ClipRecord
 from pipeline.video.sampling import SegmentError, cue_positions
 
 # (clip, position on the timeline, uint8 RGB frame [H, W, 3]) -> [K, 4] float32 boxes x, y, w, h, and how sure, [K]
@@ -61,11 +62,19 @@ class PendingClip:
     """The arrays of one clip while its frames pass through the pose model."""
 
     def __init__(
-        self, clip: Clip, video: dict[str, Any], positions: np.ndarray, recipe: Recipe, joints: int, cue_width: int
+        self,
+        clip: Clip,
+        video: dict[str, Any],
+        record: ClipRecord,
+        positions: np.ndarray,
+        recipe: Recipe,
+        joints: int,
+        cue_width: int,
     ):
         m, t, s, a = lanes(recipe), recipe.frames, recipe.cue_frames, len(recipe.anchors)
         self.clip, self._recipe = clip, recipe
         self.video = video  # the columns video_path, video_identity, video_fps and video_frames
+        self.record = record
         self.slots = {int(p): np.flatnonzero(positions == p) for p in np.unique(positions)}  # not yet decoded
         self._awaited = len(self.slots)  # frames not yet seen, and crops not yet estimated
         self.keypoints = np.zeros((m, t, joints, 2), np.float32)
@@ -136,6 +145,7 @@ class PendingClip:
             "cue_frame": self.cue_frame,
             "video_height": self.size[0],
             "video_width": self.size[1],
+            "video_record": replace(self.record, distinct=len(np.unique(self.frame_index))).to_json(),
             **self.video,
         }
 
@@ -245,7 +255,9 @@ class PoseStream:
 
     def _begin(self, clip: Clip, video: Video, facts: dict[str, Any]) -> PendingClip:
         positions = video.sample(self._recipe.frames, clip.start, clip.end)
-        return PendingClip(clip, facts, positions, self._recipe, self._estimator.joints, self._estimator.cue_width)
+        record = replace(video.record, available=video.available(clip.start, clip.end))
+        widths = self._estimator.joints, self._estimator.cue_width
+        return PendingClip(clip, facts, record, positions, self._recipe, *widths)
 
     def _decode(self, video: Video, begun: list[PendingClip]) -> Iterator[Look]:
         """One pass over what the clips want of a video."""

@@ -18,6 +18,7 @@ from pipeline.cache.writer import ShardWriter
 from pipeline.durable import temporary, write_durably
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
+from pipeline.video.record import RECORD_BYTES, ClipRecord
 
 RECIPE = Recipe(frames=6, cue_frames=3, persons=2, weights_sha256="0" * 64)
 WIDTHS = {"clip_id": 8, "video_path": 8, "video_identity": 8}
@@ -82,6 +83,21 @@ def test_a_recipe_without_cues_has_none(tmp_path):
     _, index, _ = make_store(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=6))
     with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="no dataset 'cues'"):
         reader.read(reader.clip_ids, ["cues"])
+
+
+@pytest.mark.fault
+def test_a_record_that_is_none_names_the_clip(tmp_path):
+    """A cache without videos has empty records; text that is no record may come with a file of somebody else."""
+    _, index, rows = make_store(tmp_path)
+    clip_id = next(iter(rows))
+    with CacheReader(index) as reader, pytest.raises(PosebridgeError, match=f"record of '{clip_id}'"):
+        reader.record(clip_id)
+    odd = ['{"track":1}', "[]", "null", "[" * 200, '{"track":', ClipRecord().to_json().replace("0", '"0"', 1)]
+    for text in odd:
+        with pytest.raises((ValueError, RecursionError)):
+            ClipRecord.from_json(text)
+    assert ClipRecord.from_json("") is None
+    assert len(ClipRecord("x" * 40, *[2**31] * 2, "antitranspose", 2 / 3).to_json()) < RECORD_BYTES
 
 
 @pytest.mark.unit

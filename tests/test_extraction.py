@@ -21,6 +21,7 @@ from pipeline.manifest import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.streaming import repeat_last_valid
+from pipeline.video.record import ClipRecord
 
 RECIPE = Recipe(frames=8, cue_frames=4, weights_sha256="0" * 64)
 
@@ -90,6 +91,8 @@ def test_rows_hold_what_the_pose_model_saw_in_the_sampled_frames(corridor):
         assert batch["keypoints"][i, 0, :, 0, 1] == pytest.approx(24 + seen / 256 * 80 / 24, abs=0.05)
     assert (batch["boxes"][0, 0] == [0, 0, 64, 48]).all() and batch["person_valid"].all()
     assert (batch["video_frames"] == 20).all() and batch["video_width"].tolist() == [64, 64]
+    with corridor.reader() as reader:
+        assert reader.record("3") == ClipRecord("mov,mp4,m4a,3gp,3g2,mj2", distinct=8, available=20)
 
 
 @pytest.mark.e2e

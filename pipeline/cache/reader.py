@@ -14,6 +14,7 @@ from pipeline.cache.index import read_index
 from pipeline.cache.schema import SCHEMA, Column, columns, locate
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
+from pipeline.video.record import ClipRecord
 
 
 class MappedShard:
@@ -100,6 +101,16 @@ class CacheReader:
             for name in names:
                 batch[name][place] = shard.arrays[name][row]
         return batch
+
+    def record(self, clip_id: str) -> ClipRecord | None:
+        """What was odd about a clip's video; None where its row was made without one. Raises PosebridgeError."""
+        shard = self.shard(clip_id)
+        try:
+            return ClipRecord.from_json(shard.arrays["video_record"][shard.rows[clip_id]].decode())
+        except (ValueError, RecursionError):
+            raise PosebridgeError(
+                f"The record of {clip_id!r} in {self.folder} is damaged; delete its shard and run {self._command}."
+            ) from None
 
     def shard(self, clip_id: str) -> MappedShard:
         """The opened shard that holds a clip."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
+from pipeline.video.record import RECORD_BYTES
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def columns(
         Column("video_frames", np.dtype("<i4")),
         Column("video_height", np.dtype("<i4"), unit="pixel"),
         Column("video_width", np.dtype("<i4"), unit="pixel"),
+        Column("video_record", np.dtype(f"S{RECORD_BYTES}")),  # a ClipRecord in JSON; empty where no video was read
     )
     return skeleton + (() if recipe.cues == "none" else cues) + video
 

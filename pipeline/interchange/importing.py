@@ -227,6 +227,7 @@ def skeleton_row(clip: Clip, annotation: Annotation, recipe: Recipe) -> dict[str
         "video_frames": frames,
         "video_height": annotation.height,
         "video_width": annotation.width,
+        "video_record": "",
     }
 
 

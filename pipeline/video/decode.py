@@ -15,6 +15,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from pipeline.video.record import ClipRecord
 from pipeline.video.sampling import sample_positions
 
 OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a "video" that is really a playlist must not fetch anything
@@ -60,6 +61,7 @@ class Video:
         times: [n] float64, seconds from the first frame, ascending; one for each frame that the file holds.
         duration: seconds; the end of the last frame.
         fps: mean frame rate over the timeline.
+        record: what is odd about the file; it grows while frames are decoded.
         header: (fps, frames, the two sides in ascending order) as the header tells them; None where it does not.
 
     Raises VideoError when opened on a file that is unreadable, empty, truncated, without video or without frames.
@@ -72,6 +74,7 @@ class Video:
             self._stream.thread_type = "AUTO"
             self._reformatter = VideoReformatter()  # one for all frames: making it costs more than using it
             codec = self._stream.codec_context
+            self.record = ClipRecord(container=self._container.format.name, track=self._stream.index)
             rate = float(self._stream.average_rate) if self._stream.average_rate else None
             self.header = (rate, self._stream.frames or None, sorted((codec.width, codec.height)))
             self._read_timeline()
@@ -88,6 +91,11 @@ class Video:
     def sample(self, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:
         """[count] int32 positions on the timeline; see `sampling.sample_positions`."""
         return sample_positions(self.times, self.duration, count, start, end)
+
+    def available(self, start: float | None = None, end: float | None = None) -> int:
+        """How many frames are on display within a segment."""
+        first = max(int(np.searchsorted(self.times, start or 0.0, side="right")) - 1, 0)
+        return (len(self.times) if end is None else int(np.searchsorted(self.times, end))) - first
 
     def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
         """Decode the frames at `positions` (ascending, distinct) in one pass.

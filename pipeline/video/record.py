@@ -1,15 +1,22 @@
-"""What was odd about a video, or was done to its pictures: nothing of it is silent. One record a clip."""
+"""What was odd about a video, or was done to its pictures: nothing of it is silent. One record a clip.
+
+A shard keeps it as the text column `video_record`, in JSON; it is empty where no video was read.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
+
+RECORD_BYTES = 384  # of the column; all fields at their longest take 310
 
 
 @dataclass
 class ClipRecord:
     """How the frames of a clip came out of its file.
 
-    All but `distinct` is filled by `Video` while it opens and decodes; `distinct` by whoever samples.
+    The file's part is filled by `Video` while it opens and decodes, the pictures' part from the clip's own frames, and
+    `distinct` and `available` by whoever samples.
     """
 
     container: str = ""  # FFmpeg's name of the format: "mov,mp4,m4a,3gp,3g2,mj2"
@@ -17,10 +24,30 @@ class ClipRecord:
     tracks: int = 1  # video tracks that are no cover pictures
     orientation: str = ""  # "" for upright, else what the display matrix asks for: "rotate90", "hflip", "transpose", …
     pixel_aspect: float = 1.0  # width : height of a stored pixel; pictures are given square pixels
-    size_changes: int = 0  # frames of another size than the first; scaled to it
+    size_changes: int = 0  # sampled frames of another size than the first of the file; scaled to it
     lost: int = 0  # packets that did not decode
     timing: str = "stamps"  # "stamps", "mended" (some were wrong, restarted or wrapped) or "counted" (there were none)
     tone: str = ""  # "pq" or "hlg" where HDR was mapped to SDR
     alpha: bool = False  # composed on black
     interlaced: bool = False  # de-interlaced
     distinct: int = 0  # different frames among the T sampled
+    available: int = 0  # frames that the clip's segment has
+
+    def is_poor(self, frames: int) -> bool:
+        """Whether T = `frames` samples show less than a quarter of the frames that they could have shown."""
+        return 4 * self.distinct < min(frames, self.available)
+
+    def to_json(self) -> str:
+        """The column's text: at most `RECORD_BYTES` bytes."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ClipRecord | None:
+        """The record of a column's text; None for an empty one. Raises ValueError for what is no record."""
+        if not text:
+            return None
+        values = json.loads(text)
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != kinds:
+            raise ValueError("not a record of a clip")
+        return cls(**values)
