@@ -58,6 +58,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)  # mean training loss of each epoch
     scores: list[float] = field(default_factory=list)  # validation score of each epoch
     best_epoch: int = 0
+    planned: int = field(default=0, compare=False)  # epochs at the most
     seconds: float = field(default=0.0, compare=False)  # CPU time of all threads: no other work on the machine counts
 
 
@@ -101,6 +102,7 @@ def fit(
         parts = {"model": model, "averaged": averaged, "best": best}
         if state is not None:
             progress = _load(state, fingerprint, parts, optimizer, generator, device) or progress
+        progress.planned = loop.epochs
         while progress.epoch < loop.epochs and not _given_up(progress, loop):
             started = time.process_time()
             before_epoch(progress)

@@ -17,7 +17,7 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.epochs import epoch_bar
+from stages.bars import epochs, progress
 from stages.shell import (
     answer,
     dataset_option,
@@ -25,7 +25,6 @@ from stages.shell import (
     json_option,
     params_option,
     plain_errors,
-    progress,
     protocol_option,
     root_option,
     say,
@@ -256,7 +255,7 @@ def leaks_command(
     tables = {}
     for name in run_names:
         run = choose(params.runs, name, "run")
-        with epoch_bar(f"bench leaks {name}") as on_epoch:
+        with epochs(f"bench leaks {name}", len(params.seeds(run))) as on_epoch:
             tables[name] = price_run(opened, protocol, name, run, params, on_epoch, jobs)
     answer({"tables": tables}, "\n".join(f"Wrote {path}." for path in tables.values()), as_json)
 

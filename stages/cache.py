@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import load_params
+from stages.bars import counter
 from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
@@ -49,12 +49,15 @@ def list_stores(cache: Path, cache_root: Path | None, as_json: bool) -> None:
     \b
     Example: posebridge cache ls
     """
-    from pipeline.cache.inventory import summary
+    from pipeline.cache.inventory import recipe_names, summary
     from pipeline.cache.verify import store_folders
 
+    names = recipe_names(cache)
     stores = [summary(folder) for folder in store_folders(cache_root or cache / "store")]
+    stores = [s | {"recipes": names.get((s["dataset"], s["store"]), [])} for s in stores]
     lines = [
-        f"{s['dataset']}/{s['store']}  {s['clips']} clips, {s['failures']} failures, "
+        f"{s['dataset']}/{s['store']}  {' and '.join(s['recipes']) or 'no recipe'}  "
+        f"{s['clips']} clips, {s['failures']} failures, "
         f"{s['shards_done']} of {s['shards']} shards, {s['bytes'] / 1e6:.1f} MB"
         + (f", {s['orphan_bytes'] / 1e6:.1f} MB of replaced shards" if s["orphan_bytes"] else "")
         for s in stores
@@ -105,9 +108,18 @@ def verify(dataset: str, quick: bool, cache: Path, cache_root: Path | None, as_j
     indexes = sorted(cache.glob(f"{dataset or '*'}/*/index.json"))
     if not folders and not indexes:
         raise PosebridgeError(f"There is no cache to verify in {root}; make one with `posebridge extract`.")
-    with tqdm(unit="B", unit_scale=True, disable=None, desc="verify") as bar:
+    total = sum(path.stat().st_size for folder in folders for path in folder.glob("shard-*.h5"))
+    checked = 0
+
+    with counter("B", "verify", scale=True) as show:
+
+        def tell(size: int) -> None:
+            nonlocal checked
+            checked += size
+            show(checked, total)
+
         for folder in folders:
-            problems += verify_store(folder, quick, bar.update)
+            problems += verify_store(folder, quick, tell)
     for index in indexes:
         problems += verify_index(index, root)
     for problem in problems:

@@ -14,8 +14,9 @@ import click
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from stages.bars import counter
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
 manifests_option = click.option(

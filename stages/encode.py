@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.epochs import epoch_bar
+from stages.bars import epochs
 from stages.shell import (
     answer,
     dataset_option,
@@ -56,6 +56,6 @@ def command(
     params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")
     opened = open_dataset(dataset, store_root=cache_root)
-    with epoch_bar(f"encode {skeletons}") as on_epoch:
+    with epochs(f"encode {skeletons}", len(params.encode.seeds)) as on_epoch:
         folder = encode(opened, protocol, skeletons, params.encode, on_epoch, jobs)
     answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

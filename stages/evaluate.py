@@ -8,11 +8,13 @@ Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 
 import click
 
 from pipeline.params import choose, load_params
+from stages.bars import counter
 from stages.shell import (
     answer,
     dataset_option,
@@ -57,8 +59,6 @@ def command(
     \b
     Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
-    from tqdm import tqdm
-
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
     from pipeline.evaluation import evaluate
 
@@ -66,15 +66,28 @@ def command(
     run = choose(params.runs, run_name, "run")
     tests, results = variants or ("",), {}
     opened = open_dataset(dataset, store_root=cache_root)
-    with tqdm(total=len(tests) * len(params.seeds(run)), desc=f"evaluate {run_name}", unit="seed") as bar:
+    total, done = len(tests) * len(params.seeds(run)), count(1)
+    with counter("seed", f"evaluate {run_name}") as show:
         for variant in tests:
-            folder = evaluate(opened, protocol, run_name, run, params, lambda _: bar.update(), variant)
+            folder = evaluate(opened, protocol, run_name, run, params, lambda _: show(next(done), total), variant)
             paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(run))
             metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
             results[variant] = {"results": str(folder), "metrics": metrics}
-    sentence = "\n".join(f"Wrote {r['results']}; top-1 by seed: {_top1(r['metrics'])}." for r in results.values())
+    unseen = len(opened.split(protocol).unseen)
+    sentence = "\n".join(f"Wrote {r['results']}; {told(r['metrics'], unseen)}." for r in results.values())
     answer({"variants": results} if variants else results[""], sentence, as_json)
 
 
-def _top1(found: list[dict]) -> str:
-    return ", ".join(f"{m['zsl']['top1']:.3f}" if m["zsl"] else "no unseen class" for m in found)
+def told(metrics: list[dict], unseen: int) -> str:
+    """The figures of all seeds in one phrase, beside chance and the number of clips."""
+    from pipeline.report.leaderboard import percent
+    from pipeline.report.results import spread_of
+
+    found = [each["zsl"]["top1"] for each in metrics if each["zsl"]]
+    if not found:
+        return "no class is unseen, so there is no zero-shot figure"
+    seeds = f"mean of {len(found)} seeds ({', '.join(f'{100 * top1:.1f}' for top1 in found)})"
+    return (
+        f"top-1 of {metrics[0]['zsl']['n']} clips of {unseen} unseen classes: {percent(spread_of(found))} %, "
+        f"{seeds if len(found) > 1 else 'a single run'}; chance {100 / unseen:.1f} %"
+    )

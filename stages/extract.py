@@ -17,8 +17,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from pipeline.variants import of_variant
+from stages.bars import counter
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option
 
 
 @click.command()

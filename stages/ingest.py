@@ -13,7 +13,8 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.ingestion import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
-from stages.shell import answer, counter, json_option, params_option, plain_errors, say
+from stages.bars import counter
+from stages.shell import answer, json_option, params_option, plain_errors, say
 
 SHOWN = 10  # lines of each kind; missing.csv has them all
 

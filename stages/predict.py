@@ -15,7 +15,8 @@ import click
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import Params, choose, load_params
-from stages.shell import answer, counter, json_option, params_option, plain_errors, root_option, say
+from stages.bars import counter
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
     from pipeline.prediction.live import LivePoses
@@ -32,7 +33,7 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 @click.option("--examples", type=click.Path(path_type=Path), help="Instead of a run: a folder with a sub-folder of "
               "clips for every action.")  # fmt: skip
 @click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
-@click.option("--protocol", default="all_seen", show_default=True)
+@click.option("--protocol", help="The protocol that it is trained with.  [default: all_seen, else the only one]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--recipe", "recipe_name", help="A recipe named in params.yaml.  [default: the run's; tinypose with "
               "--examples]")  # fmt: skip
@@ -49,9 +50,10 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 @json_option
 @plain_errors
 def command(
-    video: Path, labels: str | None, run_name: str | None, examples: Path | None, dataset: str | None, protocol: str,
-    seed: int, recipe_name: str | None, detector: Path | None, window: float | None, stride: float | None, top: int,
-    neighbours: int, cues: bool, overlay: Path | None, cache_root: Path | None, params_path: Path, as_json: bool,
+    video: Path, labels: str | None, run_name: str | None, examples: Path | None, dataset: str | None,
+    protocol: str | None, seed: int, recipe_name: str | None, detector: Path | None, window: float | None,
+    stride: float | None, top: int, neighbours: int, cues: bool, overlay: Path | None, cache_root: Path | None,
+    params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Name the action in a video, a folder of videos, or the windows of a long one.
 
@@ -69,6 +71,8 @@ def command(
         raise click.UsageError("--run needs --labels.")
     if examples is not None and labels is not None:
         raise click.UsageError("With --examples the names of the sub-folders are the labels; leave --labels out.")
+    if overlay is not None and overlay.suffix.lower() != ".mp4":
+        raise click.UsageError(f"--overlay writes a video; name it {overlay.with_suffix('.mp4')}.")
     begun = time.perf_counter()
     from pipeline.prediction.live import find_videos, windows  # after parsing, so that --help needs no torch
     from pipeline.prediction.predict import parse_labels
@@ -100,28 +104,29 @@ def command(
     frames, longest = live.recipe.frames, max((clip.end - clip.start for clip in clips), default=0.0)
     if longest > frames * SPARSE:
         warnings.append(
-            f"{longest:.0f} s are looked at in {frames} frames, {frames / longest:.1f} a second; give --window to look "
-            "closer."
+            f"{longest:.0f} s are looked at in {frames} frames, {frames / longest:.1f} a second; give a "
+            f"{'shorter ' if window else ''}--window to look closer."
         )
     for each in warnings:
         say(f"Warning: {each}")
     run_predictions(
-        clips, live, scorer, top, overlay, as_json,
+        clips, live, scorer, top, overlay, video.is_dir(), as_json,
         facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
     )  # fmt: skip
 
 
 def open_trained(
-    run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str, seed: int,
-    recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params, warnings: list[str],
+    run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str | None,
+    seed: int, recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params,
+    warnings: list[str],
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run."""
     from pipeline.prediction.live import LivePoses
-    from pipeline.prediction.predict import RunScorer, find_dataset, listed_boxes, load_run
+    from pipeline.prediction.predict import RunScorer, choose_run, find_trained, listed_boxes, load_run
     from stages.extract import build_estimator
 
-    choose(params.runs, run_name, "run")
-    dataset = dataset or find_dataset(CACHE, protocol, run_name)
+    choose_run(params, run_name)
+    dataset, protocol = find_trained(CACHE, run_name, dataset, protocol)
     model = load_run(
         dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root
     )
@@ -175,9 +180,12 @@ def warn_of_boxes(boxes: str, detector: Path | None, warnings: list[str]) -> Non
 
 
 def run_predictions(
-    clips: list, live: LivePoses, scorer: Scorer, top: int, overlay: Path | None, as_json: bool, facts: dict[str, Any]
-) -> None:
-    """Predict, draw, answer."""
+    clips: list, live: LivePoses, scorer: Scorer, top: int, overlay: Path | None, names: bool, as_json: bool,
+    facts: dict[str, Any],
+) -> None:  # fmt: skip
+    """Predict, draw, answer, with the `names` of the videos where a folder was asked about; fail where nothing could be
+    answered because nothing could be read.
+    """
     from pipeline.prediction.overlay import write_overlay
     from pipeline.prediction.predict import predict
     from pipeline.skeleton.graph import graph_of
@@ -202,9 +210,14 @@ def run_predictions(
         with counter("frame", leave=False) as show:
             path = write_overlay(Path(clips[0].path), overlay, found, graph_of(live.recipe.layout), show)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
-    lines = [sentence(prediction, len(last) > 1, len(clips) > len(last)) for prediction, _ in found]
+    lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
     lines += [f"{each['video']}: {each['reason']}" for each in facts["unreadable"]]
-    answer(result, "\n".join(lines), as_json)
+    failed = {each["video"] for each in facts["unreadable"]} | {each.video for each, _ in found if each.failed}
+    if names and failed:
+        lines.append(f"{len(failed)} of {len(last) + len(facts['unreadable'])} videos failed.")
+    answer(result | {"failures": len(failed)}, "\n".join(lines), as_json)
+    if all(prediction.failed for prediction, _ in found):
+        raise PosebridgeError(f"No answer: {'none of the videos could be read' if names else found[0][0].reason}.")
 
 
 def sentence(prediction: Prediction, names: bool, timeline: bool) -> str:

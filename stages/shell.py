@@ -5,17 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import PosebridgeError
-
-T = TypeVar("T")
 
 params_option = click.option(
     "--params",
@@ -34,7 +30,7 @@ root_option = click.option(
     type=click.Path(path_type=Path),
     envvar="POSEBRIDGE_CACHE_ROOT",
     show_envvar=True,
-    help="Where the stores lie, e.g. a lab's shared disk.  [default: <cache>/store]",
+    help="The folder of the stores, on a lab's shared disk for example.  [default: store in the cache folder]",
 )
 seeds_option = click.option(
     "--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.  [default: all of the run]"
@@ -71,23 +67,3 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
-
-
-def progress(iterable: Iterable[T], total: int | None, unit: str, what: str) -> Iterator[T]:
-    """A progress bar on stderr; in a log file a line every ten seconds instead of many a second."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return iter(
-        tqdm(iterable, total=total, unit=unit, desc=what, mininterval=interval, maxinterval=interval, file=sys.stderr)
-    )
-
-
-@contextmanager
-def counter(unit: str, what: str = "", leave: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for work that counts by itself; yields what is told (done, total)."""
-    with tqdm(unit=unit, desc=what or None, disable=None, leave=leave) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show

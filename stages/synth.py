@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from pipeline.params import SynthParams, choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors, progress, say
+from stages.bars import progress
+from stages.shell import answer, json_option, params_option, plain_errors, say
 
 
 @click.command()

@@ -14,8 +14,8 @@ import click
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from stages.bars import epochs
 from stages.duplicates import tell_duplicates
-from stages.epochs import epoch_bar
 from stages.shell import (
     answer,
     dataset_option,
@@ -85,7 +85,7 @@ def command(
             f"{len(found)} test clips of {dataset} repeat train clips, first {found[0].test!r} and "
             f"{found[0].train!r}; take them out of clips.csv, or train with --duplicates warn."
         )
-    with epoch_bar(f"train {run_name}") as on_epoch:
+    with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
         folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)
     repeated = f" {len(found)} test clips repeat train clips." if found else ""
     duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]

@@ -12,7 +12,8 @@ from click.core import ParameterSource
 
 from pipeline.errors import PosebridgeError
 from pipeline.tuning.settings import TuneSettings
-from stages.shell import answer, json_option, plain_errors, progress, say
+from stages.bars import progress
+from stages.shell import answer, json_option, plain_errors, say
 
 if TYPE_CHECKING:
     from pipeline.hpe.model import PoseBridgeHPE

@@ -177,3 +177,14 @@ def test_an_extraction_outside_of_dvc_yaml_gets_pointers_of_its_own(tmp_path):
     assert [path.name for path in done.pointers] == [f"{done.store.name}.dvc", "index.json.dvc"]
     assert all(path.is_file() for path in done.pointers) and done.remote == "lab"
     assert len([path for path in remote.rglob("*") if path.is_file()]) >= 7  # two shards, their receipts, layout, index
+
+
+@pytest.mark.unit
+def test_the_list_of_stores_names_the_recipes_that_refer_to_them(tmp_path):
+    _, index, _ = make_store(tmp_path)
+    (tmp_path / "d" / "damaged").mkdir()
+    (tmp_path / "d" / "damaged" / "index.json").write_text("{")
+    done = CliRunner().invoke(main, ["cache", "ls", "--cache", str(tmp_path)])
+    assert done.exit_code == 0 and f"  {index.parent.name}  " in done.stdout, done.output
+    index.unlink()
+    assert "  no recipe  " in CliRunner().invoke(main, ["cache", "ls", "--cache", str(tmp_path)]).stdout

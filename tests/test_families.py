@@ -41,4 +41,4 @@ def test_each_split_counts_once_whatever_its_seeds(tmp_path: Path) -> None:
     assert found.top1.mean == pytest.approx(statistics.fmean([0.6, 0.9, 0.3]))
     assert found.top1.std == pytest.approx(statistics.stdev([0.6, 0.9, 0.3]))
     assert (found.low, found.high) == pytest.approx((0.3, 0.9))
-    assert found.ci95 == pytest.approx(binomial_interval(5 + 9 + 3, 30))
+    assert found.ci95 == pytest.approx(binomial_interval(6 + 9 + 3, 30))

@@ -28,7 +28,7 @@ from pipeline.params import ExtractParams, Params, load_params
 from pipeline.phases import load_method, train
 from pipeline.prediction.live import LivePoses, OnceEach, windows
 from pipeline.prediction.overlay import Sight, sights
-from pipeline.prediction.predict import NOBODY, RunScorer, find_dataset, listed_boxes, load_run, parse_labels, predict
+from pipeline.prediction.predict import NOBODY, RunScorer, find_trained, listed_boxes, load_run, parse_labels, predict
 from pipeline.recipe import Recipe
 from pipeline.runs import open_run
 from pipeline.tensors import save_tensors
@@ -190,6 +190,7 @@ def test_a_long_video_without_windows_is_warned_of(project: Path, tmp_path: Path
     video = str(write_video(tmp_path / "long.mp4", frames=12, fps=4))  # 3 s, 8 frames of it
     assert any("--window" in sentence for sentence in ask(video, *RUN)["warnings"])
     assert not any("--window" in sentence for sentence in ask(video, *RUN, "--window", "1")["warnings"])
+    assert any("a shorter --window" in sentence for sentence in ask(video, *RUN, "--window", "2.9")["warnings"])
 
 
 @pytest.mark.e2e
@@ -200,7 +201,12 @@ def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) 
     found = ask(str(tmp_path), *RUN)
     assert [Path(p["video"]).name for p in found["predictions"]] == ["a.mp4"]
     assert [Path(u["video"]).name for u in found["unreadable"]] == ["b.mp4"]
-    assert "no video stream" in found["unreadable"][0]["reason"]
+    assert "no video stream" in found["unreadable"][0]["reason"] and found["failures"] == 1
+    lines = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN]).stdout.splitlines()
+    assert lines[0].startswith(str(tmp_path / "a.mp4")) and lines[-1] == "1 of 2 videos failed."
+    (tmp_path / "a.mp4").unlink()
+    done = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN])
+    assert done.exit_code == 1 and "b.mp4" in done.stdout and "none of the videos could be read" in done.stderr
 
 
 @pytest.mark.e2e
@@ -285,7 +291,9 @@ def test_bad_questions_are_one_sentence(project: Path, tmp_path: Path) -> None:
     assert "above 0 seconds" in refused(video, *RUN, "--window", "0")
     assert "no run named 'nobody'" in refused(video, "--run", "nobody", "--labels", LABELS)
     assert "true skeletons" in refused(video, "--run", "exact", "--labels", LABELS, "--dataset", "toy")
-    for words in ([video], [video, "--run", "fast"], [video, *RUN, "--examples", "videos"]):
+    for words in (
+        [video], [video, "--run", "fast"], [video, *RUN, "--examples", "videos"], [video, *RUN, "--overlay", "x.png"]
+    ):  # fmt: skip
         assert CliRunner().invoke(main, ["predict", *words]).exit_code == 2
 
 
@@ -301,9 +309,25 @@ def test_an_untrained_run_names_the_commands(project: Path) -> None:
     with pytest.raises(PosebridgeError, match="choose with --dataset"):
         shutil.copytree("cache/models/toy", "cache/models/zoo")
         try:
-            find_dataset(Path("cache"), "all_seen", "fast")
+            find_trained(Path("cache"), "fast")
         finally:
             shutil.rmtree("cache/models/zoo")
+
+
+@pytest.mark.e2e
+def test_the_protocol_is_one_that_the_run_is_trained_with(project: Path) -> None:
+    models = Path("cache/models/toy")
+    shutil.copytree(models / "all_seen", models / "first")
+    try:
+        assert find_trained(Path("cache"), "fast") == ("toy", "all_seen"), "all_seen before others"
+        (models / "all_seen").rename(models / "second")
+        with pytest.raises(PosebridgeError, match="--protocol first` and .*--protocol second"):
+            find_trained(Path("cache"), "fast")
+        shutil.rmtree(models / "first")
+        assert find_trained(Path("cache"), "fast") == find_trained(Path("cache"), "fast", "toy") == ("toy", "second")
+    finally:
+        shutil.rmtree(models / "first", ignore_errors=True)
+        (models / "second").rename(models / "all_seen")
 
 
 @pytest.mark.e2e

@@ -41,7 +41,8 @@ def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
         "test_variant": "",
         "zsl": {"top1": hits / n, "macro": hits / n, "n": n, "ci95": list(binomial_interval(hits, n))},
         "gzsl": {"seen": 0.7, "unseen": 0.4, "harmonic": 0.509, "ausuc": 0.35}, "adapted": None,
-        "selection": {"epochs": 24, "alpha": 0.5, "gamma": 0.3 + seed / 10, "zsl_top1": 0.987, "seconds": 77.0},
+        "selection": {"epochs": 24, "alpha": 0.5, "gamma": 0.3 + seed / 10, "zsl_top1": 0.987, "seconds": 77.0,
+                      "trained_on": "9f" * 32},
         "ceiling": {"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 3}, "params": 1_234_567, "gflops": 0.031,
         "seconds": 41.0, "missing": 0,
     }  # fmt: skip
@@ -97,6 +98,7 @@ def test_confusion_is_summed_over_seeds(results: Path) -> None:
 
 def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Path, tmp_path: Path) -> None:
     resolved = {"encode": {"epochs": 20}, "train": {"lr": 0.002}}
+    recipe_of = {"posebridge": "refined", "skeleton": "refined", "skeleton_gt": "gt"}
     for run, text in (("posebridge", json.dumps({"seed": 0} | resolved)), ("skeleton", "train: [")):
         (results / "skelgap-mini/compositional_18_6" / run / "seed-0/params.yaml").write_text(text)
     report = make_report(results, tmp_path / "report", MANIFESTS)
@@ -117,6 +119,12 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5, gamma 0.3 / 0.4 / 0.5", "1.23 M"):
         assert text in page, text
     assert "0.987" not in page, "a score of the selection phase is no result"
+    assert "9f9f9f" not in page, "a hash is no chosen value"
+    settings = page[page.index("Settings and cost") :]
+    recipes = {run: re.search(f"<td>{run}</td><td[^>]*>[^<]*</td><td[^>]*>([^<]*)</td>", settings) for run in recipe_of}
+    assert {run: found and found[1] for run, found in recipes.items()} == recipe_of, "what is read, not what could be"
+    low, high = binomial_interval(round(180 * 61 / 90), 180)
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in page, "the interval of the mean beside it"
     pictures = sorted(path.name for path in (tmp_path / "report").rglob("*.png"))
     assert pictures == ["posebridge-confusion.png", "skeleton-confusion.png", "skeleton_gt-confusion.png", "top1.png"]
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cache.index import read_index
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans
+from pipeline.errors import PosebridgeError
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -30,6 +32,20 @@ def summary(folder: Path) -> dict[str, Any]:
         "bytes": sum(receipt.bytes for receipt in receipts),
         "orphan_bytes": sum(path.stat().st_size for path in orphans(folder)),
     }
+
+
+def recipe_names(cache: Path) -> dict[tuple[str, str], list[str]]:
+    """(data set, store's folder) -> the recipes of params.yaml whose index refers to that store; damaged indexes, which
+    `verify` tells of, to none.
+    """
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted(cache.glob("*/*/index.json")):
+        try:
+            index = read_index(path, "")
+        except PosebridgeError:
+            continue
+        found[index["dataset"], index["store"]].append(path.parent.name)
+    return found
 
 
 def statistics(reader: CacheReader) -> dict[str, Any]:

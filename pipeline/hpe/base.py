@@ -1,6 +1,6 @@
 """What stage one asks of a pose model: keypoints and pose-anchored cues, in one pass.
 
-Every backend (mmpose, later ONNX) and the fake of the unit tests implement `Estimator`.
+`mmpose_adapter` and `onnx_adapter` implement `Estimator`, and so does the fake of the unit tests.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one clip. `ranking` has the best label first; it is empty where `reason` tells why."""
+    """The answer for one clip. `ranking` has the best label first; it is empty where `reason` tells why: nobody is in
+    the clip, or it `failed` since its frames do not decode.
+    """
 
     video: str
     start: float  # seconds
@@ -58,6 +60,7 @@ class Prediction:
     ranking: tuple[Ranked, ...]
     reason: str = ""
     persons: int = 0
+    failed: bool = False
 
 
 class Scorer(Protocol):
@@ -104,7 +107,7 @@ def load_run(
     """Load a run for videos. Raises PosebridgeError, with the commands that help, where it is not trained, or was
     trained with another recipe than the one asked for or than params.yaml has now.
     """
-    run: RunParams = choose(params.runs, run_name, "run")
+    run = choose_run(params, run_name)
     choose(params.recipes, run.recipe, "recipe")
     what = f"--dataset {dataset_name} --protocol {protocol}"
     remedy = (
@@ -117,10 +120,6 @@ def load_run(
         raise PosebridgeError(
             f"The run {run_name!r} is trained with the recipe {run.recipe!r}, not {recipe_name!r}; leave --recipe out, "
             f"or set `recipe: {recipe_name}` for a run in params.yaml and run {remedy}."
-        )
-    if run.skeletons == "gt":
-        raise PosebridgeError(
-            f"The run {run_name!r} is trained on true skeletons, which no video has; name a run on estimated ones."
         )
     folder = model_folder(cache, dataset_name, protocol, run_name) / f"seed-{seed}"
     if not (folder / "final.safetensors").is_file():
@@ -141,6 +140,16 @@ def load_run(
     encoder = skeleton_encoder(opened, seed, "final", unchanged=False)  # clips.csv may have grown since
     method, _ = load_method(opened, protocol, run_name, seed, unchanged=False)
     return TrainedRun(opened, encoder, method, recipe, synthetic=dataset_name in PROTOCOLS)
+
+
+def choose_run(params: Params, run_name: str) -> RunParams:
+    """A run of params.yaml that can be asked about videos. Raises PosebridgeError where there is none of this name."""
+    run: RunParams = choose(params.runs, run_name, "run")
+    if run.skeletons == "gt":
+        raise PosebridgeError(
+            f"The run {run_name!r} is trained on true skeletons, which no video has; name a run on estimated ones."
+        )
+    return run
 
 
 def refuse_other_recipe(path: Path, run_name: str, run: RunParams, remedy: str) -> None:
@@ -172,28 +181,47 @@ def listed_boxes(dataset: Dataset, root: Path, recipe: Recipe, videos: Sequence[
     return boxes
 
 
-def find_dataset(cache: Path, protocol: str, run_name: str) -> str:
-    """The one data set that a run is trained on. Raises PosebridgeError where there are none or several."""
-    found = sorted(p.parents[1].name for p in cache.glob(f"models/*/{protocol}/{run_name}") if p.is_dir())
-    if len(found) == 1:
-        return found[0]
-    if found:
+def find_trained(
+    cache: Path, run_name: str, dataset: str | None = None, protocol: str | None = None
+) -> tuple[str, str]:
+    """The data set and the protocol that a run is trained with, where they are not both named; of several protocols
+    `all_seen`. Raises PosebridgeError where there is no such pair, or where several are left.
+    """
+    if dataset and protocol:
+        return dataset, protocol
+    places = trained_places(cache, run_name, dataset or "*", protocol or "*")
+    preferred = places if protocol else [place for place in places if place[1] == "all_seen"] or places
+    if len(preferred) == 1:
+        return preferred[0]
+    if places:
         raise PosebridgeError(
-            f"The run {run_name!r} is trained on {' and '.join(found)}, protocol {protocol}; choose with --dataset."
+            f"The run {run_name!r} is trained with {listed(preferred)}; choose with --dataset and --protocol."
         )
+    wanted = f"--dataset {dataset or 'NAME'} --protocol {protocol or 'all_seen'}"
     raise PosebridgeError(
-        f"The run {run_name!r} is trained on no data set with the protocol {protocol}"
-        f"{trained_elsewhere(cache, run_name)}; run `posebridge extract`, `posebridge text`, `posebridge encode` and "
-        f"`posebridge train --dataset NAME --protocol {protocol} --run {run_name}` first."
+        f"The run {run_name!r} is trained on no {f'protocol of {dataset}' if dataset else 'data set'}"
+        f"{f' with the protocol {protocol}' if protocol else ''}{trained_elsewhere(cache, run_name)}; run `posebridge "
+        f"extract`, `posebridge text`, `posebridge encode` and `posebridge train {wanted} --run {run_name}` first."
     )
+
+
+def trained_places(cache: Path, run_name: str, dataset: str = "*", protocol: str = "*") -> list[tuple[str, str]]:
+    """The (data set, protocol) pairs that a run is trained with."""
+    found = cache.glob(f"models/{dataset}/{protocol}/{run_name}/seed-*/final.safetensors")
+    return sorted({(path.parts[-5], path.parts[-4]) for path in found})
 
 
 def trained_elsewhere(cache: Path, run_name: str) -> str:
     """Where else a run is trained, as the rest of a sentence; empty where nowhere."""
-    places = sorted({path.parts[-5:-3] for path in cache.glob(f"models/*/*/{run_name}/seed-*/final.safetensors")})
+    places = trained_places(cache, run_name)
+    return f" (but with {listed(places)})" if places else ""
+
+
+def listed(places: Sequence[tuple[str, str]]) -> str:
+    """The first few places as options of the command line."""
     found = [f"`--dataset {dataset} --protocol {protocol}`" for dataset, protocol in places]
     more = f" and {len(found) - SHOWN} others" if len(found) > SHOWN else ""
-    return f" (but with {' and '.join(found[:SHOWN])}{more})" if found else ""
+    return " and ".join(found[:SHOWN]) + more
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
@@ -237,7 +265,7 @@ def predict(
         start, end = clip.start or 0.0, clip.end or 0.0
         if isinstance(row, Failure):
             reason = NOBODY if row.stage == "track" else row.reason
-            yield Prediction(clip.path, start, end, (), reason), None
+            yield Prediction(clip.path, start, end, (), reason, failed=row.stage != "track"), None
             continue
         reader = live.reader([row])
         scores = scorer.scores(load_samples(reader.clip_ids, reader, reader if scorer.cues else None))[0]

@@ -19,7 +19,7 @@ class Family:
     """One run over the splits of a family; fractions.
 
     `top1` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds. `low` and
-    `high`: the split with the least and with the highest top-1. `ci95`: exact, over the first seed's answers of all
+    `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all
     splits; as if those were independent, though splits share their clips.
     """
 
@@ -56,7 +56,7 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
     top1 = [spread.mean for member in members if (spread := member.spread("zsl", "top1"))]
     harmonic = [spread.mean for member in members if (spread := member.spread("gzsl", "harmonic"))]
     clips = sum(member.first.zsl["n"] for member in members)
-    hits = sum(round(member.first.zsl["top1"] * member.first.zsl["n"]) for member in members)
+    hits = round(sum(mean * member.first.zsl["n"] for mean, member in zip(top1, members, strict=True)))
     return Family(
         dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
         binomial_interval(hits, clips), spread_of(harmonic) if len(harmonic) == len(members) else None,

@@ -35,7 +35,7 @@ def save(figure: Figure, path: Path) -> Path:
 def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     """Zero-shot top-1 of each run of one protocol, with what the skeleton alone and the object alone could reach.
 
-    A bar is the mean over seeds, a dot a seed, the bracket the exact 95 % interval of the first seed. Runs on
+    A bar is the mean over seeds, a dot a seed, the bracket the exact 95 % interval of the mean. Runs on
     ground-truth skeletons are striped.
     """
     height = 1.5 + 0.52 * len(runs)
@@ -51,7 +51,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
         truth = run.first.skeletons == "gt"
         axes.barh(row, 100 * top1.mean, height=0.56, color=colour, hatch="////" if truth else None,
                   edgecolor="white", linewidth=0, zorder=2)  # fmt: skip
-        low, high = (100 * bound for bound in run.first.zsl["ci95"])
+        low, high = (100 * bound for bound in run.ci95() or (0.0, 1.0))
         axes.errorbar((low + high) / 2, row, xerr=(high - low) / 2, color=INK, capsize=3.5, linewidth=1, zorder=4)
         seeds = [100 * result.zsl["top1"] for result in run.results]
         axes.scatter(seeds, [row] * len(seeds), s=17, color="white", edgecolor=INK, linewidth=0.9, zorder=5)
@@ -61,7 +61,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     axes.set_yticks(range(len(runs)), [_label(run) for run in runs], fontsize=9, color=INK)
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlim(0, 100)
-    legend = "bar: mean over seeds;  ○ one seed;   |–| exact 95 % interval of the first seed;   striped: true skeletons"
+    legend = "bar: mean over seeds;  ○ one seed;   |–| exact 95 % interval of the mean;   striped: true skeletons"
     axes.set_xlabel(f"zero-shot top-1 on unseen classes, %\n{legend}",
                     fontsize=8, color=FAINT, loc="left", linespacing=1.6)  # fmt: skip
     _reference_lines(axes, runs, chance)

@@ -25,7 +25,7 @@ MEASURES = {
     ("adapted", "top1"): "adapted top-1",
 }
 NONE = "–"
-LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval is the exact binomial one of the first seed."
+LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval is the exact binomial one of the mean."
 
 
 def percent(spread: Spread | None) -> str:
@@ -36,8 +36,8 @@ def percent(spread: Spread | None) -> str:
 
 
 def interval(run: Run) -> str:
-    """The exact 95 % interval of the first seed, in percent."""
-    low, high = run.first.zsl["ci95"]
+    """The exact 95 % interval of the mean, in percent."""
+    low, high = run.ci95() or (0.0, 1.0)
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
@@ -87,7 +87,7 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
             spread = run.spread(section, key)
             record[f"{section}_{key}_mean"] = _number(spread.mean if spread else None)
             record[f"{section}_{key}_std"] = _number(spread.std if spread else None)
-        record["ci95_low"], record["ci95_high"] = map(_number, first.zsl["ci95"])
+        record["ci95_low"], record["ci95_high"] = map(_number, run.ci95() or (None, None))
         ceiling = first.ceiling or {}
         record |= {f"ceiling_{kind}": _number(ceiling.get(kind)) for kind in ("skeleton", "cue")}
         record["twin_hits_max"] = "" if run.twin_hits_max is None else run.twin_hits_max

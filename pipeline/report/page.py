@@ -68,17 +68,19 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 .amber { color:var(--amber); font-weight:600 }
 """
 
+NOT_CHOSEN = ("seconds", "trained_on")  # of selection.json: what it cost, and the hash of what was learnt from
+
 COST = """<p>Of stage two, means of one seed: skeleton encoder and method together, GFLOP for one clip; training of
 the method, both phases, in CPU seconds of all threads; test on all test clips, in seconds of wall time.</p>"""
 
-OVER_SPLITS = """<p>Each split counts with its mean over seeds. The interval is the exact binomial one over the first
-seed's answers of all splits; splits share clips, so it is narrower than it should be.</p>"""
+OVER_SPLITS = """<p>Each split counts with its mean over seeds. The interval is the exact binomial one of these
+means over the clips of all splits; splits share clips, so it is narrower than it should be.</p>"""
 
 HOW_TO_READ = """<h2>How to read this</h2>
 <ul>
 <li><b>±</b> is the sample standard deviation over seeds. One seed is called a <i>single run</i> and has none.</li>
-<li>The <b>95 % interval</b> is the exact binomial (Clopper-Pearson) interval of the first seed's top-1: how far a test
-set of this size can mislead. It is not the spread over seeds.</li>
+<li>The <b>95 % interval</b> is the exact binomial (Clopper-Pearson) interval of the mean top-1: how far a test set of
+this size can mislead. It is not the spread over seeds, and more seeds make it no narrower.</li>
 <li><b>top-1</b> counts clips, <b>macro</b> is the mean over classes. <b>S</b>, <b>U</b>, <b>H</b>: accuracy on seen and
 on unseen test clips with all classes as candidates, and their harmonic mean; <b>AUSUC</b> is the area under the
 seen-unseen curve.</li>
@@ -185,7 +187,7 @@ def findings(runs: Sequence[Run]) -> list[str]:
             reads = "which includes 0" if low <= 0 <= high else "which does not include 0"
             sentences.append(
                 f"<b>HPE leakage</b> ({name}: skeleton only, estimated skeletons): {percent(top1)} %, {over}, is "
-                f"{_beside(excess)} the skeleton-only ceiling; the exact 95 % interval of seed {run.first.seed} is "
+                f"{_beside(excess)} the skeleton-only ceiling; the exact 95 % interval is "
                 f"{points(low)} to {points(high)}, {reads}."
             )
         elif not run.takes_cues:
@@ -239,18 +241,26 @@ def _settings(runs: Sequence[Run]) -> str:
     for run in runs:
         params, gflops, seconds = (run.mean(name) for name in ("params", "gflops", "seconds"))
         training = run.training_seconds
-        body.append([run.first.run, setting(run), run.first.recipe, run.first.text, _chosen(run),
+        body.append([run.first.run, setting(run), recipes(run), run.first.text, _chosen(run),
                      NONE if params is None else f"{params / 1e6:.2f} M", NONE if gflops is None else f"{gflops:.3g}",
                      NONE if training is None else f"{training:.0f}",
                      NONE if seconds is None else f"{seconds:.1f}"])  # fmt: skip
     return table(header, body, numbers_from=5, kind="settings")
 
 
+def recipes(run: Run) -> str:
+    """The extractions that a run reads: `gt` for true skeletons alone, `gt, cues refined` where cues are of another."""
+    first = run.first
+    if first.skeletons == "estimated":
+        return first.recipe
+    return f"{first.skeletons}, cues {first.recipe}" if run.takes_cues else first.skeletons
+
+
 def _chosen(run: Run) -> str:
     """The values that validation chose: `alpha 0.5 / 0.2 / 0.5` in the order of seeds, once where all are equal."""
     chosen = []
     for name, first in run.first.selection.items():
-        if not isinstance(first, int | float | str) or name == "seconds" or name.startswith(("zsl_", "gzsl_")):
+        if not isinstance(first, int | float | str) or name in NOT_CHOSEN or name.startswith(("zsl_", "gzsl_")):
             continue  # the scores that the choice was made by are for metrics.json
         values = [result.selection.get(name, NONE) for result in run.results]
         shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]

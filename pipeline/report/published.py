@@ -28,7 +28,7 @@ COLUMNS = ("dataset", "protocol", "measure", "method", "ours", "value", "source"
 MARK = "†"
 REMARK = (
     "Published figures are in percent as printed, the difference is ours minus published in points, the interval is "
-    "the exact 95 % one of our first seed. Pose models, features, descriptions and details of the protocol differ "
+    "the exact 95 % one of our mean. Pose models, features, descriptions and details of the protocol differ "
     f"between papers, so a difference is no verdict on a method. {MARK}: the published figure has a known defect."
 )
 
@@ -196,8 +196,8 @@ def _beside(figure: Figure, runs: Sequence[Run]) -> list[Comparison]:
         if ours is None:
             continue
         run = parts[0]
-        bounds = (getattr(run.first, section) or {}).get("ci95") if len(parts) == 1 else None
-        found.append(Comparison(figure, run, ours, (bounds[0], bounds[1]) if bounds else None))
+        bounds = run.ci95(section) if len(parts) == 1 and key == "top1" else None
+        found.append(Comparison(figure, run, ours, bounds))
     return found
 
 

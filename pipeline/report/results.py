@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.methods import METHODS
+from pipeline.protocol.metrics import binomial_interval
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,13 @@ class Run:
         hits = [(result.ceiling or {}).get("twin_hits_max") for result in self.results]
         return max((hit for hit in hits if hit is not None), default=None)
 
+    def ci95(self, section: str = "zsl") -> tuple[float, float] | None:
+        """The exact binomial interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can
+        mislead. All seeds answer the same clips, so their number makes it no narrower.
+        """
+        top1, n = self.spread(section, "top1"), self.first.zsl["n"]
+        return binomial_interval(round(top1.mean * n), n) if top1 else None
+
     @property
     def takes_cues(self) -> bool:
         """Whether the method is shown cues; without them it is a skeleton-only one. Unknown methods are taken to be."""
@@ -134,12 +142,12 @@ class Run:
     def leakage(self) -> tuple[float, float, float] | None:
         """HPE leakage: by how much a skeleton-only run on *estimated* skeletons passes the ceiling.
 
-        (excess of the mean, low, high), fractions; the interval is the exact one of the first seed. None otherwise.
+        (excess of the mean, low, high), fractions; the interval is the exact one of the mean. None otherwise.
         """
         excess = self.above_ceiling
         if self.takes_cues or self.first.skeletons == "gt" or excess is None:
             return None
-        low, high = (bound - self.first.ceiling["skeleton"] for bound in self.first.zsl["ci95"])  # type: ignore[index]
+        low, high = (bound - self.first.ceiling["skeleton"] for bound in self.ci95())  # type: ignore
         return excess, low, high
 
 
