@@ -51,8 +51,8 @@ class Bar:
         assert self._last is not None
         (done, total, note), self._last, self._told = self._last, None, time.monotonic()
         line = tqdm.format_meter(
-            done, total, time.monotonic() - self._begun, prefix=self._what and f"{self._what}: ", unit=f"{self._unit}s", postfix=note,
-            bar_format=LINE, unit_scale=self._scale,
+            done, total, time.monotonic() - self._begun, prefix=self._what and f"{self._what}: ", unit=f"{self._unit}s",
+            postfix=note, bar_format=LINE, unit_scale=self._scale,
         )  # fmt: skip
         print(line, file=sys.stderr, flush=True)
 
