@@ -23,6 +23,9 @@ from pipeline.phases import train
 from pipeline.runs import open_run
 
 pytestmark = pytest.mark.unit
+TWO = replace(PARAMS, encode=replace(PARAMS.encode, epochs=10, seeds=(0, 1)))
+PARAMS = replace(TWO, encode=replace(TWO.encode, seeds=(0,)))
+QUICK = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
 RUNS = {
     "posebridge": RunParams(flags=FLAGS),
     "skeleton": RunParams(method="skeleton", flags=FLAGS),
@@ -31,25 +34,22 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    world = make_world(tmp_path_factory.mktemp("world"))
-    for skeletons in ("refined", "gt"):
-        encode(world, PROTOCOL, skeletons, PARAMS.encode)
-    for name, run in RUNS.items():
-        train(world, PROTOCOL, name, run, PARAMS)
-        evaluate(world, PROTOCOL, name, run, PARAMS)
-    yield world
-    torch.set_num_threads(threads)
+def world(tmp_path_factory, one_thread):
+    """With clips enough for every seed to learn it: one that ends anywhere asks for the last bits of a processor."""
+    world = make_world(tmp_path_factory.mktemp("world"), train=12)
+    for skeletons, name, params in (("refined", "posebridge", TWO), ("gt", "skeleton_gt", PARAMS)):
+        encode(world, PROTOCOL, skeletons, params.encode)
+        train(world, PROTOCOL, name, RUNS[name], params)
+        evaluate(world, PROTOCOL, name, RUNS[name], params)
+    return world
 
 
-def place(world, run):
-    return world.cache / "results" / "toy" / PROTOCOL / run / "seed-0"
+def place(world, run, seed=0):
+    return world.cache / "results" / "toy" / PROTOCOL / run / f"seed-{seed}"
 
 
-def metrics(world, run):
-    return json.loads((place(world, run) / "metrics.json").read_text())
+def metrics(world, run, seed=0):
+    return json.loads((place(world, run, seed) / "metrics.json").read_text())
 
 
 def rows(path):
@@ -67,19 +67,19 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert {"seen", "unseen", "harmonic", "ausuc", "harmonic_macro"} <= set(found["gzsl"])
     assert set(found["ceiling"]) >= {"skeleton", "cue", "twin_hits_max"}
     low, high = found["zsl"]["ci95"]
-    assert 0 <= low < found["zsl"]["top1"] < high <= 1
+    assert 0 <= low < found["zsl"]["top1"] <= high <= 1
     assert found["adapted"] is None and found["missing"] == 0 and found["gflops"] > 0 and found["params"] > 1000
     assert found["gzsl"]["gamma"] == found["selection"]["gamma"]
     assert {"epochs", "alpha", "gamma", "zsl_top1", "gzsl_harmonic"} <= set(found["selection"])
 
 
 def test_true_skeletons_alone_stay_at_the_ceiling_and_cues_go_beyond(world):
-    skeleton, bridge = metrics(world, "skeleton_gt"), metrics(world, "posebridge")
+    skeleton = metrics(world, "skeleton_gt")
     assert skeleton["ceiling"]["skeleton"] == skeleton["ceiling"]["cue"] == 0.5
     assert skeleton["ceiling"]["twin_hits_max"] <= 1  # for certain, not on average
     assert skeleton["zsl"]["top1"] <= 0.5
-    assert bridge["zsl"]["top1"] > 0.6
     assert {row["hits"] for row in rows(place(world, "skeleton_gt") / "twins.csv")} <= {"0", "1"}
+    assert np.mean([metrics(world, "posebridge", seed)["zsl"]["top1"] for seed in (0, 1)]) > 0.6
 
 
 def test_twins_have_equal_scores_in_every_bit_where_only_true_skeletons_are_seen(world):
@@ -207,7 +207,7 @@ def test_a_variant_by_another_recipe_is_refused(darker):
 
 def test_a_run_may_have_seeds_of_its_own(world):
     one = replace(RUNS["posebridge"], seeds=(0,))
-    more = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(0, 1, 2)))
+    more = replace(QUICK, encode=replace(QUICK.encode, seeds=(0, 1, 2)))
     assert more.seeds(one) == (0,) and more.seeds(RUNS["posebridge"]) == (0, 1, 2)
     train(world, PROTOCOL, "one", one, more)
     folder = evaluate(world, PROTOCOL, "one", one, more)
@@ -255,13 +255,15 @@ def test_maps_that_would_not_fit_are_made_batch_by_batch_and_are_the_same(world)
     assert torch.equal(held.batch(rows, views).cues, made.batch(rows, views).cues)
 
 
-def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
+def test_a_killed_training_goes_on_with_equal_results(world):
+    """Killed in the middle of either phase, wherever that is on this machine."""
     run, folder = RUNS["posebridge"], world.cache / "models" / "toy" / PROTOCOL
-    calls = []
+    whole = json.loads((folder / "posebridge/seed-0/selection.json").read_text())
+    first, final, calls = len(whole["scores_by_epoch"]), whole["epochs"], []
 
     def kill(what, progress):
         calls.append(what)
-        if len(calls) in (3, 20):
+        if len(calls) in (max(1, first // 2), first + max(1, final // 2)):
             raise KeyboardInterrupt
 
     for _ in range(2):
@@ -269,35 +271,36 @@ def test_a_killed_training_goes_on_with_equal_results(world, tmp_path):
             train(world, PROTOCOL, "again", run, PARAMS, kill)
     assert not (folder / "again/seed-0/final.safetensors").exists()
     train(world, PROTOCOL, "again", run, PARAMS, kill)
+    assert calls == ["seed 0, select"] * first + ["seed 0, final"] * final, "no epoch is trained twice"
     for name in ("select", "final"):
         a, b = (load_file(folder / r / "seed-0" / f"{name}.safetensors") for r in ("posebridge", "again"))
         assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    one, two = (json.loads((folder / r / "seed-0/selection.json").read_text()) for r in ("posebridge", "again"))
-    assert one | {"seconds": 0} == two | {"seconds": 0}
+    again = json.loads((folder / "again/seed-0/selection.json").read_text())
+    assert whole | {"seconds": 0} == again | {"seconds": 0}
     assert not list((world.cache / "state").rglob("*.safetensors"))
 
 
 def test_what_has_learnt_from_clips_that_are_for_testing_now_is_refused(tmp_path):
-    quick = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
     world, run = make_world(tmp_path), RUNS["skeleton"]
-    encode(world, PROTOCOL, "refined", quick.encode)
-    train(world, PROTOCOL, "skeleton", run, quick)
-    evaluate(world, PROTOCOL, "skeleton", run, quick)
+    encode(world, PROTOCOL, "refined", QUICK.encode)
+    train(world, PROTOCOL, "skeleton", run, QUICK)
+    evaluate(world, PROTOCOL, "skeleton", run, QUICK)
     for change in ({"label": CLASSES.index("As")}, {"part": "test"}):
         clips = tuple(replace(clip, **change) if clip.clip_id == "Ar-train-0" else clip for clip in world.clips)
         now = replace(world, clips=clips)
         for stage in (train, evaluate):
             with pytest.raises(PosebridgeError, match="posebridge encode .* again"):
-                stage(now, PROTOCOL, "skeleton", run, quick)
-    encode(now, PROTOCOL, "refined", quick.encode)
+                stage(now, PROTOCOL, "skeleton", run, QUICK)
+    encode(now, PROTOCOL, "refined", QUICK.encode)
     with pytest.raises(PosebridgeError, match="posebridge train .* --run skeleton. again"):
-        evaluate(now, PROTOCOL, "skeleton", run, quick)
-    train(now, PROTOCOL, "skeleton", run, quick)
-    evaluate(now, PROTOCOL, "skeleton", run, quick)
+        evaluate(now, PROTOCOL, "skeleton", run, QUICK)
+    train(now, PROTOCOL, "skeleton", run, QUICK)
+    evaluate(now, PROTOCOL, "skeleton", run, QUICK)
 
 
-def test_seeds_side_by_side_give_what_they_give_one_after_another(world):
-    two = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(0, 1)))
+def test_seeds_side_by_side_give_what_they_give_one_after_another(tmp_path, one_thread):
+    """After one epoch: the processes have other numbers of threads, which sum in another order, and last bits grow."""
+    world, two = make_world(tmp_path), replace(QUICK, encode=replace(QUICK.encode, seeds=(0, 1)))
     folder = encode(world, PROTOCOL, "refined", two.encode, jobs=2)
     losses = [json.loads((folder / f"seed-{seed}" / "final.json").read_text())["losses"] for seed in (0, 1)]
     train(world, PROTOCOL, "alone", RUNS["posebridge"], two)
@@ -305,9 +308,13 @@ def test_seeds_side_by_side_give_what_they_give_one_after_another(world):
     train(world, PROTOCOL, "together", RUNS["posebridge"], two, lambda what, _: told.append(what), jobs=2)
     assert losses[0] != losses[1] and {what.split(",")[0] for what in told} == {"seed 0", "seed 1"}
     models = world.cache / "models" / "toy" / PROTOCOL
+    alone, together = (
+        [load_file(models / run / f"seed-{seed}" / "final.safetensors")["head.weight"] for seed in (0, 1)]
+        for run in ("alone", "together")
+    )
     for seed in (0, 1):
-        a, b = (load_file(models / run / f"seed-{seed}" / "final.safetensors") for run in ("alone", "together"))
-        assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a), "other threads sum in another order"
+        torch.testing.assert_close(alone[seed], together[seed], atol=1e-3, rtol=0)
+    assert (alone[0] - alone[1]).abs().max() > 0.1, "seeds differ by far more"
 
 
 @pytest.mark.parametrize(
@@ -342,11 +349,10 @@ def test_a_protocol_without_unseen_classes_has_no_zsl_figure(world):
     lines = [f"{CLASSES.index(name)} {name}" for name in VALIDATION]
     (world.folder / "protocols/all_seen.txt").write_text("# nobody\n")
     (world.folder / "protocols/all_seen.val.txt").write_text("\n".join(lines) + "\n")
-    few = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
     clips = tuple(replace(c, part="train" if c.clip_id.endswith(("0", "1", "2", "3")) else c.part) for c in world.clips)
     everyone = replace(world, clips=clips)
-    encode(everyone, "all_seen", "refined", few.encode)
-    train(everyone, "all_seen", "posebridge", RUNS["posebridge"], few)
-    folder = evaluate(everyone, "all_seen", "posebridge", RUNS["posebridge"], few)
+    encode(everyone, "all_seen", "refined", QUICK.encode)
+    train(everyone, "all_seen", "posebridge", RUNS["posebridge"], QUICK)
+    folder = evaluate(everyone, "all_seen", "posebridge", RUNS["posebridge"], QUICK)
     found = json.loads((folder / "seed-0/metrics.json").read_text())
     assert found["zsl"] is None and found["gzsl"] is None and found["ceiling"] is None

@@ -88,8 +88,7 @@ def spoil(world, clips, classes):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    torch.set_num_threads(1)
+def world(tmp_path_factory, one_thread):
     world = make_world(tmp_path_factory.mktemp("clean"))
     go(world)
     return world

@@ -320,8 +320,7 @@ def run_world(world, name, run):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    torch.set_num_threads(1)
+def world(tmp_path_factory, one_thread):
     return make_world(tmp_path_factory.mktemp("pgfa"), train=12)
 
 

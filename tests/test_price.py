@@ -42,8 +42,7 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    torch.set_num_threads(1)
+def world(tmp_path_factory, one_thread):
     world = make_world(tmp_path_factory.mktemp("price"))
     give_eight_slots(bank_path("toy", "minilm", world.cache))
     for skeletons in ("refined", "gt"):

@@ -283,17 +283,14 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def world(tmp_path_factory, one_thread):
     world = make_world(tmp_path_factory.mktemp("world"))
     give_eight_slots(bank_path("toy", "minilm", world.cache))
     encode(world, PROTOCOL, "refined", PARAMS.encode)
     quick = replace(PARAMS, train=replace(PARAMS.train, epochs=3))
     for name, run in RUNS.items():
         train(world, PROTOCOL, name, run, quick)
-    yield world
-    torch.set_num_threads(threads)
+    return world
 
 
 def give_eight_slots(path):

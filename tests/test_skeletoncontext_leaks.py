@@ -54,8 +54,7 @@ def go(folder: Path, words=plain):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    torch.set_num_threads(1)
+def world(tmp_path_factory, one_thread):
     return go(tmp_path_factory.mktemp("clean"))
 
 
