@@ -127,6 +127,40 @@ def test_augmentation_is_reproducible_and_bounded():
     torch.testing.assert_close(flipped, mirror(x))
 
 
+def test_a_view_is_a_stretch_of_the_clip_in_its_own_time():
+    """A ramp in the third channel, which nothing but time touches: 75 to 100 % of it, resampled to as many frames."""
+    frames, ramp = 16, torch.linspace(0, 1, 16)
+    x = torch.zeros(400, 1, frames, 17, 3)
+    x[..., 2] = ramp[None, None, :, None]
+    seen = augment(x, torch.Generator().manual_seed(0))[:, 0, :, 0, 2]  # [B, T]
+    start, length = seen[:, 0], seen[:, -1] - seen[:, 0]
+    torch.testing.assert_close(seen, start[:, None] + length[:, None] * ramp, atol=1e-5, rtol=0)
+    assert (start >= 0).all() and (seen <= 1 + 1e-6).all()
+    assert 0.75 <= length.min() < 0.76 and 0.99 < length.max() <= 1 and start.max() > 0.2
+
+
+def test_a_view_is_turned_sheared_and_scaled_as_far_as_said():
+    """The map of the plane is found again from a still pose: x' = A x, A = (rotation + shear) scale."""
+    torch.manual_seed(0)
+    pose = torch.randn(17, 2)
+    x = torch.cat([pose, torch.ones(17, 1)], -1).expand(600, 1, 8, 17, 3).clone()
+    x[:, :, :, 5, 2] = 0  # a joint that nobody saw takes no noise
+    generator, plain = torch.Generator().manual_seed(1), torch.zeros(600, dtype=torch.bool)
+    seen = augment(x, generator, mirrored=plain)[:, 0, ..., :2]  # [B, T, V, 2]
+    a = torch.linalg.lstsq(pose.expand(600, 17, 2), seen.mean(1)).solution.mT  # [B, 2, 2]
+    angle, wide = torch.atan2(a[:, 1, 0], a[:, 0, 0]), a[:, :, 0].norm(dim=1)
+    tall = a[:, 1, 1] / angle.cos()
+    shear = a[:, 0, 1] / tall + angle.sin()
+    for found, low, high in ((angle.rad2deg(), -12, 12), (wide, 0.8, 1.2), (tall, 0.8, 1.2), (shear, -0.2, 0.2)):
+        margin = (high - low) / 20
+        assert low - margin < found.min() < low + margin and high - margin < found.max() < high + margin
+    noise = (seen - torch.einsum("bij,vj->bvi", a, pose)[:, None]).std((0, 1, 3))  # [V]
+    others = torch.arange(17) != 5
+    assert noise[others].min() > 0.005 and noise[others].max() < 0.02 and noise[5] < 0.005
+    mirrored = augment(torch.cat([x[..., :1] * 0 + 1, x[..., 1:]], -1), generator)[:, 0, 0, :, 0].mean(1) < 0
+    assert 0.4 < mirrored.float().mean() < 0.6, "one half"
+
+
 def test_the_spatial_shift_is_the_papers_and_its_inverse_undoes_it():
     x = torch.randn(2, 5, 7, requires_grad=True)  # V=5, C=7
     y = SpatialShift(5, 7)(x)

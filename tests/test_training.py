@@ -133,6 +133,50 @@ def test_sgd_with_momentum_warms_up_and_steps_down_as_by_hand():
     assert net.weight.item() == pytest.approx(w, abs=1e-6)
 
 
+def test_the_averaged_weights_are_judged_and_kept_as_by_hand():
+    """One weight pulled towards 1 by (w - 1)^2 / 2: the average moves towards it by 1 - min(.5, step / (step + 10))."""
+    net = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    judged: list[float] = []
+
+    def validate():
+        judged.append(net.weight.item())
+        return -abs(net.weight.item() - 1)
+
+    loop = Loop(2, 1, 0.02, weight_decay=0.0, optimiser="sgd", warmup=0, cosine=False, ema=0.5)
+    progress = fit(net, lambda rows, generator: 0.5 * (net.weight - 1).square().sum(), 8, loop, validate=validate)
+    w = v = average = 0.0
+    expected, losses = [], []
+    for step in range(1, 17):
+        losses.append(0.5 * (w - 1) ** 2)
+        v = 0.9 * v + (w - 1)
+        w -= 0.02 * v
+        average += (w - average) * (1 - min(0.5, step / (step + 10)))
+        if step % 8 == 0:
+            expected.append(average)
+    assert judged == pytest.approx(expected, abs=1e-9) and net.weight.item() == pytest.approx(average, abs=1e-9)
+    assert abs(w - average) > 0.05, "the last weights are others"
+    assert progress.scores == pytest.approx([-abs(value - 1) for value in expected]) and progress.best_epoch == 2
+    assert progress.losses == pytest.approx([sum(losses[:8]) / 8, sum(losses[8:]) / 8])
+
+
+@pytest.mark.parametrize(("slope", "taken"), [((60.0, 80.0), (3.0, 4.0)), ((0.6, 0.8), (0.6, 0.8))])
+def test_a_gradient_longer_than_5_is_shortened_to_5(slope, taken):
+    net = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    pull = torch.tensor([slope], dtype=torch.float64)
+    loop = Loop(1, 1, 0.1, weight_decay=0.0, optimiser="sgd", warmup=0, cosine=False)
+    fit(net, lambda rows, generator: (net.weight * pull).sum(), 8, loop)
+    path = sum(0.1 * (1 - 0.9**step) / (1 - 0.9) for step in range(1, 9))  # momentum: v = 1 + .9 + .81 + ...
+    assert net.weight[0].tolist() == pytest.approx([-path * each for each in taken], rel=1e-6)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_samples_not_over_batches():
+    net = nn.Linear(1, 1, bias=False)
+    progress = fit(net, lambda rows, generator: rows.float().mean() + 0 * net.weight.sum(), 5, Loop(2, 4, 0.1))
+    assert progress.losses == pytest.approx([2.0, 2.0])
+
+
 def test_an_epoch_is_announced_with_the_progress_so_far():
     net, loss, _ = problem()
     heard: list[int] = []
