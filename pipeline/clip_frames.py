@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_clips
+from pipeline.names import is_file
 from pipeline.variants import of_variant
 from pipeline.video.decode import Video, VideoError
 
@@ -21,13 +22,15 @@ def clip_frames(
 ) -> dict[str, np.ndarray]:
     """clip_id -> [count, H, W, 3] uint8 RGB, evenly in time; without the clips whose video is not there or broken."""
     try:
-        paths = {clip.clip_id: clip.path for clip in read_clips(manifests / dataset / "clips.csv")}
+        clips = {clip.clip_id: clip for clip in read_clips(manifests / dataset / "clips.csv")}
     except PosebridgeError:  # a report is made where the data set is not, too
         return {}
     found = {}
     for clip_id in clip_ids:
-        path = videos / of_variant(dataset, variant) / paths.get(clip_id, "")
-        if not path.is_file():
+        if clip_id not in clips:
+            continue
+        path = clips[clip_id].file(videos / of_variant(dataset, variant))
+        if not is_file(path):
             continue
         try:
             with Video(path) as video:

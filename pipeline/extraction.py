@@ -134,7 +134,7 @@ def _refuse_gone(todo: list[ShardPlan], source: Source, dataset: str, max_failur
     if len(gone) > max_failures:
         raise PosebridgeError(
             f"{len(gone)} clips of {dataset} have lost their video since ingest, first {gone[0].clip_id!r} "
-            f"({source.root / gone[0].path}); bring it back, or run `posebridge ingest --dataset {dataset}` again."
+            f"({source.root}/{gone[0].path}); bring it back, or run `posebridge ingest --dataset {dataset}` again."
         )
 
 

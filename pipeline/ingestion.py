@@ -3,12 +3,12 @@
 Reads the names in a data set's folder and, where asked for, the videos' headers. How names become clips is known for
 the published data sets (pipeline/datasets/); for any other folder labels come from sub-folders, a CSV or file names.
 Writes manifests/<dataset>/clips.csv, classes.csv where there is none yet, and for published data sets missing.csv.
+What people wrote into clips.csv stays, see pipeline/merging.py.
     posebridge ingest --dataset ntu60 /data/nturgbd
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +20,10 @@ from pipeline.datasets.ntu import read_missing_skeletons
 from pipeline.datasets.own import read_own
 from pipeline.datasets.registry import LAYOUTS, choose_split
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip, read_classes, write_classes, write_clips
+from pipeline.manifest import Clip, read_classes, write_classes
+from pipeline.merging import FormerList, read_former, segment_of, write_merged
+from pipeline.names import check_name, composed, is_folder
+from pipeline.tables import write_table
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_file
 from pipeline.video.probe import Header, probe
@@ -77,15 +80,17 @@ def ingest(
 
     Raises:
         PosebridgeError: no videos, a CSV, a pattern or a split file with an error, a label that an existing classes.csv
-            does not have.
+            does not have, or a clips.csv there with an error, which stays as it is.
     """
-    if not root.is_dir():
+    check_name(dataset, "data set")
+    if not is_folder(root):
         raise PosebridgeError(
             f"{root} is no folder; name the folder of {dataset}, or correct its root in the parameters."
         )
     layout = None if labels or pattern else LAYOUTS.get(dataset)
     if layout is None and (split or without_missing):
         raise PosebridgeError(f"{dataset} is listed by its labels, so it has neither splits nor a list of skeletons.")
+    former = read_former(manifests / dataset / "clips.csv")
     folder = list_folder(root)
     if layout is None:
         listing, without_skeleton = read_own(folder, labels, pattern), 0
@@ -93,6 +98,7 @@ def ingest(
         split = choose_split(dataset, layout, split)
         listing = layout.read(folder, read_classes(manifests / dataset / "classes.csv"), split)
         without_skeleton = _leave_out(listing, dataset, layout, manifests) if without_missing else 0
+    listing.left_out.extend(folder.odd)
     entries = listing.entries
     if not entries:
         raise _nothing_found(dataset, folder, listing)
@@ -101,21 +107,21 @@ def ingest(
     if layout is not None and layout.in_frames and not read_headers:
         raise PosebridgeError(f"The segments of {dataset} are told in frames, so headers are needed; omit --no-probe.")
     classes, are_new = _classes(manifests / dataset / "classes.csv", entries)
-    index = {name: position for position, name in enumerate(classes)}
+    index = {composed(name): position for position, name in enumerate(classes)}
     headers: dict[str, Header | None] = {}
     hashes: dict[str, str] = {}
     unreadable = []
     paths = list(dict.fromkeys(entry.path for entry in entries))
     for done, path in enumerate(paths, start=1):
+        headers[path], hashes[path] = None, ""
         try:
-            headers[path] = probe(root / path) if read_headers else None
-        except VideoError as error:
-            headers[path] = None
+            headers[path] = probe(folder.place(path)) if read_headers else None
+            hashes[path] = sha256_file(folder.place(path)) if hash_files else ""
+        except (VideoError, OSError) as error:
             unreadable.append((path, str(error)))
-        hashes[path] = sha256_file(root / path) if hash_files else ""
         progress(done, len(paths))
     clips = []
-    for entry, name in _named(entries):
+    for entry, name in _named(entries, former):
         header = headers[entry.path]
         if entry.frames and not (header and header.fps):
             listing.left_out.append((name, f"{entry.path} tells no frame rate, so its seconds are unknown"))
@@ -123,7 +129,8 @@ def ingest(
             clips.append(_clip(entry, name, index, header, hashes[entry.path]))
     if are_new and classes:
         write_classes(manifests / dataset / "classes.csv", classes)
-    clips_csv = write_clips(manifests / dataset / "clips.csv", clips)
+    clips_csv = manifests / dataset / "clips.csv"
+    listing.remarks.extend(write_merged(clips_csv, clips, former, listing.tells, same_classes=not are_new))
     result = Ingestion(
         clips_csv,
         len(clips),
@@ -153,6 +160,9 @@ def _leave_out(listing: Listing, dataset: str, layout: Layout, manifests: Path) 
 
 
 def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> PosebridgeError:
+    if not folder.videos and folder.odd:
+        path, reason = folder.odd[0]
+        return PosebridgeError(f"No video can be read in {folder.root}; first {path}: {reason}.")
     if not folder.videos:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         return PosebridgeError(f"No video found for {dataset} in {folder.root}; known suffixes are {suffixes}.")
@@ -166,39 +176,57 @@ def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> Posebridge
 def _write_missing(path: Path, result: Ingestion) -> Path:
     """Everything that is not as it should be: kind, name, reason."""
     kinds = {"missing": result.missing, "left out": result.left_out, "unreadable": result.unreadable}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("kind", "name", "reason"))
-        writer.writerows((kind, name, reason) for kind, rows in kinds.items() for name, reason in rows)
-    return path
+    rows = ((kind, name, reason) for kind, found in kinds.items() for name, reason in found)
+    return write_table(path, ("kind", "name", "reason"), rows)
 
 
 def _classes(path: Path, entries: list[Entry]) -> tuple[list[str], bool]:
     """The class names in their order, and whether they are new."""
     wanted = {entry.label for entry in entries if entry.label}
-    if not path.is_file():
+    if not path.exists():
         return sorted(wanted), True
     names = read_classes(path)
-    if unknown := sorted(wanted - set(names)):
+    if unknown := sorted(wanted - set(map(composed, names)) - set(names)):
         close = difflib.get_close_matches(unknown[0], names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "correct the label, or delete the file to have it made anew."
         raise PosebridgeError(f"The class {unknown[0]!r} is not in {path}; {hint}")
     return names, False
 
 
-def _named(entries: list[Entry]) -> Iterator[tuple[Entry, str]]:
-    """Every entry with its clip_id: given, or the path without suffix and the segment."""
-    stems = Counter(stem for stem, _ in {(entry.path.rpartition(".")[0], entry.path) for entry in entries})
+def _named(entries: list[Entry], former: FormerList) -> Iterator[tuple[Entry, str]]:
+    """Every entry with its clip_id: given, or as it was listed before, or the path without suffix and the segment.
+
+    Where two videos would have one name, the later has its suffix, too; where times agree to six digits, more of them.
+    """
+    stems = Counter(stem for stem, _ in {(_stem(entry.path), entry.path) for entry in entries})
     taken: set[str] = set()
+    segments = set()
+    given = {composed(entry.clip_id) for entry in entries if entry.clip_id}
     for entry in entries:
-        stem = entry.path.rpartition(".")[0]
-        name = entry.clip_id or (stem if stem and stems[stem] == 1 else entry.path)
-        if not entry.clip_id and (entry.start is not None or entry.end is not None):
-            name += f"@{entry.start or 0:g}-{'' if entry.end is None else f'{entry.end:g}'}"
-        if name in taken:
-            raise PosebridgeError(f"The clip_id {name!r} would occur twice; give every segment its own clip_id.")
-        taken.add(name)
+        segment = segment_of(entry.path, entry.start, entry.end)
+        stem, path = _stem(entry.path), composed(entry.path)
+        before = former.id_of(entry.path, entry.start, entry.end)
+        plain = stem if stem.strip() and stems[stem] == 1 else path
+        choices = [before, plain + _times(entry, 6), path + _times(entry, 6), path + _times(entry, 10)]
+        free = (name for name in choices if name and composed(name) not in taken and composed(name) not in given)
+        name = entry.clip_id or next(free, "")
+        if not name or composed(name) in taken or (segment in segments and not entry.clip_id):
+            raise PosebridgeError(
+                f"The clip_id {name or choices[1]!r} would occur twice; give every segment its own clip_id."
+            )
+        taken.add(composed(name))
+        segments.add(segment)
         yield entry, name
+
+
+def _stem(path: str) -> str:
+    return composed(path).rpartition(".")[0]
+
+
+def _times(entry: Entry, digits: int) -> str:
+    if entry.start is None and entry.end is None:
+        return ""
+    return f"@{entry.start or 0:.{digits}g}-{'' if entry.end is None else f'{entry.end:.{digits}g}'}"
 
 
 def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | None, sha256: str) -> Clip:
@@ -210,7 +238,7 @@ def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | No
         path=entry.path,
         start=start,
         end=end,
-        label=index[entry.label] if entry.label else None,
+        label=index[composed(entry.label)] if entry.label else None,
         subject=entry.subject,
         camera=entry.camera,
         part=entry.part,

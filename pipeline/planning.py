@@ -14,6 +14,7 @@ from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest import Clip
+from pipeline.names import place_of
 from pipeline.recipe import Recipe
 from pipeline.streaming import BoxSource, detected, full_frame
 from pipeline.video.identity import GONE, VideoRecord, identify, sha256_file
@@ -143,6 +144,6 @@ def _records(clips: list[Clip], source: Source, known: dict[str, VideoRecord]) -
     """The videos as they are now. What the cache has of a video outlives it: one that is gone keeps its record."""
     records = {}
     for path in sorted({clip.path for clip in clips}):
-        record = identify(source.root / path, known.get(path))
+        record = identify(place_of(source.root, path), known.get(path))
         records[path] = known.get(path, GONE) if record == GONE else record
     return records

@@ -20,6 +20,7 @@ from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
 from pipeline.manifest import Clip
+from pipeline.names import place_of
 from pipeline.recipe import Recipe
 from pipeline.tracking.clothes import clothes
 from pipeline.tracking.persons import main_persons
@@ -235,8 +236,8 @@ class PoseStream:
             segments = list(group)
             begun: list[PendingClip] = []
             try:
-                with Video(root / path) as video:
-                    refuse_changed(segments[0], root / path, video)
+                with Video(place_of(root, path)) as video:
+                    refuse_changed(segments[0], place_of(root, path), video)
                     facts = {
                         "video_path": path,
                         "video_identity": videos[path].identity,

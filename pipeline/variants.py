@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
+from pipeline.names import is_file
 
 
 def of_variant(name: str, variant: str) -> str:
@@ -40,7 +41,7 @@ def variant_clips(clips: Iterable[Clip], dataset: str, root: Path, variant: str)
     kept = [
         replace(clip, sha256="", fps=None, frames=None, height=None, width=None)
         for clip in clips
-        if clip.part == "test" and (place / clip.path).is_file()
+        if clip.part == "test" and is_file(clip.file(place))
     ]
     if not kept:
         raise PosebridgeError(

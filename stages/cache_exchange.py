@@ -172,8 +172,8 @@ def estimate(
         if dataset:
             root = Path(choose(params.datasets, dataset, "data set").root)
             clips = read_clips(manifests / dataset / "clips.csv")
-            paths = list(dict.fromkeys(clip.path for clip in clips))
-            videos = [root / path for path in paths[:: max(1, len(paths) // count)]][:count]
+            paths = list(dict.fromkeys(clip.file(root) for clip in clips))
+            videos = paths[:: max(1, len(paths) // count)][:count]
             corpora = (corpus_of(dataset, clips), *CORPORA)
             if not videos:
                 raise PosebridgeError(f"{dataset} lists no clips; run `posebridge ingest --dataset {dataset}`.")

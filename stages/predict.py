@@ -208,7 +208,7 @@ def run_predictions(
     if overlay is not None:
         begun = time.perf_counter()
         with counter("frame", leave=False) as show:
-            path = write_overlay(Path(clips[0].path), overlay, found, graph_of(live.recipe.layout), show)
+            path = write_overlay(clips[0].file(Path()), overlay, found, graph_of(live.recipe.layout), show)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
     lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
     lines += [f"{each['video']}: {each['reason']}" for each in facts["unreadable"]]

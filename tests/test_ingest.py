@@ -83,9 +83,9 @@ def test_labels_and_segments_from_a_csv(tmp_path, videos, go):
     [
         ("path,label\nwave/s01_train.mp4,wavee\n", "The class 'wavee' is not in .*did you mean 'wave'"),
         ("path,label,colour\n", "it should have path and label"),
-        ("path,label,start\nwave/s01_train.mp4,wave,soon\n", "line 2: .*seconds"),
-        ("path,label,start,end\nwave/s01_train.mp4,wave,2,1\n", "line 2: the segment"),
-        ("path,label\n../secret.mp4,wave\n", "line 2: .*outside"),
+        ("path,label,start\nwave/s01_train.mp4,wave,soon\n", "line 2, column start: .*seconds"),
+        ("path,label,start,end\nwave/s01_train.mp4,wave,2,1\n", "line 2, column end: the segment"),
+        ("path,label\n../secret.mp4,wave\n", "line 2, column path: .*outside"),
         ("path,label,clip_id\nwave/s01_train.mp4,wave,a\nwave/s02_test.mp4,wave,a\n", "'a' would occur twice"),
     ],
 )

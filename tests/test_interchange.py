@@ -315,3 +315,16 @@ def test_the_commands_import_and_export(tmp_path, monkeypatch):
     assert done.exit_code == 0 and "Wrote b.pkl with 36 clips" in done.output, done.output
     done = invoke(main, ["extract", "--dataset", "d", "--recipe", "ntu"])
     assert done.exit_code == 1 and "posebridge cache import FILE" in done.output
+
+
+@pytest.mark.unit
+def test_what_people_wrote_of_imported_clips_stays(tmp_path):
+    file = dump(tmp_path / "a.pkl", {"split": split_of(made := records()), "annotations": made})
+    path = run_import(tmp_path, file, split="xsub").clips_csv
+    clips = read_clips(path)
+    write_clips(path, [replace(clip, subject="Ann") for clip in clips], {clips[0].clip_id: {"note": "x"}})
+    run_import(tmp_path, file, split="xsub")
+    assert {clip.subject for clip in read_clips(path)} == {"Ann"} and path.read_text().splitlines()[1].endswith(",x")
+    made[0]["frame_dir"] = "../../outside"
+    with pytest.raises(PosebridgeError, match="'../../outside' cannot be listed in .*lies outside"):
+        run_import(tmp_path, dump(tmp_path / "b.pkl", made))

@@ -101,7 +101,7 @@ def _forward(estimator: Estimator, crops: np.ndarray, cue_rows: np.ndarray) -> C
 def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.ndarray]]:
     """Decode the sampled frames of every clip, and do nothing else."""
     for clip in clips:
-        with Video(source.root / clip.path) as video:
+        with Video(clip.file(source.root)) as video:
             positions = video.sample(source.recipe.frames, clip.start, clip.end)
             for position, _, frame in video.frames(np.unique(positions).tolist()):
                 yield clip, position, frame

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from pipeline.names import composed, place_of, text_of
 
 VIDEO_SUFFIXES = {
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
@@ -13,11 +16,14 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 
 
+TOLD = ("label", "subject", "camera", "part")
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is known of a clip before its video is opened; `label` is a class name, empty where unknown."""
 
-    path: str  # relative to the root, with forward slashes
+    path: str  # relative to the root, as pipeline/names.py writes it
     label: str = ""
     start: float | None = None  # seconds
     end: float | None = None
@@ -36,19 +42,27 @@ class Listing:
     missing: list[tuple[str, str]] = field(default_factory=list)  # what should be there and is not, reason
     left_out: list[tuple[str, str]] = field(default_factory=list)  # what is there and cannot be used, reason
     remarks: list[str] = field(default_factory=list)  # sentences on what only a count can tell
+    tells: tuple[str, ...] = TOLD  # which of these columns the names or the CSV tell; the others are people's
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set's folder as found. `files` are all files below `root`: relative, forward slashes, sorted."""
+    """A data set's folder as found. `files` are all files below `root`: relative, as pipeline/names.py writes them,
+    sorted. `odd` are the folders that cannot be read and what is named like a video and is no file: (path, reason).
+    """
 
     root: Path
     files: Sequence[str]
+    odd: Sequence[tuple[str, str]] = ()
 
     @property
     def videos(self) -> list[str]:
         """The files with a suffix of videos."""
-        return [path for path in self.files if PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES]
+        return [path for path in self.files if _is_named_as_video(path)]
+
+    def place(self, path: str) -> Path:
+        """Where one of `files` lies."""
+        return place_of(self.root, path)
 
 
 @dataclass(frozen=True)
@@ -66,22 +80,48 @@ class Layout:
 
 
 def list_folder(root: Path) -> Folder:
-    """All files below `root`. Links are followed, each folder once; a link to nothing is no file."""
-    seen: set[str] = set()
-
-    def walk(folder: str, prefix: str) -> Iterator[str]:
-        real = os.path.realpath(folder)
-        if real in seen:
-            return
-        seen.add(real)
-        with os.scandir(folder) as found:
-            for entry in found:
+    """All files below `root`, none of them opened. Links are followed, after the folders themselves, each folder once;
+    of names that differ by their Unicode form only, the first counts.
+    """
+    files: list[str] = []
+    odd: list[tuple[str, str]] = []
+    seen: set[tuple[int, int]] = set()
+    links: deque[str] = deque()
+    waiting = [""]
+    while waiting or links:
+        prefix = waiting.pop() if waiting else links.popleft()
+        folder = root / prefix
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            odd.append((text_of(prefix.rstrip("/")) or ".", f"the folder cannot be read ({error.strerror})"))
+            continue
+        for entry in entries:
+            name = prefix + entry.name
+            try:
                 if entry.is_dir():
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                    (links if entry.is_symlink() else waiting).append(f"{name}/")
                 elif entry.is_file():
-                    yield prefix + entry.name
+                    files.append(text_of(name))
+                elif _is_named_as_video(name):
+                    odd.append((text_of(name), "it is no file, but a link to nothing, a device or a pipe"))
+            except OSError as error:  # a link to itself
+                odd.append((text_of(name), f"it cannot be read ({error.strerror})"))
+    once: dict[str, str] = {}
+    for path in sorted(files):
+        first = once.setdefault(composed(path), path)
+        if first != path:
+            odd.append((path, f"the same name in another Unicode form is there already, as {first!a}"))
+    return Folder(root, list(once.values()), sorted(odd))
 
-    return Folder(root, sorted(walk(str(root), "")))
+
+def _is_named_as_video(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def stem(path: str) -> str:

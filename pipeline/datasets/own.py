@@ -5,14 +5,16 @@ Reads, beside the names, one CSV: path,label[,start,end,subject,camera,part,clip
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.datasets.base import Entry, Folder, Listing
 from pipeline.errors import PosebridgeError
+from pipeline.manifest import PARTS, part_of, segment
+from pipeline.names import composed, is_file, name_of, text_of, why_outside
+from pipeline.tables import Row, open_table
 
 CSV_COLUMNS = ("path", "label", "start", "end", "subject", "camera", "part", "clip_id")
 GROUPS = ("label", "subject", "camera", "part")
@@ -24,60 +26,69 @@ def read_own(folder: Folder, labels: Path | None, pattern: str) -> Listing:
 
     Raises PosebridgeError for a CSV or pattern with an error.
     """
-    if labels is None and not pattern and (folder.root / "labels.csv").is_file():
+    if labels is None and not pattern and is_file(folder.root / "labels.csv"):
         labels = folder.root / "labels.csv"
     listing = Listing()
     if labels is not None:
-        listing.entries.extend(_from_csv(labels, folder.root, listing.left_out))
+        listing.entries.extend(_from_csv(labels, folder, listing))
     elif pattern:
-        listing.entries.extend(_from_pattern(pattern, folder, listing.left_out))
+        listing.entries.extend(_from_pattern(pattern, folder, listing))
     else:
-        listing.entries.extend(Entry(path, path.split("/")[0] if "/" in path else "") for path in folder.videos)
+        listing.tells = ("label",)
+        listing.entries.extend(Entry(path, composed(path).rpartition("/")[0].split("/")[0]) for path in folder.videos)
     return listing
 
 
-def _from_pattern(pattern: str, folder: Folder, left_out: list[tuple[str, str]]) -> Iterator[Entry]:
+def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[Entry]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise PosebridgeError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
     if unknown := set(expression.groupindex) - set(GROUPS):
         raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")
+    listing.tells = tuple(expression.groupindex)
     for path in folder.videos:
         if match := expression.search(path):
             found: dict[str, Any] = {group: text or "" for group, text in match.groupdict().items()}
-            yield Entry(path, **found)
+            found |= {"label": composed(found.get("label", "")), "part": found.get("part", "").lower()}
+            if found["part"] in ("", *PARTS):
+                yield Entry(path, **found)
+            else:
+                listing.left_out.append((path, f"its part {found['part']!r} is neither train nor test"))
         else:
-            left_out.append((path, "the name does not fit the pattern"))
+            listing.left_out.append((path, "the name does not fit the pattern"))
 
 
-def _from_csv(labels: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[Entry]:
-    if not labels.is_file():
-        raise PosebridgeError(f"{labels} is missing; its header should be {','.join(CSV_COLUMNS)}.")
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or ()
-        if {"path", "label"} - set(header) or set(header) - set(CSV_COLUMNS):
-            raise PosebridgeError(
-                f"{labels} has the header {','.join(header)}; it should have path and label, and may have "
-                f"{', '.join(CSV_COLUMNS[2:])}."
-            )
-        for line, row in enumerate(reader, start=2):
-            values = {name: (row.get(name) or "").strip() for name in header}
-            where = f"{labels}, line {line}"
-            try:
-                start, end = (float(values[name]) if values.get(name) else None for name in ("start", "end"))
-            except ValueError as error:
-                raise PosebridgeError(f"{where}: {error}; give start and end in seconds.") from None
-            if (start or 0) < 0 or (end is not None and not end > (start or 0)):
-                raise PosebridgeError(f"{where}: the segment {start} to {end} is empty; start must be before end.")
-            path = Path(values["path"])
-            if path.is_absolute() and path.is_relative_to(root.resolve()):
-                path = path.relative_to(root.resolve())
-            if path.is_absolute() or ".." in path.parts:
-                raise PosebridgeError(f"{where}: {path} lies outside of {root}; name videos relative to it.")
-            if not (root / path).is_file():
-                left_out.append((path.as_posix(), "the file does not exist"))
-                continue
-            others: dict[str, Any] = {name: values.get(name, "") for name in (*GROUPS, "clip_id")}
-            yield Entry(path.as_posix(), start=start, end=end, **others)
+def _from_csv(labels: Path, folder: Folder, listing: Listing) -> Iterator[Entry]:
+    table = open_table(labels, CSV_COLUMNS[:2], CSV_COLUMNS[2:])
+    if set(table.places) - set(CSV_COLUMNS):
+        raise PosebridgeError(
+            f"{labels} has the header {','.join(table.places)}; it should have path and label, and may have "
+            f"{', '.join(CSV_COLUMNS[2:])}."
+        )
+    if table.encoding == "cp1252":
+        listing.remarks.append(f"{labels} is no UTF-8 and was read as Windows-1252; look at the names of the classes.")
+    listing.tells = tuple(table.places)
+    listed = {composed(path): path for path in folder.files}
+    odd = {path for path, _ in folder.odd}
+    for row in table:
+        start, end = segment(row)
+        path = _video_of(row, folder, listed)
+        if not is_file(folder.place(path)):
+            if path not in odd:  # which says why
+                listing.left_out.append((path, "the file does not exist"))
+            continue
+        others: dict[str, Any] = {name: row.text(name) for name in ("subject", "camera", "clip_id")}
+        yield Entry(path, composed(row.text("label")), start, end, part=part_of(row), **others)
+
+
+def _video_of(row: Row, folder: Folder, listed: dict[str, str]) -> str:
+    """The path of a row as the folder has it, or else as it is written. Raises PosebridgeError for one outside."""
+    row.needed("path")
+    path = row.raw("path") if composed(row.raw("path")) in listed else row.text("path")
+    absolute, root = PurePosixPath(name_of(path)), folder.root.resolve()
+    if absolute.is_absolute() and absolute.is_relative_to(root) and absolute != root:
+        path = text_of(str(absolute.relative_to(root)))
+    if why := why_outside(path):
+        raise row.wrong("path", why)
+    return listed.get(composed(path), path)

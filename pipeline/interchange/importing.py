@@ -21,7 +21,8 @@ from pipeline.cache.store import Store
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import make_shard
 from pipeline.interchange.annotations import Annotation, read_annotations
-from pipeline.manifest import Clip, read_classes, read_clips, write_clips
+from pipeline.manifest import Clip, read_classes, read_clips
+from pipeline.merging import read_former, write_merged
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
@@ -175,11 +176,11 @@ def _clips(path: Path, annotations: Sequence[Annotation], parts: dict[str, str],
         )
         for a in annotations
     ]
-    there = {clip.clip_id: clip for clip in read_clips(path)} if path.is_file() else {}
+    former = read_former(path)
+    there = {clip.clip_id: clip for clip in former.clips.values()}
     if all(clip.path == clip.clip_id for clip in there.values()):  # none, or those of an earlier import
-        if list(there.values()) != clips:
-            write_clips(path, clips)
-        return clips
+        write_merged(path, clips, former, tells=("label", "part"))
+        return read_clips(path)
     for clip in clips:
         if clip.clip_id not in there or there[clip.clip_id].label != clip.label:
             raise PosebridgeError(

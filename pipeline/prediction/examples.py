@@ -178,7 +178,7 @@ def load_examples(
 
 def example_row(clip: Clip, live: LivePoses, cache: Path) -> Row | None:
     """The poses of an example, from the cache or estimated now; None where nobody is seen."""
-    identity = identify(Path(clip.path)).identity
+    identity = identify(clip.file(Path())).identity
     path = cache / "examples" / live.recipe.fingerprint[:12] / f"{identity}.safetensors"
     if path.is_file():
         try:

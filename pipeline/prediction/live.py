@@ -19,6 +19,7 @@ from pipeline.datasets.base import VIDEO_SUFFIXES
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.manifest import Clip
+from pipeline.names import text_of
 from pipeline.planning import Source, check_recipe
 from pipeline.recipe import Recipe
 from pipeline.streaming import BoxSource, PoseStream
@@ -65,7 +66,7 @@ class LivePoses:
 
         Where nobody is seen, a Failure of the stage `track`.
         """
-        videos = {clip.path: identify(Path(clip.path)) for clip in clips}
+        videos = {clip.path: identify(clip.file(Path())) for clip in clips}
         waiting = iter(sorted(clips, key=lambda clip: (clip.path, clip.start or 0.0)))
         while part := list(islice(waiting, WINDOWS_AT_ONCE)):
             found = {answer_id(answer): answer for answer in self._stream.run(part, Path(), videos)}
@@ -172,8 +173,8 @@ def windows(path: Path, window: float | None = None, stride: float | None = None
     except VideoError as error:
         raise PosebridgeError(f"{path} cannot be read as a video ({error}); name another one.") from None
     if window is None or window >= duration:
-        return [Clip(f"{path}@0", str(path), 0.0, duration)]
+        return [Clip(text_of(f"{path}@0"), text_of(str(path)), 0.0, duration)]
     step = stride or window / 2
     count = int(np.ceil((duration - window) / step - 1e-9)) + 1
     starts = [min(i * step, duration - window) for i in range(count)]
-    return [Clip(f"{path}@{start:.6f}", str(path), start, start + window) for start in starts]
+    return [Clip(text_of(f"{path}@{start:.6f}"), text_of(str(path)), start, start + window) for start in starts]

@@ -170,13 +170,13 @@ def listed_boxes(dataset: Dataset, root: Path, recipe: Recipe, videos: Sequence[
     """
     if recipe.boxes != "manifest":
         return None
-    ids = {(root / clip.path).resolve(): clip.clip_id for clip in dataset.clips}
+    ids = {clip.file(root).resolve(): clip.clip_id for clip in dataset.clips}
     if not all(path.resolve() in ids for path in videos):
         return None
     truth = GroundTruth(root / "ground_truth.h5")
 
     def boxes(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return truth.box(ids[Path(clip.path).resolve()], position)[None], np.ones(1)
+        return truth.box(ids[clip.file(Path()).resolve()], position)[None], np.ones(1)
 
     return boxes
 
