@@ -99,7 +99,7 @@ def command(
     else:
         live = open_poses(params, recipe_name or "tinypose", detector, warnings)
         load_seconds = time.perf_counter() - begun
-        scorer, facts = open_examples(examples or Path(), live, neighbours, cues)
+        scorer, facts = open_examples(examples or Path(), live, neighbours, cues, warnings)
         facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
     frames, longest = live.recipe.frames, max((clip.end - clip.start for clip in clips), default=0.0)
     if longest > frames * SPARSE:
@@ -160,14 +160,16 @@ def open_poses(params: Params, recipe_name: str, detector: Path | None, warnings
 
 
 def open_examples(
-    folder: Path, live: LivePoses, neighbours: int, cues: bool
+    folder: Path, live: LivePoses, neighbours: int, cues: bool, warnings: list[str]
 ) -> tuple[Scorer, dict[str, Any]]:
     """The scorer and the facts of a folder of examples."""
     from pipeline.prediction.examples import load_examples
 
     with counter("example", leave=False) as show:
-        scorer = load_examples(folder, live, CACHE, neighbours, cues, show)
-    return scorer, {"examples": str(folder), "labels": scorer.labels, "neighbours": neighbours, "cues": scorer.cues}
+        scorer, left_out = load_examples(folder, live, CACHE, neighbours, cues, show)
+    warnings += [f"The example {each.clip_id} is left out: {each.reason}." for each in left_out]
+    facts = {"examples": str(folder), "labels": scorer.labels, "neighbours": neighbours, "cues": scorer.cues}
+    return scorer, facts | {"examples_left_out": [dataclasses.asdict(each) for each in left_out]}
 
 
 def warn_of_boxes(boxes: str, detector: Path | None, warnings: list[str]) -> None:

@@ -394,6 +394,15 @@ def test_examples_need_no_training_and_are_estimated_once(
     assert found["labels"] == ["dark one", "light one"] and not found["cues"]
     assert ask(str(unknown), *words, "--cues")["cues"]
     assert "two at least" in refused(str(unknown), "--examples", str(tmp_path / "mine/dark_one"), "--recipe", "fake")
+    write_audio(tmp_path / "mine" / "light_one" / "sound.mp4")
+    found = ask(str(unknown), *words)
+    (left_out,) = found["examples_left_out"]
+    assert left_out["clip_id"].endswith("sound.mp4") and any("is left out: no video" in w for w in found["warnings"])
+    for i in range(2):
+        (tmp_path / "mine" / "light_one" / f"{i}.mp4").rename(tmp_path / f"{i}.mp4")
+    assert "shows anybody, first" in refused(str(unknown), *words), "nothing is left of an action"
+    for i in range(2):
+        (tmp_path / f"{i}.mp4").rename(tmp_path / "mine" / "light_one" / f"{i}.mp4")
     (saved,) = {p.parent for p in Path("cache/examples").rglob("*.safetensors")}
     for path in saved.iterdir():
         path.write_bytes(path.read_bytes()[:20])

@@ -27,10 +27,12 @@ from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.manifest import Clip
 from pipeline.methods.prototypes import class_means
-from pipeline.prediction.live import LivePoses, Row, find_videos, windows
+from pipeline.names import text_of
+from pipeline.prediction.live import LivePoses, Row, find_videos
 from pipeline.prediction.predict import Scorer
 from pipeline.skeleton.graph import Graph
 from pipeline.tensors import save_tensors
+from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify
 
 STEPS = 16  # of time that a clip is resampled to
@@ -150,35 +152,48 @@ class ExampleScorer(Scorer):
 def load_examples(
     folder: Path, live: LivePoses, cache: Path, neighbours: int = 1, cues: bool = False,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
-) -> ExampleScorer:  # fmt: skip
-    """The scorer of a folder of examples. Raises PosebridgeError for fewer than two actions, or one without a person
-    in any of its clips.
+) -> tuple[ExampleScorer, list[Failure]]:  # fmt: skip
+    """The scorer of a folder of examples, and those of them that show nobody or cannot be read, by their paths.
+
+    Raises PosebridgeError for fewer than two actions, or one without a person in any of its clips.
     """
     actions = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     if len(actions) < 2:
         raise PosebridgeError(
             f"{folder} should hold a sub-folder of clips for every action, two at least; it has {len(actions)}."
         )
-    clips = [(label, clip) for label, action in enumerate(actions) for p in find_videos(action) for clip in windows(p)]
+    videos = [(label, path) for label, action in enumerate(actions) for path in find_videos(action)]
     rows: list[Row] = []
-    labels = []
-    for done, (label, clip) in enumerate(clips, start=1):
-        if (row := example_row(clip, live, cache)) is not None:
+    labels, left_out = [], []
+    for done, (label, path) in enumerate(videos, start=1):
+        row = example_row(path, live, cache)
+        if isinstance(row, Failure):
+            left_out.append(Failure(str(path), row.stage, row.reason))
+        else:
             rows.append(row)
             labels.append(label)
-        on_clip(done, len(clips))
+        on_clip(done, len(videos))
     for label, action in enumerate(actions):
         if label not in labels:
-            raise PosebridgeError(f"There is nobody to be seen in the clips of {action}; bring others.")
+            why = next(each for each in left_out if Path(each.clip_id).is_relative_to(action))
+            raise PosebridgeError(
+                f"No clip of {action} shows anybody, first {why.clip_id} ({why.reason}); bring others."
+            )
     reader = live.reader(rows)
     reads_cues = cues and live.recipe.cues != "none"
     samples = load_samples(reader.clip_ids, reader, reader if reads_cues else None)
-    return ExampleScorer([action.name.replace("_", " ") for action in actions], samples, labels, neighbours)
+    names = [action.name.replace("_", " ") for action in actions]
+    return ExampleScorer(names, samples, labels, neighbours), left_out
 
 
-def example_row(clip: Clip, live: LivePoses, cache: Path) -> Row | None:
-    """The poses of an example, from the cache or estimated now; None where nobody is seen."""
-    identity = identify(clip.file(Path())).identity
+def example_row(video: Path, live: LivePoses, cache: Path) -> Row | Failure:
+    """The poses of an example, from the cache or estimated now; a Failure where nobody is seen or nothing read."""
+    try:
+        with Video(video) as opened:
+            clip = Clip(text_of(f"{video}@0"), text_of(str(video)), 0.0, opened.duration)
+    except VideoError as error:
+        return Failure(str(video), error.stage, str(error))
+    identity = identify(video).identity
     path = cache / "examples" / live.recipe.fingerprint[:12] / f"{identity}.safetensors"
     if path.is_file():
         try:
@@ -187,9 +202,7 @@ def example_row(clip: Clip, live: LivePoses, cache: Path) -> Row | None:
             path.unlink()  # cut short by a crash or a full disk: estimated again
     (_, row), *_ = live.rows([clip])
     if isinstance(row, Failure):
-        if row.stage == "track":
-            return None
-        raise PosebridgeError(f"The example {clip.path} cannot be read ({row.reason}); bring another clip.")
+        return row
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     save_tensors({key: torch.from_numpy(np.ascontiguousarray(row[key])) for key in KEPT if key in row}, draft)
