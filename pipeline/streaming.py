@@ -28,7 +28,7 @@ from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
-from pipeline.video.record import ClipRecord
+from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import SegmentError, cue_positions
 
 # (clip, position on the timeline, uint8 RGB frame [H, W, 3]) -> [K, 4] float32 boxes x, y, w, h, and how sure, [K]
@@ -95,6 +95,7 @@ class PendingClip:
     def place(self, look: Look) -> None:
         """Take in what is known of a frame before the pose model has seen it."""
         self.size = look.size
+        self.record.add(look.treatment)
         self.frame_index[look.slots] = look.position
         self.timestamp[look.slots] = look.time
         for person, box, sure, _, pixels in look.crops:
@@ -191,6 +192,7 @@ class Look:
     position: int
     time: float
     size: tuple[int, int]  # height, width
+    treatment: Treatment
     crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]  # person, box [4], sure, matrix [2, 3], pixels
 
 
@@ -277,7 +279,8 @@ class PoseStream:
                         matrix = crop_matrix(box, crop_size)
                         crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
                 slots = pending.slots.pop(asked)
-                yield Look(pending, slots, position, float(video.times[position]), (height, width), crops)
+                time = float(video.times[position])
+                yield Look(pending, slots, position, time, (height, width), video.treatment, crops)
 
     def _estimate(
         self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]

@@ -166,7 +166,7 @@ def test_identity_is_of_the_content(tmp_path):
 def test_reformatting_is_shared_and_frames_are_plain_arrays(tmp_path, monkeypatch):
     made = []
     real = av.video.reformatter.VideoReformatter
-    monkeypatch.setattr("pipeline.video.decode.VideoReformatter", lambda: made.append(1) or real())
+    monkeypatch.setattr("pipeline.video.picture.VideoReformatter", lambda: made.append(1) or real())
     with Video(write_video(tmp_path / "a.mp4")) as video:
         frames = [frame for _, _, frame in video.frames(range(20))]
     assert made == [1]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
-from pipeline.video.record import ClipRecord
+from pipeline.video.picture import PictureError, Pictures
+from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import sample_positions
 
 OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a "video" that is really a playlist must not fetch anything
@@ -68,15 +68,16 @@ class Video:
     """
 
     def __init__(self, path: Path):
-        self._container = open_container(path)
+        self._path, self._container = path, open_container(path)
         try:
             self._stream = self._container.streams.video[0]
             self._stream.thread_type = "AUTO"
-            self._reformatter = VideoReformatter()  # one for all frames: making it costs more than using it
-            codec = self._stream.codec_context
-            self.record = ClipRecord(container=self._container.format.name, track=self._stream.index)
+            self._pictures = pictures_of(self._stream)
+            self.record = ClipRecord(
+                container=self._container.format.name, track=self._stream.index, pixel_aspect=self._pictures.aspect
+            )
             rate = float(self._stream.average_rate) if self._stream.average_rate else None
-            self.header = (rate, self._stream.frames or None, sorted((codec.width, codec.height)))
+            self.header = (rate, self._stream.frames or None, sorted(self._pictures.shape()))
             self._read_timeline()
         except BaseException:
             self._container.close()
@@ -87,6 +88,11 @@ class Video:
 
     def __exit__(self, *exception: object) -> None:
         self._container.close()
+
+    @property
+    def treatment(self) -> Treatment:
+        """What was done to the latest picture that `frames` yielded."""
+        return self._pictures.treatment
 
     def sample(self, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:
         """[count] int32 positions on the timeline; see `sampling.sample_positions`."""
@@ -103,7 +109,7 @@ class Video:
         Stretches without a wanted frame are jumped over where a keyframe allows.
 
         Yields:
-            (position asked for, position really decoded, uint8 RGB [H, W, 3] with rotation applied). The two positions
+            (position asked for, position really decoded, uint8 RGB [H, W, 3] as a player shows it). The two positions
             differ where the decoder gave no frame for a packet; the frame before it is then still on display.
 
         Raises:
@@ -134,11 +140,13 @@ class Video:
         """Walk the packets. Sets times, duration, fps and what seeking needs."""
         stamps, keyframes = array("q"), array("q")
         span, cut = 0, False
+        self._palettes = False  # a palette comes with a packet, once, and lasts: no packet may be jumped over
         try:
             for packet in self._container.demux(self._stream):
                 stamp = packet.dts if packet.pts is None else packet.pts
                 if packet.size == 0 or packet.is_discard or stamp is None:
                     continue
+                self._palettes = self._palettes or packet.has_sidedata("palette")
                 cut = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
                 stamps.append(stamp)
                 span = packet.duration or span
@@ -159,7 +167,8 @@ class Video:
         self.duration = float(self.times[-1]) + (interval if interval > 0 else 1 / rate)
         self.fps = len(self.times) / self.duration
         self._counted = self._container.format.name in UNTIMED
-        self._keyframes = np.array([0]) if self._counted else np.searchsorted(self._pts, np.sort(np.array(keyframes)))
+        whole = self._counted or self._palettes
+        self._keyframes = np.array([0]) if whole else np.searchsorted(self._pts, np.sort(np.array(keyframes)))
 
     def _decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (position, frame) in order of display; frames before a wanted one may be left out."""
@@ -190,6 +199,9 @@ class Video:
         """Go to the keyframe at or before a position; returns the position before the one that comes next."""
         keyframe = 0 if self._counted else self._keyframe_before(target)
         try:
+            if keyframe == 0 and self._palettes:
+                self._reopen()
+                return -1
             if keyframe == 0:
                 self._container.seek(0)
                 return -1
@@ -197,6 +209,14 @@ class Video:
         except (av.FFmpegError, OSError) as error:
             raise VideoError("decode", f"seeking to {self.times[keyframe]:.2f} s failed ({error.strerror})") from None
         return keyframe - 1
+
+    def _reopen(self) -> None:
+        """Start afresh: FFmpeg gives a palette once for an open file, and reading the timeline took it."""
+        index = self._stream.index
+        self._container.close()
+        self._container = open_container(self._path)
+        self._stream = next(stream for stream in self._container.streams.video if stream.index == index)
+        self._stream.thread_type = "AUTO"
 
     def _keyframe_before(self, position: int) -> int:
         index = int(np.searchsorted(self._keyframes, position, side="right")) - 1
@@ -215,7 +235,13 @@ class Video:
             raise VideoError("decode", f"a frame does not decode ({error.strerror})") from None
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        # One thread: the conversion takes less time than waking others, and decoding has its own threads.
-        picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()  # [H, W, 3]
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 turns
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        try:
+            return self._pictures.rgb(frame)
+        except PictureError as error:
+            raise VideoError("decode", str(error)) from None
+
+
+def pictures_of(stream: av.VideoStream) -> Pictures:
+    """How the frames of a stream become pictures. To be asked before any frame is decoded: sizes change with frames."""
+    codec = stream.codec_context
+    return Pictures(codec.width, codec.height, stream.sample_aspect_ratio)

@@ -1,4 +1,4 @@
-"""What a video's header says, for `ingest`. Decodes the first frame only, since rotation is told there."""
+"""What a video's header says, for `ingest`. Decodes the first frame only, since its display matrix is told there."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from pathlib import Path
 
 import av
 
-from pipeline.video.decode import VideoError, open_container
+from pipeline.video.decode import VideoError, open_container, pictures_of
+from pipeline.video.picture import PictureError
 
 
 @dataclass(frozen=True)
 class Header:
-    """`frames` and `duration` (seconds) are None where the container does not tell; height and width after rotation."""
+    """`frames` and `duration` (seconds) are None where the container does not tell; the sides are as shown."""
 
     fps: float | None
     frames: int | None
     height: int
     width: int
     duration: float | None
-    rotation: int  # degrees counter-clockwise: 0, 90, 180 or 270
+    orientation: str  # what the display matrix asks for, a key of `picture.STEPS`; empty where upright
 
 
 def probe(path: Path) -> Header:
@@ -27,17 +28,20 @@ def probe(path: Path) -> Header:
     with open_container(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
+        pictures = pictures_of(stream)
         try:
             frame = next(container.decode(stream), None)
         except (av.FFmpegError, OSError) as error:
             raise VideoError("open", f"the first frame does not decode ({error.strerror})") from None
         if frame is None:
             raise VideoError("open", "the video holds no frame")
-        turns = round(frame.rotation / 90) % 4
-        height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        try:
+            height, width, _ = pictures.rgb(frame).shape
+        except PictureError as error:
+            raise VideoError("open", str(error)) from None
         if stream.duration is not None and stream.time_base is not None:
             seconds = float(stream.duration * stream.time_base)
         else:
             seconds = (container.duration or 0) / av.time_base
         fps = float(stream.average_rate) if stream.average_rate else None
-        return Header(fps, stream.frames or None, height, width, seconds or None, turns * 90)
+        return Header(fps, stream.frames or None, height, width, seconds or None, pictures.treatment.orientation)

@@ -11,6 +11,17 @@ from dataclasses import asdict, dataclass, fields
 RECORD_BYTES = 384  # of the column; all fields at their longest take 310
 
 
+@dataclass(frozen=True)
+class Treatment:
+    """What was done to one picture; the fields are those of the record."""
+
+    orientation: str = ""
+    resized: bool = False
+    tone: str = ""
+    alpha: bool = False
+    interlaced: bool = False
+
+
 @dataclass
 class ClipRecord:
     """How the frames of a clip came out of its file.
@@ -32,6 +43,14 @@ class ClipRecord:
     interlaced: bool = False  # de-interlaced
     distinct: int = 0  # different frames among the T sampled
     available: int = 0  # frames that the clip's segment has
+
+    def add(self, treatment: Treatment) -> None:
+        """Take in what was done to one of the clip's pictures."""
+        self.orientation = treatment.orientation or self.orientation
+        self.size_changes += treatment.resized
+        self.tone = treatment.tone or self.tone
+        self.alpha |= treatment.alpha
+        self.interlaced |= treatment.interlaced
 
     def is_poor(self, frames: int) -> bool:
         """Whether T = `frames` samples show less than a quarter of the frames that they could have shown."""
