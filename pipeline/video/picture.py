@@ -1,8 +1,8 @@
 """From a decoded frame to the picture that a player shows: upright, of square pixels, in the colours of a usual screen.
 
 The rules, each only where a frame calls for it; an ordinary frame is converted by one call of swscale and no more:
-  * Interlaced (the frame says so): its first field stays, the other's lines are interpolated (w3fdif of the BBC). One
-    frame in, one out, without a look at its neighbours: a picture never depends on which other frames are asked for.
+  * Interlaced (the frame says so): one of its fields stays, the other's lines are interpolated (w3fdif of the BBC).
+    One frame in, one out, without a look at its neighbours: a picture never depends on which others are asked for.
   * Transparent: straight alpha, composed on black. What is hidden does not show.
   * HDR: mapped to SDR, see tone.py.
   * Pixels that are not square: the side that is too short is enlarged, so that nothing is thrown away.
@@ -110,7 +110,8 @@ class Pictures:
         if frame.colorspace == RESERVED:
             frame.colorspace = UNSAID
         # One thread: the conversion takes less time than waking others, and decoding has its own threads.
-        return self._reformatter.reformat(frame, *size, format=format_name, threads=1).to_ndarray()
+        converted = self._reformatter.reformat(frame, *size, format=format_name, threads=1)
+        return np.ascontiguousarray(converted.to_ndarray())  # rows of an odd width are padded
 
     def _on_black(self, frame: av.VideoFrame, deep: bool) -> tuple[av.VideoFrame, bool]:
         """The frame without its alpha, and whether anything was transparent."""
@@ -175,7 +176,7 @@ def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def deinterlace(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame with the lines of its first field only, the others interpolated."""
+    """The frame with the lines of one of its fields, the others interpolated."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(
