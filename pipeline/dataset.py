@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.cache.reader import CacheReader
+from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
@@ -31,6 +32,7 @@ class Dataset:
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
     store_root: Path | None = field(default=None, kw_only=True)  # where the stores lie, if not in <cache>/store
+    missing: tuple[str, ...] = field(default=(), kw_only=True)  # what could not be read, if opened all the same
 
     @property
     def folder(self) -> Path:
@@ -47,16 +49,31 @@ class Dataset:
 
 
 def open_dataset(
-    name: str, manifests: Path = Path("manifests"), cache: Path = Path("cache"), store_root: Path | None = None
+    name: str,
+    manifests: Path = Path("manifests"),
+    cache: Path = Path("cache"),
+    store_root: Path | None = None,
+    strict: bool = True,
 ) -> Dataset:
     """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
-    test.
+    test; where not `strict`, notes them in `missing` instead, for whoever looks for all that is missing.
     """
     folder = manifests / name
-    classes = read_classes(folder / "classes.csv")
-    clips = read_clips(folder / "clips.csv")
-    require_disjoint_sources(clips)
-    return Dataset(name, manifests, cache, tuple(classes), tuple(clips), store_root=store_root)
+    classes: list[str] = []
+    clips: list[Clip] = []
+    missing: list[str] = []
+    try:
+        classes = read_classes(folder / "classes.csv")
+    except PosebridgeError as error:
+        missing.append(str(error))
+    try:
+        clips = read_clips(folder / "clips.csv")
+        require_disjoint_sources(clips)
+    except PosebridgeError as error:
+        missing.append(str(error))
+    if missing and strict:
+        raise PosebridgeError("\n".join(missing))
+    return Dataset(name, manifests, cache, tuple(classes), tuple(clips), store_root=store_root, missing=tuple(missing))
 
 
 def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence[int]) -> Tensor:

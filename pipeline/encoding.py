@@ -26,6 +26,7 @@ from pipeline.features import Samples, load_samples
 from pipeline.jobs import each_seed
 from pipeline.methods.base import Features
 from pipeline.params import EncodeParams
+from pipeline.preflight import Needs, need_extraction, need_parts, need_split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
@@ -53,8 +54,14 @@ def encode(
 ) -> Path:
     """Train every encoder of (protocol, skeletons): both phases, all seeds, `jobs` at a time. Returns the folder.
 
-    A killed run goes on from cache/state. Raises PosebridgeError as the readers of protocol and extraction do.
+    A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
+    missing.
     """
+    needs = Needs(dataset.missing)
+    split = need_split(needs, dataset, protocol)
+    need_parts(needs, dataset, split)
+    need_extraction(needs, dataset, skeletons, split)
+    needs.require()
     folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     each_seed(partial(encode_seed, dataset, protocol, skeletons, params, folder, state), params.seeds, jobs, on_epoch)

@@ -13,7 +13,7 @@ import csv
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from pipeline.features import Samples
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
-from pipeline.phases import class_words, load_adaptation, load_method, skeleton_encoder
+from pipeline.phases import class_words, load_adaptation, load_method, model_folder, need_encoders, skeleton_encoder
+from pipeline.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
 from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 from pipeline.protocol.gzsl import Stacking, harmonic
@@ -55,8 +56,9 @@ def evaluate(
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
     to a multiply-add), `params` both together, `missing` the test clips whose extraction failed.
+    Raises PosebridgeError, before anything is computed, with all that is missing.
     """
-    opened = open_run(dataset, protocol, run)
+    opened = require_for_testing(dataset, protocol, run_name, run, params, (variant,))
     test = open_test(opened, variant)
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
@@ -72,6 +74,37 @@ def evaluate(
         if on_seed is not None:
             on_seed(seed)
     return folder
+
+
+def require_for_testing(
+    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, variants: Sequence[str] = ("",)
+) -> Opened:
+    """What a run reads, opened. Raises PosebridgeError with all that testing it on these variants will lack."""
+    needs = Needs(dataset.missing)
+    split = need_split(needs, dataset, protocol)
+    need_test_parts(needs, dataset, split)
+    opened = need_run(needs, dataset, protocol, run, split, variants)
+    need_ceiling(needs, dataset, split)
+    need_encoders(needs, dataset, split, protocol, run, params.seeds(run), ("final",))
+    for seed in params.seeds(run):
+        need_method(needs, opened, dataset, protocol, run_name, run, seed)
+    needs.require()
+    return opened or open_run(dataset, protocol, run)
+
+
+def need_method(
+    needs: Needs, opened: Opened | None, dataset: Dataset, protocol: str, run_name: str, run: RunParams, seed: int
+) -> None:
+    """What `train` made of a seed; only whether it is there where the run could not be opened."""
+    if opened is not None:
+        loaded = needs.get(load_method, opened, protocol, run_name, seed)
+        if loaded and run.adapt and opened.split.unseen:
+            needs.get(load_adaptation, run.adapt, *loaded)
+        return
+    path = model_folder(dataset.cache, dataset.name, protocol, run_name) / f"seed-{seed}" / "final.safetensors"
+    if not path.is_file():
+        command = f"posebridge train --dataset {dataset.name} --protocol {protocol} --run {run_name}"
+        needs.missing.append(f"{path} is missing; run `{command}`.")
 
 
 @dataclass(frozen=True)

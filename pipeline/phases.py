@@ -25,12 +25,14 @@ from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples
 from pipeline.jobs import each_seed
-from pipeline.methods import find_adaptation, find_method
+from pipeline.methods import METHODS, find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
+from pipeline.preflight import Needs, need_parts, need_run, need_split
 from pipeline.protocol.guards import require_clips_of_phase
-from pipeline.protocol.training_set import Phase, training_phase
+from pipeline.protocol.splits import Split
+from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import embed_table
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
@@ -45,16 +47,38 @@ def train(
 ) -> Path:  # fmt: skip
     """Train `run` on `protocol`: both phases, every seed, `jobs` of them at a time. Returns the folder.
 
-    A killed run goes on from cache/state.
+    A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
+    missing.
     """
-    opened = open_run(dataset, protocol, run)
-    if run.adapt:  # a method that it does not suit is refused before it is trained
-        find_adaptation(run.adapt)(new_method(opened, opened.split.seen)[0])
+    opened = require_for_training(dataset, protocol, run, params)
     folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     each_seed(partial(train_seed, opened, run_name, params, folder, state), params.seeds(run), jobs, on_epoch)
     shutil.rmtree(state, ignore_errors=True)
     return folder
+
+
+def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params: Params) -> Opened:
+    """What a run reads, opened. Raises PosebridgeError with all that training it, and then testing it, will lack."""
+    needs = Needs(dataset.missing)
+    split = need_split(needs, dataset, protocol)
+    need_parts(needs, dataset, split)
+    opened = need_run(needs, dataset, protocol, run, split)
+    need_encoders(needs, dataset, split, protocol, run, params.seeds(run), PHASES)
+    needs.require()
+    return opened or open_run(dataset, protocol, run)
+
+
+def need_encoders(
+    needs: Needs, dataset: Dataset, split: Split | None, protocol: str, run: RunParams, seeds: Sequence[int],
+    phases: Sequence[str],
+) -> None:  # fmt: skip
+    """The skeleton encoders below the run's method, if it has none of its own."""
+    if run.method in METHODS and not METHODS[run.method].end_to_end:
+        skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
+        for seed in seeds:
+            for phase in phases:
+                needs.get(load_encoder, dataset, protocol, skeletons, seed, phase, split is not None and dataset.clips)
 
 
 def train_seed(

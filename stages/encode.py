@@ -55,7 +55,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")
-    opened = open_dataset(dataset, store_root=cache_root)
+    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # encode lists all that is missing
     with epochs(f"encode {skeletons}", len(params.encode.seeds)) as on_epoch:
         folder = encode(opened, protocol, skeletons, params.encode, on_epoch, jobs)
     answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

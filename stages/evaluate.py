@@ -60,12 +60,14 @@ def command(
     Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.evaluation import evaluate
+    from pipeline.evaluation import evaluate, require_for_testing
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
     tests, results = variants or ("",), {}
-    opened = open_dataset(dataset, store_root=cache_root)
+    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # all that is missing is listed at once
+    if len(tests) > 1:  # of one, `evaluate` does it
+        require_for_testing(opened, protocol, run_name, run, params, tests)
     total, done = len(tests) * len(params.seeds(run)), count(1)
     with counter("seed", f"evaluate {run_name}") as show:
         for variant in tests:

@@ -71,9 +71,9 @@ def command(
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
-    opened = open_dataset(dataset, store_root=cache_root)
+    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # train lists all that is missing
     index = index_path(opened.cache, dataset, run.recipe)
-    found = [] if guard == "ignore" else noted_duplicates(index, opened.clips)
+    found = [] if guard == "ignore" or not index.is_file() else noted_duplicates(index, opened.clips)
     if found is None:
         unknown = f"{index} has changed since duplicates were looked for; run `posebridge extract` (or `cache import`)."
         if guard == "fail":

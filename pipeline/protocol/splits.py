@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
@@ -24,12 +25,12 @@ class Split:
     unseen: tuple[int, ...]
     validation: tuple[int, ...]
 
-    @property
+    @cached_property  # asked for every clip
     def seen(self) -> tuple[int, ...]:
         """Every class that is not unseen."""
         return tuple(i for i in range(len(self.class_names)) if i not in self.unseen)
 
-    @property
+    @cached_property
     def phase_one(self) -> tuple[int, ...]:
         """The classes that the selection phase trains on: seen, and not pseudo-unseen."""
         return tuple(i for i in self.seen if i not in self.validation)
