@@ -9,7 +9,7 @@ encoder sees train-part clips of its phase's classes only. Command: posebridge e
 from __future__ import annotations
 
 import json
-import shutil
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.cache.sealed import read_sealed, seal
 from pipeline.dataset import Dataset, fingerprint, label_rows
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.jobs import each_seed
@@ -31,8 +32,8 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
-from pipeline.tensors import save_tensors
-from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
+from pipeline.tensors import load_tensors, save_tensors
+from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states
 
 
 class Joints(nn.Module):
@@ -47,6 +48,7 @@ Encoder = ShiftGCN | Joints
 
 
 HELD_BYTES = 4 << 30  # of feature maps
+MOST_BLOCKS = 64  # of an encoder that is read from a file
 
 
 def encode(
@@ -65,7 +67,7 @@ def encode(
     folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     each_seed(partial(encode_seed, dataset, protocol, skeletons, params, folder, state), params.seeds, jobs, on_epoch)
-    shutil.rmtree(state, ignore_errors=True)
+    remove_states(state, params.seeds)
     return folder
 
 
@@ -87,19 +89,18 @@ def encode_seed(
             on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
         )  # fmt: skip
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(encoder.state_dict(), path)
         values = {
+            "weights_sha256": save_tensors(encoder.state_dict(), path),
             "joints": samples.keypoints.shape[3],
             "inputs": samples.keypoints.shape[4] + 1,
             "classes": phase.classes,
             "width": params.width,
             "blocks": params.blocks,
             "trained_on": learnt,
-            "losses": progress.losses,
+            "losses": [loss if math.isfinite(loss) else None for loss in progress.losses],
             "seconds": round(progress.seconds, 2),
         }
-        path.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        write_for_people(path.with_suffix(".json"), json.dumps(seal(values), indent=1).encode() + b"\n")
 
 
 def train_encoder(
@@ -146,7 +147,7 @@ def trained_on(dataset: Dataset, skeletons: str, phase: Phase) -> str:
 def load_encoder(
     dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str, unchanged: bool = True
 ) -> ShiftGCN:
-    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it.
+    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it anew.
 
     `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
     might be among them. Only who tests nothing may do without.
@@ -155,7 +156,7 @@ def load_encoder(
     remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
     if not path.is_file():
         raise PosebridgeError(f"{path} is missing; {remedy}.")
-    values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    values = read_sealed(path.with_suffix(".json"), f"{remedy} again")
     if unchanged:
         now = training_phase(phase, dataset.split(protocol), dataset.clips)
         if values.get("trained_on") != trained_on(dataset, skeletons, now):
@@ -163,9 +164,20 @@ def load_encoder(
                 f"{path} was trained on other clips, classes or another extraction than {protocol} has now, maybe on "
                 f"its test clips; {remedy} again."
             )
-    blocks, inputs = tuple(values["blocks"]), values.get("inputs", 3)
-    encoder = ShiftGCN(values["joints"], len(values["classes"]), values["width"], blocks, inputs=inputs)
-    encoder.load_state_dict(load_file(path))
+    weights = load_tensors(path, values.get("weights_sha256"), f"{remedy} again")
+    try:
+        blocks, inputs = tuple(values["blocks"]), values["inputs"]
+        if sum(blocks) > MOST_BLOCKS:
+            raise ValueError
+        sizes = (values["joints"], len(values["classes"]), values["width"], blocks, 0.0, inputs)
+        with torch.device("meta"):  # takes no memory, whatever the file says
+            wanted = ShiftGCN(*sizes).state_dict()
+        if {key: value.shape for key, value in wanted.items()} != {key: value.shape for key, value in weights.items()}:
+            raise ValueError
+        encoder = ShiftGCN(*sizes)
+        encoder.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
+        raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None
     return encoder.eval().requires_grad_(False)
 
 

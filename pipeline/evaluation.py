@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.dataset import Dataset, label_rows
+from pipeline.durable import write_for_people
 from pipeline.encoding import Encoder, feature_table
 from pipeline.features import Samples
 from pipeline.manifest import Clip
@@ -69,7 +70,7 @@ def evaluate(
         place.mkdir(parents=True, exist_ok=True)
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
         metrics = which | test_seed(opened, test, encoder, method, selection, place)
-        (place / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)
         if on_seed is not None:
             on_seed(seed)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 import torch
@@ -38,7 +39,7 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
     failed: list[BaseException] = []
     listener = threading.Thread(target=_listen, args=(told, on_epoch, failed), daemon=True)
     listener.start()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_cores() // jobs)
     pool = ProcessPoolExecutor(jobs, context, _begin, (told, threads))
     try:
         futures = [pool.submit(_one, work, seed) for seed in seeds]
@@ -62,12 +63,25 @@ def _context(module: str) -> Any:
     """Processes that inherit no lock of a thread that they have not, as forks of this one would; where the system can,
     they are forks of a process that has imported `module` and does nothing else.
     """
-    os.environ.setdefault("GLIBC_TUNABLES", ALLOCATOR)
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module, "torch._dynamo"])  # the latter is what every optimiser imports
+    given = os.environ.get("GLIBC_TUNABLES")
+    os.environ["GLIBC_TUNABLES"] = given or ALLOCATOR
+    try:
+        forkserver.ensure_running()  # the one process that reads it; the caller's environment stays as it was
+    finally:
+        if given is None:
+            del os.environ["GLIBC_TUNABLES"]
+        else:
+            os.environ["GLIBC_TUNABLES"] = given
     return context
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on: fewer than the machine has under taskset, SLURM or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _told: Any = None  # in a process of the pool: the queue to the one that waits

@@ -10,17 +10,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
+from pipeline.durable import write_for_people
 from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples
@@ -36,9 +36,9 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import embed_table
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
-from pipeline.tensors import save_tensors
+from pipeline.tensors import load_tensors, save_tensors
 from pipeline.text.bank import read_texts, texts_path
-from pipeline.training import Loop, OnEpoch, Progress, fit, ignore
+from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
     folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     each_seed(partial(train_seed, opened, run_name, params, folder, state), params.seeds(run), jobs, on_epoch)
-    shutil.rmtree(state, ignore_errors=True)
+    remove_states(state, params.seeds(run))
     return folder
 
 
@@ -106,10 +106,11 @@ def train_seed(
     selection["trained_on"] = trained_on(opened, final.phase)
 
     place = folder / f"seed-{seed}"
-    place.mkdir(parents=True, exist_ok=True)
-    save_tensors(chooser.state_dict(), place / "select.safetensors")
-    save_tensors(final.method.state_dict(), place / "final.safetensors")
-    (place / "selection.json").write_text(json.dumps(selection, indent=1) + "\n", encoding="utf-8")
+    selection["weights_sha256"] = {
+        "select": save_tensors(chooser.state_dict(), place / "select.safetensors"),
+        "final": save_tensors(final.method.state_dict(), place / "final.safetensors"),
+    }
+    write_for_people(place / "selection.json", json.dumps(selection, indent=1).encode() + b"\n")
     write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
 
 
@@ -230,37 +231,56 @@ def load_method(
     """
     place = model_folder(opened.dataset.cache, opened.dataset.name, protocol, run_name) / f"seed-{seed}"
     path = place / "final.safetensors"
+    remedy = f"run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run {run_name}`"
     if not path.is_file() or not (place / "selection.json").is_file():
-        raise PosebridgeError(
-            f"{path} is missing; run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} "
-            f"--run {run_name}`."
-        )
-    selection = json.loads((place / "selection.json").read_text(encoding="utf-8"))
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
+    selection = read_selection(place / "selection.json", f"{remedy} again")
     if unchanged:
         phase = training_phase("final", opened.split, opened.dataset.clips)
         if selection.get("trained_on") != trained_on(opened, phase):
             raise PosebridgeError(
                 f"{path} was trained on other clips, classes, texts or extractions than {protocol} has now, maybe on "
-                f"its test clips; run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run "
-                f"{run_name}` again."
+                f"its test clips; {remedy} again."
             )
     method = opened.method(len(opened.split.seen))
     try:
-        method.load_state_dict(load_file(path))
+        method.load_state_dict(load_tensors(path, selection["weights_sha256"].get("final"), f"{remedy} again"))
     except RuntimeError:
         raise PosebridgeError(
             f"{path} is of other flags than the run {run_name!r} has now; run `posebridge train` again."
         ) from None
     for name in method.choices:
-        setattr(method, name, selection[name])
+        setattr(method, name, chosen_value(selection, name, place / "selection.json", f"{remedy} again"))
     return method.eval().requires_grad_(False), selection
+
+
+def read_selection(path: Path, remedy: str) -> dict[str, Any]:
+    """What the selection phase chose. Raises PosebridgeError, ending in `remedy`, where it is damaged."""
+    try:
+        selection = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
+    if not isinstance(selection, dict) or not isinstance(selection.get("weights_sha256"), dict):
+        raise PosebridgeError(f"{path} is damaged, or of an earlier version of this program; {remedy}.")
+    chosen_value(selection, "gamma", path, remedy)
+    return selection
+
+
+def chosen_value(values: dict[str, Any], name: str, path: Path, remedy: str) -> float:
+    """A value of a selection; raises PosebridgeError where it is no finite number."""
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PosebridgeError(f"{path} is damaged: {name} should be a number, but is {str(value)[:40]!r}; {remedy}.")
+    return value
 
 
 def load_adaptation(name: str, method: Method, selection: dict[str, Any]) -> Adaptation:
     """The adaptation of a trained run's method, with the values that its selection phase chose."""
     adaptation = find_adaptation(name)(method)
-    if selection.get("adapt", {}).get("by") != name:
+    values = selection.get("adapt")
+    if not isinstance(values, dict) or values.get("by") != name:
         raise PosebridgeError(f"This run was trained without `adapt: {name}`; run `posebridge train` again.")
     for attribute in adaptation.choices:
-        setattr(adaptation, attribute, selection["adapt"][attribute])
+        path = Path("selection.json")
+        setattr(adaptation, attribute, chosen_value(values, attribute, path, "run `posebridge train` again"))
     return adaptation

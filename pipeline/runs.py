@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.manifest import Clip
@@ -105,4 +106,4 @@ def write_resolved(
         "train": dataclasses.asdict(params.train),
     }
     plain = json.loads(json.dumps(values))  # tuples as lists
-    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    write_for_people(path, yaml.safe_dump(plain, sort_keys=False).encode())

@@ -1,27 +1,30 @@
 """The loop of stage two: seeds, epochs, warm-up, mixed precision, EMA, early stop, resume. Knows no method.
 
-Writes its state after every epoch to one file (safetensors; the plain values as JSON in its header), replaced
-atomically. A run that is killed and started again ends with the same weights, bit for bit, as one that was not.
+Writes its state after every epoch to one file (safetensors; the plain values and a hash as JSON in its header),
+replaced atomically. A run that is killed and started again ends with the same weights, bit for bit, as one that was
+not. The state is a short cut only: a damaged one is set aside, and training begins anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import hashlib
 import json
 import math
-import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from pipeline.errors import PosebridgeError
 from pipeline.tensors import save_tensors
 
 LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
@@ -85,8 +88,8 @@ def fit(
     weights.
 
     `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
-    depends on), or of other code, is ignored and overwritten. `before_epoch` is called with the progress so far. The
-    caller's random state is left alone.
+    depends on), or of other code, is ignored and overwritten, a damaged one set aside. `before_epoch` is called with
+    the progress so far. The caller's random state is left alone.
     """
     fingerprint += code_digest() if state is not None else ""
     device = next(model.parameters()).device
@@ -188,6 +191,15 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
             old.copy_(new)
 
 
+def remove_states(folder: Path, seeds: Iterable[int]) -> None:
+    """Remove what these seeds kept in a folder of states; the folder too, unless other seeds keep theirs there."""
+    for seed in seeds:
+        for path in folder.glob(f"seed-{seed}-*"):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        folder.rmdir()
+
+
 def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, progress: Progress) -> None:
     tensors = {
         f"{part}.{key}": value.contiguous()
@@ -200,21 +212,42 @@ def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, pr
     tensors["random.generator"] = generator.get_state()
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-    state.parent.mkdir(parents=True, exist_ok=True)
-    temporary = state.with_name(f".{state.name}.{os.getpid()}")
-    save_tensors(tensors, temporary, {"fingerprint": fingerprint, "progress": json.dumps(vars(progress))})
-    temporary.replace(state)
+    told = json.dumps(vars(progress))
+    header = {"fingerprint": fingerprint, "progress": told, "sha256": _sha256(tensors, fingerprint, told)}
+    try:
+        save_tensors(tensors, state, header)
+    except PosebridgeError:  # another process of this run may have removed the folder, empty just then
+        save_tensors(tensors, state, header)
+
+
+def _sha256(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    digest = hashlib.sha256(json.dumps(texts).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _load(state: Path, fingerprint: str, parts, optimizer, generator, device) -> Progress | None:
     """Put everything back as `_save` found it; None (and nothing changed) without a state of this fingerprint."""
     if not state.is_file():
         return None
-    with safe_open(state, "pt", device=str(device)) as file:
-        header = file.metadata()
-        if header.get("fingerprint") != fingerprint:
-            return None
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        with safe_open(state, "pt", device=str(device)) as file:
+            header = file.metadata() or {}
+            if header["fingerprint"] != fingerprint:
+                return None
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        if header["sha256"] != _sha256(tensors, fingerprint, header["progress"]):
+            raise ValueError("its hash does not fit its content")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        aside = state.with_name(f"{state.name}.damaged")
+        with contextlib.suppress(OSError):
+            state.replace(aside)
+        reason = type(error).__name__
+        warnings.warn(f"{state} is damaged ({reason}); set aside as {aside.name}, training begins anew.", stacklevel=2)
+        return None
     for part, module in parts.items():
         module.load_state_dict({key: tensors[f"{part}.{key}"] for key in module.state_dict()})
     saved = optimizer.state_dict()

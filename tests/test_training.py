@@ -12,8 +12,8 @@ from torch import nn
 
 from pipeline import training
 from pipeline.errors import PosebridgeError
-from pipeline.jobs import each_seed
-from pipeline.training import Loop, Progress, fit, ignore
+from pipeline.jobs import each_seed, usable_cores
+from pipeline.training import Loop, Progress, fit, ignore, remove_states
 
 pytestmark = pytest.mark.unit
 
@@ -226,6 +226,43 @@ def test_a_state_of_other_code_is_not_gone_on_with(tmp_path, monkeypatch):
     assert trained == [LOOP.epochs, 0, LOOP.epochs]
 
 
+def flipped(content):
+    return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: b"", lambda c: c[:7], lambda c: c[: len(c) // 2], lambda c: c[:-1], flipped, lambda c: b"{}" * 99,
+     lambda c: c.replace(b'"progress"', b'"Progress"'), lambda c: c.replace(b"epoch", b"Epoch")],
+    ids=["empty", "header cut", "half", "one byte short", "flip", "text", "key", "progress"],
+)  # fmt: skip
+def test_a_damaged_state_is_set_aside_with_a_warning_and_training_begins_anew(tmp_path, damage):
+    state = tmp_path / "seed-0-select.safetensors"
+    net, loss, _ = problem()
+    fit(net, loss, 50, LOOP, state=state, fingerprint="f")
+    state.write_bytes(damage(state.read_bytes()))
+    again, loss, _ = problem()
+    with pytest.warns(UserWarning, match="seed-0-select.safetensors is damaged.*begins anew"):
+        progress = fit(again, loss, 50, LOOP, state=state, fingerprint="f")
+    assert len(progress.losses) == LOOP.epochs and (tmp_path / f"{state.name}.damaged").is_file()
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+@pytest.mark.fault
+def test_a_seed_that_ends_leaves_other_seeds_their_state(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    names = ["seed-1-select.safetensors", "seed-1-final.safetensors.tmp-h-1", "seed-10-select.safetensors"]
+    for name in names:
+        (folder / name).touch()
+    remove_states(folder, [1])
+    assert [path.name for path in folder.iterdir()] == names[2:]
+    remove_states(folder, [10, 1])
+    assert not folder.exists()
+    remove_states(folder, [0])
+
+
 def square(folder, seed, on_epoch):
     if seed == 13:
         raise PosebridgeError("thirteen")
@@ -245,8 +282,28 @@ def test_every_seed_runs_once_and_tells_its_epochs(tmp_path, jobs):
     here = str(os.getpid()) in {process for process, _ in found.values()}
     assert here == (jobs == 1)
     assert {int(threads) for _, threads in found.values()} == (
-        {torch.get_num_threads()} if jobs == 1 else {max(1, os.cpu_count() // 2)}
+        {torch.get_num_threads()} if jobs == 1 else {max(1, usable_cores() // 2)}
     )
+
+
+def environment(folder, seed, on_epoch):
+    (folder / f"{seed}").write_text(os.environ.get("GLIBC_TUNABLES", ""))
+
+
+def test_seeds_side_by_side_leave_the_callers_environment_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    each_seed(partial(environment, tmp_path), (0, 1), 2, ignore)
+    assert "GLIBC_TUNABLES" not in os.environ
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_cores_are_those_that_this_process_may_use():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def talk(seed, on_epoch):
