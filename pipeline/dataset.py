@@ -33,6 +33,7 @@ class Dataset:
     clips: tuple[Clip, ...]
     store_root: Path | None = field(default=None, kw_only=True)  # where the stores lie, if not in <cache>/store
     missing: tuple[str, ...] = field(default=(), kw_only=True)  # what could not be read, if opened all the same
+    verify: bool = field(default=True, kw_only=True)  # compare what is read of shards with their checksums
 
     @property
     def folder(self) -> Path:
@@ -45,7 +46,7 @@ class Dataset:
 
     def reader(self, recipe: str) -> CacheReader:
         """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""
-        return CacheReader(self.cache / self.name / recipe / "index.json", self.store_root)
+        return CacheReader(self.cache / self.name / recipe / "index.json", self.store_root, self.verify)
 
 
 def open_dataset(
@@ -54,6 +55,7 @@ def open_dataset(
     cache: Path = Path("cache"),
     store_root: Path | None = None,
     strict: bool = True,
+    verify: bool = True,
 ) -> Dataset:
     """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
     test; where not `strict`, notes them in `missing` instead, for whoever looks for all that is missing.
@@ -73,7 +75,16 @@ def open_dataset(
         missing.append(str(error))
     if missing and strict:
         raise PosebridgeError("\n".join(missing))
-    return Dataset(name, manifests, cache, tuple(classes), tuple(clips), store_root=store_root, missing=tuple(missing))
+    return Dataset(
+        name,
+        manifests,
+        cache,
+        tuple(classes),
+        tuple(clips),
+        store_root=store_root,
+        verify=verify,
+        missing=tuple(missing),
+    )
 
 
 def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence[int]) -> Tensor:

@@ -98,7 +98,7 @@ def _state(index: Path, clips: Sequence[Clip]) -> str:
 
 def _identity(reader: CacheReader, clip_id: str) -> str:
     shard = reader.shard(clip_id)
-    return shard.arrays["video_identity"][shard.rows[clip_id]].decode()
+    return shard["video_identity"][shard.rows[clip_id]].decode()
 
 
 def _signatures(reader: CacheReader, clip_ids: Sequence[str]) -> Signatures:

@@ -1,45 +1,80 @@
-"""Writing files so that a crash leaves the old one or the new one, never a half."""
+"""Writing files so that a crash leaves the old one or the new one, never a half; and what a disk's error is called."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 
+STAYS = "what is finished stays"
+
+
+@contextmanager
+def writing(path: Path, stays: str = STAYS) -> Iterator[None]:
+    """Turn the OSError of whatever writes `path` into a sentence. For writing only, or a reader's error is misnamed."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise PosebridgeError(
+            f"Writing {path} failed ({reason}); put the disk right and run the same command again: {stays}."
+        ) from None
+
 
 def temporary(path: Path) -> Path:
-    """Where this process writes before it renames to `path`: `<name>.tmp-<host>-<pid>`."""
-    return path.with_name(f"{path.name}.tmp-{socket.gethostname()}-{os.getpid()}")
+    """A new name to write under before the rename to `path`: `<name>.tmp-<host>-<pid>-<random>`.
+
+    Random, since containers may share the host's name and the process number.
+    """
+    return path.with_name(f"{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    draft = temporary(path)
-    try:
-        draft.write_bytes(content)
-        rename_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises PosebridgeError where the disk does not let us."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_durably(path: Path, content: bytes, stays: str = STAYS) -> None:
+    """Write a file that is there whole or not at all, also after a power cut.
+
+    Raises PosebridgeError, ending in what `stays`, where the disk is full, forbidden or faulty.
+    """
+    with writing(path, stays):
+        _write(path, content)
 
 
 def write_for_people(path: Path, content: bytes) -> None:
     """As `write_durably`, with its folder; raises PosebridgeError where the disk is full or the place forbidden."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, content)
+        _write(path, content)
     except OSError as error:
         raise PosebridgeError(
             f"{path} cannot be written ({error.strerror or error}); make room, or correct the place or its permissions."
         ) from None
 
 
-def rename_durably(draft: Path, path: Path) -> None:
-    """Flush the draft to the disk, rename it, flush the folder."""
-    _fsync(draft)
-    draft.replace(path)
-    _fsync(path.parent)
+def _write(path: Path, content: bytes) -> None:
+    """Write, flush, read back, rename, flush the folder."""
+    draft = temporary(path)
+    try:
+        draft.write_bytes(content)
+        _fsync(draft)
+        with draft.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").digest()
+        if found != hashlib.sha256(content).digest():
+            raise PosebridgeError(f"{path} reads back differently from what was written; check the disk.")
+        draft.replace(path)
+        _fsync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def extract(
         progress: told (clips done, clips to do) after every clip.
 
     Raises:
-        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then.
+        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then. Or the disk filled up
+            or failed: sealed shards stay then.
     """
     begun = time.monotonic()
     check_recipe(recipe)
@@ -92,7 +93,7 @@ def extract(
     source = Source(root, recipe, open_ground_truth(root, recipe))
     store = Store(cache_root or cache / "store", of_variant(dataset, variant), recipe)
     existing = store.layout()
-    layout = existing or plan_layout(len(clips), params.clips_per_shard, 0, 0)
+    layout = existing or plan_layout(len(clips), params.clips_per_shard)
     todo = [plan for plan in plan_shards(clips, layout.shards, store, source, retry_failed) if not plan.done]
     estimator = None
     if todo or existing is None:
@@ -100,20 +101,13 @@ def extract(
             _refuse_gone(todo, source, dataset, params.max_failures)
             estimator = build_estimator(recipe)
         joints, cue_width = _widths(estimator, source)
-        _refuse_small_disk(todo, store, Layout(layout.shards, joints, cue_width))
+        _refuse_small_disk(todo, store, replace(layout, joints=joints, cue_width=cue_width))
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
     total, finished = sum(len(plan.estimate) for plan in todo), count(1)
     stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
     for plan in todo:
         rows = _rows(plan, source, stream)
-        try:
-            make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
-        except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0]
-            raise PosebridgeError(
-                f"Writing {store.stem(plan.shard)} failed ({reason}); put the disk right and run the same command "
-                "again: sealed shards stay."
-            ) from None
+        make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
     receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
     index = index_path(cache, dataset, of_variant(recipe_name, variant))
     changed = write_index(index, of_variant(dataset, variant), store, layout, receipts)
@@ -139,10 +133,9 @@ def _refuse_gone(todo: list[ShardPlan], source: Source, dataset: str, max_failur
 
 
 def _refuse_small_disk(todo: list[ShardPlan], store: Store, layout: Layout) -> None:
-    """The need: every new shard, and the largest once more for the draft that is trimmed when clips fail."""
+    """The need: every new shard, beside what is there."""
     row_bytes = sum(column.row_bytes for column in store.columns(layout))
-    sizes = [(len(plan.copy) + len(plan.estimate)) * row_bytes + FILE_OVERHEAD for plan in todo]
-    need = sum(sizes) + max(sizes, default=0)
+    need = sum((len(plan.copy) + len(plan.estimate)) * row_bytes + FILE_OVERHEAD for plan in todo)
     place = store.folder
     while not place.exists():
         place = place.parent
@@ -185,13 +178,13 @@ def make_shard(
         "commit": git_commit(),
     }
     failures, written = list(plan.keep_failed), []
-    file, sha256, size = "", "", 0
+    file, sha256, size, checksums = "", "", 0, None
     if expected := plan.expected():
         with ShardWriter(store.stem(plan.shard), store.columns(layout, widths), expected, attributes) as writer:
             if plan.copy and plan.predecessor:
                 old = MappedShard(store.folder / plan.predecessor.file, store.columns(layout), store.remedy)
                 for clip_id in plan.copy:
-                    writer.write(clip_id, {name: array[old.rows[clip_id]] for name, array in old.arrays.items()})
+                    writer.write(clip_id, {name: array[old.rows[clip_id]] for name, array in old.items()})
             for row in rows:
                 if isinstance(row, Failure):
                     failures.append(row)
@@ -200,7 +193,7 @@ def make_shard(
                 tick()
             if written := writer.clip_ids:
                 path, sha256 = writer.seal()
-                file, size = path.name, path.stat().st_size
+                file, size, checksums = path.name, writer.size, writer.checksums
     store.commit(
         Receipt(
             shard=plan.shard,
@@ -213,5 +206,6 @@ def make_shard(
             file=file,
             sha256=sha256,
             bytes=size,
+            checksums=checksums,
         )
     )

@@ -134,10 +134,17 @@ def _plan(shard: int, clips: list[Clip], store: Store, source: Source, retry_fai
             plan.estimate.append(clip)
     if receipt and store.has_file(receipt) and receipt.rows_sha256 == rows_hash(plan.hashes.values()):
         plan.done = not plan.estimate
-    if receipt and plan.copy and not plan.done and sha256_file(store.folder / receipt.file) != receipt.sha256:
+    if receipt and plan.copy and not plan.done and not _is_sound(store.folder / receipt.file, receipt.sha256):
         plan.estimate = [clip for clip in clips if clip in plan.estimate or clip.clip_id in plan.copy]
         plan.copy = []  # a damaged shard is no source of copies
     return plan
+
+
+def _is_sound(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_file(path) == sha256
+    except OSError:  # a bad sector, say
+        return False
 
 
 def _records(clips: list[Clip], source: Source, known: dict[str, VideoRecord]) -> dict[str, VideoRecord]:

@@ -53,7 +53,12 @@ def list_stores(cache: Path, cache_root: Path | None, as_json: bool) -> None:
     from pipeline.cache.verify import store_folders
 
     names = recipe_names(cache)
-    stores = [summary(folder) for folder in store_folders(cache_root or cache / "store")]
+    stores, damaged = [], []
+    for folder in store_folders(cache_root or cache / "store"):
+        try:
+            stores.append(summary(folder))
+        except PosebridgeError as error:
+            damaged.append(str(error))
     stores = [s | {"recipes": names.get((s["dataset"], s["store"]), [])} for s in stores]
     lines = [
         f"{s['dataset']}/{s['store']}  {' and '.join(s['recipes']) or 'no recipe'}  "
@@ -62,7 +67,13 @@ def list_stores(cache: Path, cache_root: Path | None, as_json: bool) -> None:
         + (f", {s['orphan_bytes'] / 1e6:.1f} MB of replaced shards" if s["orphan_bytes"] else "")
         for s in stores
     ]
-    answer({"stores": stores}, "\n".join(lines) or "The cache is empty; fill it with `posebridge extract`.", as_json)
+    if not (lines or damaged):
+        lines = ["The cache is empty; fill it with `posebridge extract`."]
+    answer({"stores": stores, "damaged": damaged}, "\n".join(lines), as_json)
+    for reason in damaged:
+        say(f"Error: {reason}")
+    if damaged:
+        sys.exit(1)
 
 
 @command.command("stats")

@@ -22,6 +22,7 @@ from stages.shell import (
     protocol_option,
     root_option,
     seeds_option,
+    verify_option,
 )
 
 
@@ -32,6 +33,7 @@ from stages.shell import (
 @seeds_option
 @jobs_option
 @root_option
+@verify_option
 @params_option
 @json_option
 @plain_errors
@@ -42,6 +44,7 @@ def command(
     seeds: tuple[int, ...],
     jobs: int,
     cache_root: Path | None,
+    verify: bool,
     params_path: Path,
     as_json: bool,
 ) -> None:
@@ -55,7 +58,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")
-    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # encode lists all that is missing
+    opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # encode lists what is missing
     with epochs(f"encode {skeletons}", len(params.encode.seeds)) as on_epoch:
         folder = encode(opened, protocol, skeletons, params.encode, on_epoch, jobs)
     answer({"encoders": str(folder), "seeds": params.encode.seeds}, f"Wrote {folder}.", as_json)

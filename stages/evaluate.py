@@ -24,6 +24,7 @@ from stages.shell import (
     protocol_option,
     root_option,
     seeds_option,
+    verify_option,
 )
 
 
@@ -39,6 +40,7 @@ from stages.shell import (
 )
 @seeds_option
 @root_option
+@verify_option
 @params_option
 @json_option
 @plain_errors
@@ -49,6 +51,7 @@ def command(
     variants: tuple[str, ...],
     seeds: tuple[int, ...],
     cache_root: Path | None,
+    verify: bool,
     params_path: Path,
     as_json: bool,
 ) -> None:
@@ -65,7 +68,7 @@ def command(
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
     tests, results = variants or ("",), {}
-    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # all that is missing is listed at once
+    opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # listed is all that is missing
     if len(tests) > 1:  # of one, `evaluate` does it
         require_for_testing(opened, protocol, run_name, run, params, tests)
     total, done = len(tests) * len(params.seeds(run)), count(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -42,6 +43,12 @@ jobs_option = click.option(
     show_default=True,
     help="So many seeds at a time, each in a process that holds all clips in memory.",
 )
+verify_option = click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Compare what is read of the cache with its checksums; --no-verify is for who knows that the disk is sound.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
 
@@ -56,7 +63,9 @@ def answer(result: dict[str, Any], sentence: str, as_json: bool) -> None:
 
 
 def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a PosebridgeError into one sentence on stderr and exit code 1."""
+    """Turn a PosebridgeError into one sentence on stderr and exit code 1, and so an error of the disk that nobody
+    foresaw.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -64,6 +73,13 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except PosebridgeError as error:
             click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever reads our output wants no more of it; click knows
+            reason = error.strerror or str(error).partition("\n")[0]
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"Error: {where}{reason}; put this right and run the same command again.", err=True)
             sys.exit(1)
 
     return wrapped

@@ -27,6 +27,7 @@ from stages.shell import (
     root_option,
     say,
     seeds_option,
+    verify_option,
 )
 
 
@@ -45,6 +46,7 @@ from stages.shell import (
 @seeds_option
 @jobs_option
 @root_option
+@verify_option
 @params_option
 @json_option
 @plain_errors
@@ -56,6 +58,7 @@ def command(
     seeds: tuple[int, ...],
     jobs: int,
     cache_root: Path | None,
+    verify: bool,
     params_path: Path,
     as_json: bool,
 ) -> None:
@@ -71,7 +74,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
-    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # train lists all that is missing
+    opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
     index = index_path(opened.cache, dataset, run.recipe)
     found = [] if guard == "ignore" or not index.is_file() else noted_duplicates(index, opened.clips)
     if found is None:

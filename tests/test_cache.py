@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import h5py
 import numpy as np
@@ -46,11 +47,8 @@ def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE) -> tuple[Stor
                 writer.write(clip_id, rows[clip_id])
             path, sha256 = writer.seal()
         hashes = {clip_id: clip_id for clip_id in ids}
-        receipts.append(
-            Receipt(
-                shard, recipe.fingerprint, rows_hash(hashes), hashes, {}, (), {}, path.name, sha256, path.stat().st_size
-            )
-        )
+        file = {"file": path.name, "sha256": sha256, "bytes": writer.size, "checksums": writer.checksums}
+        receipts.append(Receipt(shard, recipe.fingerprint, rows_hash(hashes), hashes, {}, (), {}, **file))
         store.commit(receipts[-1])
     index = tmp_path / "d" / "r" / "index.json"
     write_index(index, "d", store, layout, receipts)
@@ -68,7 +66,7 @@ def test_a_read_through_the_memory_map_equals_h5py_and_what_was_written(tmp_path
         for i, clip_id in enumerate(order):
             for name, values in batch.items():
                 assert (values[i] == np.asarray(rows[clip_id][name]).astype(values.dtype)).all(), name
-        arrays = reader.shard("ü1a").arrays
+        arrays = reader.shard("ü1a")
         with h5py.File(reader.folder / reader.index["shards"][1]["file"]) as file:
             assert set(file) == set(arrays)
             for name, array in arrays.items():
@@ -217,11 +215,22 @@ def test_sealed_json_and_durable_files(tmp_path):
     write_durably(path, json.dumps(seal({"x": 1})).encode())
     assert read_sealed(path, "")["x"] == 1
     assert list(tmp_path.iterdir()) == [path], "no draft stays"
-    own = temporary(path)
-    dead = own.with_name(own.name.rpartition("-")[0] + "-4194400")  # above the largest process number of Linux
-    own.touch(), dead.touch()
+
+
+@pytest.mark.fault
+def test_only_old_drafts_of_dead_processes_of_this_host_go(tmp_path):
+    own = temporary(tmp_path / "a.json")
+    assert own != temporary(tmp_path / "a.json"), "two containers may have one host name and one process number"
+    stem, pid, token = own.name.rsplit("-", 2)
+    nobody = "4194400"  # above the largest process number of Linux
+    dead, fresh = own.with_name(f"{stem}-{nobody}-{token}"), own.with_name(f"{stem}-{nobody}-0123abcd")
+    abroad = own.with_name(f"a.json.tmp-another-host-{nobody}-{token}")
+    for draft in (own, dead, fresh, abroad):
+        draft.touch()
+    for draft in (own, dead, abroad):
+        os.utime(draft, (0, 0))
     remove_abandoned(tmp_path)
-    assert own.exists() and not dead.exists(), "only the drafts of dead processes go"
+    assert set(tmp_path.iterdir()) == {own, fresh, abroad}, "a process that is not to be seen here may live elsewhere"
 
 
 @pytest.mark.unit

@@ -194,7 +194,7 @@ def command(monkeypatch, tmp_path):
     dataset = SimpleNamespace(cache=tmp_path, clips=[])
     (tmp_path / "d" / "refined").mkdir(parents=True)
     (tmp_path / "d" / "refined" / "index.json").touch()
-    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, store_root, strict: dataset)
+    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, **options: dataset)
     monkeypatch.setattr(pipeline.phases, "train", lambda *arguments: trained.append(arguments) or tmp_path)
     (tmp_path / "params.yaml").write_text("runs: {r: {}}\n")
     base = ["--dataset", "d", "--protocol", "p", "--run", "r", "--params", str(tmp_path / "params.yaml")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from fakes import FakeEstimator, write_audio, write_video
 from test_extraction import RECIPE, Corridor
 
 from pipeline.cache.verify import orphans, verify_index, verify_store
-from pipeline.cache.writer import ShardWriter
+from pipeline.durable import temporary
 from pipeline.errors import PosebridgeError
 
 # One run over the corridor in argv[1], with a pose model of argv[2] seconds a batch; prints the crops it was given.
@@ -55,16 +56,20 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     process = start(corridor.folder, 0.05)
     deadline = time.monotonic() + 60
     store = corridor.folder / "cache/store/d"
-    while time.monotonic() < deadline and not (list(store.glob("*/shard-*.json")) and list(store.glob("*/*.h5.tmp-*"))):
+    while time.monotonic() < deadline and not list(store.glob("*/shard-*.json")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     store = store_of(corridor)
     done = len(list(store.glob("shard-*.json")))
-    assert 0 < done < 4 and list(store.glob("*.tmp-*")) and not corridor.index.exists(), "killed in the middle"
+    assert 0 < done < 4 and not corridor.index.exists(), "killed in the middle"
+    left = temporary(store / "shard-00003.h5")  # as if it had been killed a moment later, and an hour ago
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
+    left.write_text("half a shard")
+    os.utime(left, (0, 0))
     result = corridor.run()
     assert 0 < corridor.estimator.crops < 12 * 8 and result.clips == 12
-    assert not list(store.glob("*.tmp-*")) and verify_store(store) == [] and orphans(store) == []
+    assert not left.exists() and verify_store(store) == [] and orphans(store) == []
     whole = Corridor(tmp_path / "whole", videos=12)
     whole.run()
     with corridor.reader() as one, whole.reader() as other:
@@ -142,22 +147,55 @@ def test_a_gone_video_or_a_small_disk_is_one_sentence_and_nothing_is_written(tmp
 
 
 @pytest.mark.fault
-def test_a_disk_that_fills_up_is_one_sentence_and_the_sealed_shards_stay(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES])
+def test_a_disk_that_fails_is_one_sentence_and_the_sealed_shards_stay(tmp_path, monkeypatch, number):
     corridor = Corridor(tmp_path)
-    real, written = ShardWriter.write, []
+    real, written = os.fsync, []
 
-    def write(self, clip_id, row):
-        if len(written) == 4:
-            raise OSError(28, "No space left on device")
-        written.append(clip_id)
-        real(self, clip_id, row)
+    def fsync(handle):
+        name = Path(f"/proc/self/fd/{handle}").readlink().name
+        if ".h5.tmp-" in name:
+            written.append(name)
+            if len(written) == 2:
+                raise OSError(number, os.strerror(number))
+        real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardWriter, "write", write)
-        with pytest.raises(PosebridgeError, match="No space left on device.*run the same command again"):
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(PosebridgeError) as caught:
             corridor.run()
+    assert str(caught.value).startswith("Writing ") and str(caught.value).endswith(
+        f" failed ({os.strerror(number)}); put the disk right and run the same command again: sealed shards stay."
+    )
     assert not list(store_of(corridor).glob("*.tmp-*")) and len(list(store_of(corridor).glob("*.h5"))) == 1
     assert corridor.run().estimated < 6
+
+
+@pytest.mark.fault
+def test_a_disk_that_is_really_full_is_one_sentence(tmp_path):
+    corridor = Corridor(tmp_path)
+    store = tmp_path / "small"
+    store.mkdir()
+    mounting = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", store], capture_output=True)
+    if mounting.returncode:
+        pytest.skip("this user may not mount a small disk")
+
+    class Filling(FakeEstimator):
+        def estimate(self, crops, cue_rows):
+            (store / "of somebody else").write_bytes(bytes(shutil.disk_usage(store).free))
+            return super().estimate(crops, cue_rows)
+
+    try:
+        with pytest.raises(PosebridgeError, match=r"\(No space left on device\).*: sealed shards stay\."):
+            corridor.run(Filling(), cache_root=store)
+        (store / "of somebody else").unlink()
+        assert not list(store.rglob("*.tmp-*")) and corridor.run(cache_root=store).clips == 6
+        subprocess.run(["mount", "-o", "remount,ro", store], check=True)
+        corridor.edit_clips(lambda clips: clips[1:])
+        with pytest.raises(PosebridgeError, match=r"Writing .*\(Read-only file system\)"):
+            corridor.run(cache_root=store)
+    finally:
+        subprocess.run(["umount", store], check=True)
 
 
 @pytest.mark.fault

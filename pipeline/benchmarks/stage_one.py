@@ -239,4 +239,4 @@ def bench_cache(index: Path, store_root: Path | None = None, batch: int = 64, ro
 def _bare_rows(reader: CacheReader, clip_id: str, names: list[str]) -> list[np.ndarray]:
     """The rows of a clip as bare views of the mapped file."""
     shard = reader.shard(clip_id)
-    return [shard.arrays[name][shard.rows[clip_id]] for name in names]
+    return [shard[name][shard.rows[clip_id]] for name in names]

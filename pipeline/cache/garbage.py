@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cache.index import read_index
-from pipeline.cache.sealed import is_running
+from pipeline.cache.sealed import is_abandoned
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans, store_folders
 from pipeline.errors import PosebridgeError
@@ -58,7 +57,7 @@ def find_garbage(root: Path, cache: Path, recipes: Iterable[Recipe], whole_store
             found.append(Garbage(folder, "store", sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())))
             continue
         shards = [path for path in replaced if (*name, path.name) not in kept_shards and _is_old(path)]
-        drafts = [path for path in sorted(folder.glob("*.tmp-*")) if _is_abandoned(path)]
+        drafts = [path for path in sorted(folder.glob("*.tmp-*")) if is_abandoned(path, DAY)]
         found += [Garbage(path, "replaced", path.stat().st_size) for path in shards]
         found += [Garbage(path, "draft", path.stat().st_size) for path in drafts]
     return found
@@ -97,11 +96,3 @@ def _without_weights(recipe: Recipe) -> str:
 
 def _is_old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > DAY
-
-
-def _is_abandoned(draft: Path) -> bool:
-    """Whether nobody has written to a draft for a day, and its process, if of this host, runs no more."""
-    host, _, pid = draft.name.partition(".tmp-")[2].rpartition("-")
-    if host == socket.gethostname() and pid.isdigit() and is_running(int(pid)):
-        return False
-    return _is_old(draft)

@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from pipeline.cache.checksums import Checksums
 from pipeline.cache.schema import SCHEMA
-from pipeline.cache.sealed import canonical_json, read_sealed, seal
-from pipeline.cache.store import Layout, Receipt, Store, recipe_of
-from pipeline.durable import write_durably
+from pipeline.cache.sealed import canonical_json, read_sealed, seal, typed
+from pipeline.cache.store import CLOSED, Failure, Layout, Receipt, Sha256, Store, recipe_of, shard_name
+from pipeline.durable import make_folder, write_durably
 from pipeline.errors import PosebridgeError
+
+Name = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]  # of one folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One shard in the index."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = CLOSED
+
+    shard: int
+    file: str
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=0)]
+    clips: int
+    checksums: Checksums
+
+
+@dataclass(frozen=True)
+class Index:
+    """The file; `clips` maps a clip to the number of its shard."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = CLOSED
+
+    schema: int
+    dataset: Name
+    store: Name
+    recipe: dict[str, Any]
+    fingerprint: Sha256
+    layout: Layout
+    shards: list[Entry]
+    clips: dict[str, int]
+    failures: list[Failure]
+
+
+INDEX = TypeAdapter(Index)
 
 
 def index_path(cache: Path, dataset: str, recipe_name: str) -> Path:
@@ -29,26 +69,41 @@ def write_index(path: Path, dataset: str, store: Store, layout: Layout, receipts
         "fingerprint": store.recipe.fingerprint,
         "layout": asdict(layout),
         "shards": [
-            {"shard": r.shard, "file": r.file, "sha256": r.sha256, "bytes": r.bytes, "clips": len(r.clips)}
-            for r in receipts if r.file
+            {"shard": r.shard, "file": r.file, "sha256": r.sha256, "bytes": r.bytes, "clips": len(r.clips),
+             "checksums": asdict(r.checksums)}
+            for r in receipts if r.checksums
         ],
         "clips": {clip_id: r.shard for r in receipts for clip_id in r.clips},
         "failures": [asdict(failure) for r in receipts for failure in r.failures],
     }  # fmt: skip
     content = canonical_json(seal(values))
-    if path.is_file() and path.read_bytes() == content:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return False
+    except OSError:
+        pass  # what cannot be read is written again
+    make_folder(path.parent)
     write_durably(path, content)
     return True
 
 
 def read_index(path: Path, remedy: str) -> dict[str, Any]:
-    """Read an index; `recipe` and `layout` come back as objects. Raises PosebridgeError where it is damaged."""
+    """Read an index; `recipe`, `layout` and the shards' `checksums` come back as objects.
+
+    Raises PosebridgeError where it is damaged or odd.
+    """
     values = read_sealed(path, remedy)
-    try:
-        values["recipe"] = recipe_of(values["recipe"])
-        values["layout"] = Layout(**values["layout"])
-    except (KeyError, TypeError) as error:
-        raise PosebridgeError(f"{path} is of another version of this program ({error}); {remedy}.") from None
-    return values
+    if values.get("schema") != SCHEMA:
+        raise PosebridgeError(f"{path} is of schema {values.get('schema')!r}, not {SCHEMA}; {remedy}.")
+    index = typed(INDEX, values, path, remedy)
+    recipe = recipe_of(values["recipe"], path, remedy)
+    if recipe.fingerprint != index.fingerprint or index.store != Store(path, "", recipe).folder.name:
+        raise PosebridgeError(f"{path} names a store of another recipe; {remedy}.")
+    clips = Counter(index.clips.values())
+    for entry in index.shards:
+        if clips.pop(entry.shard, 0) != entry.clips or entry.file != shard_name(entry.shard, entry.sha256):
+            raise PosebridgeError(f"{path} contradicts itself about its shard {entry.shard}; {remedy}.")
+    if clips:
+        raise PosebridgeError(f"{path} has clips in shards that it does not name; {remedy}.")
+    shards = [entry | {"checksums": each.checksums} for entry, each in zip(values["shards"], index.shards, strict=True)]
+    return values | {"recipe": recipe, "layout": index.layout, "shards": shards}

@@ -54,16 +54,15 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
     by_dataset: Counter[str] = Counter()
     sums: defaultdict[str, float] = defaultdict(float)
     for shard in shards:
-        arrays = shard.arrays
-        by_dataset.update({name: int(array.nbytes) for name, array in arrays.items()})
-        valid = arrays["person_valid"]  # [N, M, T]
+        by_dataset.update({name: int(array.nbytes) for name, array in shard.items()})
+        valid = shard["person_valid"]  # [N, M, T]
         sums["slots"] += valid[:, 0].size
         sums["seen"] += int(valid[:, 0].sum())
-        sums["joints"] += int(valid.sum()) * arrays["scores"].shape[-1]
-        sums["score"] += float(arrays["scores"].sum(where=valid[..., None], dtype=np.float64))
-        if "cue_scores" in arrays:
-            sums["anchors"] += arrays["cue_scores"][:, 0].size
-            sums["anchors_seen"] += int((arrays["cue_scores"][:, 0] > 0).sum())
+        sums["joints"] += int(valid.sum()) * shard["scores"].shape[-1]
+        sums["score"] += float(shard["scores"].sum(where=valid[..., None], dtype=np.float64))
+        if "cue_scores" in shard:
+            sums["anchors"] += shard["cue_scores"][:, 0].size
+            sums["anchors_seen"] += int((shard["cue_scores"][:, 0] > 0).sum())
     clips = len(reader.clip_ids)
     total = sum(entry["bytes"] for entry in reader.index["shards"])
     return {

@@ -1,32 +1,62 @@
 """Reading the cache: batches of clips through a read-only memory map.
 
-Reads `cache/<dataset>/<recipe>/index.json` and the shards that it names; needs numpy and h5py only.
+Reads `cache/<dataset>/<recipe>/index.json` and the shards that it names. What a process reads for the first time is
+compared with the index's checksums, so that a damaged shard gives an error and no wrong result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.cache.checksums import Checker, Checksums
 from pipeline.cache.index import read_index
-from pipeline.cache.schema import SCHEMA, Column, columns, locate
+from pipeline.cache.schema import Column, columns, locate
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
 from pipeline.video.record import ClipRecord
 
 
-class MappedShard:
-    """One shard as read-only arrays [N, ...] that lie on the disk."""
+class MappedShard(Mapping[str, np.ndarray]):
+    """One shard as read-only arrays [N, ...] by name, that lie on the disk.
 
-    def __init__(self, path: Path, expected: tuple[Column, ...], remedy: str):
+    With `checksums`, HDF5's structure and the clip ids are compared now, any other dataset when it is asked for first.
+    Raises PosebridgeError, ending in `remedy`, for a damaged or odd file.
+    """
+
+    def __init__(self, path: Path, expected: tuple[Column, ...], remedy: str, checksums: Checksums | None = None):
+        self._checker = Checker(path, checksums, remedy) if checksums else None
+        if self._checker:
+            self._checker.check_rest()
         places = locate(path, expected, remedy)
-        buffer = np.memmap(path, np.uint8, "r")
-        self.arrays = {
-            name: np.ndarray(place.shape, place.dtype, buffer, place.offset) for name, place in places.items()
-        }
-        self.rows = {clip_id.decode(): row for row, clip_id in enumerate(self.arrays["clip_id"])}
+        if checksums and {name: (part.offset, part.bytes) for name, part in checksums.datasets.items()} != {
+            name: (place.offset, place.bytes) for name, place in places.items()
+        }:
+            raise PosebridgeError(f"{path} has its datasets at other places than its checksums say; {remedy}.")
+        try:
+            buffer = np.memmap(path, np.uint8, "r")
+            self._arrays = {
+                name: np.ndarray(place.shape, place.dtype, buffer, place.offset) for name, place in places.items()
+            }
+            ids = [clip_id.decode() for clip_id in self["clip_id"]]
+        except (OSError, ValueError) as error:
+            raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
+        self.rows = {clip_id: row for row, clip_id in enumerate(ids)}
+        if len(self.rows) != len(ids):
+            raise PosebridgeError(f"{path} holds a clip twice; {remedy}.")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if self._checker:
+            self._checker.check(name)
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 class CacheReader:
@@ -36,6 +66,7 @@ class CacheReader:
         index_path: `cache/<dataset>/<recipe>/index.json`.
         store_root: the folder that holds `<dataset>/<slug>-<fingerprint12>/`, which is what `extract --cache-root` was
             given; by default `cache/store` beside the index.
+        verify: off leaves the checksums alone, for who knows that the disk is sound.
 
     Attributes:
         recipe, fingerprint: of the extraction.
@@ -48,17 +79,13 @@ class CacheReader:
         PosebridgeError: the index or the store is missing or damaged; the message names the command that re-makes it.
     """
 
-    def __init__(self, index_path: Path, store_root: Path | None = None):
+    def __init__(self, index_path: Path, store_root: Path | None = None, verify: bool = True):
         dataset, (recipe_name, _, variant) = index_path.parent.parent.name, index_path.parent.name.partition("@")
         which = f"{recipe_name} --variant {variant}" if variant else recipe_name
         self._command = f"`posebridge extract --dataset {dataset} --recipe {which}`"
         if not index_path.is_file():
             raise PosebridgeError(f"{index_path} is missing; make it with {self._command}.")
         index = read_index(index_path, f"make it again with {self._command}")
-        if index["schema"] != SCHEMA:
-            raise PosebridgeError(
-                f"{index_path} is of schema {index['schema']}, not {SCHEMA}; make it again with {self._command}."
-            )
         self.recipe: Recipe = index["recipe"]
         if self.recipe.backend == "import":
             self._command = f"`posebridge cache import FILE --dataset {dataset} --recipe {recipe_name}`"
@@ -74,6 +101,7 @@ class CacheReader:
         self._shard_of: dict[str, int] = index["clips"]
         self._files = {entry["shard"]: entry for entry in index["shards"]}
         self._open: dict[int, MappedShard] = {}
+        self._verify = verify
         for entry in index["shards"]:
             self._check_file(entry)
 
@@ -94,19 +122,19 @@ class CacheReader:
                 raise PosebridgeError(
                     f"The cache {self.folder.name} has no dataset {name!r}; it has {', '.join(self.names)}."
                 )
+        shards = [self.shard(clip_id) for clip_id in clip_ids]  # first: an odd index may name shapes beyond all memory
         batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
-        for place, clip_id in enumerate(clip_ids):
-            shard = self.shard(clip_id)
+        for place, (clip_id, shard) in enumerate(zip(clip_ids, shards, strict=True)):
             row = shard.rows[clip_id]
             for name in names:
-                batch[name][place] = shard.arrays[name][row]
+                batch[name][place] = shard[name][row]
         return batch
 
     def record(self, clip_id: str) -> ClipRecord | None:
         """What was odd about a clip's video; None where its row was made without one. Raises PosebridgeError."""
         shard = self.shard(clip_id)
         try:
-            return ClipRecord.from_json(shard.arrays["video_record"][shard.rows[clip_id]].decode())
+            return ClipRecord.from_json(shard["video_record"][shard.rows[clip_id]].decode())
         except (ValueError, RecursionError):
             raise PosebridgeError(
                 f"The record of {clip_id!r} in {self.folder} is damaged; delete its shard and run {self._command}."
@@ -120,10 +148,11 @@ class CacheReader:
             raise PosebridgeError(f"The clip {clip_id!r} is not in the cache {self.folder.name}; {why}.")
         number = self._shard_of[clip_id]
         if number not in self._open:
-            path = self.folder / self._files[number]["file"]
-            shard = MappedShard(path, self._columns, f"delete it and run {self._command}")
+            path, remedy = self.folder / self._files[number]["file"], f"delete it and run {self._command}"
+            checksums = self._files[number]["checksums"] if self._verify else None
+            shard = MappedShard(path, self._columns, remedy, checksums)
             if clip_id not in shard.rows or len(shard.rows) != self._files[number]["clips"]:
-                raise PosebridgeError(f"{path} holds other clips than its index; delete it and run {self._command}.")
+                raise PosebridgeError(f"{path} holds other clips than its index; {remedy}.")
             self._open[number] = shard
         return self._open[number]
 
@@ -133,7 +162,11 @@ class CacheReader:
 
     def _check_file(self, entry: dict[str, object]) -> None:
         path = self.folder / str(entry["file"])
-        if not path.is_file():
+        try:
+            size = path.stat().st_size if path.is_file() else None
+        except OSError as error:
+            raise PosebridgeError(f"{path} cannot be read ({error.strerror}); ask whoever owns it.") from None
+        if size is None:
             raise PosebridgeError(f"{path} is missing; bring it with `dvc pull` or make it again with {self._command}.")
-        if path.stat().st_size != entry["bytes"]:
+        if size != entry["bytes"]:
             raise PosebridgeError(f"{path} has not the size that its index says; delete it and run {self._command}.")

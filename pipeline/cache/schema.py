@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class Place:
     offset: int
     dtype: np.dtype
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def columns(
@@ -93,28 +98,44 @@ def locate(path: Path, expected: tuple[Column, ...], remedy: str) -> dict[str, P
 
     try:
         file = h5py.File(path, "r", locking=False)  # sealed, and perhaps on a read-only network disk
-    except OSError:
+    except Exception:  # damaged structures come out of HDF5 as errors of many classes
         raise refuse("it is not a readable HDF5 file") from None
     with file:
-        if file.attrs.get("schema") != SCHEMA:
-            raise refuse(f"its schema is {file.attrs.get('schema')!r}, not {SCHEMA}")
-        if file.userblock_size:
-            raise refuse("it has a user block")
-        if odd := set(file) ^ {column.name for column in expected}:
-            name = min(odd)
-            raise refuse(f"the dataset {name!r} is {'unknown' if name in file else 'missing'}")
-        places = {}
-        for column in expected:
-            if not isinstance(file.get(column.name, getlink=True), h5py.HardLink):
-                raise refuse(f"{column.name!r} is a link to elsewhere")
-            dataset = file[column.name]
-            if not isinstance(dataset, h5py.Dataset):
-                raise refuse(f"{column.name!r} is not a dataset")
-            if reason := _misfit(dataset, column, path.stat().st_size):
-                raise refuse(f"{column.name!r} {reason}")
-            places[column.name] = Place(dataset.id.get_offset(), dataset.dtype, dataset.shape)
-        if len({place.shape[0] for place in places.values()}) != 1:
-            raise refuse("its datasets differ in the number of clips")
+        try:
+            found = _locate(file, expected, path.stat().st_size)
+        except Exception as error:
+            raise refuse(f"its HDF5 structure is damaged ({type(error).__name__})") from None
+    if isinstance(found, str):
+        raise refuse(found)
+    return found
+
+
+def _locate(file: h5py.File, expected: tuple[Column, ...], size: int) -> dict[str, Place] | str:
+    """Where each dataset lies, or why the file is not such a shard."""
+    if (schema := file.attrs.get("schema")) != SCHEMA:
+        return f"its schema is {schema!r}, not {SCHEMA}"
+    if file.userblock_size:
+        return "it has a user block"
+    if odd := set(file) ^ {column.name for column in expected}:
+        name = min(odd)
+        return f"the dataset {name[:100]!r} is {'unknown' if name in file else 'missing'}"
+    places = {}
+    for column in expected:
+        if not isinstance(file.get(column.name, getlink=True), h5py.HardLink):
+            return f"{column.name!r} is a link to elsewhere"
+        dataset = file[column.name]
+        if not isinstance(dataset, h5py.Dataset):
+            return f"{column.name!r} is not a dataset"
+        if reason := _misfit(dataset, column, size):
+            return f"{column.name!r} {reason}"
+        places[column.name] = Place(dataset.id.get_offset(), dataset.dtype, dataset.shape)
+    if len({place.shape[0] for place in places.values()}) != 1:
+        return "its datasets differ in the number of clips"
+    end = 0
+    for name, place in sorted(places.items(), key=lambda item: item[1].offset):
+        if place.offset < end:
+            return f"{name!r} overlaps with another dataset"
+        end = place.offset + place.bytes
     return places
 
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import PosebridgeError
+
+T = TypeVar("T")
+
+LARGEST = 1 << 30  # bytes of a sealed file; the index of a million clips has a tenth of that
+DRAFT = re.compile(r"\.tmp-(?P<host>.+?)-(?P<pid>\d{1,9})(-[0-9a-f]{8})?$")  # as `durable.temporary` names it
+ABANDONED = 3600.0  # seconds that a draft lies untouched before it may be taken for one of a killed process
 
 
 def canonical_json(value: Any) -> bytes:
@@ -24,22 +34,59 @@ def seal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a sealed JSON file. Raises PosebridgeError, ending in `remedy`, where its hash does not fit its content."""
+    """The content of a sealed JSON file, `self_sha256` left out.
+
+    Raises PosebridgeError, ending in `remedy`, where it is no such file or its hash does not fit its content.
+    """
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise PosebridgeError(f"{path} is missing, no plain file or larger than {LARGEST >> 20} MiB; {remedy}.")
         values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        sound = isinstance(values, dict) and seal(values) == values
+    except (OSError, ValueError, RecursionError) as error:
         raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
-    if not isinstance(values, dict) or seal(values) != values:
+    if isinstance(values, dict) and "self_sha256" not in values:
+        raise PosebridgeError(f"{path} has no hash of itself: it is damaged or of an older version; {remedy}.")
+    if not sound:
         raise PosebridgeError(f"{path} is damaged: its hash does not fit its content; {remedy}.")
+    del values["self_sha256"]
     return values
 
 
+def typed(adapter: TypeAdapter[T], values: Any, path: Path, remedy: str) -> T:
+    """Values out of JSON as the type that they should have: of a sealed file too, since anybody can seal one.
+
+    Raises PosebridgeError naming the first value that does not fit, and ending in `remedy`.
+    """
+    try:
+        return adapter.validate_json(canonical_json(values), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200] or "it"
+        raise PosebridgeError(f"{path} is not as it should be: {where}: {first['msg']}; {remedy}.") from None
+
+
 def remove_abandoned(folder: Path) -> None:
-    """Delete the drafts that killed processes of this host left in a folder."""
-    for draft in folder.glob(f"*.tmp-{socket.gethostname()}-*"):
-        pid = draft.name.rpartition("-")[2]
-        if pid.isdigit() and not is_running(int(pid)):
+    """Delete the drafts that killed processes of this host left in a folder more than an hour ago.
+
+    Another container may have this host's name and processes that are not to be seen here; but no draft is written
+    to for so long, since a shard is put together in memory.
+    """
+    for draft in folder.glob("*.tmp-*"):
+        match = DRAFT.search(draft.name)
+        if match and match["host"] == socket.gethostname() and is_abandoned(draft, ABANDONED):
             draft.unlink(missing_ok=True)
+
+
+def is_abandoned(draft: Path, age: float) -> bool:
+    """Whether nobody has written to a draft for `age` seconds, and its process, if of this host, runs no more."""
+    match = DRAFT.search(draft.name)
+    if match and match["host"] == socket.gethostname() and is_running(int(match["pid"])):
+        return False
+    try:
+        return time.time() - draft.stat().st_mtime > age
+    except OSError:
+        return False  # renamed or deleted by now
 
 
 def is_running(pid: int) -> bool:

@@ -12,27 +12,37 @@ import math
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from pipeline.cache.checksums import Checksums
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.schema import SCHEMA, Column, columns
-from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal
-from pipeline.durable import write_durably
+from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal, typed
+from pipeline.durable import make_folder, write_durably, writing
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
 from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
+
+MAX_SHARDS = 100_000  # numbers of five digits
+SEALED_STAY = "sealed shards stay"
+CLOSED = ConfigDict(extra="forbid")
+Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
 @dataclass(frozen=True)
 class Layout:
     """Fixed when the store is made: the number of shards, and the widths that the recipe leaves to the pose model."""
 
-    shards: int
-    joints: int  # V
-    cue_width: int  # D; 0 without cues
+    __pydantic_config__: ClassVar[ConfigDict] = CLOSED
+
+    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)]
+    joints: Annotated[int, Field(ge=1, le=10_000)]  # V
+    cue_width: Annotated[int, Field(ge=0, le=1 << 20)]  # D; 0 without cues
     schema: int = SCHEMA
 
 
@@ -50,19 +60,22 @@ class Receipt:
     """What a shard consists of.
 
     `clips` maps each clip in the file, and `failed` each failed one, to a hash of its manifest row; `videos` maps
-    paths to records. A shard without clips has no file: `file` and `sha256` are then empty.
+    paths to records. A shard without clips has no file: `file` and `sha256` are then empty, and it has no checksums.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = CLOSED
+
     shard: int
-    fingerprint: str
-    rows_sha256: str
+    fingerprint: Sha256
+    rows_sha256: Sha256
     clips: dict[str, str]
     failed: dict[str, str]
     failures: tuple[Failure, ...]
     videos: dict[str, VideoRecord]
     file: str = ""
-    sha256: str = ""
-    bytes: int = 0
+    sha256: Sha256 = ""
+    bytes: Annotated[int, Field(ge=0)] = 0
+    checksums: Checksums | None = None
     versions: dict[str, str] = field(default_factory=versions)
     commit: str = field(default_factory=git_commit)
     host: str = field(default_factory=socket.gethostname)
@@ -100,28 +113,38 @@ class Store:
         self.remedy = f"delete it and run `posebridge extract --dataset {dataset.replace('@', ' --variant ')}` again"
 
     def layout(self) -> Layout | None:
-        """The layout, or None while the store does not exist. Raises PosebridgeError for one of another schema."""
+        """The layout, or None while the store does not exist. Raises PosebridgeError for a damaged or lost one.
+
+        It decides which shard a clip belongs to: with another one, nearly all clips would be estimated again.
+        """
         path = self.folder / "layout.json"
-        if not path.is_file():
+        remedy = f"bring it back from a copy (`dvc pull`, say), or delete {self.folder} and extract again"
+        numbers = [int(found.name[6:11]) for found in self.folder.glob("shard-[0-9][0-9][0-9][0-9][0-9].json")]
+        if not path.exists() and not numbers:
             return None
-        values = json.loads(path.read_bytes())
-        if values.get("schema") != SCHEMA or set(values) != {f.name for f in fields(Layout)}:
+        values = read_sealed(path, remedy)
+        if values.get("schema") != SCHEMA:
             raise PosebridgeError(f"{path} is of another schema than {SCHEMA}; delete {self.folder} and extract again.")
-        return Layout(**values)
+        layout = typed(LAYOUT, values, path, remedy)
+        if max(numbers, default=0) >= layout.shards:
+            raise PosebridgeError(f"{path} tells of {layout.shards} shards, but there are receipts of more; {remedy}.")
+        return layout
 
     def create(self, clips: int, clips_per_shard: int, joints: int, cue_width: int) -> Layout:
-        """The store's layout, made now where there is none yet."""
+        """The store's layout, made now where there is none yet. Raises PosebridgeError as `layout` and the disk do."""
         if (layout := self.layout()) is None:
-            layout = plan_layout(clips, clips_per_shard, joints, cue_width)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self.folder / "recipe.json", self.recipe.canonical_json().encode())
-            write_durably(self.folder / "layout.json", canonical_json(asdict(layout)))
+            layout = replace(plan_layout(clips, clips_per_shard), joints=joints, cue_width=cue_width)
+            make_folder(self.folder)
+            recipe = json.loads(self.recipe.canonical_json())
+            write_durably(self.folder / "recipe.json", canonical_json(seal(recipe)))
+            write_durably(self.folder / "layout.json", canonical_json(seal(asdict(layout))))
         elif (layout.joints, layout.cue_width) != (joints, cue_width):
             raise PosebridgeError(
                 f"{self.folder} holds {layout.joints} joints and cues of width {layout.cue_width}, but the pose model "
                 f"yields {joints} and {cue_width}; raise the recipe's `algorithm`."
             )
-        remove_abandoned(self.folder)
+        with writing(self.folder):
+            remove_abandoned(self.folder)
         return layout
 
     def columns(self, layout: Layout, text_widths: dict[str, int] | None = None) -> tuple[Column, ...]:
@@ -134,7 +157,8 @@ class Store:
 
     def commit(self, receipt: Receipt) -> None:
         """Write a receipt; from then on its shard exists."""
-        write_durably(self.stem(receipt.shard).with_suffix(".json"), canonical_json(seal(asdict(receipt))))
+        content = canonical_json(seal(asdict(receipt)))
+        write_durably(self.stem(receipt.shard).with_suffix(".json"), content, SEALED_STAY)
 
     def receipt(self, shard: int) -> Receipt | None:
         """The receipt of a shard; None where it is missing, damaged or of another recipe: the shard is then made."""
@@ -147,14 +171,18 @@ class Store:
     def read_receipt(self, path: Path) -> Receipt:
         """Read and check a receipt. Raises PosebridgeError for a damaged or foreign one."""
         values = read_sealed(path, self.remedy)
-        del values["self_sha256"]
-        if set(values) != {f.name for f in fields(Receipt)}:
+        if set(values) != {field.name for field in fields(Receipt)}:
             raise PosebridgeError(f"{path} is not a receipt of schema {SCHEMA}; {self.remedy}.")
-        if values["fingerprint"] != self.recipe.fingerprint or path != self.stem(values["shard"]).with_suffix(".json"):
+        receipt = typed(RECEIPT, values, path, self.remedy)
+        if receipt.fingerprint != self.recipe.fingerprint or path != self.stem(receipt.shard).with_suffix(".json"):
             raise PosebridgeError(f"{path} is the receipt of another shard or recipe; {self.remedy}.")
-        values["failures"] = tuple(Failure(**failure) for failure in values["failures"])
-        values["videos"] = {video: VideoRecord(**record) for video, record in values["videos"].items()}
-        return Receipt(**values)
+        if receipt.file != (shard_name(receipt.shard, receipt.sha256) if receipt.clips else ""):
+            raise PosebridgeError(f"{path} names a file that is not its shard; {self.remedy}.")
+        if bool(receipt.file) != (receipt.checksums is not None) or set(receipt.failed) != {
+            failure.clip_id for failure in receipt.failures
+        }:
+            raise PosebridgeError(f"{path} contradicts itself; {self.remedy}.")
+        return receipt
 
     def has_file(self, receipt: Receipt) -> bool:
         """Whether the receipt's shard is there in its full size."""
@@ -164,28 +192,40 @@ class Store:
         return path.is_file() and path.stat().st_size == receipt.bytes
 
 
-def recipe_of(values: dict[str, Any]) -> Recipe:
-    """A recipe from its canonical JSON; `weights` is empty, since only their hash is kept."""
+LAYOUT, RECEIPT = TypeAdapter(Layout), TypeAdapter(Receipt)
+RECIPE = TypeAdapter(Recipe)
+
+
+def recipe_of(values: Any, path: Path, remedy: str) -> Recipe:
+    """A recipe from its canonical JSON; `weights` is empty, since only their hash is kept.
+
+    Raises PosebridgeError, naming `path`, where it is none.
+    """
+    typed(RECIPE, values, path, remedy)
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Recipe(**plain | {"weights": ""})
+    try:
+        return Recipe(**plain | {"weights": ""})  # not what `typed` made: 1 and 1.0 have different fingerprints
+    except TypeError:
+        raise PosebridgeError(f"{path} is the recipe of another version of this program; {remedy}.") from None
 
 
 def open_store(folder: Path) -> Store:
     """The store in an existing folder. Raises PosebridgeError where its recipe does not fit its name."""
     path, remedy = folder / "recipe.json", f"delete {folder} and extract again"
-    try:
-        recipe = recipe_of(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
-    store = Store(folder.parent.parent, folder.parent.name, recipe)
+    store = Store(folder.parent.parent, folder.parent.name, recipe_of(read_sealed(path, remedy), path, remedy))
     if store.folder != folder:
         raise PosebridgeError(f"{path} is not the recipe that its folder is named after; {remedy}.")
     return store
 
 
-def plan_layout(clips: int, clips_per_shard: int, joints: int, cue_width: int) -> Layout:
-    """The layout of a new store: about `clips_per_shard` clips a shard."""
-    return Layout(max(1, math.ceil(clips / clips_per_shard)), joints, cue_width)
+def shard_name(shard: int, sha256: str) -> str:
+    """`shard-00017-<sha12>.h5`."""
+    return f"shard-{shard:05d}-{sha256[:12]}.h5"
+
+
+def plan_layout(clips: int, clips_per_shard: int) -> Layout:
+    """The layout of a new store, but for its widths: about `clips_per_shard` clips a shard."""
+    return Layout(min(MAX_SHARDS, max(1, math.ceil(clips / clips_per_shard))), 1, 0)
 
 
 def shard_of(video_path: str, shards: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import MappedShard
-from pipeline.cache.store import Receipt, Store, open_store
+from pipeline.cache.store import Layout, Receipt, Store, open_store
 from pipeline.errors import PosebridgeError
 from pipeline.video.identity import sha256_file
 
@@ -26,7 +26,8 @@ class Problem:
 
 def store_folders(root: Path, dataset: str = "") -> list[Path]:
     """The stores under a root (`cache/store`), of one data set or of all."""
-    return sorted(path.parent for path in root.glob(f"{dataset or '*'}/*/recipe.json"))
+    found = {path.parent for name in ("recipe", "layout") for path in root.glob(f"{dataset or '*'}/*/{name}.json")}
+    return sorted(found)
 
 
 def verify_store(
@@ -50,7 +51,7 @@ def verify_store(
             continue
         try:
             receipt = store.read_receipt(path)
-            check_shard(store, receipt, quick)
+            check_shard(store, layout, receipt, quick)
         except PosebridgeError as error:
             problems.append(Problem(path, str(error)))
         else:
@@ -58,18 +59,22 @@ def verify_store(
     return problems
 
 
-def check_shard(store: Store, receipt: Receipt, quick: bool) -> None:
+def check_shard(store: Store, layout: Layout, receipt: Receipt, quick: bool) -> None:
     """Raise PosebridgeError where a shard is not what its receipt says."""
     path = store.folder / receipt.file
     if not store.has_file(receipt):
         raise PosebridgeError(f"{path} is missing or has not {receipt.bytes} bytes; {store.remedy}.")
-    if quick or not receipt.file:
+    if quick or receipt.checksums is None:
         return
-    if sha256_file(path) != receipt.sha256:
+    try:
+        sha256 = sha256_file(path)
+    except OSError as error:
+        raise PosebridgeError(f"{path} cannot be read ({error.strerror}); {store.remedy}.") from None
+    if sha256 != receipt.sha256:
         raise PosebridgeError(f"{path} is damaged: its sha256 is not the receipt's; {store.remedy}.")
-    layout = store.layout()
-    assert layout is not None
-    if set(MappedShard(path, store.columns(layout), store.remedy).rows) != set(receipt.clips):
+    shard = MappedShard(path, store.columns(layout), store.remedy, receipt.checksums)
+    dict(shard)  # compares every dataset with its checksum
+    if set(shard.rows) != set(receipt.clips):
         raise PosebridgeError(f"{path} holds other clips than its receipt says; {store.remedy}.")
 
 
@@ -79,12 +84,14 @@ def verify_index(path: Path, root: Path) -> list[Problem]:
     try:
         index = read_index(path, remedy)
         store = open_store(root / index["dataset"] / index["store"])
+        if store.layout() != index["layout"]:
+            raise PosebridgeError(f"{path} has not the layout of its store; {remedy}.")
     except PosebridgeError as error:
         return [Problem(path, str(error))]
     problems = []
     for entry in index["shards"]:
         receipt = store.receipt(entry["shard"])
-        if receipt is None or (receipt.file, receipt.sha256) != (entry["file"], entry["sha256"]):
+        if receipt is None or (receipt.file, receipt.checksums) != (entry["file"], entry["checksums"]):
             problems.append(Problem(path, f"{path} names {entry['file']}, which its receipt does not; {remedy}."))
     return problems
 
