@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pipeline.errors import PosebridgeError
 from pipeline.methods import METHODS, find_method
 from pipeline.methods.base import Features, Method, Shapes
+from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out
 from pipeline.params import choose, load_params
@@ -165,6 +166,127 @@ def test_scores_of_a_candidate_do_not_depend_on_the_others():
     method.alpha = 0.5
     some = [4, 1, 8]
     torch.testing.assert_close(method.scores(features(), all_text[some]), method.scores(features(), all_text)[:, some])
+
+
+def cue_tokens(**changes):
+    torch.manual_seed(2)
+    tokens = CueTokens(SHAPES, (), None, 16, 0.0)
+    with torch.no_grad():
+        tokens.importance.copy_(torch.tensor([0.1, 0.0, -0.05]))
+    return tokens, dataclasses.replace(features(2), **changes)
+
+
+def test_tokens_and_the_pooled_cue_by_hand():
+    """LN(x) weighted by its score and by its anchor's importance, over every person, moment and anchor."""
+    tokens, seen = cue_tokens()
+    found = tokens(seen, torch.zeros(2, dtype=torch.bool))
+    x = F.layer_norm(seen.cues.float(), (15,))
+    weight = seen.cue_scores * (IMPORTANCE_SPEED * torch.tensor([0.1, 0.0, -0.05])).exp()
+    mean = (x * weight[..., None]).sum((1, 2, 3)) / weight.sum((1, 2, 3))[:, None]
+    torch.testing.assert_close(found.pooled, F.layer_norm(mean, (15,)))
+    row = found.tokens.reshape(2, 2, 4, 3, 16)[1, 1, 2, 0]  # of the second person, the third moment, the first anchor
+    own = x[1, 1, 2, 0] @ tokens.project.weight.T + tokens.project.bias
+    torch.testing.assert_close(row, own + tokens.person[1, 0, 0] + tokens.time[2, 0] + tokens.anchor[0])
+    assert found.present.tolist() == [[1.0], [1.0]] and not found.hidden.any()
+
+
+def test_a_cue_of_score_0_changes_nothing_and_a_dropped_clip_has_none():
+    scores = torch.full((2, 2, 4, 3), 0.5)
+    scores[0, 1, 2, 0] = 0
+    tokens, seen = cue_tokens(cue_scores=scores)
+    other = dataclasses.replace(seen, cues=seen.cues.clone())
+    other.cues[0, 1, 2, 0] = 50
+    drop = torch.tensor([False, True])
+    found, changed = tokens(seen, drop), tokens(other, drop)
+    assert torch.equal(found.pooled, changed.pooled) and torch.equal(found.hidden, changed.hidden)
+    assert found.hidden[0].nonzero().tolist() == [[1 * 12 + 2 * 3 + 0]] and found.hidden[1].all()
+    assert found.present.tolist() == [[1.0], [0.0]] and not found.pooled[1].any()
+    method = build()
+    torch.testing.assert_close(method.scores(seen, text()), method.scores(other, text()))
+
+
+def test_a_layer_of_the_bridge_is_attention_by_hand():
+    torch.manual_seed(3)
+    layer = BridgeLayer(8, 2, 0.0).eval()
+    q, x, gate = torch.randn(2, 3, 8), torch.randn(2, 5, 8), torch.tensor([[0.3], [1.0]])
+    hidden = torch.tensor([[False, False, True, False, False], [False, True, True, True, True]])
+    ask, (key, value) = layer.ask(q), layer.key_value(x).split(8, -1)
+    heads = []
+    for part in (slice(0, 4), slice(4, 8)):
+        logits = ask[..., part] @ key[..., part].mT / 4**0.5
+        heads.append(logits.masked_fill(hidden[:, None], -torch.inf).softmax(-1) @ value[..., part])
+    expected = layer.norm(q + gate[:, :, None] * layer.out(torch.cat(heads, -1)))
+    torch.testing.assert_close(layer(q, x, hidden, gate), expected)
+
+
+def test_queries_are_stretches_of_time_and_the_whole():
+    torch.manual_seed(4)
+    queries, skeleton = Queries(2, 8, 0.0), torch.randn(3, 256, 4, 17)
+    parts = [skeleton[:, :, :2].mean((2, 3)), skeleton[:, :, 2:].mean((2, 3)), skeleton.mean((2, 3))]
+    expected = queries.project(queries.norm(torch.stack(parts, 1))) + queries.place
+    torch.testing.assert_close(queries(skeleton), expected)
+
+
+def test_the_gate_goes_by_how_well_joints_and_anchors_were_seen():
+    gate, seen = Gate(3), features(2)
+    assert gate(seen).detach().flatten().tolist() == pytest.approx([0.880797] * 2), "open at first, sigmoid(2)"
+    with torch.no_grad():
+        gate.linear.weight.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]))
+    known = torch.cat([seen.quality.mean(1), seen.cue_scores.mean((1, 2))], -1)
+    torch.testing.assert_close(gate(seen)[:, 0], torch.sigmoid(known @ torch.arange(1.0, 6.0) + 2))
+    blind = dataclasses.replace(seen, cues=None, cue_scores=None)
+    torch.testing.assert_close(gate(blind)[:, 0], torch.sigmoid(known[:, :2] @ torch.tensor([1.0, 2.0]) + 2))
+
+
+WEIGHTS = {"cue_weight": 0.0, "sup_con": 0.0, "info_nce": 0.0, "mlp_weight": 0.0}
+
+
+def loss_with(labels, seen, **flags):
+    method = build(dropout=0.0, cue_dropout=0.0, **WEIGHTS | flags)
+    z, c = method.paths(seen)
+    return method, method.loss(seen, labels, text()), z, c
+
+
+@pytest.mark.parametrize("additive", [True, False])
+def test_every_term_of_the_loss_by_hand(additive):
+    """Each with its weight alone; the fourth clip shows no cue and has no say in the terms of the cues."""
+    labels, seen = torch.tensor([0, 1, 1, 3, 0, 4]), features()
+    seen.cue_scores[3] = 0
+    there = torch.tensor([0, 1, 2, 4, 5])
+    method, plain, z, c = loss_with(labels, seen, additive=additive)
+    p = method.prototypes(text())
+    torch.testing.assert_close(p, F.normalize(F.normalize(text().mean(1), dim=-1) - method.centre, dim=-1))
+    torch.testing.assert_close(method.centre, F.normalize(text().mean(1), dim=-1).mean(0))
+    torch.testing.assert_close(plain, cosine_ce(z, p, labels, 0.1))
+    own = labels[there]
+    for name, weight, term in (
+        ("sup_con", 0.7, sup_con(z, labels)),
+        ("cue_weight", 0.3, additive * cosine_ce(c[there], p, own, 0.1)),
+        ("info_nce", 0.2, info_nce(c[there], p[own], own, 0.1)),
+    ):
+        _, total, *_ = loss_with(labels, seen, additive=additive, **{name: weight})
+        torch.testing.assert_close(total, plain + weight * term)
+    h = method._bridge(method.queries(seen.skeleton), method.cues(seen, torch.zeros(6).bool()), torch.ones(6, 1))
+    torch.testing.assert_close(z, F.normalize(h + c, dim=-1) if additive else h)
+
+
+def test_the_loss_of_the_moved_prototypes_by_hand():
+    labels, seen = torch.tensor([0, 1, 1, 3, 0, 4]), features()
+    method, plain, z, _ = loss_with(labels, seen, adaptation="mlp")
+    p = method.prototypes(text(), adapted=False)
+    moved = F.normalize(p + method.mlp(p), dim=-1)
+    torch.testing.assert_close(method.prototypes(text()), moved)
+    torch.testing.assert_close(plain, cosine_ce(z, moved, labels, 0.1))
+    _, total, *_ = loss_with(labels, seen, adaptation="mlp", mlp_weight=0.6)
+    torch.testing.assert_close(total, plain + 0.6 * (moved - p).square().sum(-1).mean())
+
+
+def test_cues_are_hidden_from_a_share_of_the_clips_in_training_only():
+    method = build(cue_dropout=0.25)
+    q = torch.zeros(4000, 1, 1)
+    assert not method._drop_cues(q).any()
+    assert method.train()._drop_cues(q).float().mean() == pytest.approx(0.25, abs=0.04)
+    assert not build(skeleton=False, cue_dropout=0.25).train()._drop_cues(q).any(), "nothing would be left"
 
 
 @pytest.mark.parametrize(
