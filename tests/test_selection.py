@@ -1,0 +1,269 @@
+"""Who is asked, about what, and what is chosen: by a method whose answers are written down, through the real stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
+from torch import Tensor, nn
+
+from pipeline import selection
+from pipeline.encoding import Joints
+from pipeline.evaluation import evaluate
+from pipeline.manifest import Clip
+from pipeline.methods import METHODS
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import Features, Method, Shapes
+from pipeline.params import RunParams
+from pipeline.phases import train, train_phase
+from pipeline.protocol.splits import Split
+from pipeline.protocol.training_set import Phase, training_phase
+from pipeline.runs import open_run
+from pipeline.selection import PhaseModel, choose_adaptation, choose_values
+from pipeline.text.bank import bank_path
+
+pytestmark = pytest.mark.unit
+
+# ---- a phase in numbers: classes 0, 1 are pseudo-unseen, 2, 3 trained on, 4 unseen; scores stand in tables
+
+SPLIT = Split("p", ("a", "b", "c", "d", "e"), unseen=(4,), validation=(0, 1))
+
+
+def clip(label: int, number: int) -> Clip:
+    return Clip(f"{label}-{number}", f"{label}-{number}.mp4", label=label, part="train")
+
+
+HELD_OUT = (clip(2, 0), clip(2, 1), clip(3, 0))
+PSEUDO_UNSEEN = (clip(0, 0), clip(0, 1), clip(1, 0))
+TRAINED_ON = (clip(2, 8), clip(3, 9))
+PHASE = Phase("select", (2, 3), TRAINED_ON, HELD_OUT, PSEUDO_UNSEEN)
+ROWS = (*TRAINED_ON, *PSEUDO_UNSEEN, *HELD_OUT)  # another order than the phase's
+
+# Scores of the classes 0 to 3 for ROWS. Margins of the six: best of 2, 3 less best of 0, 1.
+GOOD = [
+    [9, 9, 9, 9], [9, 9, 9, 9],  # nobody asks about clips that are trained on
+    [4, 1, 5, 0],  # of 0: right once gamma > 1
+    [1, 4, 7, 0],  # of 0: takes it for 1; margin 3
+    [1, 6, 2, 0],  # of 1: right at gamma 0 already; margin -4
+    [1, 0, 6, 2],  # of 2: right up to gamma 5
+    [0, 1, 3, 8],  # of 2: takes it for 3; margin 7
+    [2, 0, 1, 8],  # of 3: right up to gamma 6
+]  # fmt: skip
+BAD = [row[::-1] for row in GOOD]
+
+
+class Written(nn.Module):
+    """Scores that are written down: those of `tables[self.alpha]`, with `beta` added for class 3."""
+
+    def __init__(self, tables: dict[float, list[list[float]]], **choices: tuple[float, ...]) -> None:
+        super().__init__()
+        self.tables, self.choices, self.alpha, self.beta = tables, choices, 0.0, 0.0
+        self.asked: list[tuple[list[str], list[int]]] = []
+        self.eval()
+
+    def scores(self, rows: Tensor, text: Tensor) -> Tensor:
+        self.asked.append(([ROWS[row].clip_id for row in rows], text[:, 0, 0].int().tolist()))
+        table = torch.tensor(self.tables[self.alpha]) + torch.tensor([0, 0, 0, self.beta])
+        return table[rows][:, text[:, 0, 0].long()]
+
+
+def model(method: Written) -> PhaseModel:
+    table = SimpleNamespace(samples=SimpleNamespace(clip_ids=[c.clip_id for c in ROWS]), batch=lambda rows: rows)
+    return PhaseModel(PHASE, method, table, lambda classes: torch.tensor(classes).float()[:, None, None])  # type: ignore
+
+
+def ids(clips: Iterable[Clip]) -> list[str]:
+    return [each.clip_id for each in clips]
+
+
+def test_a_value_is_the_best_by_the_area_and_gamma_by_the_curve() -> None:
+    """By hand: S is 2/3 up to gamma 5, 1/3 up to 6, then 0; U is 0 up to -4, 1/3 up to 1, then 2/3."""
+    method = Written({0.0: BAD, 1.0: GOOD, 2.0: GOOD}, alpha=(0.0, 1.0, 2.0))
+    assert choose_values(model(method), SPLIT) == {
+        "alpha": 1.0,  # the first of equals
+        "gamma": 2.0,  # S = U = 2/3 between the margins 1 and 3, and between 3 and 5: the first of equally wide ones
+        "zsl_top1": pytest.approx(2 / 3),
+        "zsl_macro": pytest.approx((1 / 2 + 1) / 2),
+        "zsl_n": 3,
+        "gzsl_seen": pytest.approx(2 / 3),
+        "gzsl_unseen": pytest.approx(2 / 3),
+        "gzsl_harmonic": pytest.approx(2 / 3),
+        "gzsl_ausuc": pytest.approx(4 / 9),
+    }
+    assert method.alpha == 1.0, "it is left with what was chosen"
+
+
+def test_values_are_chosen_on_clips_kept_out_of_training_only() -> None:
+    method = Written({0.0: BAD, 1.0: GOOD}, alpha=(0.0, 1.0))
+    choose_values(model(method), SPLIT)
+    both, alone = (ids((*HELD_OUT, *PSEUDO_UNSEEN)), [0, 1, 2, 3]), (ids(PSEUDO_UNSEEN), [0, 1])
+    assert method.asked == [both, both, both, alone], "each value, then the chosen one, then among the pseudo-unseen"
+
+
+def test_values_are_chosen_one_after_another_with_those_before_in_place() -> None:
+    """Beside GOOD, a beta of 9 halves the area; beside BAD, which was tried last, it would make no difference."""
+    method = Written({0.0: BAD, 1.0: GOOD}, alpha=(1.0, 0.0), beta=(9.0, 0.0))
+    found = choose_values(model(method), SPLIT)
+    assert (found["alpha"], found["beta"]) == (1.0, 0.0) == (method.alpha, method.beta)
+
+
+def test_clips_without_features_are_left_out_and_labels_are_columns() -> None:
+    scores, labels = model(Written({0.0: GOOD})).scores((clip(1, 77), *PSEUDO_UNSEEN), (1, 0))
+    assert scores.tolist() == [[1, 4], [4, 1], [6, 1]] and labels.tolist() == [1, 1, 0]
+
+
+class Shifted(Adaptation):
+    """Adds `shift` to the score of class 1; clips arrive in any order."""
+
+    choices = {"shift": (9.0, 0.0, -2.5, -9.0)}
+    shift = 1.0
+
+    def scores(self, batches: Iterable[Tensor], text: Tensor) -> Tensor:
+        plain = torch.cat([self.method.scores(batch, text) for batch in batches])  # type: ignore[arg-type]
+        return plain + self.shift * (text[:, 0, 0] == 1)
+
+
+def test_an_adaptation_is_chosen_on_pseudo_unseen_clips_among_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 9 gives 1 of 3, 0 gives 2, -2.5 gives 3, -9 gives 2; by the clips kept out, among all, it would be 0."""
+    monkeypatch.setattr(selection, "find_adaptation", {"shifted": Shifted}.__getitem__)
+    method = Written({0.0: [row if row != [1, 4, 7, 0] else [2, 4, 7, 0] for row in GOOD]})
+    found = choose_adaptation(model(method), SPLIT, "shifted")
+    assert found == {"by": "shifted", "shift": -2.5, "zsl_top1": 1.0, "zsl_macro": 1.0}
+    assert len(method.asked) == 5
+    assert all((sorted(who), of) == (sorted(ids(PSEUDO_UNSEEN)), [0, 1]) for who, of in method.asked)
+
+
+# ---- the stages: a method that reads label and name of a clip from its skeleton, and is right when the test says so
+
+CODE = 1 / 256  # whole multiples pass float16 unharmed
+
+
+class Scripted(Method):
+    """Knows who a clip is. Right about everybody from the third epoch on, before that about seen classes only."""
+
+    end_to_end = True
+    text_slots = ("one_line",)
+    choices = {"alpha": (0.0, 0.5, 1.0)}
+    log: list[tuple[str, list[int], list[int]]] = []  # what for, rows of clips, classes
+
+    def __init__(self, shapes: Shapes, classes: int, flags: object) -> None:
+        super().__init__(shapes, classes, {})
+        self.weight, self.alpha = nn.Parameter(torch.zeros(1)), 0.0
+        self.register_buffer("epochs", torch.zeros(1))  # the share of the schedule that these weights have seen
+
+    @classmethod
+    def reads_cues(cls, flags: object) -> bool:
+        return False
+
+    def schedule(self) -> dict[str, object]:
+        return {"epochs": 8, "optimiser": "sgd", "lr": 0.5, "weight_decay": 0.0, "warmup": 0, "ema": 0.0, "patience": 3}
+
+    def who(self, features: Features) -> tuple[list[int], Tensor]:
+        code = (features.skeleton[:, 0, 0, :3, -1] / CODE).round().long()  # nose: label; eyes: row of the clip
+        return code[:, 1].tolist(), code[:, 0]
+
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        rows, truth = self.who(features)
+        classes = text[:, 0].argmax(-1)
+        assert torch.equal(classes[labels], truth), "labels are rows of the text"
+        self.log.append(("loss", rows, classes.tolist()))
+        self.epochs.fill_(self.progress)
+        return self.weight.sum()
+
+    def scores(self, features: Features, text: Tensor) -> Tensor:
+        rows, truth = self.who(features)
+        classes = text[:, 0].argmax(-1)
+        self.log.append(("scores", rows, classes.tolist()))
+        right = (truth[:, None] == classes).float()
+        blind = torch.isin(truth, torch.tensor([CLASSES.index(name) for name in (*VALIDATION, *UNSEEN)]))
+        ready = bool((self.epochs * 8).round() >= 2) and self.alpha in (0.0, 0.5)
+        return right if ready else torch.where(blind[:, None], -right, right)
+
+
+@pytest.fixture
+def scripted(tmp_path, one_thread, monkeypatch):
+    """A world whose clips carry their label and row, and whose texts name their class."""
+    monkeypatch.setitem(METHODS, "scripted", Scripted)
+    monkeypatch.setattr(Scripted, "log", [])
+    world = make_world(tmp_path)
+    full = world.readers["refined"]
+    arrays = {name: array.copy() for name, array in full.arrays.items()}
+    for row, each in enumerate(world.clips):
+        arrays["scores"][row, ..., 0] = each.label * CODE
+        arrays["scores"][row, ..., 1:3] = row * CODE
+    with h5py.File(bank_path("toy", "minilm", world.cache), "r+") as file:
+        file["embeddings"][...] = np.eye(len(CLASSES), D_TEXT)[:, None]
+    return replace(world, readers={"refined": FakeReader(full.recipe, full.clip_ids, arrays)})
+
+
+RUN = RunParams(method="scripted")
+
+
+def asked(kind: str) -> list[tuple[list[int], list[int]]]:
+    return [(rows, classes) for what, rows, classes in Scripted.log if what == kind]
+
+
+def rows_of(world, clips: Iterable[Clip]) -> set[int]:
+    return {world.clips.index(each) for each in clips}
+
+
+def indices(names: Iterable[str]) -> list[int]:
+    return sorted(CLASSES.index(name) for name in names)
+
+
+def test_the_epoch_is_chosen_by_the_area_and_its_weights_are_kept(scripted):
+    opened = open_run(scripted, PROTOCOL, RUN)
+    phase = training_phase("select", opened.split, scripted.clips)
+    samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
+    model, progress = train_phase(opened, phase, samples, Joints().eval(), PARAMS, 0, None)
+    assert progress.scores == [0, 0, 1, 1, 1, 1] and (progress.best_epoch, progress.epoch) == (3, 6)
+    steps = 8  # of an epoch of 52 clips in batches of 16: two passes of 4
+    assert float(model.method.epochs) == 2 / 8 and not model.method.training
+    pulled = [0.5 * (1 - 0.9**step) / (1 - 0.9) for step in range(1, 3 * steps + 1)]
+    assert float(model.method.weight.detach()) == pytest.approx(-sum(pulled), rel=1e-5)
+
+
+def test_training_asks_about_the_clips_and_classes_of_its_phase_and_no_other(scripted):
+    told = []
+    train(scripted, PROTOCOL, "scripted", RUN, PARAMS, lambda what, progress: told.append((what, progress.epoch)))
+    assert told == [("seed 0, select", n) for n in range(1, 7)] + [("seed 0, final", n) for n in (1, 2, 3)]
+    place = scripted.cache / "models/toy" / PROTOCOL / "scripted/seed-0"
+    found = json.loads((place / "selection.json").read_text())
+    assert (found["epochs"], found["alpha"], found["scores_by_epoch"]) == (3, 0.0, [0, 0, 1, 1, 1, 1])
+    assert (found["zsl_top1"], found["zsl_n"], found["gzsl_harmonic"], found["gamma"]) == (1.0, 32, 1.0, 0.0)
+
+    split = scripted.split(PROTOCOL)
+    select, final = (training_phase(name, split, scripted.clips) for name in ("select", "final"))
+    first, then = asked("loss")[: 6 * 8], asked("loss")[6 * 8 :]
+    for phase, losses, names in ((select, first, set(SEEN) - set(VALIDATION)), (final, then, SEEN)):
+        assert all(classes == indices(names) for _, classes in losses)
+        assert set().union(*(rows for rows, _ in losses)) == rows_of(scripted, phase.train)
+    judged = (rows_of(scripted, (*select.held_out, *select.pseudo_unseen)), tuple(indices(SEEN)))
+    alone = (rows_of(scripted, select.pseudo_unseen), tuple(indices(VALIDATION)))
+    by_classes: dict[tuple[int, ...], set[int]] = {}
+    for rows, classes in asked("scores"):
+        by_classes.setdefault(tuple(classes), set()).update(rows)
+    assert by_classes == {classes: rows for rows, classes in (judged, alone)}
+
+
+def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(scripted):
+    train(scripted, PROTOCOL, "scripted", RUN, PARAMS)
+    place = scripted.cache / "models/toy" / PROTOCOL / "scripted/seed-0/selection.json"
+    Scripted.log.clear()
+    for alpha, (seen, unseen) in ((1.0, (8 / 12, 0)), (0.5, (1, 1))):  # 1: wrong about pseudo-unseen classes as well
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"alpha": alpha}))
+        folder = evaluate(scripted, PROTOCOL, "scripted", RUN, PARAMS)
+        found = json.loads((folder / "seed-0/metrics.json").read_text())
+        assert (found["gzsl"]["seen"], found["gzsl"]["unseen"]) == (seen, unseen)
+        assert (found["zsl"]["top1"], found["zsl"]["n"], found["adapted"]) == (unseen, 24, None)
+    whole = [(rows, classes) for rows, classes in asked("scores") if classes == list(range(16))]
+    assert set().union(*(rows for rows, _ in whole)) == rows_of(
+        scripted, [each for each in scripted.clips if each.part == "test"]
+    )
