@@ -1,8 +1,7 @@
 """Random damage to a store and its index: a sentence or the true result, never a traceback, a hang or a wrong result.
 
-What is tried: bits turned around, bytes cut off, taken out and put in, in every file of a store, read as `train` and
-`evaluate`, `extract`, `cache verify`, `cache ls`, `cache stats` and `cache gc` do; and values of odd types in files that
-are sealed again.
+What is tried: bits turned around, bytes cut off, taken out and put in, in every file of a store, read as `train`,
+`evaluate`, `extract` and `cache verify`, `ls`, `stats` and `gc` do; and odd values in files that are sealed again.
 """
 
 from __future__ import annotations

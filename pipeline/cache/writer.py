@@ -1,8 +1,7 @@
 """Writing one shard: clip by clip into memory, then at once to a file whose name tells its content.
 
-HDF5 makes the file in memory too, since it cannot be trusted with a disk that fills up: it raises errors of its own
-while it closes, or crashes. So a run needs about twice the bytes of a shard in memory (256 clips with the cues of
-`levels`: 0.2 GB), and a full disk is an OSError like any other.
+The file is made in memory too (pipeline/hdf5.py says why), and a full disk is an OSError like any other. So a run needs
+twice the bytes of a shard in memory: 0.2 GB for 256 clips of two persons with the cues of `levels`.
 
 The order of the clips in the file is given beforehand, so the bytes of a shard do not depend on which of its clips
 were estimated now and which were copied from a predecessor.
@@ -22,6 +21,7 @@ from pipeline.cache.checksums import Checksums, checksums_of
 from pipeline.cache.schema import SCHEMA, Column, Place
 from pipeline.cache.store import SEALED_STAY
 from pipeline.durable import write_durably
+from pipeline.hdf5 import hdf5_bytes
 
 
 class ShardWriter:
@@ -81,8 +81,9 @@ class ShardWriter:
 
     def _image(self, rows: list[int]) -> tuple[bytes, dict[str, Place]]:
         """The file's bytes, with these rows only, and where its datasets lie. Lets go of the arrays."""
-        places = {}
-        with h5py.File(self._stem.name, "w", libver="v110", driver="core", backing_store=False) as file:
+        places: dict[str, Place] = {}
+
+        def fill(file: h5py.File) -> None:
             file.attrs["schema"] = SCHEMA
             for name, text in sorted(self._attributes.items()):
                 file.attrs[name] = text
@@ -97,5 +98,5 @@ class ShardWriter:
                 dataset.attrs["unit"] = column.unit
                 dataset[...] = array.astype(dataset.dtype) if is_text else array
                 places[column.name] = Place(dataset.id.get_offset(), dataset.dtype, dataset.shape)
-            file.flush()
-            return file.id.get_file_image(), places
+
+        return hdf5_bytes(fill, libver="v110"), places

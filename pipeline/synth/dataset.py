@@ -20,7 +20,9 @@ import av
 import h5py
 import numpy as np
 
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.hdf5 import hdf5_bytes
 from pipeline.params import SynthParams
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.knobs import AS_IT_IS, Knobs
@@ -182,12 +184,15 @@ def _write_truth(path: Path, truth: dict[str, list]) -> None:
         "object_boxes": "[N, F, 4] x y w h, pixels; zero where nothing is held",
         "camera": "[N, 4] yaw in radians, distance and height in metres, focal length in pixels",
     }
-    with h5py.File(path, "w", track_order=True) as file:
+
+    def fill(file: h5py.File) -> None:
         for key, values in truth.items():
             if isinstance(values[0], str):
                 file.create_dataset(key, data=values, dtype=h5py.string_dtype("utf-8"))
             else:
                 file.create_dataset(key, data=np.stack(values)).attrs["meaning"] = meanings[key]
+
+    write_for_people(path, hdf5_bytes(fill, track_order=True))
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: Iterator[tuple]) -> None:

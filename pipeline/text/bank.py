@@ -7,7 +7,6 @@ Command: posebridge text --dataset skelgap-mini
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.hdf5 import hdf5_bytes
 from pipeline.manifest import read_classes
 from pipeline.text.encoder import SentenceEncoder, encoder_slug
 
@@ -114,17 +115,17 @@ def make_bank(
         embeddings[index, slots.index(slot)] = vector
         mask[index, slots.index(slot)] = True
 
-    path = bank_path(dataset, encoder, cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     strings = h5py.string_dtype()
-    with h5py.File(temporary, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=encoder_slug(encoder), encoder_sha256=model.sha256)
         file.create_dataset("embeddings", data=embeddings).attrs["axes"] = "class, slot, dimension"
         file["mask"] = mask
         file.create_dataset("slots", data=list(slots), dtype=strings)
         file.create_dataset("class_names", data=class_names, dtype=strings)
-    temporary.replace(path)
+
+    path = bank_path(dataset, encoder, cache)
+    write_for_people(path, hdf5_bytes(fill))
     return path
 
 
