@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -32,13 +32,18 @@ from pipeline.recipe import Recipe
 from pipeline.streaming import PoseStream
 from pipeline.variants import of_variant, variant_clips, variant_root
 from pipeline.video.identity import GONE
+from pipeline.video.record import shows_few
 
 FILE_OVERHEAD = 64 << 10  # bytes of HDF5 headers and a receipt, generously
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a run did. `failures` are all that the index lists, those of earlier runs included."""
+    """What a run did. `failures` are all that the index lists, those of earlier runs included.
+
+    `few_frames` are the clips estimated now whose T samples show less than a quarter of the frames that they could
+    have shown: a pause, or time stamps that are wrong.
+    """
 
     index: Path
     store: Path
@@ -48,6 +53,7 @@ class Extraction:
     failures: tuple[Failure, ...]
     changed: bool
     seconds: float
+    few_frames: tuple[str, ...] = ()
 
 
 def extract(
@@ -104,9 +110,10 @@ def extract(
         _refuse_small_disk(todo, store, replace(layout, joints=joints, cue_width=cue_width))
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
     total, finished = sum(len(plan.estimate) for plan in todo), count(1)
+    few_frames: list[str] = []
     stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
     for plan in todo:
-        rows = _rows(plan, source, stream)
+        rows = _watched(_rows(plan, source, stream), recipe.frames, few_frames)
         make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
     receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
     index = index_path(cache, dataset, of_variant(recipe_name, variant))
@@ -120,6 +127,7 @@ def extract(
         failures=tuple(failure for receipt in receipts for failure in receipt.failures),
         changed=changed,
         seconds=time.monotonic() - begun,
+        few_frames=tuple(few_frames),
     )
 
 
@@ -160,6 +168,16 @@ def _rows(plan: ShardPlan, source: Source, stream: PoseStream | None) -> Iterabl
         return stream.run(plan.estimate, source.root, plan.videos)
     assert source.truth is not None
     return ground_truth_rows(plan.estimate, source.truth, source.recipe)
+
+
+def _watched(
+    rows: Iterable[dict[str, Any] | Failure], frames: int, few_frames: list[str]
+) -> Iterator[dict[str, Any] | Failure]:
+    """The same rows; clips that show few of their frames are added to `few_frames`."""
+    for row in rows:
+        if not isinstance(row, Failure) and shows_few(row["video_record"], frames):
+            few_frames.append(row["clip_id"])
+        yield row
 
 
 def make_shard(

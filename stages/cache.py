@@ -1,7 +1,7 @@
 """`posebridge cache`: look at the feature cache, check it, clear it up; import, export, estimate and publish it.
 
 Reads cache/store/... and cache/<dataset>/<recipe>/index.json; only `gc --delete` writes. The last four of these
-commands are in cache_exchange.py. Command: posebridge cache verify
+commands are in cache_exchange.py, `stats` is in cache_stats.py. Command: posebridge cache verify
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import load_params
 from stages.bars import counter
 from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
+from stages.cache_stats import stats
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
 
@@ -36,6 +37,7 @@ command.add_command(import_file)
 command.add_command(export_file)
 command.add_command(estimate)
 command.add_command(publish)
+command.add_command(stats)
 
 
 @command.command("ls")
@@ -74,29 +76,6 @@ def list_stores(cache: Path, cache_root: Path | None, as_json: bool) -> None:
         say(f"Error: {reason}")
     if damaged:
         sys.exit(1)
-
-
-@command.command("stats")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
-@cache_option
-@root_option
-@json_option
-@plain_errors
-def stats(dataset: str, recipe_name: str, cache: Path, cache_root: Path | None, as_json: bool) -> None:
-    """Describe one extraction: bytes a clip, how much was seen, failures.
-
-    \b
-    Example: posebridge cache stats --dataset skelgap-mini --recipe refined
-    """
-    from pipeline.cache.index import index_path
-    from pipeline.cache.inventory import statistics
-    from pipeline.cache.reader import CacheReader
-
-    with CacheReader(index_path(cache, dataset, recipe_name), cache_root) as reader:
-        values = statistics(reader)
-    lines = [f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}" for key, value in values.items()]
-    answer(values, "\n".join(lines), as_json)
 
 
 @command.command("verify")

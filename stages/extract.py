@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from pipeline.recipe import Recipe
 from pipeline.variants import of_variant
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
+from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
 
 @click.command()
@@ -91,6 +92,8 @@ def command(
         + (f" {len(repeated)} test clips repeat train clips." if repeated else "")
         for result in results.values()
     ]
+    for result in results.values():
+        warn_of_few_frames(result.few_frames)
     answer({"variants": values} if variants else values[""], "\n".join(lines), as_json)
     for result in results.values():
         if len(result.failures) > knobs.max_failures:
@@ -99,6 +102,16 @@ def command(
                 f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; "
                 f"first {first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
             )
+
+
+def warn_of_few_frames(clip_ids: Sequence[str]) -> None:
+    """Name the first clips that were looked at in hardly more than a still picture."""
+    if clip_ids:
+        first = ", ".join(map(repr, clip_ids[:3])) + (", ..." if len(clip_ids) > 3 else "")
+        say(
+            f"Warning: clips that show less than a quarter of the frames that they could: {len(clip_ids)} ({first}); "
+            "their videos pause or have wrong time stamps, so look at them, and give them start and end in clips.csv."
+        )
 
 
 @functools.cache

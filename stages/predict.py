@@ -191,15 +191,24 @@ def run_predictions(
     from pipeline.prediction.overlay import write_overlay
     from pipeline.prediction.predict import predict
     from pipeline.skeleton.graph import graph_of
+    from pipeline.video.record import shows_few
 
     begun = time.perf_counter()
-    found = []
+    found, still = [], []
     with counter("clip", leave=False) as show:
         for prediction, row in predict(clips, live, scorer, top):
             kept = {key: row[key] for key in row if "cue" not in key} if row is not None and overlay else None
             found.append((prediction, kept))
+            if row is not None and shows_few(row["video_record"], live.recipe.frames):
+                still.append(prediction)
             show(len(found), len(clips))
     seconds = time.perf_counter() - begun
+    if still:
+        facts["warnings"].append(
+            f"Answers that rest on few different frames: {len(still)}, first at {still[0].start:.1f} s of "
+            f"{still[0].video!r}; the video pauses or has wrong time stamps, try a shorter --window."
+        )
+        say(f"Warning: {facts['warnings'][-1]}")
     last = {prediction.video: prediction.end for prediction, _ in found}
     result = facts | {
         "predictions": [dataclasses.asdict(prediction) for prediction, _ in found],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -86,3 +87,63 @@ def write_audio(path: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_pictures(
+    path: Path, pictures: Sequence[np.ndarray | av.VideoFrame], pix_fmt: str, codec: str = "ffv1", **settings: Any
+) -> Path:
+    """Write frames or RGB arrays; `settings` are attributes of the encoder."""
+    options = settings.pop("options", {})
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.pix_fmt = pix_fmt
+        for i, picture in enumerate(pictures):
+            frame = picture if isinstance(picture, av.VideoFrame) else av.VideoFrame.from_ndarray(picture, "rgb24")
+            if i == 0:
+                stream.width, stream.height = frame.width, frame.height
+                for name, value in settings.items():
+                    setattr(stream.codec_context, name, value)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_sizes(path: Path, pictures: Sequence[np.ndarray]) -> Path:
+    """A TS of RGB arrays in one track, with a new encoder wherever their size changes."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        encoder: Any = stream
+        for i, picture in enumerate(pictures):
+            height, width = picture.shape[:2]
+            if i > 0 and (encoder.width, encoder.height) != (width, height):
+                encoder = av.CodecContext.create("libx264", "w")
+                encoder.time_base = Fraction(1, 25)
+            if i == 0 or encoder is not stream and not encoder.is_open:
+                encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            packets = encoder.encode(frame)
+            if i + 1 == len(pictures) or pictures[i + 1].shape != picture.shape:
+                packets += encoder.encode(None)
+            for packet in packets:
+                packet.stream, packet.time_base = stream, packet.time_base or Fraction(1, 25)
+                container.mux(packet)
+    return path
+
+
+def write_odd(folder: Path) -> None:
+    """Three odd videos that get brighter: mirrored.mp4, wide.mp4 (pixels twice as wide as high), two.ts (two sizes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [np.full((48, 64, 3), 10 * i, np.uint8) for i in range(20)]
+    write_pictures(folder / "wide.mp4", pictures, "yuv420p", "libx264", sample_aspect_ratio=Fraction(2))
+    write_sizes(folder / "two.ts", [picture.repeat(1 + i // 10, 0) for i, picture in enumerate(pictures)])
+    with av.open(str(folder / "mirrored.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(0, hflip=True)
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fakes import FakeEstimator, write_video
+from fakes import FakeEstimator, write_odd, write_video
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
@@ -21,7 +22,10 @@ from pipeline.manifest import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.streaming import repeat_last_valid
+from pipeline.video.decode import Video
 from pipeline.video.record import ClipRecord
+from stages.cli import main
+from stages.extract import warn_of_few_frames
 
 RECIPE = Recipe(frames=8, cue_frames=4, weights_sha256="0" * 64)
 
@@ -308,3 +312,66 @@ def test_the_command_gives_what_the_function_gives(corridor, monkeypatch, tmp_pa
     assert result.exit_code == 1 and "--max-failures 0" in result.stderr and "'1'" in result.stderr
     result = CliRunner().invoke(stage.command, ["--dataset", "d", "--recipe", "r", "--max-failures", "1", *options])
     assert result.exit_code == 0
+
+
+@pytest.mark.e2e
+def test_few_different_frames_are_a_warning_with_the_clips_name(corridor, monkeypatch):
+    """In the result, from `extract`, and in the table and the JSON of `cache stats`, with what else was odd."""
+    write_video(corridor.root / "turned.mp4", rotation=90)
+    corridor.ingest()
+    assert corridor.run().few_frames == ()
+    shutil.rmtree(corridor.folder / "cache")
+    monkeypatch.setattr(Video, "sample", lambda video, count, *segment: np.zeros(count, np.int32))
+    result = corridor.run()
+    assert sorted(result.few_frames) == ["0", "1", "2", "3", "4", "5", "turned"]
+    options = ["cache", "stats", "--dataset", "d", "--recipe", "r", "--cache", str(corridor.folder / "cache")]
+    values = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)["videos"]
+    assert (values["few_frames"], values["few_frames_first"]) == (7, ["0", "1", "2", "3", "4"])
+    assert (values["clips_of_videos"], values["mirrored_or_turned"], values["lost_packets"]) == (7, 1, 0)
+    assert values["orientations"] == {"rotate90": 1} and values["containers"] == {"mov,mp4,m4a,3gp,3g2,mj2": 7}
+    table = CliRunner().invoke(main, options).stdout
+    assert "rotate90" in table and "first '0', '1'" in table and "{" not in table
+    lines = [line for line in table.splitlines() if not line.startswith("Warning")]
+    assert len({re.match(r" *\S.*?\s{2,}", line).end() for line in lines}) == 1, "columns"
+
+
+@pytest.mark.unit
+def test_the_warning_names_a_few_and_counts_all(capsys):
+    warn_of_few_frames([f"clip{i}" for i in range(9)])
+    said = capsys.readouterr().err
+    assert "9 ('clip0', 'clip1', 'clip2', ...)" in said and said.count("\n") == 1
+    warn_of_few_frames([])
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.e2e
+def test_the_rows_of_odd_videos_depend_on_no_batch_and_no_other_clip(tmp_path):
+    """Mirrored, of pixels twice as wide as high, and of two sizes: alone, together, in batches of 1 and 64."""
+    rows = {}
+    for name, batch_size in (("one", 1), ("many", 64)):
+        corridor = Corridor(tmp_path / name, videos=0)
+        write_odd(corridor.root)
+        corridor.ingest()
+        corridor.run(batch_size=batch_size)
+        with corridor.reader() as reader:
+            for clip_id in reader.clip_ids:
+                row = reader.read([clip_id], reader.names)
+                rows.setdefault(clip_id, []).append((row, reader.record(clip_id)))
+    for clip_id in list(rows):
+        corridor = Corridor(tmp_path / f"only-{clip_id}", videos=0)
+        write_odd(corridor.root)
+        for path in corridor.root.iterdir():
+            if path.stem != clip_id:
+                path.unlink()
+        corridor.ingest()
+        corridor.run()
+        with corridor.reader() as reader:
+            rows[clip_id].append((reader.read([clip_id], reader.names), reader.record(clip_id)))
+    assert len(rows) == 3
+    for clip_id, ((first, record), *others) in rows.items():
+        for row, other in others:
+            assert other == record
+            assert all(np.array_equal(row[name], first[name], equal_nan=True) for name in row), clip_id
+    assert rows["mirrored"][0][1].orientation == "hflip"
+    assert rows["wide"][0][1].pixel_aspect == 2 and rows["wide"][0][0]["video_width"].tolist() == [128]
+    assert rows["two"][0][1].size_changes == 4 and rows["two"][0][0]["video_width"].tolist() == [64]

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from fakes import write_video
+from fakes import write_pictures, write_sizes, write_video
 
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.picture import Pictures, lay_down, orientation_of
@@ -39,24 +39,6 @@ def corners(picture: np.ndarray) -> str:
             distance = {k: np.abs(np.int32(picture[y, x]) - colour).sum() for k, colour in QUARTERS.items()}
             found += min(distance, key=distance.__getitem__)
     return found
-
-
-def write_pictures(path: Path, pictures, pix_fmt: str, codec: str = "ffv1", **settings) -> Path:
-    """Write frames or RGB arrays; `settings` are attributes of the encoder."""
-    options = settings.pop("options", {})
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.pix_fmt = pix_fmt
-        for i, picture in enumerate(pictures):
-            frame = picture if isinstance(picture, av.VideoFrame) else av.VideoFrame.from_ndarray(picture, "rgb24")
-            if i == 0:
-                stream.width, stream.height = frame.width, frame.height
-                for name, value in settings.items():
-                    setattr(stream.codec_context, name, value)
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def filled(pix_fmt: str, width: int, height: int, planes: list[np.ndarray]) -> av.VideoFrame:
@@ -158,24 +140,8 @@ def test_pixels_become_square_before_the_picture_is_turned(tmp_path):
 @pytest.mark.e2e
 @pytest.mark.parametrize("second", [(128, 96), (32, 24), (64, 96)])
 def test_frames_of_another_size_are_fitted_into_the_first(tmp_path, second):
-    path = tmp_path / "two.ts"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        other = av.CodecContext.create("libx264", "w")
-        other.width, other.height, other.pix_fmt = *second, "yuv420p"
-        other.time_base = Fraction(1, 25)
-        for i in range(20):
-            encoder = stream if i < 10 else other
-            frame = av.VideoFrame.from_ndarray(quarters(*((64, 48) if i < 10 else second)), "rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            packets = encoder.encode(frame)
-            if i in (9, 19):
-                packets += encoder.encode(None)
-            for packet in packets:
-                packet.stream = stream
-                packet.time_base = packet.time_base or Fraction(1, 25)
-                container.mux(packet)
+    sizes = (64, 48), second
+    path = write_sizes(tmp_path / "two.ts", [quarters(*sizes[i // 10]) for i in range(20)])
     pictures, video = decoded(path)
     assert len(pictures) == 20
     assert video.treatment.resized

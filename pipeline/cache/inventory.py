@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import CacheReader
+from pipeline.cache.records import sum_up
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans
 from pipeline.errors import PosebridgeError
@@ -49,7 +50,7 @@ def recipe_names(cache: Path) -> dict[tuple[str, str], list[str]]:
 
 
 def statistics(reader: CacheReader) -> dict[str, Any]:
-    """One index: bytes a clip, bytes by dataset, how much was seen, failures by stage and reason."""
+    """One index: bytes a clip, bytes by dataset, how much was seen, odd videos, failures by stage and reason."""
     shards = {id(shard): shard for shard in map(reader.shard, reader.clip_ids)}.values()
     by_dataset: Counter[str] = Counter()
     sums: defaultdict[str, float] = defaultdict(float)
@@ -74,5 +75,6 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
         "first_person_seen": sums["seen"] / sums["slots"] if sums["slots"] else None,
         "mean_score": sums["score"] / sums["joints"] if sums["joints"] else None,
         "anchors_seen": sums["anchors_seen"] / sums["anchors"] if sums["anchors"] else None,
+        "videos": sum_up(reader),
         "failures": dict(Counter(f"{failure['stage']}: {failure['reason']}" for failure in reader.failures)),
     }

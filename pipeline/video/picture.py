@@ -18,7 +18,6 @@ from functools import cache
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import Type
@@ -169,9 +168,8 @@ def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     h, w = max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1)
     top, left = (height - h) // 2, (width - w) // 2
     framed = np.zeros((height, width, 3), np.uint8)
-    framed[top : top + h, left : left + w] = cv2.resize(
-        picture, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    scaled = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(w, h, threads=1)
+    framed[top : top + h, left : left + w] = scaled.to_ndarray()
     return framed
 
 

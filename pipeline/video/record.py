@@ -52,7 +52,7 @@ class ClipRecord:
         self.alpha |= treatment.alpha
         self.interlaced |= treatment.interlaced
 
-    def is_poor(self, frames: int) -> bool:
+    def shows_few(self, frames: int) -> bool:
         """Whether T = `frames` samples show less than a quarter of the frames that they could have shown."""
         return 4 * self.distinct < min(frames, self.available)
 
@@ -70,3 +70,9 @@ class ClipRecord:
         if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != kinds:
             raise ValueError("not a record of a clip")
         return cls(**values)
+
+
+def shows_few(text: str, frames: int) -> bool:
+    """`ClipRecord.shows_few` of a column's text; never for an empty one."""
+    record = ClipRecord.from_json(text)
+    return record is not None and record.shows_few(frames)

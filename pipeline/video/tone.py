@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import cv2
 import numpy as np
 
 CURVES = {16: "pq", 18: "hlg"}  # FFmpeg's numbers of the transfer characteristics
@@ -37,7 +36,7 @@ def to_sdr(picture: np.ndarray, curve: str, primaries: int) -> np.ndarray:
             light *= np.maximum(light @ LUMINANCE, 1e-6)[..., None] ** 0.2
             light = below_white()[_by_root(light)]
         if primaries != BT709:
-            light = cv2.transform(light, TO_BT709)
+            light = light @ TO_BT709.T
         shown[top : top + ROWS] = signal_of_sdr()[_by_root(light)]
     return shown
 
