@@ -13,10 +13,13 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline.bounds import MOST_SEED, check_bounds, within
 from pipeline.errors import PosebridgeError
+from pipeline.names import check_name
 from pipeline.recipe import Recipe
+from pipeline.yaml_file import read_yaml
+
+LARGEST = 2**63  # of a whole number
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,25 @@ class DatasetParams:
 class SynthParams:
     """Sizes of the generated benchmark."""
 
-    train_clips: int = 20  # per class that is seen in some protocol
-    test_clips: int = 4  # per class that is seen in every protocol
-    twins: int = 30  # test clips per class that is unseen in some protocol
-    seed: int = 0
+    train_clips: int = within(20, 0, 10**6)  # per class that is seen in some protocol
+    test_clips: int = within(4, 0, 10**6)  # per class that is seen in every protocol
+    twins: int = within(30, 0, 10**6)  # test clips per class that is unseen in some protocol
+    seed: int = within(0, 0, MOST_SEED)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class ExtractParams:
     """Knobs of speed and tolerance; nothing here changes the result."""
 
-    batch_size: int = 16
-    clips_per_shard: int = 256
-    max_failures: int = 0
+    batch_size: int = within(16, 1, 10**5)
+    clips_per_shard: int = within(256, 1, 10**6)
+    max_failures: int = within(0, 0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -58,30 +67,40 @@ class EncodeParams:
     `lr` 3e-3); the default is a sixteenth of that, for a CPU.
     """
 
-    epochs: int = 20
-    batch_size: int = 32
-    lr: float = 1e-2
-    weight_decay: float = 1e-2
-    width: int = 16
-    blocks: tuple[int, ...] = (2, 2, 2)
-    dropout: float = 0.1
-    ema: float = 0.9  # per step
+    epochs: int = within(20, 1, 10**6)
+    batch_size: int = within(32, 1, 10**6)
+    lr: float = within(1e-2, above=0)
+    weight_decay: float = within(1e-2, 0)
+    width: int = within(16, 1, 10**4)
+    blocks: tuple[int, ...] = within((2, 2, 2), 1, 100)
+    dropout: float = within(0.1, 0, 1)
+    ema: float = within(0.9, 0, 1)  # per step
     bfloat16: bool = False  # autocast
-    seeds: tuple[int, ...] = (0, 1, 2)  # of encode, train and evaluate
+    seeds: tuple[int, ...] = within((0, 1, 2), 0, MOST_SEED)  # of encode, train and evaluate
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise PosebridgeError(f"seeds should be one or more, each of them once, not {list(self.seeds)}.")
+        if not self.blocks:
+            raise PosebridgeError("blocks should be one or more numbers.")
 
 
 @dataclass(frozen=True)
 class TrainParams:
     """Training of the method on the cache. `epochs` is the most that the selection phase may choose."""
 
-    epochs: int = 30
-    batch_size: int = 64
-    lr: float = 2e-3
-    weight_decay: float = 5e-2
-    ema: float = 0.95  # per step
-    patience: int = 10  # epochs; ends the selection phase early
-    views: int = 4  # of every training skeleton, the first one unaugmented
+    epochs: int = within(30, 1, 10**6)
+    batch_size: int = within(64, 1, 10**6)
+    lr: float = within(2e-3, above=0)
+    weight_decay: float = within(5e-2, 0)
+    ema: float = within(0.95, 0, 1)  # per step
+    patience: int = within(10, 1, 10**6)  # epochs; ends the selection phase early
+    views: int = within(4, 1, 10**4)  # of every training skeleton, the first one unaugmented
     bfloat16: bool = False  # autocast
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,12 @@ class RunParams:
     text: str = "minilm"
     skeletons: str = "estimated"
     adapt: str = ""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = within((), 0, MOST_SEED)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_name(self.recipe, "recipe")
+        check_name(self.skeletons, "recipe")
 
 
 @dataclass(frozen=True)
@@ -138,15 +162,14 @@ class Params:
 
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises PosebridgeError for a missing file, an unknown key or a value of the wrong type."""
-    if not path.is_file():
-        raise PosebridgeError(
-            f"{path} is missing; run the command from the project's folder or name the file with --params."
-        )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise PosebridgeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
-    params: Params = _build(Params, data, path.name)
+    data = read_yaml(path, "run the command from the project's folder or name the file with --params")
+    params: Params = _build(Params, {} if data is None else data, path.name)
+    for section, what in (("datasets", "data set"), ("recipes", "recipe"), ("runs", "run")):
+        for name in getattr(params, section):
+            try:
+                check_name(name, what)
+            except PosebridgeError as error:
+                raise PosebridgeError(f"{path.name}: {section}: {error}") from None
     for name, run in params.runs.items():
         if unknown := sorted(set(run.seeds) - set(params.encode.seeds)):
             raise PosebridgeError(
@@ -171,24 +194,31 @@ def _listed(seeds: Sequence[int]) -> str:
 def _build(kind: Any, data: Any, where: str) -> Any:
     """Turn plain YAML data into `kind`, strictly."""
     origin = typing.get_origin(kind)
+    if isinstance(data, dict) and (odd := [key for key in data if not isinstance(key, str)]):
+        raise PosebridgeError(f"{where}: the key {odd[0]!r} is read as no text; put it in quotes.")
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(data, dict):
-            raise PosebridgeError(f"{where} should be a mapping.")
+            empty = ", and is empty" if data is None else ""
+            raise PosebridgeError(f"{where} should be a mapping{empty}.")
         hints = typing.get_type_hints(kind)
         for key in data:
             if key not in hints:
-                close = difflib.get_close_matches(str(key), hints, n=1)
+                close = difflib.get_close_matches(key, hints, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(hints)}."
-                raise PosebridgeError(f"{where}: {key!r} is not a known key; {hint}")
+                raise PosebridgeError(f"{where}: {_short(key)} is not a known key; {hint}")
         required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
         if missing := [name for name in required if name not in data]:
             raise PosebridgeError(f"{where}: the key {missing[0]!r} is missing.")
-        return kind(**{key: _build(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+        values = {key: _build(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+        try:
+            return kind(**values)
+        except PosebridgeError as error:
+            raise PosebridgeError(f"{where}: {error}") from None
     if origin is dict:
-        if not isinstance(data or {}, dict):
+        if not isinstance(data, dict | None):
             raise PosebridgeError(f"{where} should be a mapping.")
         value_kind = typing.get_args(kind)[1]
-        return {str(key): _build(value_kind, value, f"{where}: {key}") for key, value in (data or {}).items()}
+        return {key: _build(value_kind, value, f"{where}: {key}") for key, value in (data or {}).items()}
     if origin is tuple:
         if not isinstance(data, list):
             raise PosebridgeError(f"{where} should be a list.")
@@ -197,10 +227,19 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if data is None:
             return None
         return _build(next(k for k in typing.get_args(kind) if k is not type(None)), data, where)
+    if isinstance(data, int | float) and not -LARGEST < data < LARGEST:
+        raise PosebridgeError(f"{where} should be a finite number, not {data!r}.")
     if kind is Any:
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data if isinstance(data, list) else ()):
+            _build(Any, value, f"{where}: {key}")
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
-        raise PosebridgeError(f"{where} should be {kind.__name__}, not {data!r}.")
+        raise PosebridgeError(f"{where} should be {kind.__name__}, not {_short(data)}.")
     return data
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

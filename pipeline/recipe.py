@@ -10,6 +10,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from pipeline.bounds import check_bounds, within
+
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
@@ -43,26 +45,30 @@ class Recipe:
     hpe_text: str = "none"
     precision: str = "float32"  # float32 or bfloat16
     boxes: str = "full_frame"  # full_frame, manifest or detector
-    persons: int = 1  # M
-    frames: int = 32  # T
-    cue_frames: int = 16  # S
+    persons: int = within(1, 1, 64)  # M
+    frames: int = within(32, 1, 10**5)  # T
+    cue_frames: int = within(16, 1, 10**5)  # S
     taps: tuple[str, ...] = ()
     cues: str = "refined"
     anchors: tuple[str, ...] = ANCHORS
-    pooled_stride: int = 16
-    sigma: float = 0.08  # of the person's size, body-aware pooling
+    pooled_stride: int = within(16, 1, 1024)
+    sigma: float = within(0.08, above=0)  # of the person's size, body-aware pooling
     score_kind: str = "simcc"
-    algorithm: int = ALGORITHM
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    algorithm: int = within(ALGORITHM, 1)
+    mean: tuple[float, ...] = within(())
+    std: tuple[float, ...] = within((), above=0)
     channels: str = ""
     decoding: str = ""
-    heatmap_offset: float = 0.0
+    heatmap_offset: float = within(0.0)
     detector: str = ""
     detector_sha256: str = ""
-    detection_threshold: float = 0.4
+    detection_threshold: float = within(0.4, most=1, above=0)
     layout: str = "coco17"  # of the joints, a name in pipeline/skeleton/graph.py
-    dimensions: int = 2  # C: 2 (pixels) or 3 (metres, y up)
+    dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
+
+    def __post_init__(self) -> None:
+        """Raise PosebridgeError for a number that is out of its bounds."""
+        check_bounds(self)
 
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
 from pipeline.durable import write_for_people
@@ -25,6 +23,7 @@ from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.variants import of_variant
+from pipeline.yaml_file import yaml_text
 
 
 @dataclass(frozen=True)
@@ -106,4 +105,4 @@ def write_resolved(
         "train": dataclasses.asdict(params.train),
     }
     plain = json.loads(json.dumps(values))  # tuples as lists
-    write_for_people(path, yaml.safe_dump(plain, sort_keys=False).encode())
+    write_for_people(path, yaml_text(plain).encode())

@@ -179,7 +179,7 @@ def read_text(path: Path, missing: str, most: int = MOST_BYTES) -> tuple[str, st
         raise PosebridgeError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
     text, encoding = _decoded(path, content)
     if (place := text.find("\0")) >= 0:
-        raise PosebridgeError(f"{path}, {_position(text, place)}: there is a NUL character; this is no text.")
+        raise PosebridgeError(f"{path}, {position(text, place)}: there is a NUL character; this is no text.")
     return text, encoding
 
 
@@ -196,14 +196,14 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
         try:
             return content.decode(wide), "utf-16"
         except UnicodeDecodeError as error:
-            place = _position(content[: error.start].decode(wide, "replace"))
+            place = position(content[: error.start].decode(wide, "replace"))
             raise PosebridgeError(f"{path}, {place}: the text is not UTF-16, as it began; save it as UTF-8.") from None
     try:
         return content.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError as error:
         first = error.start
     kept = content.decode("utf-8", "surrogateescape")
-    place = f"{path}, {_position(content[:first].decode('utf-8', 'replace'))}"
+    place = f"{path}, {position(content[:first].decode('utf-8', 'replace'))}"
     if any(c > "\x7f" and not "\udc80" <= c <= "\udcff" for c in kept):
         raise PosebridgeError(f"{place}: the byte {content[first]:#04x} is no UTF-8, as the rest is; save it as UTF-8.")
     try:
@@ -232,7 +232,8 @@ def _rows(path: Path, body: str, delimiter: str, strict: bool = True) -> Iterato
             yield line, cells
 
 
-def _position(text: str, place: int | None = None) -> str:
+def position(text: str, place: int | None = None) -> str:
+    """Where a character stands, or the end: `line 3, character 7`."""
     before = text if place is None else text[:place]
     return f"line {before.count(chr(10)) + 1}, character {len(before) - before.rfind(chr(10))}"
 

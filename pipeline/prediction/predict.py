@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from pipeline.cache.store import Failure
@@ -34,6 +33,7 @@ from pipeline.runs import Opened, open_run
 from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.minilm import open_encoder
+from pipeline.yaml_file import read_yaml
 
 NOBODY = "no person found"
 SHOWN = 3  # other places where a run is trained, in an error
@@ -154,8 +154,11 @@ def choose_run(params: Params, run_name: str) -> RunParams:
 
 def refuse_other_recipe(path: Path, run_name: str, run: RunParams, remedy: str) -> None:
     """Compare the run as it was trained, from the params.yaml beside its weights, with the run as it is now."""
-    trained = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}).get("runs", {})
-    was = trained.get(run_name, {}).get("recipe", run.recipe)
+    trained = read_yaml(path, f"run {remedy}") if path.is_file() else {}
+    try:
+        was = trained.get("runs", {}).get(run_name, {}).get("recipe", run.recipe)
+    except AttributeError:
+        raise PosebridgeError(f"{path} is not as `posebridge train` writes it; run {remedy}.") from None
     if was != run.recipe:
         raise PosebridgeError(
             f"The run {run_name!r} was trained with the recipe {was!r}, but params.yaml now says {run.recipe!r}; put "

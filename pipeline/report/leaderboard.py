@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
+from pipeline.errors import PosebridgeError
 from pipeline.report.results import Run, Spread, group_by_protocol
+from pipeline.yaml_file import read_yaml
 
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {
@@ -106,9 +106,9 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
 def _settings(path: Path) -> str:
     """How encoder and method were trained, by the parameters beside a result; empty where they cannot be read."""
     try:
-        resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        resolved = read_yaml(path, "run `posebridge evaluate`")
         return json.dumps({name: resolved[name] for name in ("encode", "train")}, sort_keys=True)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (PosebridgeError, KeyError, TypeError):
         return ""
 
 

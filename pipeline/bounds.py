@@ -1,0 +1,32 @@
+"""Bounds of numbers in dataclasses, stated where the number is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field, fields
+from typing import Any
+
+from pipeline.errors import PosebridgeError
+
+MOST_SEED = 2**32 - 1
+
+
+def within(default: Any, least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> Any:
+    """A field that is at least `least`, at most `most` and more than `above`; of a tuple, each of its numbers."""
+    return field(default=default, metadata={"within": (least, most, above)})
+
+
+def check_bounds(values: Any) -> None:
+    """For `__post_init__`: raise PosebridgeError, naming the field, for a number that is out of its bounds or none."""
+    for each in fields(values):
+        if "within" not in each.metadata:
+            continue
+        least, most, above = each.metadata["within"]
+        bounds = {"at least": least, "more than": above, "at most": most}
+        value = getattr(values, each.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not (math.isfinite(number) and least <= number <= most and number > above):
+                wanted = [f"{word} {bound:.10g}" for word, bound in bounds.items() if math.isfinite(bound)]
+                raise PosebridgeError(
+                    f"{each.name} should be {' and '.join(wanted) or 'a finite number'}, not {number!r}."
+                )
