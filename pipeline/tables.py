@@ -172,7 +172,7 @@ def read_text(path: Path, missing: str, most: int = MOST_BYTES) -> tuple[str, st
         if status.st_size > most:
             raise PosebridgeError(f"{path} has {status.st_size} bytes, more than {most}; this is no file of ours.")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = file.read(min(most, status.st_size) + 1)
     except FileNotFoundError:
         raise PosebridgeError(f"{path} is missing; {missing}.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

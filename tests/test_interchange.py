@@ -326,5 +326,5 @@ def test_what_people_wrote_of_imported_clips_stays(tmp_path):
     run_import(tmp_path, file, split="xsub")
     assert {clip.subject for clip in read_clips(path)} == {"Ann"} and path.read_text().splitlines()[1].endswith(",x")
     made[0]["frame_dir"] = "../../outside"
-    with pytest.raises(PosebridgeError, match="'../../outside' cannot be listed in .*lies outside"):
+    with pytest.raises(PosebridgeError, match="'../../outside' lies outside"):
         run_import(tmp_path, dump(tmp_path / "b.pkl", made))

@@ -2,7 +2,8 @@
 
 PYSKL / MMAction2 pickle: a list of dicts, or {"annotations": that list, "split": {name: [frame_dir, ...]}}; a dict has
 `frame_dir`, `label`, `keypoint` [M, T, V, C], and may have `keypoint_score` [M, T, V], `total_frames`, `img_shape`
-(height, width) and, in a plain list, `split`.
+(height, width) and, in a plain list, `split`. Files come from other people: types, sizes and names are checked, so
+that one that is odd is one sentence, in bounded time and memory.
 
 `.npz`: arrays over N clips by the same names: `frame_dir` [N] text, `label` [N], `keypoint` [N, M, T, V, C], and
 optionally `keypoint_score` [N, M, T, V], `total_frames` [N] (what lies beyond is padding), `img_shape` [N, 2],
@@ -11,19 +12,27 @@ optionally `keypoint_score` [N, M, T, V], `total_frames` [N] (what lies beyond i
 
 from __future__ import annotations
 
-import os
+import contextlib
+import math
 import pickle
-import zipfile
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.durable import temporary
 from pipeline.errors import PosebridgeError
+from pipeline.interchange.npz import read_arrays
 from pipeline.interchange.unpickling import read_pickle
+from pipeline.manifest import LONGEST_SIDE, MOST_FRAMES
+from pipeline.names import composed, why_outside
 
+MOST_CHARACTERS = 500  # of a clip's name
+FARTHEST = 1e7  # pixels or metres from the origin
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a list of clips
 
 @dataclass(frozen=True)
 class Annotation:
@@ -44,21 +53,26 @@ def read_annotations(path: Path) -> tuple[list[Annotation], dict[str, list[str]]
     Raises PosebridgeError naming file and clip for anything that is not as the module's docstring says.
     """
     records, splits = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
-    if not records:
-        raise PosebridgeError(f"{path} holds no annotation.")
     found: dict[str, Annotation] = {}
+    names: set[str] = set()
     for place, record in enumerate(records):
         annotation = _annotation(record, f"{path}, annotation {place}")
-        if annotation.clip_id in found:
+        if composed(annotation.clip_id) in names:
             raise PosebridgeError(f"{path} has {annotation.clip_id!r} twice; make every frame_dir unique.")
+        names.add(composed(annotation.clip_id))
         found[annotation.clip_id] = annotation
         if annotation.split:
             splits.setdefault(annotation.split, []).append(annotation.clip_id)
+    if not found:
+        raise PosebridgeError(f"{path} holds no annotation.")
     return list(found.values()), splits
 
 
 def write_pickle(path: Path, annotations: Iterable[Annotation], splits: dict[str, list[str]]) -> int:
-    """Write a PYSKL pickle of dicts, lists, numbers, text and numpy arrays; returns the number of annotations."""
+    """Write a PYSKL pickle of dicts, lists, numbers, text and numpy arrays; returns the number of annotations.
+
+    Raises PosebridgeError where the disk is full or the place forbidden.
+    """
     records = [
         {
             "frame_dir": annotation.clip_id,
@@ -71,68 +85,167 @@ def write_pickle(path: Path, annotations: Iterable[Annotation], splits: dict[str
         }
         for annotation in annotations
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        pickle.dump({"split": splits, "annotations": records}, file, protocol=4)
-    draft.replace(path)
+    draft = temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            pickle.dump({"split": splits, "annotations": records}, file, protocol=4)
+        draft.replace(path)
+    except OSError as error:
+        raise PosebridgeError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or name another place."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
     return len(records)
 
 
-def _read_pickle(path: Path) -> tuple[list[Any], dict[str, list[str]]]:
+def _read_pickle(path: Path) -> tuple[Iterable[Any], dict[str, list[str]]]:
     data = read_pickle(path)
     splits: dict[str, list[str]] = {}
     if isinstance(data, dict):
         lists = data.get("split") or {}
         if not isinstance(lists, dict) or not isinstance(data.get("annotations"), list):
             raise PosebridgeError(f"{path} should be a list of annotations or a dict of annotations and split.")
-        splits = {str(name): [str(clip_id) for clip_id in clip_ids] for name, clip_ids in lists.items()}
+        for name, clip_ids in lists.items():
+            listed = isinstance(clip_ids, (list, tuple, np.ndarray)) and _length(clip_ids) >= 0
+            if not (listed and isinstance(name, str)):
+                raise PosebridgeError(f"{path}: its split should name lists of frame_dir; {_short(name)} is none.")
+            splits[name] = [_name(clip_id, f"{path}, split {_short(name)}") for clip_id in clip_ids]
         data = data["annotations"]
     if not isinstance(data, list):
         raise PosebridgeError(f"{path} should be a list of annotations or a dict of annotations and split.")
     return data, splits
 
 
-def _read_npz(path: Path) -> tuple[list[Any], dict[str, list[str]]]:
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; name an annotation file.")
+def _read_npz(path: Path) -> tuple[Iterator[Any], dict[str, list[str]]]:
     known = ("frame_dir", "label", "keypoint", "keypoint_score", "total_frames", "img_shape", "split")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in known if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise PosebridgeError(f"{path} is no readable .npz of plain arrays ({type(error).__name__}).") from None
+    arrays = read_arrays(path, known)
     for name in known[:3]:
         if name not in arrays:
             raise PosebridgeError(f"{path} lacks the array {name!r}; it should have {', '.join(known[:3])}.")
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise PosebridgeError(f"{path}: its arrays should be equally long, one entry a clip; they are {lengths}.")
-    return [{name: array[i] for name, array in arrays.items()} for i in range(lengths["label"])], {}
+    return _records(path, arrays, lengths["label"]), {}
+
+
+def _records(path: Path, arrays: dict[str, np.ndarray], clips: int) -> Iterator[dict[str, Any]]:
+    for i in range(clips):
+        try:
+            yield {name: array[i] for name, array in arrays.items()}
+        except ValueError:
+            raise PosebridgeError(f"{path}, annotation {i}: its text is no Unicode; write it again.") from None
 
 
 def _annotation(record: Any, where: str) -> Annotation:
     if not isinstance(record, dict) or not {"frame_dir", "label", "keypoint"} <= set(record):
         raise PosebridgeError(f"{where}: it should be a dict with frame_dir, label and keypoint.")
-    clip_id = str(record["frame_dir"])
-    where = f"{where} ({clip_id!r})"
-    try:
-        keypoints = np.asarray(record["keypoint"], np.float32)
-        label, total = int(record["label"]), int(record.get("total_frames", 0))
-        height, width = (int(value) for value in record.get("img_shape", (0, 0)))
-        scores = record.get("keypoint_score")
-        scores = np.asarray(scores, np.float32) if scores is not None else None
-    except (TypeError, ValueError) as error:
-        raise PosebridgeError(f"{where}: {error}.") from None
-    if keypoints.ndim != 4 or keypoints.shape[3] not in (2, 3) or 0 in keypoints.shape[:2]:
+    clip_id = _name(record["frame_dir"], where)
+    where = f"{where} ({_short(clip_id)})"
+    if why := why_outside(clip_id):
+        raise PosebridgeError(f"{where}: {why}.")
+    label = _whole(record["label"], f"{where}: label")
+    total = _whole(record.get("total_frames", 0), f"{where}: total_frames")
+    height, width = _sides(record.get("img_shape"), where)
+    keypoints = _numbers(record["keypoint"], f"{where}: keypoint")
+    if keypoints.ndim != 4 or keypoints.shape[3] not in (2, 3) or 0 in keypoints.shape:
         raise PosebridgeError(f"{where}: keypoint has the shape {keypoints.shape}, not [M, T, V, 2 or 3].")
+    if keypoints.shape[1] > MOST_FRAMES:
+        raise PosebridgeError(f"{where}: keypoint has {keypoints.shape[1]} frames, more than {MOST_FRAMES}; cut it.")
     there = np.isfinite(keypoints).all(-1)  # [M, T, V]
-    if scores is None:
+    if (np.abs(keypoints) > FARTHEST).any(where=np.isfinite(keypoints)):
+        raise PosebridgeError(f"{where}: keypoint has places beyond {FARTHEST:.0e}; they should be pixels or metres.")
+    given = record.get("keypoint_score")
+    if given is None:
         # Without scores an absent person is a frame of zeros: so are they in NTU's files.
         scores = np.broadcast_to((keypoints != 0).any((2, 3))[..., None], there.shape).astype(np.float32)
+    else:
+        scores = _numbers(given, f"{where}: keypoint_score")
     if scores.shape != there.shape:
         raise PosebridgeError(f"{where}: keypoint_score has the shape {scores.shape}, not {there.shape}.")
     frames = total if 0 < total < keypoints.shape[1] else keypoints.shape[1]
     scores = np.where(there & np.isfinite(scores), scores, 0).clip(0, 1)
-    split = str(record.get("split", ""))
+    given = record.get("split")
+    split = "" if given is None or (isinstance(given, str) and not given) else _name(given, f"{where}: split")
     return Annotation(clip_id, label, keypoints[:, :frames], scores[:, :frames], height, width, split)
+
+
+def _name(value: Any, where: str) -> str:
+    """A name as text that a list can hold. Raises PosebridgeError."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 64:
+        value = str(int(value))
+    if not isinstance(value, str):
+        raise PosebridgeError(f"{where}: {_short(value)} is no name; it should be text.")
+    if not value.strip() or value != value.strip() or len(value) > MOST_CHARACTERS or _UNWRITABLE.search(value):
+        raise PosebridgeError(
+            f"{where}: {_short(value)} cannot be the name of a clip; take 1 to {MOST_CHARACTERS} characters without "
+            "control characters or blanks around them."
+        )
+    return str(value)
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number: 3, 3.0 or an array of one of them. Raises PosebridgeError."""
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
+        value = value.reshape(())[()]
+    plain: Any = value
+    if isinstance(value, (np.integer, np.floating)):
+        plain = value.item()
+    whole = isinstance(plain, float) and math.isfinite(plain) and plain.is_integer()
+    whole = whole or (isinstance(plain, int) and not isinstance(plain, bool))
+    if not whole or abs(plain) >= 1 << 53:
+        raise PosebridgeError(f"{what} should be a whole number, but is {_short(value)}.")
+    return int(plain)
+
+
+def _sides(value: Any, where: str) -> tuple[int, int]:
+    """Height and width of a frame; 0 where unknown."""
+    if value is None:
+        return 0, 0
+    if not isinstance(value, (list, tuple, np.ndarray)) or _length(value) != 2:
+        raise PosebridgeError(f"{where}: img_shape should be (height, width), but is {_short(value)}.")
+    height, width = (_whole(side, f"{where}: img_shape") for side in value)
+    if not (0 <= height <= LONGEST_SIDE and 0 <= width <= LONGEST_SIDE):
+        raise PosebridgeError(f"{where}: img_shape should be 0 to {LONGEST_SIDE} pixels, but is {height} x {width}.")
+    return height, width
+
+
+def _length(value: list | tuple | np.ndarray) -> int:
+    """Of a list, or of an array with one axis; else -1."""
+    return -1 if isinstance(value, np.ndarray) and value.ndim != 1 else len(value)
+
+
+def _numbers(value: Any, what: str) -> np.ndarray:
+    """An array, or lists of numbers, as float32; what is too large for it becomes infinite. Raises PosebridgeError."""
+    if isinstance(value, (list, tuple)):
+        level = [value]
+        while level:  # lists may hold text, which numpy would take apart or blow up
+            inside = [item for part in level for item in part]
+            level = [item for item in inside if isinstance(item, (list, tuple))]
+            if not all(isinstance(item, (list, tuple, int, float, np.ndarray)) for item in inside):
+                raise PosebridgeError(f"{what} should be an array of numbers.")
+        try:
+            with np.errstate(over="ignore"):
+                value = np.asarray(value, np.float64)
+        except (ValueError, TypeError, OverflowError):
+            raise PosebridgeError(f"{what} should be an array of numbers; its lists are not equally long.") from None
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise PosebridgeError(f"{what} should be an array of numbers, but is of the type {str(kind)[:40]}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(value, np.float32)
+
+
+def _short(value: Any) -> str:
+    """A value for a message."""
+    if isinstance(value, str):
+        text = repr(value[:61])
+    elif isinstance(value, (bool, float, np.generic, type(None))):
+        text = repr(value)
+    else:  # its text may be endless
+        text = f"a value of the type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -152,7 +152,7 @@ def _parts(
         wanted = next(iter(pairs))
     elif splits and wanted not in pairs:
         choice = " or ".join(f"--split {prefix}" for prefix in pairs if prefix) or "lists named train and test"
-        raise PosebridgeError(f"{file} has the lists {', '.join(splits)}; choose by {choice}.")
+        raise PosebridgeError(f"{file} has the lists {', '.join(splits)[:300]}; choose by {choice[:300]}.")
     parts: dict[str, str] = {}
     for name, clip_ids in pairs.get(wanted, {}).items():
         part = PARTS[name.rpartition("_")[2]]
