@@ -12,7 +12,7 @@ import pytest
 from fakes import write_pictures, write_sizes, write_video
 
 from pipeline.video.decode import Video, VideoError
-from pipeline.video.picture import Pictures, lay_down, orientation_of
+from pipeline.video.picture import PictureError, Pictures, lay_down, orientation_of
 from pipeline.video.probe import probe
 from pipeline.video.tone import to_sdr
 
@@ -322,8 +322,10 @@ def test_colours_that_are_not_converted_are_a_reason_and_no_traceback(tmp_path):
         list(video.frames([0]))
     with pytest.raises(VideoError, match="not converted"):
         probe(path)
+    with pytest.raises(PictureError, match="too large"):
+        Pictures(8000, 8000, Fraction(4)).rgb(av.VideoFrame(8000, 8000, "monob"))
     fatal = av.VideoFrame(64, 48, "yaf32le")  # swscale would end the process
-    with pytest.raises(Exception, match="not converted"):
+    with pytest.raises(PictureError, match="not converted"):
         Pictures(64, 48, None).rgb(fatal)
 
 

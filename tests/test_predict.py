@@ -33,6 +33,7 @@ from pipeline.recipe import Recipe
 from pipeline.runs import open_run
 from pipeline.tensors import save_tensors
 from pipeline.text.minilm import MiniLM
+from pipeline.video.decode import Video
 from stages.cli import main
 from tests.fakes import FakeEstimator, write_audio, write_video
 
@@ -191,6 +192,17 @@ def test_a_long_video_without_windows_is_warned_of(project: Path, tmp_path: Path
     assert any("--window" in sentence for sentence in ask(video, *RUN)["warnings"])
     assert not any("--window" in sentence for sentence in ask(video, *RUN, "--window", "1")["warnings"])
     assert any("a shorter --window" in sentence for sentence in ask(video, *RUN, "--window", "2.9")["warnings"])
+
+
+@pytest.mark.e2e
+def test_an_answer_that_rests_on_a_still_is_warned_of(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = str(write_video(tmp_path / "a.mp4", frames=12))
+    assert not any("few different frames" in sentence for sentence in ask(video, *RUN)["warnings"])
+    monkeypatch.setattr(Video, "sample", lambda video, count, *segment: np.zeros(count, np.int32))
+    (warning,) = (sentence for sentence in ask(video, *RUN)["warnings"] if "few different frames" in sentence)
+    assert "a.mp4" in warning and "Warning: " + warning in CliRunner().invoke(main, ["predict", video, *RUN]).stderr
 
 
 @pytest.mark.e2e

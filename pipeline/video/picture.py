@@ -30,6 +30,7 @@ from pipeline.video.tone import CURVES, to_sdr
 MOST_ASPECT = 4.0  # pixels that are said to be longer than this are square ones under a damaged header
 FATAL = ("yaf32be", "yaf32le")  # swscale ends the process over these
 RESERVED, UNSAID = 3, 2  # matrix coefficients; swscale refuses what no standard has
+MOST_PIXELS = 1 << 27  # of a picture; 16K has as many
 FEWEST_LINES = 4  # w3fdif wants three
 
 # by whether rows and columns are swapped, then rows reversed, then columns reversed; turns are counter-clockwise
@@ -78,6 +79,9 @@ class Pictures:
         """uint8 RGB [H, W, 3], C-contiguous, of the same shape for every frame. Raises PictureError."""
         if not all(self._stored):
             self._stored = (frame.width, frame.height)
+        size = square_size(frame.width, frame.height, self.aspect)
+        if size[0] * size[1] > MOST_PIXELS:
+            raise PictureError(f"its pictures of {size[0]} x {size[1]} pixels are too large")
         tone = CURVES.get(frame.color_trc, "")
         orientation = orientation_of(frame)
         interlaced = frame.interlaced_frame and frame.height >= FEWEST_LINES
@@ -87,7 +91,6 @@ class Pictures:
             alpha = False
             if has_alpha(frame.format.name):
                 frame, alpha = self._on_black(frame, bool(tone))
-            size = square_size(frame.width, frame.height, self.aspect)
             picture = self._convert(frame, "rgb48le" if tone else "rgb24", size)
         except (av.FFmpegError, OSError, ValueError):
             raise PictureError(f"its pictures are of a kind that is not converted ({frame.format.name})") from None
