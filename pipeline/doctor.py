@@ -108,7 +108,8 @@ def check_packages(mmpose: bool) -> Iterator[Check]:
         remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
     faiss = next((f"{name} {version}" for name in FAISS if (version := version_of(name))), None)
-    yield Check("faiss", OK if faiss else NOTE, faiss or "not installed", "" if faiss else "pip install '.[cpu]'")
+    without = "not installed; PyTorch takes its place, slower"
+    yield Check("faiss", OK if faiss else NOTE, faiss or without, "" if faiss else "pip install '.[cpu]'")
 
 
 def requirements() -> list[str]:

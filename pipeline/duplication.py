@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,20 +17,29 @@ import numpy as np
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import fingerprint
 from pipeline.manifest import Clip
+from pipeline.protocol import films
 from pipeline.protocol.duplicates import Signatures, near_duplicates, same_videos
+from pipeline.protocol.films import Film
+from pipeline.protocol.neighbours import nearest
 from pipeline.skeleton.graph import graph_of
 
+HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
 BATCH = 256
+CANDIDATES = 5  # train clips that a test clip is compared with, and as many that its mirror image is
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A test clip and the train clip that it repeats. `distance` is 0 for the same video."""
+    """A test clip and the train clip that it repeats. `distance` is 0 for the same video; else as films.py measures it,
+    or, of skeletons without pictures, duplicates.py. Labels are class indices, None where unknown.
+    """
 
     test: str
     train: str
     kind: str  # "same video" or "near-duplicate"
     distance: float
+    test_label: int | None = None
+    train_label: int | None = None
 
 
 def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None = None) -> list[Duplicate]:
@@ -64,8 +73,9 @@ def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | No
 def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | None = None) -> list[Duplicate]:
     """Test clips that repeat a train clip: same videos, then by distance.
 
-    A video is the same by the sha256 of clips.csv and by the identity that the cache noted; `limit` is that of
-    `near_duplicates`.
+    A video is the same by the sha256 of clips.csv and by the identity that the cache noted. Near ones are found by the
+    thumbnails of their frames, or by skeletons where no video was opened. `limit` is the distance of a duplicate, by
+    default that of films.py or duplicates.py.
     """
     there = set(reader.clip_ids)
     parts = {
@@ -77,12 +87,19 @@ def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | N
     identities = {part: {clip_id: _identity(reader, clip_id) for clip_id in ids[part]} for part in ids}
     hashes = {part: {clip.clip_id: clip.sha256 for clip in members} for part, members in parts.items()}
     same = same_videos(hashes["train"], hashes["test"]) | same_videos(identities["train"], identities["test"])
-    found = [Duplicate(test, train, "same video", 0.0) for test, train in same.items()]
-    train, test = (_signatures(reader, ids[part]) for part in ("train", "test"))
-    for row, nearest, distance in near_duplicates(train, test, limit):
-        if ids["test"][row] not in same:
-            pair = ids["test"][row], ids["train"][nearest]
-            found.append(Duplicate(*pair, "near-duplicate", round(distance, 4)))
+    label = {clip.clip_id: clip.label for members in parts.values() for clip in members}
+    found = [Duplicate(test, train, "same video", 0.0, label[test], label[train]) for test, train in same.items()]
+    others = [clip_id for clip_id in ids["test"] if clip_id not in same]
+    if "thumbnail" in reader.names:
+        near = _by_films(reader, ids["train"], others, films.LIMIT if limit is None else limit)
+    else:
+        train, test = (_signatures(reader, members) for members in (ids["train"], ids["test"]))
+        pairs = near_duplicates(train, test, limit)
+        near = [(ids["test"][row], ids["train"][other], distance) for row, other, distance in pairs]
+    for test_id, train_id, distance in near:
+        if test_id not in same:
+            labels = label[test_id], label[train_id]
+            found.append(Duplicate(test_id, train_id, "near-duplicate", round(distance, 4), *labels))
     return found
 
 
@@ -93,7 +110,7 @@ def _path(index: Path) -> Path:
 def _state(index: Path, clips: Sequence[Clip]) -> str:
     """A hash of all that the list depends on: the extraction, and which clips are train and which are test."""
     content = index.read_text(encoding="utf-8") if index.is_file() else ""
-    return fingerprint(content, [(clip.clip_id, clip.part, clip.sha256) for clip in clips])
+    return fingerprint(HOW, content, [(clip.clip_id, clip.part, clip.label, clip.sha256) for clip in clips])
 
 
 def _identity(reader: CacheReader, clip_id: str) -> str:
@@ -101,15 +118,44 @@ def _identity(reader: CacheReader, clip_id: str) -> str:
     return shard["video_identity"][shard.rows[clip_id]].decode()
 
 
-def _signatures(reader: CacheReader, clip_ids: Sequence[str]) -> Signatures:
-    """Batch by batch, since the cues of a large data set do not fit into memory."""
-    names = [name for name in ("keypoints", "scores", "person_valid", "cues", "cue_scores") if name in reader.names]
-    graph, batches = graph_of(reader.recipe.layout), []
+def _by_films(
+    reader: CacheReader, train: Sequence[str], test: Sequence[str], limit: float
+) -> list[tuple[str, str, float]]:
+    """(test clip, train clip, distance) below the limit, the nearest first. In memory are a signature of every train
+    clip, 512 bytes each, and the pictures of one batch.
+    """
+    known = np.concatenate([
+        np.stack([films.signature(film) for film in batch]) for _, batch in _film_batches(reader, train)
+    ])  # fmt: skip
+    found = []
+    for clip_ids, batch in _film_batches(reader, test):
+        best: dict[str, tuple[float, str]] = {}
+        for seen in (batch, [film.mirrored() for film in batch]):
+            _, rows = nearest(known, np.stack([films.signature(film) for film in seen]), CANDIDATES)
+            for clip_id, film, candidates in zip(clip_ids, seen, rows, strict=True):
+                for other in (train[row] for row in candidates):
+                    (candidate,) = _films(reader, [other])
+                    best[clip_id] = min(best.get(clip_id, (np.inf, "")), (films.distance(candidate, film), other))
+        found += [(clip_id, other, distance) for clip_id, (distance, other) in best.items() if distance < limit]
+    return sorted(found, key=lambda pair: pair[2])
+
+
+def _film_batches(reader: CacheReader, clip_ids: Sequence[str]) -> Iterator[tuple[Sequence[str], list[Film]]]:
     for first in range(0, len(clip_ids), BATCH):
-        batches.append(Signatures.of(**reader.read(clip_ids[first : first + BATCH], names), graph=graph))
-    cues = [batch.cues for batch in batches if batch.cues is not None]
+        batch = clip_ids[first : first + BATCH]
+        yield batch, _films(reader, batch)
+
+
+def _films(reader: CacheReader, clip_ids: Sequence[str]) -> list[Film]:
+    arrays = reader.read(clip_ids, ("thumbnail", "timestamp"))
+    return [Film.of(*pair) for pair in zip(arrays["thumbnail"], arrays["timestamp"], strict=True)]
+
+
+def _signatures(reader: CacheReader, clip_ids: Sequence[str]) -> Signatures:
+    """Batch by batch, since the skeletons of a large data set do not fit into memory."""
+    names, graph = ("keypoints", "scores", "person_valid"), graph_of(reader.recipe.layout)
+    starts = range(0, len(clip_ids), BATCH)
+    batches = [Signatures.of(**reader.read(clip_ids[s : s + BATCH], names), graph=graph) for s in starts]
     return Signatures(
-        np.concatenate([batch.skeletons for batch in batches]),
-        np.concatenate(cues) if cues else None,
-        np.concatenate([batch.seen for batch in batches]),
+        np.concatenate([batch.skeletons for batch in batches]), np.concatenate([batch.seen for batch in batches])
     )

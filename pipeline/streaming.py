@@ -30,6 +30,7 @@ from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
 from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import SegmentError, cue_positions
+from pipeline.video.thumbnail import SIDE, thumbnail
 
 # (clip, position on the timeline, uint8 RGB frame [H, W, 3]) -> [K, 4] float32 boxes x, y, w, h, and how sure, [K]
 BoxSource = Callable[[Clip, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -85,6 +86,7 @@ class PendingClip:
         self.colours = np.zeros((m, t, 6), np.float32)
         self.frame_index = np.zeros(t, np.int32)
         self.timestamp = np.zeros(t, np.float64)
+        self.thumbnail = np.zeros((t, SIDE, SIDE), np.uint8)
         self.size = (0, 0)  # height, width
         self.cue_frame = cue_positions(t, s)
         self._cue_slots = np.zeros(t, bool)
@@ -98,6 +100,7 @@ class PendingClip:
         self.record.add(look.treatment)
         self.frame_index[look.slots] = look.position
         self.timestamp[look.slots] = look.time
+        self.thumbnail[look.slots] = look.thumbnail
         for person, box, sure, _, pixels in look.crops:
             self.boxes[person, look.slots] = box
             self.box_scores[person, look.slots] = sure
@@ -142,6 +145,7 @@ class PendingClip:
             "track_id": np.where(valid.any(-1), np.arange(len(valid)) if track_id is None else track_id, -1),
             "frame_index": self.frame_index,
             "timestamp": self.timestamp,
+            "thumbnail": self.thumbnail,
             "cues": np.clip(self.cues, -limit, limit),
             "cue_scores": self.cue_scores,
             "cue_frame": self.cue_frame,
@@ -192,6 +196,7 @@ class Look:
     position: int
     time: float
     size: tuple[int, int]  # height, width
+    thumbnail: np.ndarray  # [24, 24] uint8
     treatment: Treatment
     crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]  # person, box [4], sure, matrix [2, 3], pixels
 
@@ -271,6 +276,7 @@ class PoseStream:
         crop_size, most = self._estimator.crop_size, lanes(self._recipe)
         for asked, position, frame in video.frames(sorted(wanted)) if wanted else ():
             height, width = frame.shape[:2]
+            small = thumbnail(frame)
             for pending in wanted[asked]:
                 crops = []
                 boxes, sureness = self._boxes(pending.clip, position, frame)
@@ -280,7 +286,7 @@ class PoseStream:
                         crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
                 slots = pending.slots.pop(asked)
                 time = float(video.times[position])
-                yield Look(pending, slots, position, time, (height, width), video.treatment, crops)
+                yield Look(pending, slots, position, time, (height, width), small, video.treatment, crops)
 
     def _estimate(
         self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]

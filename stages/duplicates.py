@@ -17,16 +17,26 @@ SHOWN = 10  # on the terminal; --json has them all
 def look_for_duplicates(index: Path, clips_csv: Path, cache_root: Path | None) -> list[Duplicate]:
     """Note the duplicates of an extraction beside its index, and tell them."""
     from pipeline.duplication import note_duplicates
-    from pipeline.manifest import read_clips
+    from pipeline.manifest import read_classes, read_clips
 
     found = note_duplicates(index, read_clips(clips_csv), cache_root)
-    tell_duplicates(found)
+    classes = clips_csv.with_name("classes.csv")
+    tell_duplicates(found, read_classes(classes) if found and classes.is_file() else ())
     return found
 
 
-def tell_duplicates(found: Sequence[Duplicate]) -> None:
+def tell_duplicates(found: Sequence[Duplicate], class_names: Sequence[str]) -> None:
     """Say the first ones."""
     for pair in found[:SHOWN]:
-        say(f"{pair.kind} in train and test: {pair.train} | {pair.test} (distance {pair.distance:.3f})")
+        say(f"{pair.kind} in train and test: {described(pair, class_names)}")
     if len(found) > SHOWN:
         say(f"... and {len(found) - SHOWN} more; --json lists them all")
+
+
+def described(pair: Duplicate, class_names: Sequence[str]) -> str:
+    """Both clips with their classes, and how far they are from each other."""
+    sides = [
+        f"{clip_id} ({class_names[label]})" if label is not None and label < len(class_names) else clip_id
+        for clip_id, label in ((pair.train, pair.train_label), (pair.test, pair.test_label))
+    ]
+    return f"{' | '.join(sides)} (distance {pair.distance:.3f})"

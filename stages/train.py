@@ -15,7 +15,7 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.bars import epochs
-from stages.duplicates import tell_duplicates
+from stages.duplicates import described, tell_duplicates
 from stages.shell import (
     answer,
     dataset_option,
@@ -82,11 +82,12 @@ def command(
         if guard == "fail":
             raise PosebridgeError(unknown)
         say(unknown)
-    tell_duplicates(found or [])
+    tell_duplicates(found or [], opened.class_names)
     if found and guard == "fail":
         raise PosebridgeError(
-            f"{len(found)} test clips of {dataset} repeat train clips, first {found[0].test!r} and "
-            f"{found[0].train!r}; take them out of clips.csv, or train with --duplicates warn."
+            f"{len(found)} test clips of {dataset} repeat train clips, first "
+            f"{described(found[0], opened.class_names)}; "
+            "take them out of clips.csv, or train with --duplicates warn."
         )
     with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
         folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)

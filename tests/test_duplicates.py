@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -21,19 +24,20 @@ from pipeline.dataset import open_dataset
 from pipeline.duplication import Duplicate, find_duplicates, note_duplicates, noted_duplicates
 from pipeline.encoding import encode
 from pipeline.extraction import extract
-from pipeline.hpe.base import Estimate
 from pipeline.ingestion import ingest
 from pipeline.params import ExtractParams, RunParams
+from pipeline.protocol import films
 from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos
+from pipeline.protocol.neighbours import nearest, projection
 from pipeline.recipe import Recipe
 from pipeline.synth.dataset import write_video
 from pipeline.synth.scene import ClipSpec, render_clip
 
-M, T, V, S, A, D = 2, 16, 17, 4, 3, 12
+M, T, V = 2, 16, 17
 
 
 def made_up(n, seed):
-    """N clips: one walking person each, of random shape and cues; the second person is not there."""
+    """N clips: one walking person each, of random shape; the second person is not there."""
     rng = np.random.default_rng(seed)
     pose = rng.normal(size=(n, 1, 1, V, 2)) * 30 + np.arange(T)[None, None, :, None, None]
     valid = np.zeros((n, M, T), bool)
@@ -42,8 +46,6 @@ def made_up(n, seed):
         "keypoints": np.broadcast_to(pose, (n, M, T, V, 2)).astype(np.float32) + 200,
         "scores": np.full((n, M, T, V), 0.9, np.float16),
         "person_valid": valid,
-        "cues": rng.normal(size=(n, M, 1, A, D)).repeat(S, 2).astype(np.float16),
-        "cue_scores": np.full((n, M, S, A), 0.7, np.float16),
     }
 
 
@@ -52,53 +54,56 @@ def planted(train, test, row, of, scale=1.0, noise=0.5, seed=5):
     rng = np.random.default_rng(seed)
     x = train["keypoints"][of]
     test["keypoints"][row] = x * scale + 40 + noise * rng.normal(size=x.shape)
-    test["cues"][row] = train["cues"][of] + 0.05 * rng.normal(size=train["cues"][of].shape)
-
-
-@pytest.mark.unit
-def test_a_planted_copy_is_found_and_nothing_else():
-    train, test = made_up(60, 0), made_up(20, 1)
-    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
-    planted(train, test, 7, 33, scale=0.75)
-    planted(train, test, 3, 4, noise=4.0)
-    found = near_duplicates(Signatures.of(**train), Signatures.of(**test))
-    assert [pair[:2] for pair in found] == [(7, 33), (3, 4)] and found[0][2] < found[1][2] < LIMIT
-    assert [pair[:2] for pair in near_duplicates(Signatures.of(**train), Signatures.of(**test), 1e9)][:2] == [
-        (7, 33), (3, 4)
-    ]  # fmt: skip
-
-
-@pytest.mark.unit
-def test_other_cues_make_another_clip():
-    train, test = made_up(60, 0), made_up(20, 1)
-    test["keypoints"][7] = train["keypoints"][33]  # twins: the same motion with another object
-    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
 
 
 @pytest.mark.unit
 def test_where_all_clips_are_near_only_the_nearest_are_listed():
-    """Cues that tell nothing but the class, and skeletons that hardly differ within it."""
+    """Skeletons that hardly differ within a class."""
     train, test = made_up(60, 0), made_up(40, 1)
-    rng = np.random.default_rng(2)
     for i in range(40):
-        planted(train, test, i, 0, noise=12.0, seed=i)
-    planted(train, test, 9, 30, noise=0.5)
-    for arrays in (train, test):
-        arrays["cues"] += (0.05 * rng.normal(size=arrays["cues"].shape)).astype(np.float16)
+        planted(train, test, i, 0, noise=1.0, seed=i)
+    planted(train, test, 9, 30, noise=0.1)
     signatures = Signatures.of(**train), Signatures.of(**test)
-    assert len(near_duplicates(*signatures, LIMIT)) == 40
+    assert len(near_duplicates(*signatures, 10 * LIMIT)) == 40
     assert [pair[:2] for pair in near_duplicates(*signatures)] == [(9, 30)]
 
 
 @pytest.mark.unit
-def test_skeletons_alone_must_be_as_good_as_equal():
+@pytest.mark.parametrize("faiss", [True, False])
+def test_skeletons_must_be_as_good_as_equal(monkeypatch, faiss):
+    """With and without FAISS, which is an extra."""
+    if not faiss:
+        monkeypatch.setitem(sys.modules, "faiss", None)
     train, test = made_up(60, 0), made_up(20, 1)
-    planted(train, test, 7, 33, noise=0.0)
+    assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
+    planted(train, test, 7, 33, scale=0.75, noise=0.0)
     planted(train, test, 3, 4, noise=4.0)
-    for arrays in (train, test):
-        del arrays["cues"], arrays["cue_scores"]
     found = near_duplicates(Signatures.of(**train), Signatures.of(**test))
     assert [pair[:2] for pair in found] == [(7, 33)] and found[0][2] < 1e-3
+
+
+@pytest.mark.unit
+def test_neighbours_are_the_same_with_and_without_faiss(monkeypatch):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    known, asked = rng.normal(size=(700, 9)), rng.normal(size=(600, 9))
+    distances, rows = nearest(known, asked, 3)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    without = nearest(known, asked, 3)
+    assert np.array_equal(rows, without[1]) and np.allclose(distances, without[0], atol=1e-4)
+    assert nearest(known[:2], asked, 3)[1].shape == (600, 2)
+
+
+@pytest.mark.unit
+def test_extract_and_train_are_imported_without_faiss():
+    code = "import sys; sys.modules['faiss'] = None; import pipeline.duplication, stages.extract, stages.train"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.unit
+def test_the_projection_is_made_once():
+    assert projection(40, 8) is projection(40, 8)
 
 
 @pytest.mark.unit
@@ -106,7 +111,6 @@ def test_clips_without_a_person_are_like_no_other():
     train, test = made_up(10, 0), made_up(10, 1)
     for arrays in (train, test):
         arrays["person_valid"][:3] = False
-        arrays["cues"][:3] = 0
     assert near_duplicates(Signatures.of(**train), Signatures.of(**test)) == []
     train["person_valid"][:] = False
     assert near_duplicates(Signatures.of(**train), Signatures.of(**test), 1e9) == []
@@ -117,7 +121,6 @@ def test_signatures_do_not_depend_on_the_batch():
     arrays = made_up(6, 0)
     whole, part = Signatures.of(**arrays), Signatures.of(**{name: array[2:4] for name, array in arrays.items()})
     assert np.allclose(whole.skeletons[2:4], part.skeletons, atol=1e-5)
-    assert np.allclose(whole.cues[2:4], part.cues, atol=1e-5)
 
 
 @pytest.mark.unit
@@ -125,22 +128,9 @@ def test_the_same_video_is_found_by_its_hash():
     assert same_videos({"a": "1", "b": "", "c": "2", "d": "2"}, {"x": "2", "y": "", "z": "3"}) == {"x": "c"}
 
 
-class LookingEstimator(FakeEstimator):
-    """Keypoints and cues are fixed random maps of the crop, so copies of a video give similar ones."""
-
-    def estimate(self, crops, cue_rows):
-        rng = np.random.default_rng(0)
-        small = crops[:, ::4, ::4].reshape(len(crops), -1).astype(np.float32) / 255
-        small = small - small.mean(1, keepdims=True)
-        keypoints = (12 + small @ rng.normal(size=(small.shape[1], 34))).reshape(-1, 17, 2).astype(np.float32)
-        cues = (small @ rng.normal(size=(small.shape[1], 6 * 8)))[cue_rows].reshape(-1, 6, 8).astype(np.float32)
-        scores = np.full((len(crops), 17), 0.8, np.float32)
-        return Estimate(keypoints, scores, cues, np.ones(cues.shape[:2], np.float32))
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Twelve train clips and four test clips, of which one is a copy and one a re-encoding of a train clip."""
+    """Twelve train clips and four test clips, of which one is a copy and one a mirrored, brighter re-encoding."""
     root = tmp_path_factory.mktemp("world")
     for i in range(14):
         spec = ClipSpec("wave" if i % 2 else "clap", "none", i, i, i, i, i, i)
@@ -148,12 +138,12 @@ def world(tmp_path_factory):
     shutil.copy(root / "v/train/03.mp4", root / "v/test/copy.mp4")
     with av.open(str(root / "v/train/05.mp4")) as file:
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    brighter = np.clip(np.stack(frames) * 1.08 + 4, 0, 255).astype(np.uint8)
+    brighter = np.clip(np.stack(frames)[:, :, ::-1] * 1.08 + 4, 0, 255).astype(np.uint8)
     write_video(root / "v/test/encoded.mp4", brighter)
     ingest("d", root / "v", pattern="(?P<part>train|test)/", manifests=root / "m")
     recipe = Recipe(config="fake", weights="w", weights_sha256="0" * 64, boxes="full_frame", frames=8, cue_frames=4)
     extract(
-        "d", "fake", recipe, root / "v", params=ExtractParams(), build_estimator=lambda recipe: LookingEstimator(),
+        "d", "fake", recipe, root / "v", params=ExtractParams(), build_estimator=lambda recipe: FakeEstimator(),
         manifests=root / "m", cache=root / "c",
     )  # fmt: skip
     (root / "m/d/classes.csv").write_text("index,name\n0,wave\n")
@@ -168,7 +158,8 @@ def test_copies_are_found_in_a_cache(world):
         ("test/copy", "train/03", "same video"),
         ("test/encoded", "train/05", "near-duplicate"),
     ]
-    assert 0 < found[1].distance < LIMIT
+    assert 0 < found[1].distance < films.LIMIT
+    assert (found[1].test_label, found[1].train_label) == (None, None)
 
 
 @pytest.mark.e2e
@@ -191,7 +182,7 @@ def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monk
 def command(monkeypatch, tmp_path):
     """The command `train` on a noted list, with a training that only says that it was called."""
     trained = []
-    dataset = SimpleNamespace(cache=tmp_path, clips=[])
+    dataset = SimpleNamespace(cache=tmp_path, clips=[], class_names=("wave", "clap"))
     (tmp_path / "d" / "refined").mkdir(parents=True)
     (tmp_path / "d" / "refined" / "index.json").touch()
     monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, **options: dataset)
@@ -209,13 +200,13 @@ def command(monkeypatch, tmp_path):
 @pytest.mark.unit
 def test_train_lists_duplicates_before_it_trains(command):
     """The command: warns, fails or looks away."""
-    pairs = [Duplicate(f"t{i}", f"s{i}", "near-duplicate", 0.1) for i in range(12)]
+    pairs = [Duplicate(f"t{i}", f"s{i}", "near-duplicate", 0.1, 0, 1) for i in range(12)]
     result, trained = command(pairs, "--json")
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["duplicates"]) == 12 and trained == 1
-    assert "s0 | t0 (distance 0.100)" in result.stderr and "2 more" in result.stderr
+    assert "s0 (clap) | t0 (wave) (distance 0.100)" in result.stderr and "2 more" in result.stderr
     result, trained = command(pairs, "--duplicates", "fail")
-    assert result.exit_code == 1 and trained == 1 and "first 't0' and 's0'" in result.stderr
+    assert result.exit_code == 1 and trained == 1 and "first s0 (clap) | t0 (wave)" in result.stderr
     result, trained = command(pairs, "--duplicates", "ignore")
     assert result.exit_code == 0 and trained == 2 and "t0" not in result.output
 

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
 from pipeline.video.record import RECORD_BYTES
+from pipeline.video.thumbnail import SIDE
 
 SCHEMA = 2
 
@@ -49,8 +50,8 @@ def columns(
 ) -> tuple[Column, ...]:
     """The datasets of a shard of this recipe.
 
-    A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`. `text_widths` gives the bytes of the
-    UTF-8 columns where a shard is to be written; a reader takes them as they come.
+    A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`; one that opens no video, no `thumbnail`.
+    `text_widths` gives the bytes of the UTF-8 columns where a shard is to be written; a reader takes them as they come.
     """
     m, t, s, a, c = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors), recipe.dimensions
     unit = "pixel" if c == 2 else "metre"
@@ -83,7 +84,13 @@ def columns(
         Column("video_width", np.dtype("<i4"), unit="pixel"),
         Column("video_record", np.dtype(f"S{RECORD_BYTES}")),  # a ClipRecord in JSON; empty where no video was read
     )
-    return skeleton + (() if recipe.cues == "none" else cues) + video
+    pictures = (Column("thumbnail", np.dtype("u1"), (t, SIDE, SIDE), ("frame", "row", "column")),)
+    return (
+        skeleton
+        + (() if recipe.cues == "none" else cues)
+        + video
+        + (() if recipe.backend in ("ground_truth", "import") else pictures)
+    )
 
 
 def locate(path: Path, expected: tuple[Column, ...], remedy: str) -> dict[str, Place]:
