@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from pipeline.video.picture import PictureError, Pictures
+from pipeline.video.picture import PictureError, Pictures, alpha_decoder
 from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import sample_positions
 
@@ -230,7 +230,11 @@ class Video:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         try:
-            yield from self._container.decode(self._stream)
+            if (decoder := alpha_decoder(self._stream)) is None:
+                yield from self._container.decode(self._stream)
+                return
+            for packet in self._container.demux(self._stream):
+                yield from decoder.decode(packet if packet.size else None)
         except (av.FFmpegError, OSError) as error:
             raise VideoError("decode", f"a frame does not decode ({error.strerror})") from None
 

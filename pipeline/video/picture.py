@@ -194,3 +194,13 @@ def deinterlace(frame: av.VideoFrame) -> av.VideoFrame:
 def has_alpha(format_name: str) -> bool:
     """Whether frames of this format may be transparent."""
     return format_name == "pal8" or any(c.is_alpha for c in VideoFormat(format_name).components)
+
+
+def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """A decoder that sees the alpha of a VP8 or VP9 stream which has one; that of the stream itself does not."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    return decoder
