@@ -98,6 +98,7 @@ class PendingClip:
         """Take in what is known of a frame before the pose model has seen it."""
         self.size = look.size
         self.record.add(look.treatment)
+        self.record.lost = look.lost
         self.frame_index[look.slots] = look.position
         self.timestamp[look.slots] = look.time
         self.thumbnail[look.slots] = look.thumbnail
@@ -198,6 +199,7 @@ class Look:
     size: tuple[int, int]  # height, width
     thumbnail: np.ndarray  # [24, 24] uint8
     treatment: Treatment
+    lost: int  # packets of the file so far
     crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]  # person, box [4], sure, matrix [2, 3], pixels
 
 
@@ -286,7 +288,8 @@ class PoseStream:
                         crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
                 slots = pending.slots.pop(asked)
                 time = float(video.times[position])
-                yield Look(pending, slots, position, time, (height, width), small, video.treatment, crops)
+                seen = video.treatment, video.record.lost
+                yield Look(pending, slots, position, time, (height, width), small, *seen, crops)
 
     def _estimate(
         self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]

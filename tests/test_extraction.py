@@ -260,7 +260,7 @@ def test_ground_truth_goes_through_the_same_store(tmp_path):
     assert (result.clips, corridor.estimator.calls) == (6, 0)
     with corridor.reader() as reader:
         batch = reader.read(["1"], ["keypoints", "scores", "frame_index", "timestamp"])
-        assert "cues" not in reader.names
+        assert "cues" not in reader.names and reader.record("1") is None
     assert (batch["keypoints"][0, 0] == truth[4, [1, 3, 6, 8, 11, 13, 16, 18]]).all() and (batch["scores"] == 1).all()
     assert batch["frame_index"].tolist() == [[1, 3, 6, 8, 11, 13, 16, 18]]
     assert corridor.run().changed is False
@@ -333,6 +333,21 @@ def test_few_different_frames_are_a_warning_with_the_clips_name(corridor, monkey
     assert "rotate90" in table and "first '0', '1'" in table and "{" not in table
     lines = [line for line in table.splitlines() if not line.startswith("Warning")]
     assert len({re.match(r" *\S.*?\s{2,}", line).end() for line in lines}) == 1, "columns"
+
+
+@pytest.mark.e2e
+def test_packets_that_are_lost_on_the_way_are_in_the_record(corridor, monkeypatch):
+    frames = Video.frames
+
+    def lossy(video, positions):
+        for found in frames(video, positions):
+            video.record.lost += 1
+            yield found
+
+    monkeypatch.setattr(Video, "frames", lossy)
+    corridor.run()
+    with corridor.reader() as reader:
+        assert [reader.record(clip_id).lost for clip_id in reader.clip_ids] == [8] * 6
 
 
 @pytest.mark.unit

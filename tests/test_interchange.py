@@ -184,6 +184,7 @@ def test_import_fills_manifest_and_cache(tmp_path):
     with CacheReader(done.index) as reader:
         assert reader.recipe.layout == "ntu25" and "cues" not in reader.names
         assert done.store.name.startswith("import-ntu25-3d")
+        assert all(reader.record(clip.clip_id) is None for clip in clips), "no video was read"
         rows = reader.read([clip.clip_id for clip in clips], ["keypoints", "scores", "person_valid"])
     assert rows["keypoints"].shape == (36, 2, 8, 25, 3) and np.isfinite(rows["keypoints"]).all()
     assert (rows["keypoints"][4, 0] == made[4]["keypoint"][0].astype(np.float32)).all()
