@@ -63,8 +63,10 @@ def examine(
     if params is None:
         yield Check("params.yaml", NOTE, "none here", "run the command from the project's folder, or use --params")
         return
+    from pipeline.text.encoder import split_variant
+
     for name in sorted({params.text.encoder, *(run.text for run in params.runs.values())}):
-        yield check_encoder(name.partition("@")[0])
+        yield check_encoder(split_variant(name)[0])
     if broken:  # the rest needs them
         return
     for name in recipes:

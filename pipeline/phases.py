@@ -38,6 +38,7 @@ from pipeline.scoring import embed_table
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
 from pipeline.tensors import load_tensors, save_tensors
 from pipeline.text.bank import read_texts, texts_path
+from pipeline.text.encoder import split_variant
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states
 
 
@@ -206,7 +207,7 @@ def class_words(opened: Opened, classes: Sequence[int], slots: Sequence[str]) ->
     """The texts of these classes, and of no other, in these slots; a slot that a class lacks is absent."""
     if not slots:
         return []
-    variant = opened.run.text.partition("@")[2]
+    variant = split_variant(opened.run.text)[1]
     _, texts = read_texts(texts_path(opened.dataset.folder, variant), opened.split.class_names)
     return [{slot: texts[c, slot] for slot in slots if (c, slot) in texts} for c in classes]
 

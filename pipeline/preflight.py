@@ -23,6 +23,7 @@ from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.text.bank import TextBank, load_bank, read_texts, texts_path
+from pipeline.text.encoder import split_variant
 from pipeline.variants import of_variant
 
 T = TypeVar("T")
@@ -126,7 +127,7 @@ def need_run(
             needs.get(dataset.reader, of_variant(recipe, variant))
     bank = None
     if dataset.class_names:
-        bank = needs.get(load_bank, dataset.name, run.text, dataset.class_names, dataset.cache)
+        bank = needs.get(load_bank, dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
     opened = None
     if split and bank and reads_cues is not None and None not in readers:
         opened = needs.get(open_run, dataset, protocol, run)
@@ -143,7 +144,7 @@ def need_texts(
     """The method's text slots of every class, in the bank, or in texts.csv where there is no bank yet; and the slots
     whose words it reads, of every seen class.
     """
-    path, names = texts_path(dataset.folder, run.text.partition("@")[2]), split.class_names
+    path, names = texts_path(dataset.folder, split_variant(run.text)[1]), split.class_names
     found = needs.get(read_texts, path, names) if bank is None or method.word_slots else None
     words = None if found is None else set(found[1])
     vectors = words

@@ -70,7 +70,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it."""
     skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
     reads_cues = find_method(run.method).reads_cues(run.flags)
-    bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache)
+    bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
     reader = dataset.reader(run.recipe if reads_cues else skeletons)
     recipe, joints = reader.recipe, dataset.reader(skeletons).recipe
     shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.layout, inputs=joints.dimensions + 1)

@@ -3,8 +3,9 @@
 Text is UTF-8, with a byte order mark or without; UTF-16 by its mark, or where the first characters show it; else
 Windows-1252, but only where nothing in the file is UTF-8. Cells are parted by comma, semicolon or tab, by which the
 header has the columns that are asked for (a first line `sep=;` says it itself). Headings are taken without case and
-outer blanks. Blank rows and empty columns without a heading count as nothing; a row that is too short lacks what is
-unknown, since spreadsheets leave out the commas at its end. An empty cell is unknown. Whole numbers may be written
+outer blanks. Blank rows and empty columns without a heading count as nothing, and so does a first column without one,
+the row numbers of pandas; a row that is too short lacks what is unknown, since spreadsheets leave out the commas at its
+end. An empty cell is unknown. Whole numbers may be written
 3.0; where the cells are parted by semicolon or tab, 1,5 is one and a half. Every message names line and column.
 Python's csv does the parsing and not pandas, which tells no line for a wrong cell.
 """
@@ -108,7 +109,7 @@ class Table:
 
     def _refuse_without_heading(self, line: int, cells: Sequence[str]) -> None:
         for place, cell in enumerate(cells):
-            if cell.strip() and not (place < len(self.columns) and self.columns[place]):
+            if cell.strip() and not (place < len(self.columns) and self.columns[place] or place == 0):
                 raise PosebridgeError(
                     f"{self.path}, line {line}, column {place + 1}: {_short(cell)} stands under no heading; put a cell "
                     f"that has {DELIMITERS[self.delimiter]} in it between quotation marks."
@@ -177,6 +178,8 @@ def read_text(path: Path, missing: str, most: int = MOST_BYTES) -> tuple[str, st
         raise PosebridgeError(f"{path} is missing; {missing}.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise PosebridgeError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise PosebridgeError(f"{path} is a spreadsheet's own file, no text; save the spreadsheet as CSV (UTF-8).")
     text, encoding = _decoded(path, content)
     if (place := text.find("\0")) >= 0:
         raise PosebridgeError(f"{path}, {position(text, place)}: there is a NUL character; this is no text.")

@@ -47,6 +47,7 @@ def command(
     """
     encoder = encoder or load_params(params_path).text.encoder
     if source is not None:
+        from pipeline.text.encoder import split_variant
         from pipeline.text.imports import import_texts
 
         if form is None:
@@ -54,7 +55,7 @@ def command(
         variant = variant or source.stem
         texts = import_texts(dataset, variant, source, form, slot=slot)
         say(f"Wrote {texts}.")
-        encoder = f"{encoder.partition('@')[0]}@{variant}"
+        encoder = f"{split_variant(encoder)[0]}@{variant}"
     from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
 
     path = make_bank(dataset, encoder)

@@ -154,7 +154,7 @@ def write_bank(path: Path, rng: np.random.Generator) -> None:
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
-        file.attrs.update(schema=1, dataset="toy", encoder="minilm", encoder_sha256="0" * 64)
+        file.attrs.update(schema=2, dataset="toy", encoder="minilm", encoder_sha256="0" * 64)
         file["embeddings"], file["mask"] = vectors.astype(np.float32), np.ones(vectors.shape[:2], bool)
         strings = h5py.string_dtype()
         file.create_dataset("slots", data=["one_line", "hands", "global"], dtype=strings)

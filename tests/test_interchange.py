@@ -77,7 +77,7 @@ def write_bank(path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(len(CLASSES), len(slots), 16)).astype(np.float32)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
-        file.attrs.update(schema=1, dataset="d", encoder="minilm", encoder_sha256="0" * 64)
+        file.attrs.update(schema=2, dataset="d", encoder="minilm", encoder_sha256="0" * 64)
         file["embeddings"] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
         file["mask"] = np.ones((6, len(slots)), bool)
         for name, values in (("slots", slots), ("class_names", CLASSES)):

@@ -93,7 +93,7 @@ def write_bank(path: Path) -> None:
     vectors = np.repeat(encoder.encode(CLASSES)[:, None], len(slots), 1)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
-        file.attrs.update(schema=1, dataset="toy", encoder="minilm", encoder_sha256=encoder.sha256)
+        file.attrs.update(schema=2, dataset="toy", encoder="minilm", encoder_sha256=encoder.sha256)
         file["embeddings"], file["mask"] = vectors, np.ones(vectors.shape[:2], bool)
         file.create_dataset("slots", data=slots, dtype=h5py.string_dtype())
         file.create_dataset("class_names", data=CLASSES, dtype=h5py.string_dtype())

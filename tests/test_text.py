@@ -10,7 +10,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.manifest import write_classes
 from pipeline.text import encoder as encoders
 from pipeline.text.bank import bank_path, load_bank, make_bank, read_texts
-from pipeline.text.encoder import check_sha256, encoder_slug
+from pipeline.text.encoder import check_sha256, encoder_slug, split_variant
 
 pytestmark = pytest.mark.unit
 NAMES = ["drink", "phone"]
@@ -82,9 +82,56 @@ def test_a_bank_of_another_class_list_is_refused(bank, tmp_path):
         load_bank("toy", "other", NAMES, tmp_path)
 
 
-def test_an_encoder_given_by_path_has_a_plain_folder_name(tmp_path):
-    assert encoder_slug("sentence-transformers/all-mpnet-base-v2") == "all-mpnet-base-v2"
-    assert bank_path("toy", "/models/mine", tmp_path) == tmp_path / "text" / "mine" / "toy.h5"
+def test_every_encoder_has_a_folder_of_its_own(tmp_path):
+    assert encoder_slug("minilm") == "minilm" and encoder_slug("minilm@theirs") == "minilm@theirs"
+    names = ["org_a/clip", "org_b/clip", "/models/clip", "models/clip", "clip", "clip/", "../clip", "..", "/", "c l"]
+    slugs = [encoder_slug(name) for name in names]
+    assert len(set(slugs)) == len(names) and slugs[0].startswith("clip-") and slugs[4] == "clip"
+    assert not [slug for slug in slugs if "/" in slug or slug in ("", ".", "..")]
+    assert encoder_slug("org_a/clip@theirs") == slugs[0] + "@theirs"
+    assert split_variant("/home/me@lab/clip") == ("/home/me@lab/clip", "")
+    assert bank_path("toy", "clip", tmp_path) == tmp_path / "text" / "clip" / "toy.h5"
+    for dataset, encoder in (("../toy", "minilm"), ("toy", "minilm@..")):
+        with pytest.raises(PosebridgeError, match="cannot be the name of"):
+            bank_path(dataset, encoder, tmp_path)
+
+
+def test_a_bank_of_texts_that_have_changed_is_refused(bank, tmp_path):
+    folder = tmp_path / "manifests" / "toy"
+    texts(folder, "1,label, phoning", "0,label,drinking", '0,global,"a cup"')  # the same, written otherwise
+    assert load_bank("toy", "minilm", NAMES, tmp_path, folder).slots == bank.slots
+    texts(folder, "0,label,drinking", "0,global,a mug", "1,label,phoning")
+    with pytest.raises(PosebridgeError, match="made of another texts.csv than is there now; run `posebridge text --da"):
+        load_bank("toy", "minilm", NAMES, tmp_path, folder)
+
+
+def test_a_bank_of_another_encoder_is_refused(bank, tmp_path):
+    path = bank_path("toy", "other", tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(bank_path("toy", "minilm", tmp_path).read_bytes())
+    with pytest.raises(PosebridgeError, match="made by the encoder 'minilm', not 'other'; run"):
+        load_bank("toy", "other", NAMES, tmp_path)
+
+
+@pytest.mark.fault
+def test_a_damaged_bank_is_a_sentence(bank, tmp_path):
+    path = bank_path("toy", "minilm", tmp_path)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    damages = [whole[:cut] for cut in (0, 1, 100, len(whole) // 2, len(whole) - 1)]
+    for place in random.integers(0, len(whole), 60):
+        damages.append(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+    place = whole.index(bank.embeddings.numpy().tobytes()[:8])
+    damages.append(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    refused = 0
+    for content in damages:
+        path.write_bytes(content)
+        try:
+            found = load_bank("toy", "minilm", NAMES, tmp_path)
+            assert torch.equal(found.embeddings, bank.embeddings) and torch.equal(found.mask, bank.mask)
+        except PosebridgeError as error:
+            refused += "run `posebridge text" in str(error)
+    assert refused >= 6
 
 
 def test_a_wrong_hash_is_refused(tmp_path, monkeypatch):

@@ -69,10 +69,10 @@ def test_the_purls_spreadsheet_in_any_order_of_rows(manifests):
     ("change", "match"),
     [
         (lambda rows: [rows[0], *rows[2:]], "no row for the class 'drink water'"),
-        (lambda rows: [*rows, rows[1]], "row 5: 'drink water' is there twice"),
-        (lambda rows: [rows[0], ["dance", *rows[1][1:]], *rows[2:]], "row 2: 'dance' is not a class"),
+        (lambda rows: [*rows, rows[1]], "line 5: 'drink water' is there twice"),
+        (lambda rows: [rows[0], ["dance", *rows[1][1:]], *rows[2:]], "line 2: 'dance' is not a class"),
         (lambda rows: [row[:-1] for row in rows], "no column for global"),
-        (lambda rows: [*rows[:3], [*rows[3][:4], "", *rows[3][5:]]], "row 4: 'sit down' has no text for legs"),
+        (lambda rows: [*rows[:3], [*rows[3][:4], "", *rows[3][5:]]], "line 4: 'sit down' has no text for legs"),
         (lambda rows: [row[1:] for row in rows[:3]], "2 rows for 3 classes and no column `class`"),
     ],
 )
@@ -96,8 +96,8 @@ def test_csv_by_index_and_slot(manifests):
             import_texts("d", bad, file, "csv", manifests=manifests)
     with pytest.raises(PosebridgeError, match="missing; name a file"):
         import_texts("d", "v", manifests / "none.csv", "lines", manifests=manifests)
-    (manifests / "x.xlsx").write_bytes(b"PK\xff\xfe")
-    with pytest.raises(PosebridgeError, match="no UTF-8 text; save a spreadsheet as CSV"):
+    (manifests / "x.xlsx").write_bytes(b"PK\x03\x04\x14\x00")
+    with pytest.raises(PosebridgeError, match="a spreadsheet's own file, no text; save the spreadsheet as CSV"):
         import_texts("d", "v", manifests / "x.xlsx", "purls", manifests=manifests)
 
 

