@@ -14,6 +14,8 @@ import click
 from stages.cache_exchange import cache_option
 from stages.shell import answer, json_option, plain_errors, root_option
 
+LARGEST = 6  # datasets whose sizes are shown; --json has all
+
 
 @click.command("stats")
 @click.option("--dataset", required=True)
@@ -44,7 +46,7 @@ def table(values: dict[str, Any]) -> str:
         ("clips", f"{values['clips']:,}"),
         ("shards", f"{values['shards']:,}"),
         ("size", f"{megabytes(values['bytes'])}, {values['bytes_per_clip'] / 1e3:,.1f} kB a clip"),
-        *((f"  {name}", megabytes(size)) for name, size in largest(values["bytes_by_dataset"])),
+        *((f"  {name}", megabytes(size)) for name, size in largest(values["bytes_by_dataset"])[:LARGEST]),
         ("first person seen", share(values["first_person_seen"])),
         ("anchors seen", share(values["anchors_seen"])),
         ("mean score of a joint", "-" if values["mean_score"] is None else f"{values['mean_score']:.3f}"),

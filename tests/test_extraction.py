@@ -330,6 +330,7 @@ def test_few_different_frames_are_a_warning_with_the_clips_name(corridor, monkey
     assert (values["clips_of_videos"], values["mirrored_or_turned"], values["lost_packets"]) == (7, 1, 0)
     assert values["orientations"] == {"rotate90": 1} and values["containers"] == {"mov,mp4,m4a,3gp,3g2,mj2": 7}
     table = CliRunner().invoke(main, options).stdout
+    assert values["timing"] == values["tone"] == {} and "stamps" not in table
     assert "rotate90" in table and "first '0', '1'" in table and "{" not in table
     lines = [line for line in table.splitlines() if not line.startswith("Warning")]
     assert len({re.match(r" *\S.*?\s{2,}", line).end() for line in lines}) == 1, "columns"

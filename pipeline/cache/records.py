@@ -55,6 +55,6 @@ def _kinds(record: ClipRecord) -> list[tuple[str, str]]:
     return [
         ("containers", record.container),
         ("orientations", record.orientation),
-        ("timing", record.timing),
+        ("timing", record.timing if record.timing != "stamps" else ""),
         ("tone", record.tone),
     ]
