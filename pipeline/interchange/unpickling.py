@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -238,7 +239,7 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise PosebridgeError(f"{path} cannot be read ({error.strerror}); correct its permissions.") from None
     except (pickle.UnpicklingError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
-            ValueError, RecursionError, MemoryError) as error:  # fmt: skip
+            ValueError, RecursionError, MemoryError, struct.error) as error:  # fmt: skip
         raise PosebridgeError(f"{path} is no readable pickle ({type(error).__name__}); fetch it again.") from None
 
 
