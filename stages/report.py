@@ -41,13 +41,14 @@ def command(results: Path, out: Path, manifests: Path, params_path: Path | None,
       posebridge report
       posebridge report --params params/paper-pku.yaml --out cache/tables/paper-pku
     """
+    from pipeline.durable import writing
     from pipeline.report import published  # after parsing, so that --help needs no matplotlib
     from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.make import make_report
 
-    report = make_report(
-        results, out, manifests, load_params(params_path) if params_path else None, frames(results, manifests)
-    )
+    only = load_params(params_path) if params_path else None
+    with writing(out):
+        report = make_report(results, out, manifests, only, frames(results, manifests))
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}

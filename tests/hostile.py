@@ -55,6 +55,7 @@ def odd_values() -> Iterator[tuple[str, object]]:
         "array": {"train": POSE}, "0-d": {"train": np.array(3)}, "surrogate": {"train": ["\ud800"]},
     }.items():  # fmt: skip
         yield f"split: {name}", {"split": split, "annotations": [record()]}
+    yield "split an array", {"split": POSE, "annotations": [record()]}
     for name, changes in {
         "inf": float("inf"), "nan": float("nan"), "half": 1.5, "text": "one", "none": None, "list": [1], "true": True,
         "huge": 10**400, "negative": -7, "array": np.arange(3), "text array": np.array("x"), "complex": 1j,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import statistics
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.make import make_report
 from pipeline.report.prices import read_prices
 from pipeline.report.results import read_confusion, read_runs
+from pipeline.report.swap import read_answers
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -186,6 +188,70 @@ def test_a_spoilt_confusion_is_named_and_the_rest_goes_on(results: Path, tmp_pat
     report = make_report(results, tmp_path / "report", MANIFESTS)
     assert len(report.complaints) == 1 and f"{spoilt} is not a square table" in report.complaints[0]
     assert len(report.runs) == 3 and len(list((tmp_path / "report").rglob("*-confusion.png"))) == 2
+
+
+ODD = {
+    "empty": "", "cut": '{"dataset": "skelgap-mini", ', "list": "[]", "deep": "[" * 100_000, "number": "7",
+    "no Unicode": "\udcff", "nul": "\0",
+    **{f"{key}: {value}": {key: value} for key, value in [
+        ("seed", "0"), ("seed", None), ("seed", 0.5), ("flags", None), ("flags", [1]), ("method", ["x"]),
+        ("recipe", {}),
+        ("zsl", 5), ("zsl", []), ("zsl", {"top1": 0.5, "macro": 0.5, "n": "x", "ci95": [0, 1]}),
+        ("zsl", {"top1": 0.5, "macro": 0.5, "n": 0, "ci95": [0, 1]}),
+        ("zsl", {"top1": 0.5, "macro": 0.5, "n": 9, "ci95": [0]}), ("zsl", {"top1": float("nan")}),
+        ("zsl", {"top1": True, "macro": [], "n": 9, "ci95": 0.5}),
+        ("zsl", {"top1": [0.5], "macro": 0.5, "n": 9, "ci95": [0, 1]}),
+        ("gzsl", "x"), ("gzsl", {"seen": 2}), ("adapted", {"top1": 0.5, "by": 5}), ("selection", None),
+        ("selection", {"seconds": "x"}), ("selection", {"adapt": 5}), ("ceiling", {"skeleton": 0.1, "cue": "y"}),
+        ("ceiling", {"skeleton": 0.1, "cue": 0.2, "twin_hits_max": "3"}), ("params", "many"), ("seconds", -1),
+        ("gflops", float("inf")), ("missing", None), ("missing", "x"), ("test_variant", None),
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_result_is_named_and_the_rest_goes_on(tmp_path: Path, kind: str) -> None:
+    write_result(tmp_path, "good", 0)
+    path, odd = write_result(tmp_path, "odd", 0), ODD[kind]
+    text = odd if isinstance(odd, str) else json.dumps(json.loads(path.read_text()) | odd)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    runs, complaints = read_runs(tmp_path)
+    assert [run.first.run for run in runs] == ["good"]
+    (said,) = complaints
+    assert str(path) in said and said.endswith("run `posebridge evaluate` again or remove it.") and "\n" not in said
+
+
+def test_what_lies_in_the_place_of_a_result_and_is_no_file_is_named(tmp_path: Path) -> None:
+    write_result(tmp_path, "good", 0)
+    path = write_result(tmp_path, "odd", 0)
+    path.unlink()
+    os.mkfifo(path)
+    runs, complaints = read_runs(tmp_path)
+    assert len(runs) == 1 and len(complaints) == 1 and str(path) in complaints[0]
+
+
+TABLES = {"empty": b"", "nul": b"a\0b", "no text": b"\xff\xfe\xff", "huge": b"class,a\na," + b"9" * 40 + b"\n",
+          "negative": b"class,a\na,-1\n", "digits": b"class,a\na," + b"9" * 9999 + b"\n", "quote": b'class,"a\na,1\n',
+          "long": b"class,a\na," + b"x" * 200_000 + b"\n", "ragged": b"class,a,b\na,1\nb,1,2,3\n",
+          "cut": b"clip_id,label,pre", "other": b"clip_id,label,predicted,tuple\na,1,x,\n"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_odd_tables_beside_a_result_are_a_sentence(tmp_path: Path, kind: str) -> None:
+    folder = write_result(tmp_path, "odd", 0).parent
+    (folder / "confusion.csv").write_bytes(TABLES[kind])
+    (folder / "predictions.csv").write_bytes(TABLES[kind])
+    ((run,), _) = read_runs(tmp_path)
+    with pytest.raises(PosebridgeError, match=r"confusion.csv.*\.$"):
+        read_confusion(run)
+    with pytest.raises(PosebridgeError, match=r"predictions.csv is not as .*run it again\.$"):
+        read_answers(run.first)
+
+
+def test_a_place_where_no_report_can_be_written_is_one_sentence(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PosebridgeError, match="Writing .*file/report failed"):
+        make_report(results, tmp_path / "file" / "report", MANIFESTS)
 
 
 def test_without_results_there_is_one_sentence(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def _read_pickle(path: Path) -> tuple[Iterable[Any], dict[str, list[str]]]:
     data = read_pickle(path)
     splits: dict[str, list[str]] = {}
     if isinstance(data, dict):
-        lists = data.get("split") or {}
+        lists = data.get("split")
+        lists = {} if lists is None else lists
         if not isinstance(lists, dict) or not isinstance(data.get("annotations"), list):
             raise PosebridgeError(f"{path} should be a list of annotations or a dict of annotations and split.")
         for name, clip_ids in lists.items():

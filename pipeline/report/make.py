@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.durable import make_folder
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_classes
 from pipeline.params import Params
@@ -57,6 +58,7 @@ def make_report(
     if not runs:
         reason = f" ({complaints[0]})" if complaints else ""
         raise PosebridgeError(f"{results} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
+    make_folder(out)
     if (out / "figures").is_dir():
         shutil.rmtree(out / "figures")  # pictures of runs that are gone must not stay
     sections, chances = [], {}
@@ -88,7 +90,6 @@ def make_report(
                 dataset, protocol, kinds.methods, tuple(everyone), bars, tuple(confusions), chance, analysis, prices
             )
         )
-    out.mkdir(parents=True, exist_ok=True)
     html = out / "index.html"
     comparisons = compare(runs, manifests)
     html.write_text(page(sections, complaints, comparisons), encoding="utf-8")

@@ -5,7 +5,6 @@ Reads cache/leaks/<dataset>/<protocol>/<run>.csv.
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.report.html import table
 from pipeline.report.leaderboard import NONE, percent, points
 from pipeline.report.results import Result, Run, Spread, spread_of
+from pipeline.tables import open_table
 
 TRAINED_ANEW = ("epoch chosen on test", "text whitened over every class")  # their clean figures are no results
 SAME = 0.01  # figures of two machines may differ by a clip or two
@@ -81,16 +81,21 @@ def _read_table(path: Path, run: Run) -> dict[tuple[str, str], list[tuple[float,
     )
     reported = {(result.seed, name): value for result in run.results for name, value in _figures(result).items()}
     rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    others: list[int] = []  # seeds whose clean figure is not the reported one
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                clean, leaky, key = float(row["clean"]), float(row["leaky"]), (int(row["seed"]), row["figure"])
-                known = row["leak"] in TRAINED_ANEW or abs(clean - reported.get(key, math.inf)) <= SAME
-                if not known:
-                    raise PosebridgeError(f"{path} is of other models than the results of {path.stem}; {again} again.")
-                rows.setdefault((row["leak"], row["figure"]), []).append((clean, leaky))
-    except (KeyError, TypeError, ValueError):
-        raise PosebridgeError(f"{path} is no table of leaks; {again} again.") from None
+        for row in open_table(path, ("seed", "leak", "figure", "clean", "leaky")):
+            clean, leaky = (row.number(column) for column in ("clean", "leaky"))
+            seed, leak, figure = row.whole("seed", 0, 1 << 31), row.needed("leak"), row.needed("figure")
+            if clean is None or leaky is None or seed is None:
+                raise row.wrong("seed, clean and leaky", "a cell is empty")
+            if leak not in TRAINED_ANEW and abs(clean - reported.get((seed, figure), math.inf)) > SAME:
+                others.append(seed)
+            rows.setdefault((leak, figure), []).append((clean, leaky))
+    except PosebridgeError as error:
+        why = str(error).removeprefix(str(path)).strip(" .,:")
+        raise PosebridgeError(f"{path} is no table of leaks ({why}); {again} again.") from None
+    if others:
+        raise PosebridgeError(f"{path} is of other models than the results of {path.stem}; {again} again.")
     return rows
 
 

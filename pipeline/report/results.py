@@ -6,6 +6,7 @@ Reads `cache/results/<dataset>/<protocol>/<run>/seed-<k>/metrics.json` and `conf
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import statistics
@@ -13,13 +14,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from pipeline.errors import PosebridgeError
 from pipeline.methods import METHODS
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.tables import read_text
+
+MOST_BYTES = 64 << 20  # of a metrics.json
+MOST_CLIPS = 1 << 31  # in a cell of a confusion matrix
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,29 @@ class Result:
         return self.adapted.get("by") if self.adapted else None
 
 
+_Amount = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class _Zsl(TypedDict, total=False):
+    top1: float
+    macro: float
+    n: Annotated[int, Field(ge=1)]
+    ci95: tuple[float, float]
+
+
+class _Adapted(TypedDict, total=False):
+    by: str
+
+
+class _Selection(TypedDict, total=False):
+    seconds: _Amount
+    adapt: _Adapted
+
+
+class _Ceiling(TypedDict, total=False):
+    twin_hits_max: int | None
+
+
 # Two results are seeds of one run only if all of this is equal.
 SETTINGS = ("method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceiling", "adapted_by")
 _NEEDED = {
@@ -62,6 +92,33 @@ _NEEDED = {
     "adapted": ("top1",),
     "ceiling": ("skeleton", "cue"),
 }
+
+
+class _Typed(TypedDict, total=False):
+    """The types of a metrics.json, as far as the report relies on them; `_NEEDED` has more to say of the sections."""
+
+    dataset: str
+    protocol: str
+    run: str
+    method: str
+    flags: dict[str, Any]
+    seed: int
+    recipe: str
+    text: str
+    hpe_text: str
+    skeletons: str
+    test_variant: str
+    zsl: _Zsl
+    adapted: _Adapted | None
+    selection: _Selection
+    ceiling: _Ceiling | None
+    params: _Amount | None
+    gflops: _Amount | None
+    seconds: _Amount | None
+    missing: Annotated[int, Field(ge=0)]
+
+
+_RESULT = TypeAdapter(_Typed)
 
 
 @dataclass(frozen=True)
@@ -158,8 +215,10 @@ def read_result(path: Path) -> Result | None:
     """
     remedy = "run `posebridge evaluate` again or remove it"
     try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise ValueError
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         raise PosebridgeError(f"{path} is not readable as JSON; {remedy}.") from None
     names = [field.name for field in fields(Result) if field.name not in ("folder", "missing")]
     if missing := [name for name in names if not isinstance(data, dict) or name not in data]:
@@ -176,6 +235,13 @@ def read_result(path: Path) -> Result | None:
         numbers = [number for value in values for number in (value if isinstance(value, list) else [value])]
         if not all(isinstance(x, int | float) and math.isfinite(x) and 0 <= x <= 1 for x in numbers):
             raise PosebridgeError(f"{path}: {section} should hold fractions between 0 and 1; {remedy}.")
+    try:
+        known = {name: data[name] for name in _Typed.__annotations__ if name in data}
+        _RESULT.validate_json(json.dumps(known), strict=True)  # of JSON, which may say NaN where nobody looks
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200] or "it"
+        raise PosebridgeError(f"{path} is not as it should be: {where}: {first['msg']}; {remedy}.") from None
     place = path.parts[-5:-1]
     if place != (data["dataset"], data["protocol"], data["run"], f"seed-{data['seed']}"):
         raise PosebridgeError(f"{path} does not belong there: it says {data['dataset']}, {data['protocol']}, "
@@ -220,14 +286,14 @@ def read_confusion(run: Run) -> tuple[list[str], np.ndarray] | None:
         path = result.folder / "confusion.csv"
         if not path.is_file():
             return None
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        text, _ = read_text(path, "run `posebridge evaluate` again")
         try:
+            rows = list(csv.reader(io.StringIO(text, newline="")))
             counts = np.array([[int(cell) for cell in row[1:]] for row in rows[1:]], np.int64)
-        except ValueError:
-            counts = np.empty(0, np.int64)
+        except (ValueError, OverflowError, csv.Error):
+            rows, counts = [], np.empty(0, np.int64)
         names = rows[0][1:] if rows else []
-        if counts.shape != (len(names), len(names)):
+        if counts.min(initial=0) < 0 or counts.max(initial=0) > MOST_CLIPS or counts.shape != (len(names), len(names)):
             raise PosebridgeError(f"{path} is not a square table of counts; run `posebridge evaluate` again.")
         total = counts if total is None else total + counts
     return (names, total) if total is not None else None

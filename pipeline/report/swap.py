@@ -7,7 +7,6 @@ metrics.json; writes nothing.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from itertools import permutations
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.manifest import MOST_CLASSES
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.results import Result, Run
+from pipeline.tables import Row, open_table
 
 DRAWS = 2000  # of the bootstrap
 
@@ -58,12 +59,19 @@ def read_answers(result: Result) -> dict[str, Answer]:
     path = result.folder / "predictions.csv"
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return {row["clip_id"]: Answer(int(row["label"]), int(row["predicted"]), row["tuple"]) for row in rows}
-    except (KeyError, TypeError, ValueError):
-        raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it; run it again.") from None
+        return {
+            row.raw("clip_id"): Answer(_index(row, "label"), _index(row, "predicted"), row.raw("tuple"))
+            for row in open_table(path, ("clip_id", "label", "predicted", "tuple"))
+        }
+    except PosebridgeError as error:
+        why = str(error).removeprefix(str(path)).strip(" .,:")
+        raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it ({why}); run it again.") from None
+
+
+def _index(row: Row, column: str) -> int:
+    row.needed(column)
+    return int(row.whole(column, 0, MOST_CLASSES) or 0)
 
 
 def answers_of(result: Result) -> dict[str, Answer]:
