@@ -9,11 +9,10 @@ Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from pipeline.protocol.splits import Split
 from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import adapt_table, score_table
+from pipeline.tables import write_table
 from pipeline.variants import of_variant
 
 
@@ -67,7 +67,6 @@ def evaluate(
         encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
         place = folder / f"seed-{seed}"
-        place.mkdir(parents=True, exist_ok=True)
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
         metrics = which | test_seed(opened, test, encoder, method, selection, place)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
@@ -210,18 +209,17 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
     truth = np.searchsorted(unseen, test.labels[rows])
     predicted = inside.argmax(1)
     confusion = confusion_matrix(truth, predicted, len(unseen))
-    with (place / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", *(split.class_names[c] for c in unseen)])
-        for c, counts in zip(unseen, confusion.tolist(), strict=True):
-            writer.writerow([split.class_names[c], *counts])
-    with (place / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clip_id", "label", "predicted", "tuple", "scores"])
+    counted = zip(unseen, confusion.tolist(), strict=True)
+    names = [split.class_names[c] for c in unseen]
+    write_table(place / "confusion.csv", ["class", *names], ([split.class_names[c], *counts] for c, counts in counted))
+
+    def answers() -> Iterator[list[Any]]:
         for row, true, said, values in zip(rows.tolist(), truth, predicted, inside, strict=True):
             pairs = " ".join(f"{c}:{value:.9g}" for c, value in zip(unseen, values, strict=True))
             clip_id = test.samples.clip_ids[row]
-            writer.writerow([clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs])
+            yield [clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs]
+
+    write_table(place / "predictions.csv", ["clip_id", "label", "predicted", "tuple", "scores"], answers())
     return accuracy(confusion)
 
 
@@ -292,10 +290,7 @@ def write_ceiling(
         predicted = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}
         labels = {c: int(label) for c, label in zip(clip_ids, test.labels, strict=True)}
         hits = twin_hits(test.twins, predicted, labels)
-        with (place / "twins.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["tuple", "hits"])
-            writer.writerows(hits.items())
+        write_table(place / "twins.csv", ["tuple", "hits"], hits.items())
         found |= {"twin_hits_max": max(hits.values(), default=0), "twin_tuples": len(hits)}
     return found
 

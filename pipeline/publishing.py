@@ -84,10 +84,14 @@ def _remote(project: Path, wanted: str) -> str:
         raise PosebridgeError("DVC is not installed; install it with `pip install dvc`.")
     if not (project / ".dvc").is_dir():
         raise PosebridgeError("This folder is no DVC project; run the command from the project's folder.")
-    from dvc.repo import Repo  # here, since it takes a second to load
+    from dvc.exceptions import DvcException  # here, since it takes a second to load
+    from dvc.repo import Repo
 
-    with Repo(str(project)) as repo:
-        remotes, default = list(repo.config["remote"]), repo.config["core"].get("remote", "")
+    try:
+        with Repo(str(project)) as repo:
+            remotes, default = list(repo.config["remote"]), repo.config["core"].get("remote", "")
+    except (DvcException, OSError) as error:
+        raise PosebridgeError(f"DVC cannot open {project.absolute()} ({str(error)[:200]}); put .dvc right.") from None
     if wanted and wanted not in remotes:
         raise PosebridgeError(f"DVC has no remote named {wanted!r}; it has {', '.join(remotes) or 'none'}.")
     if not (wanted or default):

@@ -52,7 +52,8 @@ def import_file(
     The recipe says which joint layout they have (coco17, openpose18, ntu25, kinect20), how many dimensions, and how
     many persons and frames to keep. The pickle may hold plain data and numpy arrays only. A .npz holds, over N clips,
     frame_dir, label, keypoint [N, M, T, V, C] and optionally keypoint_score, total_frames, img_shape, split.
-    A .tar.gz is what `cache export --archive` wrote; every shard is checked against its hash.
+    A .tar.gz is what `cache export --archive` wrote; every shard is checked against its hash. A file of somebody else
+    is data and never code; one that holds, or says that it holds, far more than its size is refused.
 
     \b
     Example: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub

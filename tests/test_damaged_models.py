@@ -111,3 +111,12 @@ def test_a_selection_with_odd_values_is_one_sentence(world, change):
             evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
     finally:
         path.write_bytes(whole)
+
+
+def test_results_that_cannot_be_written_are_one_sentence(world):
+    (world.cache / "results").touch()
+    try:
+        with pytest.raises(PosebridgeError, match="results/.* cannot be written"):
+            evaluate(world, PROTOCOL, "skeleton", RUNS["skeleton"], QUICK)
+    finally:
+        (world.cache / "results").unlink()

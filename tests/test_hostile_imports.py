@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PosebridgeError
-from pipeline.interchange.annotations import read_annotations
+from pipeline.interchange.annotations import read_annotations, write_pickle
 from pipeline.interchange.importing import import_skeletons
 from pipeline.manifest import write_classes
 from pipeline.recipe import Recipe
@@ -108,3 +108,24 @@ def test_an_array_may_serve_some_clips(tmp_path):
     made = [hostile.record(frame_dir=str(i), keypoint=hostile.POSE + i, keypoint_score=scores) for i in range(100)]
     (tmp_path / "good.pkl").write_bytes(pickle.dumps(made))
     assert len(read_annotations(tmp_path / "good.pkl")[0]) == 100
+
+
+@pytest.mark.parametrize("place", ["cache", "manifests/d/clips.csv"])
+def test_a_place_where_nothing_can_be_written_is_one_sentence(tmp_path, place):
+    (tmp_path / "good.pkl").write_bytes(pickle.dumps([hostile.record()]))
+    write_classes(tmp_path / "manifests/d/classes.csv", ["one"])
+    if place == "cache":
+        (tmp_path / place).touch()
+    else:
+        (tmp_path / place).mkdir()
+    with pytest.raises(PosebridgeError, match=rf"{place.rpartition('/')[2]}.*\.$"):
+        import_here(tmp_path, tmp_path / "good.pkl")
+
+
+@pytest.mark.parametrize("place", ["file/a.pkl", "folder"])
+def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PosebridgeError, match=f"{place} cannot be written"):
+        write_pickle(tmp_path / place, [], {})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
