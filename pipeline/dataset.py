@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip, read_classes, read_clips
+from pipeline.names import check_name
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
 
@@ -46,7 +47,8 @@ class Dataset:
 
     def reader(self, recipe: str) -> CacheReader:
         """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""
-        return CacheReader(self.cache / self.name / recipe / "index.json", self.store_root, self.verify)
+        index = self.cache / self.name / check_name(recipe, "recipe") / "index.json"
+        return CacheReader(index, self.store_root, self.verify)
 
 
 def open_dataset(
@@ -60,7 +62,7 @@ def open_dataset(
     """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
     test; where not `strict`, notes them in `missing` instead, for whoever looks for all that is missing.
     """
-    folder = manifests / name
+    folder = manifests / check_name(name, "data set")
     classes: list[str] = []
     clips: list[Clip] = []
     missing: list[str] = []
@@ -69,7 +71,7 @@ def open_dataset(
     except PosebridgeError as error:
         missing.append(str(error))
     try:
-        clips = read_clips(folder / "clips.csv")
+        clips = read_clips(folder / "clips.csv", len(classes))
         require_disjoint_sources(clips)
     except PosebridgeError as error:
         missing.append(str(error))

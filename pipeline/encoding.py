@@ -26,6 +26,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.jobs import each_seed
 from pipeline.methods.base import Features
+from pipeline.names import check_name
 from pipeline.params import EncodeParams
 from pipeline.preflight import Needs, need_extraction, need_parts, need_split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
@@ -133,7 +134,8 @@ def train_encoder(
 
 def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
     """Where the encoders of (dataset, protocol, skeletons) lie."""
-    return cache / "encoders" / dataset / protocol / skeletons
+    check_name(skeletons, "recipe")
+    return cache / "encoders" / check_name(dataset, "data set") / check_name(protocol, "protocol") / skeletons
 
 
 def trained_on(dataset: Dataset, skeletons: str, phase: Phase) -> str:

@@ -28,6 +28,7 @@ from pipeline.encoding import Encoder, feature_table
 from pipeline.features import Samples
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
+from pipeline.names import check_name
 from pipeline.params import Params, RunParams
 from pipeline.phases import class_words, load_adaptation, load_method, model_folder, need_encoders, skeleton_encoder
 from pipeline.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
@@ -315,4 +316,5 @@ def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples) -
 
 def result_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
     """Where the results of a run lie."""
-    return cache / "results" / dataset / protocol / run
+    check_name(run, "run")
+    return cache / "results" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run

@@ -26,6 +26,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.manifest import read_clips
+from pipeline.names import check_name
 from pipeline.params import ExtractParams
 from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
@@ -89,7 +90,7 @@ def extract(
     """
     begun = time.monotonic()
     check_recipe(recipe)
-    clips = read_clips(manifests / dataset / "clips.csv")
+    clips = read_clips(manifests / check_name(dataset, "data set") / "clips.csv")
     if not clips:
         raise PosebridgeError(
             f"{manifests / dataset / 'clips.csv'} lists no clips; fill it with `posebridge ingest --dataset {dataset}`."

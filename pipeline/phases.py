@@ -28,6 +28,7 @@ from pipeline.jobs import each_seed
 from pipeline.methods import METHODS, find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
+from pipeline.names import check_name
 from pipeline.params import Params, RunParams
 from pipeline.preflight import Needs, need_parts, need_run, need_split
 from pipeline.protocol.guards import require_clips_of_phase
@@ -219,7 +220,8 @@ def digest(encoder: Encoder) -> list[float]:
 
 def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
     """Where the models of a run lie."""
-    return cache / "models" / dataset / protocol / run
+    check_name(run, "run")
+    return cache / "models" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run
 
 
 def load_method(

@@ -133,7 +133,7 @@ def open_table(path: Path, needed: Sequence[str], known: Sequence[str] = (), mis
 
     def fits(delimiter: str) -> tuple[int, int]:
         columns = header(delimiter)[1]
-        return len(set(columns) & set(needed)), len(columns)
+        return len(set(columns) & set(needed)), min(len(columns), 2)
 
     delimiter = said[1] if said else max(DELIMITERS, key=fits)
     line, columns = header(delimiter)
@@ -142,7 +142,8 @@ def open_table(path: Path, needed: Sequence[str], known: Sequence[str] = (), mis
     places: dict[str, int] = {}
     for place, name in enumerate(columns):
         if name in places:
-            raise PosebridgeError(f"{path}, line {line}, column {place + 1}: {name} stands there twice; keep one.")
+            where = f"{path}, line {line}, column {place + 1}"
+            raise PosebridgeError(f"{where}: {_short(name)} stands there twice; keep one.")
         if name:
             places[name] = place
     if lacking := [name for name in needed if name not in places]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
-from pipeline.names import is_file
+from pipeline.names import check_name, is_file
 
 
 def of_variant(name: str, variant: str) -> str:
     """The name that something bears in a variant: `refined@occlusion-2`; the name itself where there is no variant."""
-    return f"{name}@{variant}" if variant else name
+    return f"{name}@{check_name(variant, 'variant')}" if variant else name
 
 
 def strength(variant: str) -> tuple[str, int]:

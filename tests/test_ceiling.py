@@ -100,7 +100,7 @@ def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
     with pytest.raises(PosebridgeError, match="twins.csv is missing"):
         read_twins(tmp_path / "twins.csv")
     (tmp_path / "attributes.csv").write_text("index,motion\n0,lift\n")
-    with pytest.raises(PosebridgeError, match="lacks the column 'object'"):
+    with pytest.raises(PosebridgeError, match="lacks the column object"):
         read_attributes(tmp_path / "attributes.csv")
     with pytest.raises(PosebridgeError, match="lacks the unseen class 99"):
         ceilings(MANIFESTS / "skelgap" / "attributes.csv", [99], {99: 1})

@@ -77,7 +77,7 @@ def test_a_list_is_read_as_people_save_it(tmp_path, content):
         ("clip_id,path\n ,a.mp4\n", "line 2, column clip_id: the cell is empty"),
         ('clip_id,path\n"a\nb",a.mp4\n\n"a\nb",b.mp4\n', "line 5, column clip_id: .* occurs twice, first on line 2"),
         ("clip_id,path\na,a.mp4,c\n", "line 2, column 3: 'c' stands under no heading"),
-        ("clip_id,path,path\na,a.mp4,c\n", "line 1, column 3: path stands there twice"),
+        ("clip_id,path,path\na,a.mp4,c\n", "line 1, column 3: 'path' stands there twice"),
         ("id,path\na,a.mp4\n", "lacks the column clip_id; its header should be clip_id,path,start"),
         ("", "lacks the column clip_id"),
         ("\n\n\n", "lacks the column clip_id"),
@@ -88,7 +88,7 @@ def test_a_list_is_read_as_people_save_it(tmp_path, content):
         ('clip_id,path\na,a.mp4\nb,"b.mp4\n', "line 3: the quotation marks are odd"),
         ('clip_id,path\na,"a"b.mp4\n', "line 2: the quotation marks are odd"),
         ("clip_id,path\na,a.mp4\nb," + "x" * 10_000_000 + "\n", f"line 3: a cell has more than {LONGEST_CELL} char"),
-        ("clip_id,path," + "x," * 10_000 + "\n", "more than 10000 columns|stands there twice"),
+        ("clip_id,path," + "x," * 10_000 + "\n", "more than 10000 columns|'x' stands there twice"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, content, message):

@@ -9,7 +9,6 @@ Command: posebridge bench leaks --dataset skelgap --protocol compositional_30_10
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +36,7 @@ from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.scoring import adapt_table, score_table
 from pipeline.selection import PhaseModel
+from pipeline.tables import write_table
 from pipeline.training import OnEpoch, Progress, ignore
 
 BATCH = 64
@@ -250,14 +250,7 @@ def price_run(
     work = partial(price_seed, open_run(dataset, protocol, run), protocol, run_name, params)
     rows = [row for found in each_seed(work, params.seeds(run), jobs, on_epoch) for row in found]
     path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")  # a killed run leaves no half a table
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
-    return path
+    return write_table(path, list(rows[0]), (row.values() for row in rows))
 
 
 def price_seed(

@@ -9,7 +9,6 @@ github.com/cvdfoundation/kinetics-dataset, sorted into folders by class.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
+from pipeline.tables import open_table
 
 NAME = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d{6})_(?P<end>\d{6})")
 COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split"}
@@ -94,7 +94,7 @@ def _annotations(
     for path in folder.files:
         if not path.lower().endswith(".csv"):
             continue
-        for line, row in _rows(folder.root / path):
+        for line, row in _rows(folder.place(path)):
             where = f"{path}, line {line}"
             try:
                 clip_id = f"{row['youtube_id']}_{_second(row['time_start'])}_{_second(row['time_end'])}"
@@ -121,15 +121,14 @@ def _annotations(
 
 def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
     """Line and row of a CSV of annotations; nothing of any other CSV."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if COLUMNS - set(reader.fieldnames or ()):
-            return
-        for line, row in enumerate(reader, start=2):
-            yield line, {name: (row[name] or "").strip() for name in COLUMNS}
+    table = open_table(path, (), tuple(sorted(COLUMNS)))
+    if set(table.places) >= COLUMNS:
+        yield from ((row.line, {name: row.text(name) for name in COLUMNS}) for row in table)
 
 
 def _second(text: str) -> str:
+    if not re.fullmatch(r"\d{1,6}(\.\d*)?", text, re.ASCII):
+        raise ValueError("no second")
     return f"{int(float(text)):06d}"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
+from pipeline.tables import read_lines
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(_rgb|_ir)?")
 CAMERAS, REPLICATIONS = (1, 2, 3), (1, 2)
@@ -109,10 +110,8 @@ def name_of(sample: Sample) -> str:
 
 def read_missing_skeletons(path: Path) -> set[str]:
     """The samples of a published list. Raises PosebridgeError for a missing file or a line that is no sample."""
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; bring it back with git, or leave out --without-missing.")
     names = set()
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(read_lines(path, "bring it back with git, or leave out --without-missing"), start=1):
         name = text.partition("#")[0].strip()
         if name and not NAME.fullmatch(name):
             raise PosebridgeError(f"{path}, line {line}: {name!r} is not of the form SsssCcccPpppRrrrAaaa.")

@@ -61,9 +61,9 @@ def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[En
 
 def _from_csv(labels: Path, folder: Folder, listing: Listing) -> Iterator[Entry]:
     table = open_table(labels, CSV_COLUMNS[:2], CSV_COLUMNS[2:])
-    if set(table.places) - set(CSV_COLUMNS):
+    if unknown := [name for name in table.places if name not in CSV_COLUMNS]:
         raise PosebridgeError(
-            f"{labels} has the header {','.join(table.places)}; it should have path and label, and may have "
+            f"{labels} has the column {unknown[0][:60]!r}; it should have path and label, and may have "
             f"{', '.join(CSV_COLUMNS[2:])}."
         )
     if table.encoding == "cp1252":

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
+from pipeline.names import place_of
+from pipeline.tables import read_lines
 
 NAME = re.compile(r"\d{4}-[LMR]")
 _HEADINGS = "there are `Training videos:` and `Validation videos:`"
@@ -64,7 +66,7 @@ def read_parts(path: Path) -> dict[str, str]:
     parts: dict[str, str] = {}
     lines: dict[str, int] = {}
     part = ""
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(read_lines(path, "it comes with the data set"), start=1):
         heading, colon, rest = text.partition(":")
         if colon:
             heading = heading.strip()
@@ -109,7 +111,7 @@ def _split_file(folder: Folder, split: str) -> Path:
         raise PosebridgeError(f"{folder.root} has no {split}.txt; the split comes with the data set (folder Split).")
     if len(found) > 1:
         raise PosebridgeError(f"{folder.root} has {split}.txt twice, {found[0]} and {found[1]}; take one away.")
-    return folder.root / found[0]
+    return folder.place(found[0])
 
 
 def _read_segments(
@@ -117,7 +119,7 @@ def _read_segments(
 ) -> None:
     name = stem(video)
     lines: dict[tuple[int, int], int] = {}
-    for line, text in enumerate((root / label_file).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(read_lines(place_of(root, label_file), "it comes with the data set"), start=1):
         if not text.strip():
             continue
         where = f"{label_file}, line {line}"

@@ -23,6 +23,7 @@ from pipeline.extraction import make_shard
 from pipeline.interchange.annotations import Annotation, read_annotations
 from pipeline.manifest import Clip, read_classes, read_clips
 from pipeline.merging import read_former, write_merged
+from pipeline.names import check_name
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
@@ -82,7 +83,7 @@ def import_skeletons(
     """
     check_import(recipe)
     annotations, splits = read_annotations(file)
-    names = read_classes(manifests / dataset / "classes.csv")
+    names = read_classes(manifests / check_name(dataset, "data set") / "classes.csv")
     for annotation in annotations:
         _check(annotation, recipe, len(names), file)
     _check_unit(annotations, recipe, file)

@@ -11,12 +11,14 @@ they are clips with one and the same skeleton, of which every deterministic pred
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.tables import open_table
+
+MOST_CLASSES = 10**6
 
 
 def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
@@ -24,7 +26,13 @@ def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
 
     Raises PosebridgeError for a missing file or a missing column.
     """
-    return {int(row["index"]): (row["motion"], row["object"]) for row in _rows(path, ("index", "motion", "object"))}
+    found: dict[int, tuple[str, str]] = {}
+    for row in open_table(path, ("index", "motion", "object")):
+        index = row.whole("index", 0, MOST_CLASSES, "the index of a class")
+        if index is None or index in found:
+            raise row.wrong("index", "every class has an index of its own; correct it")
+        found[index] = row.needed("motion"), row.needed("object")
+    return found
 
 
 def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int]) -> dict[str, float]:
@@ -57,7 +65,7 @@ def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int])
 
 def read_twins(path: Path) -> dict[str, str]:
     """Read twins.csv into clip_id -> name of its tuple. Raises PosebridgeError for a missing file or column."""
-    return {row["clip_id"]: row["tuple"] for row in _rows(path, ("clip_id", "tuple"))}
+    return {row.raw("clip_id"): row.text("tuple") for row in open_table(path, ("clip_id", "tuple"))}
 
 
 def twin_hits(twins: Mapping[str, str], predictions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
@@ -72,14 +80,3 @@ def twin_hits(twins: Mapping[str, str], predictions: Mapping[str, int], labels: 
         if clip_id in predictions:
             hits[name] = hits.get(name, 0) + int(predictions[clip_id] == labels[clip_id])
     return hits
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    header = ",".join(columns)
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; its header should be `{header}`.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if missing := set(columns) - set(reader.fieldnames or ()):
-            raise PosebridgeError(f"{path} lacks the column {sorted(missing)[0]!r}; its header should be `{header}`.")
-        return list(reader)

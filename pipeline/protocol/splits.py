@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.names import check_name, is_file
+from pipeline.tables import read_lines
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ def read_split(folder: Path, protocol: str, class_names: Sequence[str]) -> Split
     twice, another number of classes than the file says, a validation class that is unseen, and for a protocol that
     leaves nothing to train on.
     """
-    path = folder / f"{protocol}.txt"
-    if not path.is_file():
+    path = folder / f"{check_name(protocol, 'protocol')}.txt"
+    if not is_file(path):
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt") if not p.stem.endswith(".val"))) or "none"
         raise PosebridgeError(f"{path} is missing; the protocols there are: {there}.")
     val_path = folder / f"{protocol}.val.txt"
-    if not val_path.is_file():
+    if not is_file(val_path):
         raise PosebridgeError(
             f"{val_path} is missing; name the pseudo-unseen validation classes in it, in the form of {path.name}."
         )
@@ -80,7 +82,7 @@ def _check_counts(path: Path, protocol: str, classes: int, unseen: dict[int, int
     """
     said = [
         (f"line {line}", match)
-        for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for line, text in enumerate(read_lines(path, "bring it back"), start=1)
         if (match := re.match(r"#\s*Counts:\s*(\d+) seen, (\d+) unseen", text))
     ]
     ending = re.search(r"_(\d+)_(\d+)$", protocol)
@@ -98,7 +100,7 @@ def _check_counts(path: Path, protocol: str, classes: int, unseen: dict[int, int
 def _read(path: Path, class_names: Sequence[str]) -> dict[int, int]:
     """Class index -> line number."""
     found: dict[int, int] = {}
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(read_lines(path, "bring it back"), start=1):
         text = text.strip()
         if not text or text.startswith("#"):
             continue

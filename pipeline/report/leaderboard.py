@@ -5,13 +5,13 @@ Writes `cache/results/leaderboard.csv` (fractions 0..1) and `cache/report/leader
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.report.results import Run, Spread, group_by_protocol
+from pipeline.tables import write_table
 from pipeline.yaml_file import read_yaml
 
 # section and key of metrics.json -> the title of its column, in percent
@@ -96,11 +96,7 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
         record["training_seconds"] = _number(run.training_seconds)
         record["settings"] = _settings(first.folder / "params.yaml")
         records.append(record)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    return path
+    return write_table(path, list(records[0]), (record.values() for record in records))
 
 
 def _settings(path: Path) -> str:

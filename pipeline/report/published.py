@@ -7,7 +7,6 @@ Reads manifests/published.csv (`dataset,protocol,measure,method,ours,value,sourc
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import PosebridgeError
 from pipeline.report.leaderboard import NONE, aligned, percent, points, seeds
 from pipeline.report.results import Run, Spread
+from pipeline.tables import open_table
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
 MEASURES: dict[str, tuple[str, tuple[str, str] | None]] = {
@@ -136,7 +136,7 @@ def read_published(path: Path, defects_path: Path) -> list[Figure]:
         return []
     known = _read(defects_path, ("method", "measure", "defect"))
     figures = []
-    for line, row in enumerate(_read(path, COLUMNS), start=2):
+    for line, row in _read(path, COLUMNS):
         if row["measure"] not in MEASURES:
             raise PosebridgeError(
                 f"{path}, line {line}: the measure {row['measure']!r} is unknown; use {', '.join(MEASURES)}."
@@ -146,7 +146,7 @@ def read_published(path: Path, defects_path: Path) -> list[Figure]:
         if not (row["protocol"] and row["source"]):
             raise PosebridgeError(f"{path}, line {line}: a figure needs its protocol and its source.")
         defective = tuple(
-            d["defect"] for d in known if d["method"] == row["method"] and d["measure"] in ("", row["measure"])
+            d["defect"] for _, d in known if d["method"] == row["method"] and d["measure"] in ("", row["measure"])
         )
         figures.append(
             Figure(
@@ -157,14 +157,10 @@ def read_published(path: Path, defects_path: Path) -> list[Figure]:
     return figures
 
 
-def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; bring it back with git.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-            raise PosebridgeError(f"{path} lacks the column {missing[0]}; its header should be {','.join(columns)}.")
-        return [{name: (row[name] or "").strip() for name in columns} for row in reader]
+def _read(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Line and cells of every row."""
+    table = open_table(path, columns, (), "bring it back with git")
+    return [(row.line, {name: row.text(name) for name in columns}) for row in table]
 
 
 def _is_percent(text: str) -> bool:

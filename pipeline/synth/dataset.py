@@ -7,7 +7,6 @@ Command: `posebridge synth --dataset skelgap-mini`.
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,6 +27,7 @@ from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.knobs import AS_IT_IS, Knobs
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.scene import FPS, FRAMES, ClipSpec, Rendered, render_clip
+from pipeline.tables import write_table
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 
@@ -90,9 +90,9 @@ def write_dataset(
         _render(partial, clips, AS_IT_IS, progress)
         columns = ("clip_id", "path", "label", "subject", "camera", "part")
         rows = ((c.clip_id, c.path, c.action.name, f"s{c.spec.subject:02d}", "c0", c.part) for c in clips)
-        _write_table(partial / "labels.csv", columns, rows)
+        write_table(partial / "labels.csv", columns, rows)
         twins = ((c.clip_id, c.tuple_id) for c in clips if c.tuple_id)
-        _write_table(partial / "twins.csv", ("clip_id", "tuple"), twins)
+        write_table(partial / "twins.csv", ("clip_id", "tuple"), twins)
     return _counts(clips)
 
 
@@ -193,10 +193,3 @@ def _write_truth(path: Path, truth: dict[str, list]) -> None:
                 file.create_dataset(key, data=np.stack(values)).attrs["meaning"] = meanings[key]
 
     write_for_people(path, hdf5_bytes(fill, track_order=True))
-
-
-def _write_table(path: Path, header: tuple[str, ...], rows: Iterator[tuple]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
