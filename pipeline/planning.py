@@ -17,7 +17,7 @@ from pipeline.manifest import Clip
 from pipeline.names import place_of
 from pipeline.recipe import Recipe
 from pipeline.streaming import BoxSource, detected, full_frame
-from pipeline.video.identity import GONE, VideoRecord, identify, sha256_file
+from pipeline.video.identity import VideoRecord, identify, sha256_file
 
 
 @dataclass
@@ -148,9 +148,11 @@ def _is_sound(path: Path, sha256: str) -> bool:
 
 
 def _records(clips: list[Clip], source: Source, known: dict[str, VideoRecord]) -> dict[str, VideoRecord]:
-    """The videos as they are now. What the cache has of a video outlives it: one that is gone keeps its record."""
+    """The videos as they are now. What the cache has of a video outlives it: one that is gone, or cannot be read at
+    the moment, keeps its record.
+    """
     records = {}
     for path in sorted({clip.path for clip in clips}):
-        record = identify(place_of(source.root, path), known.get(path))
-        records[path] = known.get(path, GONE) if record == GONE else record
+        record, former = identify(place_of(source.root, path), known.get(path)), known.get(path)
+        records[path] = former if former and former.identity and not record.identity else record
     return records

@@ -246,6 +246,8 @@ class PoseStream:
             begun: list[PendingClip] = []
             try:
                 with Video(place_of(root, path)) as video:
+                    if not videos[path].identity:
+                        raise VideoError("open", "the file could not be read when the run began; run it again")
                     refuse_changed(segments[0], place_of(root, path), video)
                     facts = {
                         "video_path": path,
@@ -313,8 +315,11 @@ def refuse_changed(clip: Clip, path: Path, video: Video) -> None:
     fps, frames, sides = video.header
     differs = ""
     if clip.sha256:
-        if sha256_file(path) != clip.sha256:
-            differs = "sha256"
+        try:
+            same = sha256_file(path) == clip.sha256
+        except OSError as error:
+            raise VideoError("open", f"the file cannot be read ({error.strerror})") from None
+        differs = "" if same else "sha256"
     elif clip.frames and frames and clip.frames != frames:
         differs = f"frames, {frames} for {clip.frames}"
     elif clip.fps and fps and abs(clip.fps - fps) > 1e-3 * fps:

@@ -14,44 +14,17 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError, Pictures, alpha_decoder
 from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import sample_positions
+from pipeline.video.truncation import is_cut
 
-OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a "video" that is really a playlist must not fetch anything
 SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least so many
 # AVI numbers packets in decoding order and MPEG programme streams stamp only some: their frames are counted, and no
 # keyframe is jumped to.
 UNTIMED = ("avi", "mpeg")
 TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
-
-
-class VideoError(Exception):
-    """A file that cannot yield its frames. `stage` is `open` or `decode`; the message is the reason, without a path."""
-
-    def __init__(self, stage: str, reason: str):
-        super().__init__(reason)
-        self.stage = stage
-
-
-def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file and make sure that it has a video stream; raises VideoError."""
-    if not path.is_file():
-        raise VideoError("open", "the file does not exist")
-    if path.stat().st_size == 0:
-        raise VideoError("open", "the file is empty")
-    try:
-        container = av.open(str(path), options=OPEN_OPTIONS)
-    except av.FFmpegError as error:
-        raise VideoError("open", f"not a readable video ({error.strerror})") from None
-    except OSError as error:
-        raise VideoError("open", f"the file cannot be read ({error.strerror})") from None
-    # The cover picture of a music file counts as a video stream in FFmpeg, not here.
-    if all(av.stream.Disposition.attached_pic & stream.disposition for stream in container.streams.video):
-        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
-        container.close()
-        raise VideoError("open", f"no video stream (there is {' and '.join(kinds)})")
-    return container
 
 
 class Video:
@@ -68,26 +41,33 @@ class Video:
     """
 
     def __init__(self, path: Path):
-        self._path, self._container = path, open_container(path)
+        self._path = path
+        self._open()
         try:
-            self._stream = self._container.streams.video[0]
-            self._stream.thread_type = "AUTO"
             self._pictures = pictures_of(self._stream)
             self.record = ClipRecord(
-                container=self._container.format.name, track=self._stream.index, pixel_aspect=self._pictures.aspect
+                container=self._container.format.name,
+                track=self._stream.index,
+                tracks=self._source.tracks,
+                pixel_aspect=self._pictures.aspect,
             )
             rate = float(self._stream.average_rate) if self._stream.average_rate else None
             self.header = (rate, self._stream.frames or None, sorted(self._pictures.shape()))
             self._read_timeline()
         except BaseException:
-            self._container.close()
+            self._source.close()
             raise
+
+    def _open(self) -> None:
+        self._source = OpenVideo(self._path)
+        self._container, self._stream = self._source.container, self._source.stream
+        self._stream.thread_type = "AUTO"
 
     def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._container.close()
+        self._source.close()
 
     @property
     def treatment(self) -> Treatment:
@@ -139,24 +119,27 @@ class Video:
     def _read_timeline(self) -> None:
         """Walk the packets. Sets times, duration, fps and what seeking needs."""
         stamps, keyframes = array("q"), array("q")
-        span, cut = 0, False
+        read, span, torn = 0, 0, False
         self._palettes = False  # a palette comes with a packet, once, and lasts: no packet may be jumped over
         try:
             for packet in self._container.demux(self._stream):
                 stamp = packet.dts if packet.pts is None else packet.pts
+                if packet.size:
+                    read += 1
+                    torn = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
                 if packet.size == 0 or packet.is_discard or stamp is None:
                     continue
                 self._palettes = self._palettes or packet.has_sidedata("palette")
-                cut = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
                 stamps.append(stamp)
                 span = packet.duration or span
                 if packet.is_keyframe:
                     keyframes.append(stamp)
         except (av.FFmpegError, OSError) as error:
             raise VideoError("open", f"reading failed after {len(stamps)} frames ({error.strerror})") from None
-        # An mp4 lists every sample in its table; fewer in the file means that its end is missing.
-        if cut or ("mp4" in self._container.format.name and len(stamps) < self._stream.frames - TOLERATED_LOSS):
-            raise VideoError("open", f"the file is truncated: its data ends after {len(stamps)} frames")
+        # An mp4 lists every packet in its table, also those that an edit list hides or that only lead in to the others.
+        listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        if torn or read < listed - TOLERATED_LOSS or is_cut(self._source.file, self._container.format.name):
+            raise VideoError("open", f"the file is truncated: its data ends after {read} frames")
         if not stamps:
             raise VideoError("open", "the video holds no frame")
         self._pts = np.sort(np.frombuffer(stamps, dtype=np.int64))
@@ -212,11 +195,8 @@ class Video:
 
     def _reopen(self) -> None:
         """Start afresh: FFmpeg gives a palette once for an open file, and reading the timeline took it."""
-        index = self._stream.index
-        self._container.close()
-        self._container = open_container(self._path)
-        self._stream = next(stream for stream in self._container.streams.video if stream.index == index)
-        self._stream.thread_type = "AUTO"
+        self._source.close()
+        self._open()
 
     def _keyframe_before(self, position: int) -> int:
         index = int(np.searchsorted(self._keyframes, position, side="right")) - 1

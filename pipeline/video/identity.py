@@ -12,13 +12,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.video.plain_file import open_plain
+
 WHOLE = 4 << 20
 BLOCKS, BLOCK = 64, 16 << 10
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """A file as it was when its frames were read; an empty identity means that there was no file."""
+    """A file as it was when its frames were read; an empty identity means that it was not there or not readable."""
 
     identity: str
     size: int
@@ -26,22 +28,29 @@ class VideoRecord:
 
 
 GONE = VideoRecord("", 0, 0)
+UNREADABLE = VideoRecord("", -1, 0)  # it may be there, but the system does not let it be read
 
 
 def identify(path: Path, known: VideoRecord | None = None) -> VideoRecord:
-    """The record of the file at `path`, or `GONE`. `known` saves reading a file that looks untouched."""
+    """The record of the file at `path`, or `GONE`, or `UNREADABLE`. `known` saves reading a file that looks untouched.
+
+    Raises nothing: what is wrong with one file is told where that file is opened, and concerns no other.
+    """
     try:
         status = path.stat()
-    except OSError:
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        if known is not None and known.identity and (known.size, known.mtime_ns) == (size, mtime_ns):
+            return known
+        return VideoRecord(_content_identity(path, size), size, mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
         return GONE
-    if known is not None and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
-        return known
-    return VideoRecord(_content_identity(path, status.st_size), status.st_size, status.st_mtime_ns)
+    except (OSError, ValueError):  # ValueError: no name that the system takes
+        return UNREADABLE
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a whole file, 64 hex digits."""
-    with path.open("rb") as file:
+    """sha256 of a whole file, 64 hex digits. Raises OSError, also for what is no plain file."""
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -49,7 +58,7 @@ def _content_identity(path: Path, size: int) -> str:
     if size <= WHOLE:
         return f"{size}-{sha256_file(path)[:32]}"
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for block in range(BLOCKS):
             file.seek((size - BLOCK) * block // (BLOCKS - 1))
             digest.update(file.read(BLOCK))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import av
 
-from pipeline.video.decode import VideoError, open_container, pictures_of
+from pipeline.video.decode import pictures_of
+from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError
 
 
@@ -25,8 +26,8 @@ class Header:
 
 def probe(path: Path) -> Header:
     """Read a header. Raises VideoError for a file that is unreadable, empty, without video or without a first frame."""
-    with open_container(path) as container:
-        stream = container.streams.video[0]
+    with OpenVideo(path) as source:
+        container, stream = source.container, source.stream
         stream.codec_context.thread_count = 1
         pictures = pictures_of(stream)
         try:

@@ -1,0 +1,170 @@
+"""Opening: the named file and no other, by content, plain files only, the right track, and cut files found out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from fakes import write_video
+
+from pipeline.video.decode import Video, VideoError
+from pipeline.video.identity import GONE, UNREADABLE, VideoRecord, identify, sha256_file
+from pipeline.video.probe import probe
+
+FAULTS = Path(__file__).parents[2] / "shared/faults/videos"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.mp4\n",
+        "#EXTM3U\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+)
+def test_a_script_that_names_another_file_is_refused(tmp_path, text):
+    write_video(tmp_path / "secret.mp4", frames=3)
+    (tmp_path / "a.mp4").write_text(text)
+    for read in (Video, probe):
+        with pytest.raises(VideoError, match="not a readable video"):
+            read(tmp_path / "a.mp4")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("name", ["12:30 squat.mp4", "img%03d.mp4", "-i.mp4", "concat:a|b.mp4", b"caf\xe9.mp4"])
+def test_a_name_is_only_a_name(tmp_path, name, monkeypatch):
+    path = write_video(tmp_path / "plain.mp4", frames=3)
+    monkeypatch.chdir(tmp_path)
+    odd = Path(os.fsdecode(name))
+    path.rename(odd)
+    with Video(odd) as video:
+        assert len(video.times) == 3
+    assert probe(odd).frames == 3
+
+
+@pytest.mark.fault
+def test_pictures_numbered_by_a_pattern_are_not_opened(tmp_path):
+    for i in range(3):
+        with av.open(str(tmp_path / f"img{i:03d}.png"), "w", format="image2", options={"update": "1"}) as container:
+            stream = container.add_stream("png", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 80 * i, np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+    (tmp_path / "img%03d.png").write_bytes((tmp_path / "img002.png").read_bytes())
+    try:
+        with Video(tmp_path / "img%03d.png") as video:
+            assert [frame[0, 0, 0] for *_, frame in video.frames(range(len(video.times)))] == [160]
+    except VideoError as error:
+        assert error.stage == "open"
+
+
+@pytest.mark.fault
+def test_only_plain_files_are_opened_and_nothing_waits(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    for name, kind in (("pipe", "a named pipe"), ("folder", "a folder"), ("device", "a device")):
+        for read in (Video, probe):
+            with pytest.raises(VideoError, match=kind):
+                read(tmp_path / f"{name}.mp4")
+        assert identify(tmp_path / f"{name}.mp4") == UNREADABLE
+        with pytest.raises(OSError, match=kind):
+            sha256_file(tmp_path / f"{name}.mp4")
+
+
+@pytest.mark.fault
+def test_a_file_that_cannot_be_read_is_told_from_one_that_is_gone(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", frames=3)
+    record = identify(path)
+    assert identify(path, VideoRecord("", record.size, record.mtime_ns)) == record, "an unknown content is read again"
+
+    def refuse(path, *rest, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pipeline.video.plain_file.os.open", refuse)
+    assert identify(path) == UNREADABLE
+    assert identify(tmp_path / "none.mp4") == GONE
+    with pytest.raises(VideoError, match=r"cannot be read \(Permission denied\)"):
+        Video(path)
+
+
+def write_tracks(path: Path, tracks: list[tuple[int, int, bool]]) -> Path:
+    """A video with a track for each (width, frames, default)."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for width, _, default in tracks:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+            stream.disposition = av.stream.Disposition.default if default else av.stream.Disposition(0)
+            streams.append(stream)
+        for stream, (width, frames, _) in zip(streams, tracks, strict=True):
+            for _ in range(frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, width, 3), np.uint8), "rgb24")))
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("tracks", "chosen"),
+    [
+        ([(32, 2, False), (64, 9, True)], 1),
+        ([(96, 2, False), (64, 9, True)], 1),
+        ([(32, 2, False), (64, 9, False)], 1),
+        ([(64, 9, False), (64, 2, False)], 0),
+    ],
+)
+def test_the_default_track_is_taken_then_the_largest(tmp_path, tracks, chosen):
+    path = write_tracks(tmp_path / "a.mkv", tracks)
+    width, frames, _ = tracks[chosen]
+    with Video(path) as video:
+        assert (video.record.track, video.record.tracks, len(video.times)) == (chosen, 2, frames)
+    assert probe(path).width == width
+
+
+CONTAINERS = {
+    "a.mp4": {},
+    "front.mp4": {"movflags": "faststart"},
+    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
+    "a.mov": {},
+    "a.mkv": {},
+    "live.mkv": {"live": "1"},
+    "a.webm": {},
+    "a.ts": {},
+    "a.m2ts": {"mpegts_m2ts_mode": "1"},
+    "a.mpg": {},
+    "a.avi": {},
+    "a.wmv": {},
+}
+CODECS = {"webm": "libvpx", "mpg": "mpeg2video", "avi": "mpeg4", "wmv": "wmv2"}
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_file_cut_in_two_is_truncated_in_every_container(tmp_path, name):
+    codec = CODECS.get(name.rpartition(".")[2], "libx264")
+    path = write_video(tmp_path / name, frames=100, codec=codec, options=CONTAINERS[name])
+    with Video(path) as video:
+        assert len(video.times) == 100
+    data = path.read_bytes()
+    for size in (len(data) // 2 + 1, len(data) * 4 // 5 - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(VideoError, match="truncated"):
+            Video(path)
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(not FAULTS.is_dir(), reason="no ../shared/faults")
+def test_the_odd_files_of_others():
+    with Video(FAULTS / "trim13.mp4") as video:
+        first = next(video.frames([0]))[2]
+        assert len(video.times) == 47 and abs(float(first[24:, 32:].mean()) - 4 * 13) < 4
+    with Video(FAULTS / "twotracks.mp4") as video:
+        assert (video.record.track, video.record.tracks, len(video.times)) == (1, 2, 60)
+    for name, reason in (("trunc.mkv", "truncated"), ("ffconcat_named.mp4", "names other files")):
+        with pytest.raises(VideoError, match=reason):
+            Video(FAULTS / name)
