@@ -41,16 +41,17 @@ def clip(label: int, number: int) -> Clip:
 
 
 HELD_OUT = (clip(2, 0), clip(2, 1), clip(3, 0))
-PSEUDO_UNSEEN = (clip(0, 0), clip(0, 1), clip(1, 0))
+PSEUDO_UNSEEN = (clip(0, 0), clip(0, 1), clip(0, 2), clip(1, 0))
 TRAINED_ON = (clip(2, 8), clip(3, 9))
 PHASE = Phase("select", (2, 3), TRAINED_ON, HELD_OUT, PSEUDO_UNSEEN)
 ROWS = (*TRAINED_ON, *PSEUDO_UNSEEN, *HELD_OUT)  # another order than the phase's
 
-# Scores of the classes 0 to 3 for ROWS. Margins of the six: best of 2, 3 less best of 0, 1.
+# Scores of the classes 0 to 3 for ROWS. A margin is the best of 2, 3 less the best of 0, 1.
 GOOD = [
     [9, 9, 9, 9], [9, 9, 9, 9],  # nobody asks about clips that are trained on
     [4, 1, 5, 0],  # of 0: right once gamma > 1
     [1, 4, 7, 0],  # of 0: takes it for 1; margin 3
+    [4, 1, 5, 0],  # of 0: as the first
     [1, 6, 2, 0],  # of 1: right at gamma 0 already; margin -4
     [1, 0, 6, 2],  # of 2: right up to gamma 5
     [0, 1, 3, 8],  # of 2: takes it for 3; margin 7
@@ -84,18 +85,18 @@ def ids(clips: Iterable[Clip]) -> list[str]:
 
 
 def test_a_value_is_the_best_by_the_area_and_gamma_by_the_curve() -> None:
-    """By hand: S is 2/3 up to gamma 5, 1/3 up to 6, then 0; U is 0 up to -4, 1/3 up to 1, then 2/3."""
+    """By hand: S is 2/3 up to gamma 5, 1/3 up to 6, then 0; U is 0 up to -4, 1/4 up to 1, then 3/4."""
     method = Written({0.0: BAD, 1.0: GOOD, 2.0: GOOD}, alpha=(0.0, 1.0, 2.0))
     assert choose_values(model(method), SPLIT) == {
         "alpha": 1.0,  # the first of equals
-        "gamma": 2.0,  # S = U = 2/3 between the margins 1 and 3, and between 3 and 5: the first of equally wide ones
-        "zsl_top1": pytest.approx(2 / 3),
-        "zsl_macro": pytest.approx((1 / 2 + 1) / 2),
-        "zsl_n": 3,
+        "gamma": 2.0,  # S = 2/3, U = 3/4 from the margin 1 to 3, and from 3 to 5: the first of equally wide ones
+        "zsl_top1": 3 / 4,
+        "zsl_macro": pytest.approx((2 / 3 + 1) / 2),
+        "zsl_n": 4,
         "gzsl_seen": pytest.approx(2 / 3),
-        "gzsl_unseen": pytest.approx(2 / 3),
-        "gzsl_harmonic": pytest.approx(2 / 3),
-        "gzsl_ausuc": pytest.approx(4 / 9),
+        "gzsl_unseen": 3 / 4,
+        "gzsl_harmonic": pytest.approx(12 / 17),
+        "gzsl_ausuc": pytest.approx(1 / 2),
     }
     assert method.alpha == 1.0, "it is left with what was chosen"
 
@@ -116,7 +117,7 @@ def test_values_are_chosen_one_after_another_with_those_before_in_place() -> Non
 
 def test_clips_without_features_are_left_out_and_labels_are_columns() -> None:
     scores, labels = model(Written({0.0: GOOD})).scores((clip(1, 77), *PSEUDO_UNSEEN), (1, 0))
-    assert scores.tolist() == [[1, 4], [4, 1], [6, 1]] and labels.tolist() == [1, 1, 0]
+    assert scores.tolist() == [[1, 4], [4, 1], [1, 4], [6, 1]] and labels.tolist() == [1, 1, 1, 0]
 
 
 class Shifted(Adaptation):
@@ -131,7 +132,7 @@ class Shifted(Adaptation):
 
 
 def test_an_adaptation_is_chosen_on_pseudo_unseen_clips_among_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By hand: 9 gives 1 of 3, 0 gives 2, -2.5 gives 3, -9 gives 2; by the clips kept out, among all, it would be 0."""
+    """By hand: 9 gives 1 of 4, 0 gives 3, -2.5 gives 4, -9 gives 3; by the clips kept out, among all, it would be 0."""
     monkeypatch.setattr(selection, "find_adaptation", {"shifted": Shifted}.__getitem__)
     method = Written({0.0: [row if row != [1, 4, 7, 0] else [2, 4, 7, 0] for row in GOOD]})
     found = choose_adaptation(model(method), SPLIT, "shifted")
