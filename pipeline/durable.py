@@ -27,6 +27,13 @@ def writing(path: Path, stays: str = STAYS) -> Iterator[None]:
         ) from None
 
 
+def unreadable(path: Path, error: OSError, remedy: str) -> PosebridgeError:
+    """The sentence for a file that the disk does not give us. Nobody should delete what they merely may not read."""
+    if isinstance(error, PermissionError):
+        remedy = "ask whoever owns it to let you read it"
+    return PosebridgeError(f"{path} cannot be read ({error.strerror or type(error).__name__}); {remedy}.")
+
+
 def temporary(path: Path) -> Path:
     """A new name to write under before the rename to `path`: `<name>.tmp-<host>-<pid>-<random>`.
 

@@ -114,10 +114,18 @@ def apply(content: bytes, changes: list[tuple[str, float, int, int]]) -> bytes:
     return bytes(data)
 
 
+def differs(content: bytes, whole: bytes) -> bool:
+    """Whether a file says something else; one more blank in JSON does not."""
+    try:
+        return content != whole and json.loads(content) != json.loads(whole)
+    except (ValueError, RecursionError):
+        return True
+
+
 def try_damage(world: World, kind: str, changes: list[tuple[str, float, int, int]], names: tuple[str, ...]) -> None:
     content = apply(world.whole[kind], changes)
     world.damage(kind, content)
-    changed = content != world.whole[kind]
+    changed = differs(content, world.whole[kind])
     try:
         world.read(names)
     except PosebridgeError as error:

@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.cache.schema import Place
+from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
 
 Number = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -66,7 +67,7 @@ class Checker:
         try:
             status = path.stat()
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self._path, error, self._remedy) from None
         self._size = status.st_size
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
         key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -106,11 +107,8 @@ class Checker:
                     while size and (got := file.readinto(buffer[: min(size, PIECE)])):
                         found, size = zlib.crc32(buffer[:got], found), size - got
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self._path, error, self._remedy) from None
         return found
 
     def _damaged(self, reason: str) -> PosebridgeError:
         return PosebridgeError(f"{self._path} is damaged: {reason}; {self._remedy}.")
-
-    def _unreadable(self, error: OSError) -> PosebridgeError:
-        return PosebridgeError(f"{self._path} cannot be read ({error.strerror}); {self._remedy}.")

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.cache.checksums import Checker, Checksums
 from pipeline.cache.index import read_index
 from pipeline.cache.schema import Column, columns, locate
+from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
 from pipeline.video.record import ClipRecord
@@ -165,7 +166,7 @@ class CacheReader:
         try:
             size = path.stat().st_size if path.is_file() else None
         except OSError as error:
-            raise PosebridgeError(f"{path} cannot be read ({error.strerror}); ask whoever owns it.") from None
+            raise unreadable(path, error, f"delete it and run {self._command}") from None
         if size is None:
             raise PosebridgeError(f"{path} is missing; bring it with `dvc pull` or make it again with {self._command}.")
         if size != entry["bytes"]:

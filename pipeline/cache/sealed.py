@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
 
 T = TypeVar("T")
@@ -43,7 +44,9 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
             raise PosebridgeError(f"{path} is missing, no plain file or larger than {LARGEST >> 20} MiB; {remedy}.")
         values = json.loads(path.read_bytes())
         sound = isinstance(values, dict) and seal(values) == values
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error, remedy) from None
+    except (ValueError, RecursionError) as error:
         raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
     if isinstance(values, dict) and "self_sha256" not in values:
         raise PosebridgeError(f"{path} has no hash of itself: it is damaged or of an older version; {remedy}.")

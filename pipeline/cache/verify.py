@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import MappedShard
 from pipeline.cache.store import Layout, Receipt, Store, open_store
+from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
 from pipeline.video.identity import sha256_file
 
@@ -69,7 +70,7 @@ def check_shard(store: Store, layout: Layout, receipt: Receipt, quick: bool) -> 
     try:
         sha256 = sha256_file(path)
     except OSError as error:
-        raise PosebridgeError(f"{path} cannot be read ({error.strerror}); {store.remedy}.") from None
+        raise unreadable(path, error, store.remedy) from None
     if sha256 != receipt.sha256:
         raise PosebridgeError(f"{path} is damaged: its sha256 is not the receipt's; {store.remedy}.")
     shard = MappedShard(path, store.columns(layout), store.remedy, receipt.checksums)
@@ -97,9 +98,17 @@ def verify_index(path: Path, root: Path) -> list[Problem]:
 
 
 def orphans(folder: Path) -> list[Path]:
-    """Shards that no valid receipt names (predecessors, or the losers of a race): harmless, they only take space."""
+    """Shards that no receipt names (predecessors, or the losers of a race): harmless, they only take space.
+
+    Those of a damaged or unreadable receipt are none: nobody can tell which of them it named.
+    """
     store = open_store(folder)
     layout = store.layout()
-    receipts = [store.receipt(shard) for shard in range(layout.shards if layout else 0)]
-    named = {receipt.file for receipt in receipts if receipt}
-    return sorted(path for path in folder.glob("shard-*.h5") if path.name not in named)
+    named, unknown = set(), set()
+    for shard in range(layout.shards if layout else 0):
+        if receipt := store.receipt(shard):
+            named.add(receipt.file)
+        elif store.stem(shard).with_suffix(".json").exists():
+            unknown.add(store.stem(shard).name)
+    found = sorted(folder.glob("shard-*.h5"))
+    return [path for path in found if path.name not in named and path.name.rpartition("-")[0] not in unknown]
