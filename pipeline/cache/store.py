@@ -201,10 +201,15 @@ def recipe_of(values: Any, path: Path, remedy: str) -> Recipe:
 
     Raises PosebridgeError, naming `path`, where it is none.
     """
-    typed(RECIPE, values, path, remedy)
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
-        return Recipe(**plain | {"weights": ""})  # not what `typed` made: 1 and 1.0 have different fingerprints
+        typed(RECIPE, values, path, remedy)
+        # Not what `typed` makes: 1 and 1.0 have different fingerprints.
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return Recipe(**plain | {"weights": ""})
+    except PosebridgeError as error:
+        if str(path) in str(error):
+            raise
+        raise PosebridgeError(f"{path} is not as it should be: {error} To mend it, {remedy}.") from None
     except TypeError:
         raise PosebridgeError(f"{path} is the recipe of another version of this program; {remedy}.") from None
 
