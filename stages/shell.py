@@ -72,7 +72,11 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except PosebridgeError as error:
-            click.echo(f"Error: {error}", err=True)
+            sentence, *listed = str(error).splitlines()
+            for line in listed:  # before the sentence, which is what a person, or a script, sees last
+                click.echo(line, err=True)
+            above = sentence.removesuffix(":") + "; see the list above."
+            click.echo(f"Error: {above if listed else sentence}", err=True)
             sys.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:
