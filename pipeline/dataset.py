@@ -63,6 +63,11 @@ def open_dataset(
     test; where not `strict`, notes them in `missing` instead, for whoever looks for all that is missing.
     """
     folder = manifests / check_name(name, "data set")
+    if not folder.is_dir():  # all the rest would be missing, too
+        raise PosebridgeError(
+            f"There is no data set {name!r}: {folder} is missing; write {folder / 'classes.csv'} and run `posebridge "
+            f"ingest --dataset {name}`."
+        )
     classes: list[str] = []
     clips: list[Clip] = []
     missing: list[str] = []
