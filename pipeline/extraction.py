@@ -112,7 +112,9 @@ def extract(
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
     total, finished = sum(len(plan.estimate) for plan in todo), count(1)
     few_frames: list[str] = []
-    stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size) if estimator else None
+    stream = None
+    if estimator is not None:
+        stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size, params.max_lost_frames)
     for plan in todo:
         rows = _watched(_rows(plan, source, stream), recipe.frames, few_frames)
         make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))

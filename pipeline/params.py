@@ -44,11 +44,16 @@ class SynthParams:
 
 @dataclass(frozen=True)
 class ExtractParams:
-    """Knobs of speed and tolerance; nothing here changes the result."""
+    """Knobs of speed and tolerance; nothing here changes the row of a clip, only whether it is one or a failure.
+
+    `max_lost_frames`: the share of a video's frames looked at that may not decode; above it its clips fail. What is in
+    the cache stays when it changes, and failures are tried again with --retry-failed.
+    """
 
     batch_size: int = within(16, 1, 10**5)
     clips_per_shard: int = within(256, 1, 10**6)
     max_failures: int = within(0, 0)
+    max_lost_frames: float = within(0.1, 0, 1)
 
     def __post_init__(self) -> None:
         check_bounds(self)

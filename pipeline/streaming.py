@@ -26,7 +26,7 @@ from pipeline.tracking.clothes import clothes
 from pipeline.tracking.persons import main_persons
 from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import MAX_LOST, Video, VideoError
 from pipeline.video.identity import VideoRecord, sha256_file
 from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import SegmentError, cue_positions
@@ -209,11 +209,14 @@ class PoseStream:
     Args:
         boxes: where the persons are; `full_frame` or another source.
         batch_size: crops in one call of the model.
+        max_lost: the share of frames that may not decode; see `Video`.
     """
 
-    def __init__(self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int):
+    def __init__(
+        self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int, max_lost: float = MAX_LOST
+    ):
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
-        self._batch_size = batch_size
+        self._batch_size, self._max_lost = batch_size, max_lost
 
     def run(
         self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]
@@ -246,6 +249,7 @@ class PoseStream:
             begun: list[PendingClip] = []
             try:
                 with Video(place_of(root, path)) as video:
+                    video.max_lost = self._max_lost
                     if not videos[path].identity:
                         raise VideoError("open", "the file could not be read when the run began; run it again")
                     refuse_changed(segments[0], place_of(root, path), video)

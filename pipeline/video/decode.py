@@ -17,14 +17,21 @@ import numpy as np
 from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError, Pictures, alpha_decoder
 from pipeline.video.record import ClipRecord, Treatment
-from pipeline.video.sampling import sample_positions
+from pipeline.video.sampling import sample_positions, without_pauses
+from pipeline.video.timeline import NONE, arrange
 from pipeline.video.truncation import is_cut
 
 SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least so many
 # AVI numbers packets in decoding order and MPEG programme streams stamp only some: their frames are counted, and no
 # keyframe is jumped to.
 UNTIMED = ("avi", "mpeg")
+MAX_LOST = 0.1  # share of the frames that may not decode; see `ExtractParams.max_lost_frames`
+NEAR = 32  # frames; a decoder reorders at most 16
 TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
+
+
+class _BrokenPacket(Exception):
+    """A packet does not decode while several threads are at work."""
 
 
 class Video:
@@ -33,15 +40,22 @@ class Video:
     Attributes:
         times: [n] float64, seconds from the first frame, ascending; one for each frame that the file holds.
         duration: seconds; the end of the last frame.
-        fps: mean frame rate over the timeline.
+        fps: mean frame rate over the timeline, without its pauses.
         record: what is odd about the file; it grows while frames are decoded.
+        max_lost: the share of the frames looked at that may not decode.
         header: (fps, frames, the two sides in ascending order) as the header tells them; None where it does not.
+
+    A packet that does not decode is counted in `record.lost`, and the frame before it stays on display; where more than
+    the share `max_lost` of those looked at are lost, decoding fails.
 
     Raises VideoError when opened on a file that is unreadable, empty, truncated, without video or without frames.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, max_lost: float = MAX_LOST):
+        self._path, self.max_lost = path, max_lost
+        self._alone = False  # decode with one thread
+        self._lost: set[tuple[int | None, ...]] = set()
+        self._looked = 0
         self._open()
         try:
             self._pictures = pictures_of(self._stream)
@@ -61,7 +75,9 @@ class Video:
     def _open(self) -> None:
         self._source = OpenVideo(self._path)
         self._container, self._stream = self._source.container, self._source.stream
-        self._stream.thread_type = "AUTO"
+        if self._alone:
+            self._stream.codec_context.thread_count = 1
+        self._stream.thread_type = "NONE" if self._alone else "AUTO"
 
     def __enter__(self) -> Video:
         return self
@@ -93,7 +109,7 @@ class Video:
             differ where the decoder gave no frame for a packet; the frame before it is then still on display.
 
         Raises:
-            VideoError: a packet does not decode, or the stream ends before the last wanted frame.
+            VideoError: more than the share `max_lost` of the frames looked at do not decode, or none does.
         """
         wanted = [int(position) for position in positions]
         held: tuple[int, av.VideoFrame] | None = None  # the latest frame before the next wanted one
@@ -104,6 +120,8 @@ class Video:
                 yield wanted[done], source, self._to_rgb(picture)
                 done += 1
             if done < len(wanted) and wanted[done] == position:
+                if done == len(wanted) - 1:
+                    self._refuse_losses(self._looked + len(self._lost))
                 yield position, position, self._to_rgb(frame)
                 done += 1
             if done == len(wanted):
@@ -111,90 +129,121 @@ class Video:
             held = (position, frame)
         if held is None:
             raise VideoError("decode", "no frame could be decoded")
-        if wanted[-1] - held[0] > TOLERATED_LOSS:
-            raise VideoError("decode", f"decoding ended after {held[0] + 1} of {len(self.times)} frames")
+        if (lacking := wanted[-1] - held[0]) > TOLERATED_LOSS:
+            self.record.lost += lacking
+            if lacking > self.max_lost * len(self.times):
+                raise VideoError("decode", f"decoding ended after {held[0] + 1} of {len(self.times)} frames")
+        self._refuse_losses(self._looked + len(self._lost))
         for position in wanted[done:]:
             yield position, held[0], self._to_rgb(held[1])
 
+    def _refuse_losses(self, frames: int) -> None:
+        if len(self._lost) > self.max_lost * frames:
+            raise VideoError("decode", f"{len(self._lost)} of {frames} frames do not decode")
+
     def _read_timeline(self) -> None:
         """Walk the packets. Sets times, duration, fps and what seeking needs."""
-        stamps, keyframes = array("q"), array("q")
-        read, span, torn = 0, 0, False
+        pts, dts, spans, keyframes = array("q"), array("q"), array("q"), array("q")
+        read, torn, leading = 0, False, False
         self._palettes = False  # a palette comes with a packet, once, and lasts: no packet may be jumped over
         try:
             for packet in self._container.demux(self._stream):
-                stamp = packet.dts if packet.pts is None else packet.pts
                 if packet.size:
                     read += 1
                     torn = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
-                if packet.size == 0 or packet.is_discard or stamp is None:
+                if packet.size == 0 or packet.is_discard:
+                    leading |= packet.is_discard
                     continue
                 self._palettes = self._palettes or packet.has_sidedata("palette")
-                stamps.append(stamp)
-                span = packet.duration or span
                 if packet.is_keyframe:
-                    keyframes.append(stamp)
+                    keyframes.append(len(pts))
+                pts.append(NONE if packet.pts is None else packet.pts)
+                dts.append(NONE if packet.dts is None else packet.dts)
+                spans.append(packet.duration or 0)
         except (av.FFmpegError, OSError) as error:
-            raise VideoError("open", f"reading failed after {len(stamps)} frames ({error.strerror})") from None
+            raise VideoError("open", f"reading failed after {len(pts)} frames ({error.strerror})") from None
         # An mp4 lists every packet in its table, also those that an edit list hides or that only lead in to the others.
         listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
         if torn or read < listed - TOLERATED_LOSS or is_cut(self._source.file, self._container.format.name):
             raise VideoError("open", f"the file is truncated: its data ends after {read} frames")
-        if not stamps:
+        if not pts:
             raise VideoError("open", "the video holds no frame")
-        self._pts = np.sort(np.frombuffer(stamps, dtype=np.int64))
-        time_base = float(self._stream.time_base or 1)
-        self.times = (self._pts - self._pts[0]) * time_base  # [n]
-        rate = float(self._stream.average_rate or 25)
-        interval = float(np.median(np.diff(self.times))) if len(self.times) > 1 else span * time_base
-        self.duration = float(self.times[-1]) + (interval if interval > 0 else 1 / rate)
-        self.fps = len(self.times) / self.duration
-        self._counted = self._container.format.name in UNTIMED
-        whole = self._counted or self._palettes
-        self._keyframes = np.array([0]) if whole else np.searchsorted(self._pts, np.sort(np.array(keyframes)))
+        tick = float(self._stream.time_base or 1)
+        interval = float(np.median(np.frombuffer(spans, np.int64))) * tick or 1 / float(self._stream.average_rate or 25)
+        line = arrange(np.frombuffer(pts, np.int64), np.frombuffer(dts, np.int64), tick, interval)
+        self.times, self._stamps, self.record.timing = line.times, line.stamps, line.timing
+        usual = float(np.median(np.diff(self.times))) if len(self.times) > 1 else interval
+        self.duration = float(self.times[-1]) + (usual if usual > 0 else interval)
+        self.fps = len(self.times) / (self.duration - float(self.times[-1] - without_pauses(self.times)[-1]))
+        self._untimed = self._container.format.name in UNTIMED
+        # Where stamps do not lead to places, or a palette would be missed, decoding begins at the first frame.
+        self._in_order = self._untimed or line.timing != "stamps"
+        places = np.empty(len(pts), np.int64)
+        places[line.order] = np.arange(len(pts))
+        whole = self._in_order or self._palettes
+        self._keyframes = np.array([0]) if whole else np.sort(places[np.array(keyframes, np.int64)])
+        self._keyframes = self._keyframes[(self._stamps[self._keyframes] >= 0) | (self._keyframes == 0)]
+        # FFmpeg seeks to nothing before zero, gives a palette once, and stamps that are odd lead nowhere.
+        self._reopens = self._palettes or line.timing != "stamps" or (int(self._stamps[0]) < 0 and not leading)
 
     def _decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (position, frame) in order of display; frames before a wanted one may be left out."""
+        """Yield (position, frame) in order of display; frames before a wanted one may be left out.
+
+        Several threads may swallow frames that follow a broken packet; so from there on there is only one.
+        """
         upcoming = iter(wanted)
-        target = next(upcoming)
-        at, jumping = self._seek(target), not self._counted
+        target, seen = next(upcoming), -1  # the latest position that was yielded
+        at, jumping = self._seek(target), not self._in_order
         while True:
             landed = False  # the first frame after a jump tells whether the container kept its word
-            for frame in self._decoded():
-                position = at + 1 if self._counted else self._position(frame, at)
-                if jumping and not landed and position > target and at >= 0:
-                    jumping, at = False, self._seek(0)
-                    break
-                landed = True
-                at = position
-                yield position, frame
-                while target <= position:
-                    if (following := next(upcoming, None)) is None:
+            try:
+                for frame in self._decoded():
+                    if frame is None:  # lost
+                        at += self._in_order and self._keeps_count
+                        continue
+                    position = self._position(frame, at)
+                    if jumping and not landed and position > target and at >= 0:
+                        jumping, at = False, self._seek(0)
+                        break
+                    landed, at = True, position
+                    if position <= seen:
+                        continue
+                    seen = position
+                    self._looked += 1
+                    yield position, frame
+                    while target <= position:
+                        if (following := next(upcoming, None)) is None:
+                            return
+                        target = following
+                    if jumping and self._keyframe_before(target) - position > SEEK_GAIN:
+                        at = self._seek(target)
+                        break
+                else:
+                    if self._alone or at >= len(self.times) - 1:
                         return
-                    target = following
-                if jumping and self._keyframe_before(target) - position > SEEK_GAIN:
-                    at = self._seek(target)
-                    break
-            else:
-                return
+                    raise _BrokenPacket  # frames are missing at the end: did threads swallow them?
+            except _BrokenPacket:
+                self._alone = True
+                self._reopen()
+                at = self._seek(max(seen, 0))
 
     def _seek(self, target: int) -> int:
         """Go to the keyframe at or before a position; returns the position before the one that comes next."""
-        keyframe = 0 if self._counted else self._keyframe_before(target)
+        keyframe = self._keyframe_before(target)
         try:
-            if keyframe == 0 and self._palettes:
+            if keyframe == 0 and self._reopens:
                 self._reopen()
-                return -1
-            if keyframe == 0:
+            elif keyframe == 0:
                 self._container.seek(0)
-                return -1
-            self._container.seek(int(self._pts[keyframe]), stream=self._stream)
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError("decode", f"seeking to {self.times[keyframe]:.2f} s failed ({error.strerror})") from None
+            else:
+                self._container.seek(int(self._stamps[keyframe]), stream=self._stream)
+        except (av.FFmpegError, OSError):
+            self._reopen()
+            return -1
         return keyframe - 1
 
     def _reopen(self) -> None:
-        """Start afresh: FFmpeg gives a palette once for an open file, and reading the timeline took it."""
+        """Start afresh, where no seeking leads to the first frame with all that belongs to it."""
         self._source.close()
         self._open()
 
@@ -202,21 +251,47 @@ class Video:
         index = int(np.searchsorted(self._keyframes, position, side="right")) - 1
         return int(self._keyframes[index]) if index >= 0 else 0
 
+    @property
+    def _keeps_count(self) -> bool:
+        """Whether frames are told apart by counting alone, so that a lost one counts, too."""
+        return self._untimed or self.record.timing == "counted"
+
     def _position(self, frame: av.VideoFrame, at: int) -> int:
         stamp = frame.dts if frame.pts is None else frame.pts
-        if stamp is None:
-            return at + 1
-        return max(int(np.searchsorted(self._pts, stamp, side="right")) - 1, 0)
+        if stamp is None or self._keeps_count:
+            return min(at + 1, len(self.times) - 1)
+        if self._in_order:  # stamps may repeat, but not close together
+            ahead = np.flatnonzero(self._stamps[at + 1 : at + 1 + NEAR] == stamp)
+            return min(at + 1 + (int(ahead[0]) if len(ahead) else 0), len(self.times) - 1)
+        return max(int(np.searchsorted(self._stamps, stamp, side="right")) - 1, 0)
 
-    def _decoded(self) -> Iterator[av.VideoFrame]:
+    def _decoded(self) -> Iterator[av.VideoFrame | None]:
+        """Decode from where the file stands; None for a packet that does not decode, or only to a damaged picture."""
+        decoder = alpha_decoder(self._stream)
         try:
-            if (decoder := alpha_decoder(self._stream)) is None:
-                yield from self._container.decode(self._stream)
-                return
             for packet in self._container.demux(self._stream):
-                yield from decoder.decode(packet if packet.size else None)
+                try:
+                    frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
+                except av.FFmpegError:
+                    self._lose((packet.pts, packet.dts, packet.pos))
+                    yield None
+                    continue
+                for frame in frames:
+                    if frame.is_corrupt:
+                        self._lose((frame.pts, frame.dts, -1))
+                        yield None
+                    else:
+                        yield frame
         except (av.FFmpegError, OSError) as error:
-            raise VideoError("decode", f"a frame does not decode ({error.strerror})") from None
+            raise VideoError("decode", f"reading failed ({error.strerror})") from None
+
+    def _lose(self, packet: tuple[int | None, ...]) -> None:
+        """Count a loss, once, however often a stretch is decoded."""
+        if not self._alone:
+            raise _BrokenPacket
+        self._lost.add(packet)
+        self.record.lost = len(self._lost)
+        self._refuse_losses(len(self.times))
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         try:
