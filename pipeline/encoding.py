@@ -87,7 +87,7 @@ def encode_seed(
         encoder, progress = train_encoder(
             samples, labels, len(phase.classes), params, seed,
             state=state / f"seed-{seed}-{name}.safetensors", key=key,
-            on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
+            on_epoch=partial(on_epoch, f"seed {seed}, {name}"), what=f"Encoder, seed {seed}, {name}",
         )  # fmt: skip
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
         values = {
@@ -107,6 +107,7 @@ def encode_seed(
 def train_encoder(
     samples: Samples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
     *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
+    what: str = "Encoder",
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
     x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)  # [N, M, T, V, C + 1]
@@ -128,7 +129,7 @@ def train_encoder(
         seed=seed,
         bfloat16=params.bfloat16,
     )
-    progress = fit(encoder, loss, len(x), loop, state=state, fingerprint=key, on_epoch=on_epoch)
+    progress = fit(encoder, loss, len(x), loop, state=state, fingerprint=key, on_epoch=on_epoch, what=what)
     return encoder, progress
 
 

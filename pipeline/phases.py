@@ -157,7 +157,7 @@ def train_phase(
     )  # fmt: skip
     loop = dataclasses.replace(loop, **method.schedule())
     planned = loop.epochs
-    loop = dataclasses.replace(loop, epochs=epochs or planned)
+    loop = dataclasses.replace(loop, epochs=planned if epochs is None else epochs)
     key = fingerprint(
         opened.fingerprints, opened.bank.encoder_sha256, hash_of(text), hash_of(judged), words, digest(encoder),
         samples.clip_ids, dataclasses.asdict(phase), dataclasses.asdict(opened.run), dataclasses.asdict(config),
@@ -169,7 +169,7 @@ def train_phase(
 
     progress = fit(
         method, loss, len(train_rows), loop, validate=judge and partial(judge, model), state=state, fingerprint=key,
-        on_epoch=on_epoch, before_epoch=tell_progress,
+        on_epoch=on_epoch, before_epoch=tell_progress, what=f"{opened.run.method}, seed {seed}, {phase.name}",
     )  # fmt: skip
     if isinstance(method, EmbeddingMethod):
         method.finish(embed_table(method, table, train_rows), labels, text)

@@ -83,6 +83,7 @@ def fit(
     fingerprint: str = "",
     on_epoch: Callable[[Progress], None] = ignore,
     before_epoch: Callable[[Progress], None] = ignore,
+    what: str = "",
 ) -> Progress:
     """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last)
     weights.
@@ -90,6 +91,9 @@ def fit(
     `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
     depends on), or of other code, is ignored and overwritten, a damaged one set aside. `before_epoch` is called with
     the progress so far. The caller's random state is left alone.
+
+    Raises PosebridgeError, with `what` is trained and the epoch, for a loss, a gradient, a weight or a validation score
+    that is not a finite number: all that follows would look like a result and be none.
     """
     fingerprint += code_digest() if state is not None else ""
     device = next(model.parameters()).device
@@ -119,18 +123,20 @@ def fit(
                     value = loss(batch, generator)
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                _require_finite({"loss": value, "gradient": norm}, what, progress)
                 optimizer.step()
                 progress.step += 1
                 _average(averaged, model, min(loop.ema, progress.step / (progress.step + 10)))
                 total += float(value.detach()) * len(batch)
+            _require_finite(averaged.state_dict(), what, progress)
             progress.epoch += 1
             progress.losses.append(total / (rows * passes))
             if validate is None:
                 best.load_state_dict(averaged.state_dict())
                 progress.best_epoch = progress.epoch
             else:
-                _validate(model, averaged, best, validate, progress)
+                _validate(model, averaged, best, validate, progress, what)
             progress.seconds += time.process_time() - started
             if state is not None:
                 _save(state, fingerprint, parts, optimizer, generator, device, progress)
@@ -147,13 +153,33 @@ def code_digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _validate(model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress) -> None:
+def _require_finite(values: Mapping[str, Tensor], what: str, progress: Progress) -> None:
+    """Raise PosebridgeError for the first of the values that is not finite, in the epoch after `progress`."""
+    for name, value in values.items():
+        if not value.isfinite().all():
+            raise PosebridgeError(
+                f"{what or 'The training'}: in epoch {progress.epoch + 1}, step {progress.step + 1}, {name!r} is not a "
+                "finite number; lower the learning rate, or look at what goes in."
+            )
+
+
+def _validate(
+    model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress, what: str
+) -> None:
     """Score the averaged weights in the model's own place, then put the trained ones back."""
     trained = copy.deepcopy(model.state_dict())
     model.load_state_dict(averaged.state_dict())
     model.eval()
     with torch.no_grad():
-        score = validate()
+        try:
+            score = validate()
+        except PosebridgeError as error:
+            raise PosebridgeError(f"{what or 'The training'}: after epoch {progress.epoch}: {error}") from None
+    if not math.isfinite(score):
+        raise PosebridgeError(
+            f"{what or 'The training'}: after epoch {progress.epoch} the validation gives {score}, no finite number; "
+            "lower the learning rate, or look at what goes in."
+        )
     if score > max(progress.scores, default=-math.inf):
         best.load_state_dict(model.state_dict())
         progress.best_epoch = progress.epoch

@@ -301,6 +301,26 @@ def test_kinetics_without_annotations_goes_by_its_folders(tmp_path, go):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_class_of_kinetics_whose_name_has_a_part_in_it_is_no_part(tmp_path, go, annotated):
+    """`training dog` is a class; above it only whole names are parts."""
+    folders = ["val/training dog/", "train/training_dog/", "validation/Training_Dog/", "my training videos/val/zumba/",
+               "train_256/zumba/", "training dog/", "train/val/zumba/"]  # fmt: skip
+    root = fill(tmp_path / "k", [f"{f}{x * 11}_000000_000010.mp4" for f, x in zip(folders, "abcdefg", strict=True)])
+    dog = read_classes(MANIFESTS / "kinetics400/classes.csv").index("training dog")
+    parts = ["test", "train", "test", "test", "train", "test", "train"]
+    truth = {x: (399 if x in "deg" else dog, part) for x, part in zip("abcdefg", parts, strict=True)}
+    if annotated:
+        rows = [f"{'zumba' if label == 399 else 'training dog'},{x * 11},0,10,{part.replace('test', 'val')}"
+                for x, (label, part) in truth.items()]  # fmt: skip
+        (root / "a.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *rows]))
+    result, clips = go("kinetics400", root)
+    said = "abcdefg" if annotated else "abcde"  # without annotations nothing tells the parts of the last two
+    assert {clip.clip_id[0]: (clip.label, clip.part) for clip in clips} == {x: truth[x] for x in said}
+    assert len(result.left_out) == len(truth) - len(said)
+
+
+@pytest.mark.unit
 def test_ut_interaction_by_its_names(tmp_path, go):
     names = [f"set{1 + (s > 10)}/{6 * (s - 1) + c}_{s}_{c}.avi" for s in range(1, 21) for c in range(6)]
     root = fill(tmp_path / "ut", [*(n for n in names if not n.endswith("_16_3.avi")), "seq1.avi", "set1/7_21_0.avi"])

@@ -20,6 +20,7 @@ from pipeline.tables import open_table
 
 NAME = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d{6})_(?P<end>\d{6})")
 COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split"}
+PART_FOLDER = re.compile(r"(?:videos[_-])?([a-z]+)(?:[_-]\d+)?")  # train, videos_train or, of one size, train_256
 PARTS = {"train": "train", "training": "train", "val": "test", "validate": "test", "validation": "test"}
 
 
@@ -133,12 +134,16 @@ def _second(text: str) -> str:
 
 
 def _by_folder(path: str, names: dict[str, str]) -> tuple[str, str]:
-    """Class and part that the folders of a video tell; empty where they do not."""
+    """Class and part that the folders of a video tell; empty where they do not, or contradict one another.
+
+    The part is the whole name of a folder above the class folder: `training_dog` is a class, and no part.
+    """
     folders = path.split("/")[:-1]
-    part = ""
-    for folder in folders:
-        part = part or next((PARTS[word] for word in re.split(r"[^a-z]+", folder.lower()) if word in PARTS), "")
-    return names.get(plain(folders[-1]), "") if folders else "", part
+    label = names.get(plain(folders[-1]), "") if folders else ""
+    above = folders[:-1] if label else folders
+    words = [match[1] for folder in above if (match := PART_FOLDER.fullmatch(folder.lower()))]
+    parts = {PARTS[word] for word in words if word in PARTS}
+    return label, parts.pop() if len(parts) == 1 else ""
 
 
 KINETICS200 = Layout(partial(read_kinetics, subset=True), ("train-val",), large=True)

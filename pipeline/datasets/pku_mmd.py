@@ -89,7 +89,7 @@ def read_parts(path: Path) -> dict[str, str]:
 def _is_other_modality(path: str) -> bool:
     """Depth and infrared videos have the same names as the colour ones."""
     folders = path.lower().split("/")[:-1]
-    return any(folder.startswith(("depth", "ir_", "ir-")) or folder == "ir" for folder in folders)
+    return any(re.match(r"(depth|ir)(?![a-z])", folder) for folder in folders)
 
 
 def _label_files(folder: Folder, listing: Listing) -> dict[str, str]:
@@ -97,7 +97,8 @@ def _label_files(folder: Folder, listing: Listing) -> dict[str, str]:
     labels: dict[str, str] = {}
     for path in folder.files:
         parent, _, name = path.rpartition("/")
-        if name.endswith(".txt") and "label" in parent.lower() and NAME.fullmatch(stem(path)):
+        nearest = parent.rpartition("/")[2].lower()  # `PKU_with_labels/skeleton` holds no labels
+        if name.endswith(".txt") and "label" in nearest and NAME.fullmatch(stem(path)):
             if stem(path) in labels:
                 listing.left_out.append((path, f"the labels are there already, as {labels[stem(path)]}"))
             else:

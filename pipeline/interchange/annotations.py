@@ -160,10 +160,10 @@ def _annotation(record: Any, where: str) -> Annotation:
         raise PosebridgeError(f"{where}: keypoint has places beyond {FARTHEST:.0e}; they should be pixels or metres.")
     given = record.get("keypoint_score")
     if given is None:
-        # Without scores an absent person is a frame of zeros: so are they in NTU's files.
-        scores = np.broadcast_to((keypoints != 0).any((2, 3))[..., None], there.shape).astype(np.float32)
+        scores = _seen(keypoints).astype(np.float32)
     else:
         scores = _numbers(given, f"{where}: keypoint_score")
+    there &= (keypoints != 0).any((2, 3))[..., None]  # a person all of zeros is padding, whatever the scores say
     if scores.shape != there.shape:
         raise PosebridgeError(f"{where}: keypoint_score has the shape {scores.shape}, not {there.shape}.")
     frames = total if 0 < total < keypoints.shape[1] else keypoints.shape[1]
@@ -171,6 +171,19 @@ def _annotation(record: Any, where: str) -> Annotation:
     given = record.get("split")
     split = "" if given is None or (isinstance(given, str) and not given) else _name(given, f"{where}: split")
     return Annotation(clip_id, label, keypoints[:, :frames], scores[:, :frames], height, width, split)
+
+
+def _seen(keypoints: np.ndarray) -> np.ndarray:
+    """Which joints of [M, T, V, C] without scores were seen, [M, T, V] bool: an unseen one is written as zeros.
+
+    So are absent persons in NTU's files. Where skeletons are centred on a joint it is always zero, and was seen.
+    """
+    seen = (keypoints != 0).any(-1)
+    present = seen.any(-1, keepdims=True)  # [M, T, 1]
+    centre = ~(seen & present).any((0, 1)) if keypoints.shape[3] == 3 else np.zeros(seen.shape[2], bool)  # [V]
+    if centre.sum() > 1:  # more than one joint is no centre
+        centre[:] = False
+    return seen | (present & centre)
 
 
 def _name(value: Any, where: str) -> str:

@@ -27,6 +27,7 @@ from pipeline.names import check_name
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
+from pipeline.streaming import repeat_last_valid
 from pipeline.video.sampling import sample_positions
 
 PARTS = {"train": "train", "val": "test", "test": "test"}  # the lists called `val` are what these sets are tested on
@@ -199,7 +200,7 @@ def _rows(clips: Sequence[Clip], annotations: dict[str, Annotation], recipe: Rec
 def skeleton_row(clip: Clip, annotation: Annotation, recipe: Recipe) -> dict[str, Any]:
     """The cache's row of one annotation: T frames evenly sampled, the M persons with the most score.
 
-    A joint without a place takes its last one, or else the middle of the person's others. The file knows no times:
+    A joint that was not seen takes its last place, or else the centre of the person's box. The file knows no times:
     `timestamp` is not a number and `video_fps` 0.
     """
     frames = annotation.keypoints.shape[1]
@@ -210,15 +211,16 @@ def skeleton_row(clip: Clip, annotation: Annotation, recipe: Recipe) -> dict[str
     keypoints[: len(persons)] = annotation.keypoints[persons][:, positions]
     scores[: len(persons)] = annotation.scores[persons][:, positions]
     valid: np.ndarray = np.any(scores > 0, axis=2)  # [M, T]
-    keypoints = _filled(keypoints)
     seen = np.expand_dims(scores > 0, 3)
-    low = np.where(seen, keypoints[..., :2], np.inf).min(2)  # [M, T, 2]
-    high = np.where(seen, keypoints[..., :2], -np.inf).max(2)
+    low = np.where(seen, keypoints, np.inf).min(2)  # [M, T, C]
+    high = np.where(seen, keypoints, -np.inf).max(2)
+    boxes = np.where(valid[..., None], np.concatenate([low, high - low], -1), 0).astype(np.float32)
+    repeat_last_valid(keypoints, scores, boxes)
     return {
         "clip_id": clip.clip_id,
         "keypoints": keypoints,
         "scores": scores,
-        "boxes": np.where(valid[..., None], np.concatenate([low, high - low], -1), 0),
+        "boxes": boxes if recipe.dimensions == 2 else boxes[..., [0, 1, 3, 4]],
         "person_valid": valid,
         "track_id": np.where(valid.any(1), np.arange(recipe.persons), -1),
         "frame_index": positions,
@@ -231,16 +233,3 @@ def skeleton_row(clip: Clip, annotation: Annotation, recipe: Recipe) -> dict[str
         "video_width": annotation.width,
         "video_record": "",
     }
-
-
-def _filled(keypoints: np.ndarray) -> np.ndarray:
-    """[M, T, V, C] without anything that is not finite."""
-    there = np.isfinite(keypoints).all(-1, keepdims=True)
-    if there.all():
-        return keypoints
-    known = np.where(there, keypoints, 0)
-    middle = known.sum(2, keepdims=True) / there.sum(2, keepdims=True).clip(1)  # [M, T, 1, C]
-    last = np.where(there, np.arange(keypoints.shape[1])[:, None, None], -1)
-    last = np.maximum.accumulate(last, axis=1)  # [M, T, V, 1] the latest frame with a place, or -1
-    carried = np.take_along_axis(known, last.clip(0), axis=1)
-    return np.where(last >= 0, carried, middle).astype(np.float32)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.errors import PosebridgeError
+
 
 @dataclass(frozen=True)
 class Stacking:
@@ -23,7 +25,15 @@ class Stacking:
 
     @classmethod
     def of(cls, scores: np.ndarray, labels: np.ndarray, seen: np.ndarray, *, macro: bool = False) -> Stacking:
-        """scores [N, C], labels [N] int columns of `scores`, seen [C] bool."""
+        """scores [N, C], labels [N] int columns of `scores`, seen [C] bool.
+
+        Raises PosebridgeError for scores that are not finite: they compare with nothing, and still make figures.
+        """
+        if wrong := int((~np.isfinite(scores)).any(1).sum()):
+            raise PosebridgeError(
+                f"The scores of {wrong} of {len(scores)} clips are not finite numbers, so there is no figure to give; "
+                "train again with a lower learning rate."
+            )
         columns = np.arange(scores.shape[1])
         seen_columns, unseen_columns = columns[seen], columns[~seen]
         rows = np.arange(len(scores))

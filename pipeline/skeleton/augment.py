@@ -67,11 +67,16 @@ def _about_the_vertical(angle: Tensor) -> Tensor:
 
 
 def _resample(x: Tensor, place: Tensor) -> Tensor:
-    """Linear interpolation of x [B, M, T, V, C + 1] in time at the fractional frames `place` [B, T]."""
+    """Linear interpolation of x [B, M, T, V, C + 1] in time at the fractional frames `place` [B, T].
+
+    Between a frame with a person and one without, the nearer one: half a person near the origin was never there.
+    """
     low = place.floor().long().clamp(0, x.shape[2] - 1)
     high = (low + 1).clamp_max(x.shape[2] - 1)
     weight = (place - low)[:, None, :, None, None]
     rows = torch.arange(len(x))[:, None]
-    moved = x.transpose(1, 2)  # [B, T, M, V, 3]
+    moved = x.transpose(1, 2)  # [B, T, M, V, C + 1]
     before, after = moved[rows, low].transpose(1, 2), moved[rows, high].transpose(1, 2)
+    both = before.flatten(3).any(-1) & after.flatten(3).any(-1)  # [B, M, T]
+    weight = torch.where(both[..., None, None], weight, weight.round())
     return before + weight * (after - before)

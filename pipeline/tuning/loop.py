@@ -39,6 +39,18 @@ class PlainCheckpoints(Hook):
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
 
 
+class StopsWhenLost(Hook):
+    """Ends a tuning whose losses are no finite numbers any more: its weights would be saved as if they were some."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        for name, value in (outputs or {}).items():
+            if not torch.as_tensor(value).isfinite().all():
+                raise PosebridgeError(
+                    f"tune-hpe: in epoch {runner.epoch + 1}, step {batch_idx + 1}, {name!r} is not a finite number; "
+                    "give a lower --lr, or another --init."
+                )
+
+
 def tune(
     settings: TuneSettings,
     source: CropSource,
@@ -122,7 +134,7 @@ def _run(model: TuningModel, loader: DataLoader, settings: TuneSettings, work_di
             "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
             "logger": {"type": "LoggerHook", "interval": 50},
         },
-        custom_hooks=[PlainCheckpoints()],
+        custom_hooks=[PlainCheckpoints(), StopsWhenLost()],
         default_scope="mmpose",
         resume=True,
         log_level="INFO",
