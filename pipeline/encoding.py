@@ -30,6 +30,7 @@ from pipeline.names import check_name
 from pipeline.params import EncodeParams
 from pipeline.preflight import Needs, need_extraction, need_parts, need_split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
+from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
@@ -245,9 +246,3 @@ def feature_table(
         for seen in inputs
     ]
     return FeatureTable(encoder, None, torch.stack(maps), person, mirrored, samples, order)
-
-
-def other_side(name: str) -> str:
-    """left_hand <-> right_hand; any other name is its own mirror image."""
-    side, _, part = name.partition("_")
-    return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)

@@ -25,11 +25,13 @@ from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
+from pipeline.hpe.joints import check_joints
 from pipeline.manifest import read_clips
 from pipeline.names import check_name
 from pipeline.params import ExtractParams
 from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
+from pipeline.skeleton.graph import graph_of
 from pipeline.streaming import PoseStream
 from pipeline.variants import of_variant, variant_clips, variant_root
 from pipeline.video.identity import GONE
@@ -107,6 +109,7 @@ def extract(
         if source.needs_videos:
             _refuse_gone(todo, source, dataset, params.max_failures)
             estimator = build_estimator(recipe)
+            check_joints(recipe, estimator)
         joints, cue_width = _widths(estimator, source)
         _refuse_small_disk(todo, store, replace(layout, joints=joints, cue_width=cue_width))
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
@@ -163,6 +166,11 @@ def _widths(estimator: Estimator | None, source: Source) -> tuple[int, int]:
     if estimator is not None:
         return estimator.joints, estimator.cue_width
     assert source.truth is not None
+    if source.truth.joints != (wanted := len(graph_of(source.recipe.layout).joints)):
+        raise PosebridgeError(
+            f"{source.root / 'ground_truth.h5'} has {source.truth.joints} joints, but the recipe's layout "
+            f"{source.recipe.layout} has {wanted}; name its layout in the recipe."
+        )
     return source.truth.joints, 0
 
 

@@ -105,12 +105,18 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
             f"recipe."
         )
     arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
+    layout, joints = skeletons.recipe.layout, arrays["keypoints"].shape[3]
+    if joints != (wanted := len(graph_of(layout).joints)):
+        raise PosebridgeError(
+            f"The cached skeletons have {joints} joints, but their recipe's layout {layout} has {wanted}; extract them "
+            "with a pose model of these joints."
+        )
     samples = Samples(
         clip_ids=tuple(kept),
         keypoints=_tensor(arrays["keypoints"], np.float32),
         scores=_tensor(arrays["scores"], np.float32).clamp(0, 1),
         person_valid=_tensor(arrays["person_valid"], bool),
-        layout=skeletons.recipe.layout,
+        layout=layout,
     )
     if cues is None:
         return samples

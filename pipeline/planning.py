@@ -16,6 +16,7 @@ from pipeline.hpe.weights import find_detector
 from pipeline.manifest import Clip
 from pipeline.names import place_of
 from pipeline.recipe import Recipe
+from pipeline.skeleton.graph import graph_of
 from pipeline.streaming import BoxSource, detected, full_frame
 from pipeline.video.identity import VideoRecord, identify, sha256_file
 
@@ -84,6 +85,12 @@ def check_recipe(recipe: Recipe) -> None:
         raise PosebridgeError("The recipe's detection_threshold should be between 0 and 1.")
     if recipe.cues not in ("refined", "levels", "none"):
         raise PosebridgeError(f"The recipe's cues {recipe.cues!r} are unknown; use refined, levels or none.")
+    graph_of(recipe.layout)
+    if recipe.cues != "none" and recipe.layout != "coco17":
+        raise PosebridgeError(
+            f"The anchors of cues are made of the joints of coco17, and the recipe's layout is {recipe.layout!r}; set "
+            "`cues: none`."
+        )
     if min(recipe.persons, recipe.frames, recipe.cue_frames) < 1:
         raise PosebridgeError("The recipe's persons, frames and cue_frames should each be at least 1.")
     if recipe.backend == "ground_truth" and recipe.cues != "none":

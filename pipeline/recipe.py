@@ -11,10 +11,17 @@ import json
 from dataclasses import asdict, dataclass
 
 from pipeline.bounds import check_bounds, within
+from pipeline.errors import PosebridgeError
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
+
+
+def other_side(name: str) -> str:
+    """left_hand <-> right_hand; any other name is its own mirror image."""
+    side, _, part = name.partition("_")
+    return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,20 @@ class Recipe:
     dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
 
     def __post_init__(self) -> None:
-        """Raise PosebridgeError for a number that is out of its bounds."""
+        """Raise PosebridgeError for a number that is out of its bounds, and for anchors that no training could use:
+        unknown, doubled or without mirror image.
+        """
         check_bounds(self)
+        for anchor in self.anchors:
+            if anchor not in ANCHORS:
+                raise PosebridgeError(f"The recipe's anchor {anchor!r} is unknown; there are {', '.join(ANCHORS)}.")
+            if self.anchors.count(anchor) > 1:
+                raise PosebridgeError(f"The recipe names the anchor {anchor!r} twice; take one away.")
+            if other_side(anchor) not in self.anchors:
+                raise PosebridgeError(
+                    f"The recipe's anchor {anchor!r} lacks its mirror image, which training needs; add "
+                    f"{other_side(anchor)!r}."
+                )
 
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.store import Failure
+from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
@@ -93,6 +94,9 @@ class PendingClip:
         self._cue_slots[self.cue_frame] = cue_width > 0
         self.cues = np.zeros((m, s, a, cue_width), np.float32)
         self.cue_scores = np.zeros((m, s, a), np.float32)
+        self._joints_lost = np.zeros((m, t), np.int32)  # that the pose model gave no finite number for
+        self._cues_lost = np.zeros((m, s), np.int32)
+        self._crops = self._answered = 0  # crops estimated, and those with any joint not lost
 
     def place(self, look: Look) -> None:
         """Take in what is known of a frame before the pose model has seen it."""
@@ -119,18 +123,27 @@ class PendingClip:
 
     def put(self, person: int, slots: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
         """Take in keypoints [V, 2] of the frame and scores [V]; a joint that is not finite counts as unseen."""
-        known = np.isfinite(keypoints).all(-1) & np.isfinite(scores)
+        known, lost = np.isfinite(keypoints).all(-1) & np.isfinite(scores), lost_joints(keypoints, scores)
         self.keypoints[person, slots] = np.where(known[:, None], keypoints, 0)
         self.scores[person, slots] = np.where(known, np.clip(scores, 0, 1), 0)
+        self._joints_lost[person, slots] = lost.sum()
+        self._crops, self._answered = self._crops + 1, self._answered + (not lost.all())
 
     def put_cues(self, person: int, slots: np.ndarray, cues: np.ndarray, cue_scores: np.ndarray) -> None:
-        """Take in cues [A, D] and their scores [A]."""
+        """Take in cues [A, D] and their scores [A]; a cue that is not finite is zero, with score 0."""
         steps = np.flatnonzero(np.isin(self.cue_frame, slots))
-        self.cues[person, steps] = cues
-        self.cue_scores[person, steps] = np.clip(cue_scores, 0, 1)
+        known = np.isfinite(cues).all(-1) & np.isfinite(cue_scores)
+        self.cues[person, steps] = np.where(known[:, None], cues, 0)
+        self.cue_scores[person, steps] = np.where(known, np.clip(cue_scores, 0, 1), 0)
+        self._cues_lost[person, steps] = (~known).sum()
 
     def row(self) -> dict[str, Any] | Failure:
-        """The finished row, a value for every column of the shard; a Failure where a detector found nobody."""
+        """The finished row, a value for every column of the shard; a Failure where a detector found nobody, or the
+        pose model gave no finite number.
+        """
+        if self._crops and not self._answered:
+            reason = f"the pose model gives no finite number for any of its {self._crops} crops"
+            return Failure(self.clip.clip_id, "pose", reason)
         track_id = self._follow_persons() if self._recipe.boxes == "detector" else None
         if track_id is not None and track_id.max() < 0:
             return Failure(self.clip.clip_id, "track", "no person was found in its frames")
@@ -152,7 +165,12 @@ class PendingClip:
             "cue_frame": self.cue_frame,
             "video_height": self.size[0],
             "video_width": self.size[1],
-            "video_record": replace(self.record, distinct=len(np.unique(self.frame_index))).to_json(),
+            "video_record": replace(
+                self.record,
+                distinct=len(np.unique(self.frame_index)),
+                joints_lost=int(self._joints_lost.sum()),
+                cues_lost=int(self._cues_lost.sum()),
+            ).to_json(),
             **self.video,
         }
 
@@ -169,9 +187,18 @@ class PendingClip:
 
         frames = np.arange(rows.shape[1])
         self.keypoints, self.scores = of_persons(self.keypoints, frames), of_persons(self.scores, frames)
-        self.boxes = of_persons(self.boxes, frames)
+        self.boxes, self._joints_lost = of_persons(self.boxes, frames), of_persons(self._joints_lost, frames)
         self.cues, self.cue_scores = of_persons(self.cues, self.cue_frame), of_persons(self.cue_scores, self.cue_frame)
+        self._cues_lost = of_persons(self._cues_lost, self.cue_frame)
         return track_id
+
+
+def lost_joints(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which joints of [..., V, 2] with scores [..., V] the pose model gave no number for, bool [..., V].
+
+    A joint that was not seen, with score 0, needs no place.
+    """
+    return ~np.isfinite(scores) | ((scores > 0) & ~np.isfinite(keypoints).all(-1))
 
 
 def repeat_last_valid(keypoints: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> None:
@@ -218,13 +245,15 @@ class PoseStream:
     ):
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
         self._batch_size, self._max_lost = batch_size, max_lost
+        self._answered = False  # the pose model has given a finite number
 
     def run(
         self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]
     ) -> Iterator[dict[str, Any] | Failure]:
         """Yield a row or a Failure for every clip; clips of one video are decoded in one pass.
 
-        `videos` has the record of every path: its identity goes into the row.
+        `videos` has the record of every path: its identity goes into the row. Raises PosebridgeError where the pose
+        model gives no finite number for a whole batch before it has given any.
         """
         batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]] = []
         for look in ahead(self._looks(clips, root, videos), 2 * self._batch_size):
@@ -306,6 +335,12 @@ class PoseStream:
             return
         cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
         estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
+        self._answered = self._answered or not lost_joints(estimate.keypoints, estimate.scores).all()
+        if not self._answered:
+            raise PosebridgeError(
+                f"The pose model {self._recipe.weights or self._recipe.config!r} gives no finite number for any of its "
+                f"first {len(batch)} crops; its weights are damaged, or of another model: bring the right file."
+            )
         cue_of_row = np.cumsum(cue_rows) - 1
         for i, (pending, slots, person, matrix, _) in enumerate(batch):
             pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])

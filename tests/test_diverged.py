@@ -1,4 +1,4 @@
-"""Numbers that are not finite end a training, a selection and a test: they would give figures that look like results."""
+"""Numbers that are not finite end a training, a selection and a test: their figures would look like results."""
 
 from __future__ import annotations
 

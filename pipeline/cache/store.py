@@ -48,7 +48,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Failure:
-    """A clip that could not be extracted. `stage` is open, sample or decode."""
+    """A clip that could not be extracted. `stage` is open, sample, decode, pose or track."""
 
     clip_id: str
     stage: str

@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 
+def bounded(raw: Tensor) -> Tensor:
+    """Raw scores as scores 0..1; one that is not finite is no score, and stays that: not a number."""
+    return torch.where(raw.isfinite(), raw.clamp(0, 1), torch.nan)
+
+
 def decode_simcc(simcc_x: Tensor, simcc_y: Tensor, split_ratio: float) -> tuple[Tensor, Tensor]:
     """Keypoints [N, V, 2] float32 in crop pixels and raw scores [N, V] of SimCC logits [N, V, W * r] and [N, V, H * r].
 
@@ -77,7 +82,7 @@ def decode_dark(heatmaps: Tensor, scale: tuple[float, float], kernel: int = 11) 
     usable = inner & (determinant != 0)
     determinant = torch.where(usable, determinant, torch.ones_like(determinant))
     step = -torch.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / determinant[..., None]
-    keypoints = torch.stack([x, y], -1) + step * usable[..., None]
+    keypoints = torch.stack([x, y], -1) + torch.where(usable[..., None], step, 0)  # an empty map has steps of 0 / 0
     return keypoints.float() * torch.tensor(scale, dtype=torch.float32, device=heatmaps.device), scores
 
 
@@ -90,5 +95,6 @@ def _blur(cells: int, kernel: int) -> Tensor:
     weights = weights / weights.sum()
     matrix = torch.zeros(cells, cells, dtype=torch.float64)
     for offset, weight in zip(offsets.int().tolist(), weights.tolist(), strict=True):
-        matrix += torch.diag(torch.full((cells - abs(offset),), weight, dtype=torch.float64), offset)
+        if abs(offset) < cells:
+            matrix += torch.diag(torch.full((cells - abs(offset),), weight, dtype=torch.float64), offset)
     return matrix.float()

@@ -104,4 +104,5 @@ def _facts(pose: TopdownModel, hpe_text: str) -> OnnxFacts:
         std=std,
         channels="bgr" if pose.flip_channels else "rgb",
         taps=pose.levels,
+        joints=pose.joint_names,
     )

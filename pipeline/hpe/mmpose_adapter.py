@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate
+from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.topdown import TopdownModel, channels_last
@@ -43,7 +44,7 @@ class MmposeEstimator:
         network = self.refiner or self.pose
         network.to(self.device).eval().requires_grad_(False)
         channels_last(network)
-        self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
+        self.crop_size, self.joints, self.joint_names = self.pose.crop_size, self.pose.joints, self.pose.joint_names
         self.cue_width = {
             "refined": self.refiner.cue.cue_width if self.refiner else 0,
             "levels": sum(self.pose.channels),
@@ -71,7 +72,7 @@ class MmposeEstimator:
             output, features = self.pose(images)
         output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
         keypoints, raw = self.pose.decode(output)
-        scores = raw.clamp(0, 1)
+        scores = bounded(raw)
         rows = torch.from_numpy(np.flatnonzero(cue_rows))
         cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
         return Estimate(keypoints.cpu().numpy(), scores.cpu().numpy(), cues.cpu().numpy(), visible.cpu().numpy())

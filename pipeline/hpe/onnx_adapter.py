@@ -16,12 +16,13 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate
-from pipeline.hpe.decoding import decode_dark, decode_heatmap, decode_simcc
-from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_session, open_taps, read_facts
+from pipeline.hpe.decoding import bounded, decode_dark, decode_heatmap, decode_simcc
+from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_session, open_taps, read_facts, run_session
 from pipeline.hpe.pooling import pooling_weights
 from pipeline.recipe import Recipe
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
+MOST_SIDE, MOST_BATCH = 2048, 1024  # of an input: beyond that a file is no pose model, and memory is short
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, 0..255
 
 
@@ -33,7 +34,8 @@ class OnnxEstimator:
         if recipe.precision != "float32":
             raise PosebridgeError(f"The precision of {weights.name} is fixed in its graph; set `precision: float32`.")
         model = load_graph(weights)
-        facts = read_facts(model)
+        facts = read_facts(model, weights.name)
+        self.joint_names = facts.joints
         own = [output.name for output in model.graph.output]
         if recipe.cues == "refined" and REFINED not in own:
             raise PosebridgeError(
@@ -52,7 +54,7 @@ class OnnxEstimator:
     def _read_input(self) -> None:
         """Name, size, layout and batch of the one input."""
         inputs = self._session.get_inputs()
-        shape = list(inputs[0].shape)
+        shape = list(inputs[0].shape) if inputs else []
         if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
             raise PosebridgeError(
                 f"{self._name} should have one input of shape [N, 3, H, W] or [N, H, W, 3]; it has "
@@ -63,6 +65,13 @@ class OnnxEstimator:
         if not (isinstance(height, int) and isinstance(width, int)):
             raise PosebridgeError(
                 f"The input of {self._name} has no fixed size ({shape}); export it with a fixed height and width."
+            )
+        if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or (
+            isinstance(shape[0], int) and shape[0] > MOST_BATCH
+        ):
+            raise PosebridgeError(
+                f"The input of {self._name} is {shape}; a pose model takes at most {MOST_BATCH} crops of at most "
+                f"{MOST_SIDE} x {MOST_SIDE} pixels: bring another file."
             )
         self.crop_size = (width, height)
         self._fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
@@ -78,19 +87,28 @@ class OnnxEstimator:
         step = -1 if self._flip else 1
         mean = recipe.mean or facts.mean or IMAGENET_MEAN[::step]
         std = recipe.std or facts.std or IMAGENET_STD[::step]
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise PosebridgeError("The recipe's mean and std should be three numbers each, and std above zero.")
+        if len(mean) != 3 or len(std) != 3 or not np.isfinite((*mean, *std)).all() or min(std) <= 0:
+            raise PosebridgeError(
+                f"The mean and std of the recipe, or of {self._name}, should be three numbers each, and std above zero."
+            )
         self._mean, self._std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
     def _read_outputs(self, own: list[str], facts: OnnxFacts) -> None:
-        """What the graph yields for a black crop: joints, decoding, the width of the cues."""
+        """What the graph yields for two black crops: joints, decoding, the width of the cues."""
         width, height = self.crop_size
         self._outputs = own + [tap for tap in self._cue_maps if tap not in own]
-        probe = dict(zip(self._outputs, self._run(np.zeros((1, height, width, 3), np.uint8)), strict=True))
+        probe = dict(zip(self._outputs, self._run(np.zeros((2, height, width, 3), np.uint8)), strict=True))
+        for name in dict.fromkeys((*own[:1], *self._cue_maps)):
+            found = probe[name]
+            if found.dtype.kind != "f" or not found.size or len(found) != 2:
+                raise PosebridgeError(
+                    f"The output {name!r} of {self._name} is {found.dtype} {list(found.shape)} for two crops; it "
+                    "should be floating-point, one row a crop: export it again."
+                )
         ranks = [probe[name].ndim for name in own[:2]]
         if ranks[0] == 4:
             self._pose = own[:1]
-        elif ranks == [3, 3]:
+        elif ranks == [3, 3] and probe[own[0]].shape[:2] == probe[own[1]].shape[:2]:
             self._pose = own[:2]
         else:
             raise PosebridgeError(
@@ -113,6 +131,8 @@ class OnnxEstimator:
             raise PosebridgeError(
                 f"The decoding {decoding!r} does not fit {self._name}; set the recipe's to {' or '.join(fitting)}."
             )
+        if decoding == "dark" and min(shape[2:]) < 5:
+            raise PosebridgeError(f"The heatmaps of {self._name} are too small for `decoding: dark`; set quarter.")
         if decoding == "simcc":
             return lambda output: decode_simcc(output[0], output[1], output[0].shape[-1] / self.crop_size[0])
         scale = (self.crop_size[0] / shape[3], self.crop_size[1] / shape[2])
@@ -142,7 +162,7 @@ class OnnxEstimator:
     def _run(self, crops: np.ndarray) -> list[np.ndarray]:
         """The outputs for uint8 RGB crops [N, H, W, 3]; in portions where the graph's batch is fixed."""
         done = [
-            [output[:real] for output in self._session.run(self._outputs, {self._input: portion})]
+            [output[:real] for output in run_session(self._session, self._outputs, {self._input: portion}, self._name)]
             for portion, real in self._portions(crops)
         ]
         return [np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
@@ -157,7 +177,7 @@ class OnnxEstimator:
         outputs = [torch.from_numpy(output) for output in self._run(crops)]
         pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
         keypoints, raw = self._decode(pose)
-        scores = raw.clamp(0, 1)
+        scores = bounded(raw)
         rows = torch.from_numpy(np.flatnonzero(cue_rows))
         cues, visible = self._cues([feature[rows].float() for feature in maps], keypoints[rows], scores[rows])
         return Estimate(keypoints.numpy(), scores.numpy(), cues.numpy(), visible.numpy())

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -20,13 +22,17 @@ from google.protobuf.message import DecodeError
 from pipeline.errors import PosebridgeError
 
 METADATA = "posebridge"  # the key of a graph's metadata that holds `OnnxFacts` as JSON
+MOST_BYTES = 2 << 30  # protobuf holds no more
+# Operators that go round as often as the file says, or read another file. No pose model and no detector needs them.
+REFUSED = {"Loop", "Scan", "SequenceMap", "EPContext"}
 
 
 @dataclass(frozen=True)
 class OnnxFacts:
     """What a file of `export-onnx` says of itself; empty values for files of others.
 
-    `mean` and `std` are of values 0..255 in the order `channels` (rgb or bgr). `taps` are shallow first.
+    `mean` and `std` are of values 0..255 in the order `channels` (rgb or bgr). `taps` are shallow first. `joints` are
+    the names of the V joints, in their order.
     """
 
     hpe_text: str = ""
@@ -36,32 +42,92 @@ class OnnxFacts:
     std: tuple[float, ...] = ()
     channels: str = ""
     taps: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph with its weights. Raises PosebridgeError for a missing, damaged or incomplete file."""
+    """Read a graph with its weights.
+
+    Raises PosebridgeError for a missing, damaged or incomplete file, and for one whose weights lie elsewhere or whose
+    run has no bound: one file is to name all that is computed.
+    """
     try:
-        model = onnx.load(path, load_external_data=False)
+        if path.stat().st_size > MOST_BYTES:
+            raise PosebridgeError(f"{path} is larger than the 2 GiB that ONNX allows; bring another file.")
+        model = onnx.ModelProto.FromString(path.read_bytes())
     except FileNotFoundError:
         raise PosebridgeError(f"{path} is missing; bring the file or correct the recipe.") from None
     except (DecodeError, OSError, ValueError) as error:
         raise PosebridgeError(f"{path} is damaged or no ONNX file ({type(error).__name__}); bring it again.") from None
     if not model.graph.output:
         raise PosebridgeError(f"{path} is damaged or no ONNX file (it has no outputs); bring it again.")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise PosebridgeError(f"{path} keeps its weights in another file; save it as one, with `onnx.save_model`.")
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise PosebridgeError(f"{path} keeps its weights in another file; save it as one, with `onnx.save_model`.")
+    if refused := sorted({node.op_type for node in _nodes(model)} & REFUSED):
+        raise PosebridgeError(f"{path} has the operator {refused[0]}, which no pose model needs; export it without.")
     return model
 
 
-def read_facts(model: onnx.ModelProto) -> OnnxFacts:
-    """What the graph says of itself. Unknown keys, of later versions, are ignored."""
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """All that holds nodes: the graph, those of training, functions, and the graphs nested in nodes."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    for training in model.training_info:
+        waiting += [training.initialization, training.algorithm]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        attributes += graph.attribute_proto if isinstance(graph, onnx.FunctionProto) else []
+        for attribute in attributes:
+            waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(model):
+        yield from graph.node
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the file: initial values, and those in attributes, sparse ones in their two halves."""
+    sparse: list[onnx.SparseTensorProto] = []
+    for graph in _graphs(model):
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        if isinstance(graph, onnx.FunctionProto):
+            attributes += graph.attribute_proto
+        else:
+            yield from graph.initializer
+            sparse += graph.sparse_initializer
+        for attribute in attributes:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse += [*([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [])]
+            sparse += attribute.sparse_tensors
+    for halves in sparse:
+        yield from (halves.values, halves.indices)
+
+
+def read_facts(model: onnx.ModelProto, name: str = "The ONNX file") -> OnnxFacts:
+    """What the graph says of itself. Unknown keys, of later versions, are ignored.
+
+    Raises PosebridgeError for metadata that `export-onnx` does not write.
+    """
     text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA, "{}")
+    damaged = PosebridgeError(f"The metadata of {name} is damaged; export it again with `export-onnx`.")
     try:
         values = json.loads(text)
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
-        return OnnxFacts(**{f.name: plain[f.name] for f in fields(OnnxFacts) if f.name in plain})
-    except (ValueError, TypeError, AttributeError):
-        raise PosebridgeError("The ONNX file's metadata is damaged; export it again with `export-onnx`.") from None
+    except (ValueError, AttributeError, RecursionError):
+        raise damaged from None
+    facts = OnnxFacts(**{f.name: plain[f.name] for f in fields(OnnxFacts) if f.name in plain})
+    numbers = (*facts.mean, *facts.std) if isinstance(facts.mean, tuple) and isinstance(facts.std, tuple) else ("",)
+    names = (*facts.taps, *facts.joints) if isinstance(facts.taps, tuple) and isinstance(facts.joints, tuple) else (0,)
+    words = (facts.hpe_text, facts.decoding, facts.channels, *names)
+    sound = all(isinstance(word, str) for word in words) and all(type(number) in (int, float) for number in numbers)
+    if not sound or type(facts.dark_kernel) is not int or facts.dark_kernel not in range(3, 100, 2):
+        raise damaged
+    return facts
 
 
 def write_facts(model: onnx.ModelProto, facts: OnnxFacts) -> None:
@@ -83,7 +149,7 @@ def open_taps(model: onnx.ModelProto, taps: tuple[str, ...], name: str) -> None:
 
 def _suggest(model: onnx.ModelProto, wanted: str) -> list[str]:
     """Near names, the outputs, and a dozen results of sums and joins, or else of convolutions, from front to back."""
-    results = {node.output[0]: node.op_type for node in model.graph.node if node.op_type != "Constant"}
+    results = {node.output[0]: node.op_type for node in model.graph.node if node.output and node.op_type != "Constant"}
     near = difflib.get_close_matches(wanted, results, n=4)
     fused = [name for name, kind in results.items() if kind in ("Add", "Concat")]
     spread = fused or [name for name, kind in results.items() if kind == "Conv"]
@@ -101,5 +167,23 @@ def open_session(model: onnx.ModelProto, name: str, threads: int | None = None) 
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     except Exception as error:  # ONNX Runtime's own error types, one a cause
-        reason = str(error).splitlines()[0][:160]
-        raise PosebridgeError(f"ONNX Runtime cannot run {name} ({reason}); bring another file.") from None
+        raise _cannot_run(name, error) from None
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], inputs: dict[str, np.ndarray], name: str
+) -> list[np.ndarray]:
+    """The outputs, arrays of numbers with at least one side. Raises PosebridgeError for a graph that gives others."""
+    try:
+        found = session.run(list(outputs), inputs)
+    except Exception as error:
+        raise _cannot_run(name, error) from None
+    for output, value in zip(outputs, found, strict=True):
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.ndim:
+            raise PosebridgeError(f"The output {output!r} of {name} is no array of numbers; bring another file.")
+    return found
+
+
+def _cannot_run(name: str, error: Exception) -> PosebridgeError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return PosebridgeError(f"ONNX Runtime cannot run {name} ({reason}); bring another file.")

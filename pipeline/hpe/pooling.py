@@ -52,6 +52,8 @@ def pooling_weights(
     """
     height, width = grid
     device = keypoints.device
+    lost = ~(keypoints.isfinite().all(-1) & scores.isfinite())  # one joint that is no number would spoil all anchors
+    keypoints, scores = keypoints.masked_fill(lost[..., None], 0), scores.masked_fill(lost, 0)
     seen = scores > 0.05
     size = _extent(keypoints, seen)  # [N]
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride - 0.5

@@ -5,6 +5,7 @@ The only file that knows how mmpose's models are put together.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class TopdownModel(nn.Module):
         # SyncBN becomes BN: the former does not run on a CPU.
         self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
         self.joints = int(cfg.model.head.out_channels)
+        self.joint_names = _joint_names(cfg)
         pre = cfg.model.data_preprocessor
         mean, std = torch.tensor(pre.mean), torch.tensor(pre.std)
         if not pre.get("bgr_to_rgb", False):  # a model of BGR images
@@ -124,10 +126,35 @@ class TopdownModel(nn.Module):
         return self._decode_by_mmpose
 
     def _decode_by_mmpose(self, output: Any) -> tuple[Tensor, Tensor]:
+        """As the vectorised decoders, on the device of the output: mmpose decodes in numpy."""
         instances = self.model.head.decode(output)
         keypoints = np.concatenate([np.asarray(i.keypoints) for i in instances])
         scores = np.concatenate([np.asarray(i.keypoint_scores) for i in instances])
-        return torch.from_numpy(keypoints).float(), torch.from_numpy(scores).float()
+        device = (output[0] if isinstance(output, tuple) else output).device
+        return torch.from_numpy(keypoints).float().to(device), torch.from_numpy(scores).float().to(device)
+
+
+def _joint_names(cfg: Any) -> tuple[str, ...]:
+    """The joints of a config's data set in their order, as mmpose describes it; empty where it does not."""
+    from mmpose.datasets.datasets.utils import parse_pose_metainfo
+    from mmpose.registry import DATASETS
+
+    data = cfg.get("val_dataloader", {}).get("dataset", {})
+    described = data.get("metainfo") or getattr(DATASETS.get(data.get("type", "")), "METAINFO", {})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for its own file in the working folder first, and says so
+            return joint_names(parse_pose_metainfo(described))
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # a data set that is described nowhere
+        return ()
+
+
+def joint_names(meta: Any) -> tuple[str, ...]:
+    """The names in `keypoint_id2name` of mmpose's `dataset_meta`, in their order; empty where there are none."""
+    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
+    if not isinstance(names, dict) or set(names) != set(range(len(names))):
+        return ()
+    return tuple(str(names[place]) for place in range(len(names)))
 
 
 def channels_last(module: nn.Module) -> None:

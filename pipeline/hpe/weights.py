@@ -128,7 +128,7 @@ def _exposure(path: Path) -> str | None:
     if path.suffix == ".onnx":
         from pipeline.hpe.onnx_file import load_graph, read_facts
 
-        return read_facts(load_graph(path)).hpe_text or None
+        return read_facts(load_graph(path), path.name).hpe_text or None
     return _metadata(path).get("hpe_text")
 
 

@@ -18,6 +18,7 @@ from pipeline.cache.store import Failure
 from pipeline.datasets.base import VIDEO_SUFFIXES
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate, Estimator
+from pipeline.hpe.joints import check_joints
 from pipeline.manifest import Clip
 from pipeline.names import text_of
 from pipeline.planning import Source, check_recipe
@@ -57,6 +58,7 @@ class LivePoses:
             recipe = dataclasses.replace(recipe, boxes="full_frame")
         self.recipe = recipe
         self.estimator = build_estimator(self.recipe)
+        check_joints(self.recipe, self.estimator)
         own = boxes if recipe.boxes == "manifest" else None
         source = remember(own or Source(Path(), self.recipe, None).boxes())
         self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-RECORD_BYTES = 384  # of the column; all fields at their longest take 310
+RECORD_BYTES = 384  # of the column; all fields at their longest take 360
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ClipRecord:
     """How the frames of a clip came out of its file.
 
     The file's part is filled by `Video` while it opens and decodes, the pictures' part from the clip's own frames, and
-    `distinct` and `available` by whoever samples.
+    `distinct`, `available` and what was lost by whoever samples and estimates.
     """
 
     container: str = ""  # FFmpeg's name of the format: "mov,mp4,m4a,3gp,3g2,mj2"
@@ -43,6 +43,8 @@ class ClipRecord:
     interlaced: bool = False  # de-interlaced
     distinct: int = 0  # different frames among the T sampled
     available: int = 0  # frames that the clip's segment has
+    joints_lost: int = 0  # that the pose model gave no finite number for: they count as unseen
+    cues_lost: int = 0  # that were not finite: they are zero, with score 0
 
     def add(self, treatment: Treatment) -> None:
         """Take in what was done to one of the clip's pictures."""
