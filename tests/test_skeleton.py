@@ -132,6 +132,7 @@ def test_a_view_is_a_stretch_of_the_clip_in_its_own_time():
     frames, ramp = 16, torch.linspace(0, 1, 16)
     x = torch.zeros(400, 1, frames, 17, 3)
     x[..., 2] = ramp[None, None, :, None]
+    x[..., 5, 0] = 1  # somebody is there from the first frame on
     seen = augment(x, torch.Generator().manual_seed(0))[:, 0, :, 0, 2]  # [B, T]
     start, length = seen[:, 0], seen[:, -1] - seen[:, 0]
     torch.testing.assert_close(seen, start[:, None] + length[:, None] * ramp, atol=1e-5, rtol=0)
