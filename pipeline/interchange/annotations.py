@@ -159,10 +159,7 @@ def _annotation(record: Any, where: str) -> Annotation:
     if (np.abs(keypoints) > FARTHEST).any(where=np.isfinite(keypoints)):
         raise PosebridgeError(f"{where}: keypoint has places beyond {FARTHEST:.0e}; they should be pixels or metres.")
     given = record.get("keypoint_score")
-    if given is None:
-        scores = _seen(keypoints).astype(np.float32)
-    else:
-        scores = _numbers(given, f"{where}: keypoint_score")
+    scores = _seen(keypoints) if given is None else _numbers(given, f"{where}: keypoint_score")
     there &= (keypoints != 0).any((2, 3))[..., None]  # a person all of zeros is padding, whatever the scores say
     if scores.shape != there.shape:
         raise PosebridgeError(f"{where}: keypoint_score has the shape {scores.shape}, not {there.shape}.")
@@ -174,7 +171,7 @@ def _annotation(record: Any, where: str) -> Annotation:
 
 
 def _seen(keypoints: np.ndarray) -> np.ndarray:
-    """Which joints of [M, T, V, C] without scores were seen, [M, T, V] bool: an unseen one is written as zeros.
+    """Which joints of [M, T, V, C] without scores were seen, [M, T, V] of 0 and 1: an unseen one is written as zeros.
 
     So are absent persons in NTU's files. Where skeletons are centred on a joint it is always zero, and was seen.
     """
@@ -183,7 +180,7 @@ def _seen(keypoints: np.ndarray) -> np.ndarray:
     centre = ~(seen & present).any((0, 1)) if keypoints.shape[3] == 3 else np.zeros(seen.shape[2], bool)  # [V]
     if centre.sum() > 1:  # more than one joint is no centre
         centre[:] = False
-    return seen | (present & centre)
+    return (seen | (present & centre)).astype(np.float32)
 
 
 def _name(value: Any, where: str) -> str:
