@@ -351,6 +351,10 @@ def test_losses_by_hand():
     apart = torch.arange(3)
     both = 0.5 * (F.cross_entropy(z @ z.T / 0.5, apart) + F.cross_entropy((z @ z.T / 0.5).T, apart))
     torch.testing.assert_close(info_nce(z, z, apart, 0.5), both)
+    logits = z @ z.flip(1).T / 0.5
+    rows, columns = logits.log_softmax(1), logits.T.log_softmax(1)
+    shares = sum((x[0, 0] + x[0, 1] + x[1, 0] + x[1, 1]) / 2 + x[2, 2] for x in (rows, columns))
+    torch.testing.assert_close(info_nce(z, z.flip(1), labels, 0.5), -shares / 6)
 
 
 def test_the_residual_moves_prototypes_and_alpha_scales_it():

@@ -165,6 +165,20 @@ def test_calibrated_stacking_by_hand():
     assert stacking.ausuc() == pytest.approx(0.5)  # a rectangle: S = .5 while U goes from 0 to 1
 
 
+def test_gamma_is_the_middle_of_the_widest_of_the_best_intervals():
+    """By hand: H is 4/9 from 0 to 2 and from 3 to 10, 1/3 between, and 0 on either side, where the widest ones are."""
+    is_seen = np.array([True, True, True, False, False, False])
+    right = np.array([True, True, False, True, True, False])
+    margin = np.array([10.0, 2, 100, 0, 3, -100])
+    assert Stacking(margin, right, right, is_seen, np.ones(6)).best_gamma() == 6.5
+    assert Stacking(margin[1:4], right[1:4], right[1:4], is_seen[1:4], np.ones(3)).best_gamma() == 1
+    assert Stacking(margin[[1, 3]], right[[1, 3]], right[[1, 3]], is_seen[[1, 3]], np.ones(2)).best_gamma() == 1
+    same = Stacking(np.full(6, 7.0), right, right, is_seen, np.ones(6))
+    assert same.best_gamma() == 0, "nothing to choose between"
+    alone = Stacking(margin[:2], right[:2], right[:2], is_seen[:2], np.ones(2))
+    assert alone.accuracies(5) == (0.5, 0), "nobody unseen"
+
+
 def test_stacking_agrees_with_a_plain_argmax_over_all_classes():
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from functools import partial
@@ -131,6 +132,23 @@ def test_sgd_with_momentum_warms_up_and_steps_down_as_by_hand():
         v = 0.9 * v + (w - 1) + 0.1 * w
         w -= lr * v
     assert net.weight.item() == pytest.approx(w, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_adam_decays_weights_and_its_rate_falls_as_a_cosine_as_by_hand(kind):
+    """One weight pulled towards 1 by (w - 1)^2 / 2; ten steps an epoch, four of them to warm up."""
+    net = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(net.weight, 3.0)
+    loop = Loop(2, 4, 0.1, weight_decay=0.2, optimiser=kind, warmup=4)
+    fit(net, lambda rows, generator: 0.5 * (net.weight - 1).square().sum(), 38, loop)
+    w, m, v = 3.0, 0.0, 0.0
+    for step in range(20):
+        lr = 0.1 * min(1, (step + 1) / 4) * 0.5 * (1 + math.cos(math.pi * step / 20))
+        gradient = w - 1 + (0.2 * w if kind == "adam" else 0)
+        w -= lr * 0.2 * w if kind == "adamw" else 0
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        w -= lr * (m / (1 - 0.9 ** (step + 1))) / (math.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-8)
+    assert net.weight.item() == pytest.approx(w, abs=1e-9)
 
 
 def test_the_averaged_weights_are_judged_and_kept_as_by_hand():
