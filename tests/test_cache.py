@@ -26,15 +26,16 @@ WIDTHS = {"clip_id": 8, "video_path": 8, "video_identity": 8}
 JOINTS, WIDTH = 17, 5
 
 
-def make_row(clip_id: str, recipe: Recipe = RECIPE) -> dict:
+def make_row(clip_id: str, recipe: Recipe = RECIPE, record: str = "") -> dict:
     random = np.random.default_rng(sum(clip_id.encode()))
     row = {}
     for column in columns(recipe, JOINTS, WIDTH, WIDTHS):
         row[column.name] = clip_id if column.dtype.kind == "S" else random.integers(0, 2, column.shape)
-    return row | {"clip_id": clip_id, "keypoints": random.normal(size=(recipe.persons, recipe.frames, JOINTS, 2))}
+    places = random.normal(size=(recipe.persons, recipe.frames, JOINTS, 2))
+    return row | {"clip_id": clip_id, "keypoints": places, "video_record": record}
 
 
-def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE) -> tuple[Store, object, dict]:
+def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE, record: str = "") -> tuple[Store, object, dict]:
     """A store of three clips a shard, with its index."""
     store = Store(tmp_path / "store", "d", recipe)
     layout = store.create(3 * shards, 3, JOINTS, 0 if recipe.cues == "none" else WIDTH)
@@ -43,7 +44,7 @@ def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE) -> tuple[Stor
         ids = [f"ü{shard}{letter}" for letter in "bca"]
         with ShardWriter(store.stem(shard), store.columns(layout, WIDTHS), ids, {"recipe": "r"}) as writer:
             for clip_id in ids:
-                rows[clip_id] = make_row(clip_id, recipe)
+                rows[clip_id] = make_row(clip_id, recipe, record)
                 writer.write(clip_id, rows[clip_id])
             path, sha256 = writer.seal()
         hashes = {clip_id: clip_id for clip_id in ids}
@@ -86,7 +87,7 @@ def test_a_recipe_without_cues_has_none(tmp_path):
 @pytest.mark.fault
 def test_a_record_that_is_none_names_the_clip(tmp_path):
     """A cache without videos has empty records; text that is no record may come with a file of somebody else."""
-    _, index, rows = make_store(tmp_path)
+    _, index, rows = make_store(tmp_path, record="no record")
     clip_id = next(iter(rows))
     with CacheReader(index) as reader, pytest.raises(PosebridgeError, match=f"record of '{clip_id}'"):
         reader.record(clip_id)
