@@ -137,7 +137,9 @@ def test_an_adaptation_is_chosen_on_pseudo_unseen_clips_among_their_classes(monk
     method = Written({0.0: [row if row != [1, 4, 7, 0] else [2, 4, 7, 0] for row in GOOD]})
     found = choose_adaptation(model(method), SPLIT, "shifted")
     assert found == {"by": "shifted", "shift": -2.5, "zsl_top1": 1.0, "zsl_macro": 1.0}
-    assert len(method.asked) == 5
+    arrived = {tuple(who) for who, _ in method.asked}
+    assert len(method.asked) == 5 and len(arrived) == 1, "a value a call and the chosen one, in one order"
+    assert arrived != {tuple(ids(PSEUDO_UNSEEN))}, "not that of the file, which goes by classes"
     assert all((sorted(who), of) == (sorted(ids(PSEUDO_UNSEEN)), [0, 1]) for who, of in method.asked)
 
 
