@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_batch_size_does_not_change_the_result(corridor, tmp_path):
     other = Corridor(tmp_path / "other")
     other.run(batch_size=64)
     assert corridor.index.read_bytes() == other.index.read_bytes()
+
+
+@pytest.mark.fault
+def test_one_unreadable_video_is_one_failure_and_is_tried_again_when_it_can_be_read(corridor, monkeypatch):
+    real = os.open
+
+    def refuse(path, *rest, **options):
+        if str(path).endswith("2.mp4"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.video.plain_file.os.open", refuse)
+        result = corridor.run()
+    assert result.clips == 5 and [(f.clip_id, f.stage) for f in result.failures] == [("2", "open")]
+    assert "Permission denied" in result.failures[0].reason
+    assert corridor.run().clips == 6 and corridor.run().failures == ()
 
 
 @pytest.mark.e2e

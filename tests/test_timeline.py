@@ -10,6 +10,7 @@ import pytest
 from fakes import write_video
 
 from pipeline.video.decode import Video, VideoError
+from pipeline.video.probe import probe
 from pipeline.video.sampling import sample_positions
 from pipeline.video.timeline import NONE, arrange
 
@@ -153,6 +154,12 @@ def test_one_broken_packet_is_a_loss_and_no_end(tmp_path, place):
         assert [int(f[..., 0].mean()) for a, p, f in got if a == p][:1] == clean[:1]
         list(video.frames(range(60)))
         assert video.record.lost == 1, "a second pass counts no loss again"
+
+
+@pytest.mark.fault
+def test_a_broken_first_packet_does_not_hide_a_header(tmp_path):
+    path = break_packets(write_video(tmp_path / "a.mp4", frames=60), [0])
+    assert (probe(path).frames, probe(path).width) == (60, 64)
 
 
 @pytest.mark.fault

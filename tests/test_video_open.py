@@ -139,6 +139,7 @@ CONTAINERS = {
     "a.mpg": {},
     "a.avi": {},
     "a.wmv": {},
+    "a.flv": {},
 }
 CODECS = {"webm": "libvpx", "mpg": "mpeg2video", "avi": "mpeg4", "wmv": "wmv2"}
 

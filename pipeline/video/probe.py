@@ -11,6 +11,8 @@ from pipeline.video.decode import pictures_of
 from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError
 
+MOST_BROKEN = 64  # packets
+
 
 @dataclass(frozen=True)
 class Header:
@@ -30,10 +32,7 @@ def probe(path: Path) -> Header:
         container, stream = source.container, source.stream
         stream.codec_context.thread_count = 1
         pictures = pictures_of(stream)
-        try:
-            frame = next(container.decode(stream), None)
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError("open", f"the first frame does not decode ({error.strerror})") from None
+        frame = _first_frame(container, stream)
         if frame is None:
             raise VideoError("open", "the video holds no frame")
         try:
@@ -46,3 +45,20 @@ def probe(path: Path) -> Header:
             seconds = (container.duration or 0) / av.time_base
         fps = float(stream.average_rate) if stream.average_rate else None
         return Header(fps, stream.frames or None, height, width, seconds or None, pictures.treatment.orientation)
+
+
+def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame | None:
+    """The first that decodes within MOST_BROKEN packets that do not; None where there is none."""
+    broken = 0
+    try:
+        for packet in container.demux(stream):
+            try:
+                if frames := packet.decode():
+                    return frames[0]
+            except av.FFmpegError as error:
+                broken += 1
+                if broken > MOST_BROKEN:
+                    raise VideoError("open", f"the first frames do not decode ({error.strerror})") from None
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError("open", f"reading the first frame failed ({error.strerror})") from None
+    return None

@@ -23,6 +23,7 @@ def is_cut(file: io.FileIO, format_name: str) -> bool:
         first = format_name.split(",")[0]
         check = {
             "mov": _mov, "matroska": _matroska, "avi": _avi, "mpegts": _mpegts, "mpeg": _mpeg, "asf": _asf, "ogg": _ogg,
+            "flv": _flv,
         }.get(first)  # fmt: skip
         return check is not None and check(file, size)
     finally:
@@ -146,3 +147,14 @@ def _ogg(file: io.FileIO, size: int) -> bool:
     head = tail[place : place + 27]
     sizes = tail[place + 27 : place + 27 + head[26]] if len(head) == 27 else b""
     return len(head) < 27 or len(sizes) < head[26] or place + 27 + head[26] + sum(sizes) > len(tail)
+
+
+def _flv(file: io.FileIO, size: int) -> bool:
+    """Whether the last tag is torn, by following the lengths; each is followed by four bytes, which may be wrong."""
+    place = int.from_bytes(_at(file, 5, 4)) + 4
+    while place + 11 <= size:
+        head = _at(file, place, 11)
+        if head[0] & 0x1F not in (8, 9, 18):
+            return False  # no tag: nothing can be told
+        place += 11 + int.from_bytes(head[1:4]) + 4
+    return place - 4 > size or 0 < size - place < 11
