@@ -12,8 +12,8 @@ from fakes import FakeEstimator, write_video
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
 from pipeline.features import load_samples
-from pipeline.hpe.joints import check_joints
-from pipeline.hpe.topdown import TopdownModel, joint_names
+from pipeline.hpe.joints import check_joints, joint_names
+from pipeline.hpe.topdown import TopdownModel
 from pipeline.manifest import Clip, write_clips
 from pipeline.params import ExtractParams, load_params
 from pipeline.prediction.live import LivePoses

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from pipeline.errors import PosebridgeError
-from pipeline.hpe.onnx_file import load_graph, open_session
+from pipeline.hpe.onnx_file import load_graph, open_session, run_session
 
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # BGR
 STD = np.array([57.375, 57.12, 58.395], np.float32)
 GREY = 114
+MOST_SIDE = 4096  # of an input
 SIDE = 640  # of the input, for a graph that takes any size
 PERSON = 0  # COCO's first class
 OVERLAP = 0.5  # IoU above which the weaker of two boxes is dropped
@@ -34,21 +35,34 @@ class Detector:
     def __init__(self, path: Path, threads: int = 1):
         self._session = open_session(load_graph(path), path.name, threads)
         inputs = self._session.get_inputs()
-        shape = inputs[0].shape
-        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3:
-            raise PosebridgeError(f"{path.name} is no RTMDet: its input should be [1, 3, H, W], not {list(shape)}.")
-        self._input = inputs[0].name
+        shape = list(inputs[0].shape) if inputs else []
+        sides = [side for side in shape[2:] if isinstance(side, int)]
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not all(0 < side <= MOST_SIDE for side in sides):
+            raise PosebridgeError(f"{path.name} is no RTMDet: its input should be [1, 3, H, W], not {shape}.")
+        self._input, self._name = inputs[0].name, path.name
         self._height, self._width = (side if isinstance(side, int) else SIDE for side in shape[2:])
         names = [output.name for output in self._session.get_outputs()]
         self._form = "dets" if {"dets", "labels"} <= set(names) else "maps"
         self._outputs = ["dets", "labels"] if self._form == "dets" else names
-        if self._form == "maps":
-            maps = self._session.run(self._outputs, {self._input: np.zeros((1, 3, self._height, self._width), "f4")})
-            if any(m.ndim != 4 or m.shape[0] != 1 or m.shape[3] != 5 for m in maps):
-                raise PosebridgeError(
-                    f"{path.name} is no RTMDet for persons: it should yield `dets` and `labels`, or maps [1, H, W, 5]; "
-                    f"it yields {', '.join(f'{n} {list(m.shape)}' for n, m in zip(names, maps, strict=True))}."
-                )
+        found = self._run(np.zeros((1, 3, self._height, self._width), np.float32))
+        if not all(np.isfinite(values).all() for values in found):
+            raise PosebridgeError(f"{path.name} gives numbers that are not finite for a test picture; bring it again.")
+
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        """The outputs for an input [1, 3, H, W]. Raises PosebridgeError for those of no RTMDet."""
+        found = run_session(self._session, self._outputs, {self._input: image}, self._name)
+        shapes = [value.shape for value in found]
+        if self._form == "dets":
+            good = len(shapes[0]) == 3 and shapes[0][::2] == (1, 5) and shapes[1] == shapes[0][:2]
+        else:
+            good = all(len(shape) == 4 and shape[::3] == (1, 5) and min(shape) > 0 for shape in shapes)
+        if not good:
+            yields = ", ".join(f"{name} {list(shape)}" for name, shape in zip(self._outputs, shapes, strict=True))
+            raise PosebridgeError(
+                f"{self._name} is no RTMDet for persons: it should yield `dets` [1, K, 5] and `labels` [1, K], or maps "
+                f"[1, H, W, 5]; it yields {yields}."
+            )
+        return found
 
     def detect(self, frame: np.ndarray, threshold: float, most: int = 100) -> tuple[np.ndarray, np.ndarray]:
         """Persons in a uint8 RGB frame [H, W, 3].
@@ -58,7 +72,7 @@ class Detector:
             P <= `most`, scores >= `threshold`, no two boxes with an IoU above 0.5.
         """
         image, scale = self._letterbox(frame)
-        outputs = self._session.run(self._outputs, {self._input: image})
+        outputs = self._run(image)
         if self._form == "dets":
             corners, scores = _read_dets(outputs[0][0], outputs[1][0])
         else:

@@ -7,6 +7,7 @@ would be those of other joints, without a word.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimator
@@ -30,3 +31,11 @@ def check_joints(recipe: Recipe, estimator: Estimator) -> None:
                 f"Joint {place} of the pose model {model!r} is {name!r}, but that of the recipe's layout "
                 f"{recipe.layout} is {joint!r}; use a model of these joints in this order."
             )
+
+
+def joint_names(meta: Any) -> tuple[str, ...]:
+    """The names in `keypoint_id2name` of mmpose's `dataset_meta`, in their order; empty where there are none."""
+    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
+    if not isinstance(names, dict) or set(names) != set(range(len(names))):
+        return ()
+    return tuple(str(names[place]) for place in range(len(names)))

@@ -14,8 +14,10 @@ from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.topdown import TopdownModel, channels_last
-from pipeline.hpe.weights import load_state
+from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
+
+MOST_WIDTH = 4096  # of a refinement, before a model of that width is made
 
 
 class MmposeEstimator:
@@ -25,7 +27,7 @@ class MmposeEstimator:
         self.recipe = recipe
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
-        state = load_state(weights)
+        state, names = load_checkpoint(weights)
         self.refiner: PoseBridgeHPE | None = None
         if recipe.cues == "refined":
             if not any(key.startswith("cue.") for key in state):
@@ -33,7 +35,10 @@ class MmposeEstimator:
                     f"{weights.name} holds no cue refinement; tune one with `posebridge tune-hpe`, "
                     "or use a recipe with `cues: levels`."
                 )
-            width = state["cue.project.weight"].shape[1]
+            project = state.get("cue.project.weight")
+            if project is None or project.ndim != 2 or not 0 < project.shape[1] <= MOST_WIDTH:
+                raise PosebridgeError(f"The cue refinement of {weights.name} is damaged; bring the file again.")
+            width = project.shape[1]
             self.refiner = PoseBridgeHPE(recipe.config, recipe.taps, recipe.pooled_stride, width)
             self.pose = self.refiner.pose
             self._load(self.refiner, {k: v for k, v in state.items() if not k.startswith("to_text.")}, weights)
@@ -44,7 +49,8 @@ class MmposeEstimator:
         network = self.refiner or self.pose
         network.to(self.device).eval().requires_grad_(False)
         channels_last(network)
-        self.crop_size, self.joints, self.joint_names = self.pose.crop_size, self.pose.joints, self.pose.joint_names
+        self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
+        self.joint_names = names or self.pose.joint_names
         self.cue_width = {
             "refined": self.refiner.cue.cue_width if self.refiner else 0,
             "levels": sum(self.pose.channels),

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.errors import PosebridgeError
+
 
 def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
@@ -33,7 +35,10 @@ class HierarchicalRefinement(nn.Module):
     ) -> None:
         super().__init__()
         if pooled_stride not in strides:
-            raise ValueError(f"the pooled stride {pooled_stride} is none of the tapped strides {tuple(strides)}")
+            raise PosebridgeError(
+                f"The recipe's pooled_stride {pooled_stride} is none of the strides of its taps, "
+                f"{', '.join(map(str, strides))}; take one of these."
+            )
         self.pooled_level = list(strides).index(pooled_stride)
         self.project = nn.ModuleList(_conv(c, width) for c in channels)
         self.down = nn.ModuleList(

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
+from pipeline.hpe.joints import joint_names
 from pipeline.hpe.mm_compat import import_mmpose
 
 
 def config_path(name: str) -> Path:
     """The file of an mmpose config by its name. Raises PosebridgeError, with near names, where there is none."""
     root = Path(str(import_mmpose().__file__)).parent / ".mim" / "configs"
-    found = sorted(root.glob(f"body_2d_keypoint/**/{name.removesuffix('.py')}.py"))
+    # By its bare name: a config is code, and `..` or `*` would run another one.
+    found = sorted(p for p in root.glob("body_2d_keypoint/**/*.py") if p.stem == name.removesuffix(".py"))
     if not found:
         import difflib
 
@@ -147,14 +149,6 @@ def _joint_names(cfg: Any) -> tuple[str, ...]:
             return joint_names(parse_pose_metainfo(described))
     except (FileNotFoundError, KeyError, TypeError, ValueError):  # a data set that is described nowhere
         return ()
-
-
-def joint_names(meta: Any) -> tuple[str, ...]:
-    """The names in `keypoint_id2name` of mmpose's `dataset_meta`, in their order; empty where there are none."""
-    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
-    if not isinstance(names, dict) or set(names) != set(range(len(names))):
-        return ()
-    return tuple(str(names[place]) for place in range(len(names)))
 
 
 def channels_last(module: nn.Module) -> None:

@@ -6,9 +6,11 @@ Reads safetensors, ONNX, or checkpoints of mmengine with weights_only loading; n
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import urllib.error
 import urllib.request
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +20,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.hpe.joints import joint_names
 from pipeline.recipe import Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DOWNLOADS = Path("cache/weights")
+MOST_SHARED = 4  # times the size of a file that its tensors may take
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,52 @@ def resolve_weights(recipe: Recipe) -> Recipe:
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """The float32 state dict of a safetensors file or a checkpoint; raises PosebridgeError for anything else."""
+    return load_checkpoint(path)[0]
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The float32 state dict, and the names of the joints where a checkpoint of mmpose tells them.
+
+    Raises PosebridgeError for anything but plain tensors by name, and for more of them than the file can hold.
+    """
+    names: tuple[str, ...] = ()
     try:
+        size = path.stat().st_size
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            state = loaded.get("state_dict", loaded)
-    except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        raise PosebridgeError(
-            f"{path} is damaged or no weights file ({str(error).splitlines()[0][:80]}); bring it again."
-        ) from None
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as packed:  # torch stores plainly; a packed file may unpack to anything
+                    if sum(entry.file_size for entry in packed.infolist()) > size:
+                        raise EOFError("it is packed, or declares more than it holds")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(state, dict) and "state_dict" in state:
+                meta = state.get("meta")
+                names = joint_names(meta.get("dataset_meta")) if isinstance(meta, dict) else ()
+                state = state["state_dict"]
+    except (SafetensorError, OSError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise PosebridgeError(f"{path} is damaged or no weights file ({reason}); bring it again.") from None
     except Exception as error:  # the unpickler's own error type: code or foreign objects in the file
         raise PosebridgeError(
             f"{path} holds more than tensors ({type(error).__name__}); save its state dict alone as safetensors."
         ) from None
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    if not isinstance(state, dict) or not state:
+        raise PosebridgeError(f"{path} holds no state dict, but {type(state).__name__}; save one as safetensors.")
+    total = 0
+    for key, value in state.items():
+        plain = isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
+        if not plain or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+            what = f"{value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
+            raise PosebridgeError(
+                f"{path} holds under {str(key)[:60]!r} no plain tensor, but {what}; save its state dict alone as "
+                "safetensors."
+            )
+        total += value.numel() * value.element_size()
+    if total > MOST_SHARED * size:  # a tensor may repeat one number, and tied weights share theirs
+        raise PosebridgeError(f"{path} declares tensors of {total} bytes, and has {size}; bring it again.")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, names
 
 
 def file_sha256(path: Path) -> str:
@@ -114,7 +148,10 @@ def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
 
 def _checked(path: Path, sha256: str, key: str) -> str:
     """The sha256 of a file, which is the recipe's where the recipe has one."""
-    found = file_sha256(path)
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise PosebridgeError(f"{path} cannot be read ({error.strerror}); put it right or name another file.") from None
     if sha256 and sha256 != found:
         raise PosebridgeError(
             f"{path} has sha256 {found[:12]}..., the recipe wants {sha256[:12]}...; "
@@ -129,16 +166,17 @@ def _exposure(path: Path) -> str | None:
         from pipeline.hpe.onnx_file import load_graph, read_facts
 
         return read_facts(load_graph(path), path.name).hpe_text or None
-    return _metadata(path).get("hpe_text")
+    return metadata(path).get("hpe_text")
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, str]:
+    """The header of a safetensors file; empty for any other file. Raises PosebridgeError for a damaged one."""
     if path.suffix != ".safetensors":
         return {}
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise PosebridgeError(f"{path} is damaged or no safetensors file ({error}); bring it again.") from None
 
 
@@ -162,7 +200,7 @@ def _download(url: str, sha256: str) -> Path:
         try:
             with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as file:
                 shutil.copyfileobj(answer, file)
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             partial.unlink(missing_ok=True)
             raise PosebridgeError(
                 f"Could not fetch {url} ({error}); where the network is closed bring the file and put it at {path}."

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.weights import find_weights, load_state
+from pipeline.hpe.weights import find_weights, load_state, metadata
 from pipeline.recipe import Recipe
 
 
@@ -35,7 +33,12 @@ def find_start(init: str, config: str) -> Start:
     state = load_state(found.path)
     if not any(key.startswith("pose.") for key in state):  # a checkpoint of mmpose
         state = {f"pose.model.{key}": value for key, value in state.items()}
-    without = json.loads(_metadata(found.path).get("without", "[]"))
+    try:
+        without = json.loads(metadata(found.path).get("without", "[]"))
+    except (ValueError, RecursionError):
+        without = None
+    if not isinstance(without, list) or not all(isinstance(word, str) for word in without):
+        raise PosebridgeError(f"The header of {found.path} does not say which words it was kept from; bring it again.")
     return Start(found.path.name, found.sha256, state, found.hpe_text or "none", tuple(without))
 
 
@@ -62,10 +65,3 @@ def exposure(kind: str, without: tuple[str, ...], start: Start | None) -> tuple[
         return before, kept_out
     left = tuple(word for word in without if before == "none" or word in kept_out)
     return ("captions-strict" if left else "captions"), left
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    if path.suffix != ".safetensors":
-        return {}
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
