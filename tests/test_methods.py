@@ -327,8 +327,11 @@ def test_ridge_puts_the_residuals_of_parts_together():
     ridge.fit(p, p + p @ shift)
     assert float(ridge.strength) == pytest.approx(0.01)
     torch.testing.assert_close(ridge(new), new @ shift, atol=1e-2, rtol=0)
-    ridge.fit(p, p + torch.randn(60, d))  # nothing to be learnt: the strongest ridge
+    noise = torch.randn(60, d)
+    ridge.fit(p, p + noise)  # nothing to be learnt: the strongest ridge
     assert float(ridge.strength) >= 10
+    dual = torch.linalg.inv(p @ p.T + ridge.strength * torch.eye(60))
+    torch.testing.assert_close(ridge(new), new @ p.T @ dual @ noise, atol=1e-4, rtol=1e-3)
 
 
 def test_class_means_are_normalised():

@@ -14,20 +14,21 @@ import torch
 from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 from torch import Tensor, nn
 
-from pipeline import selection
+from pipeline import phases, selection
 from pipeline.encoding import Joints
 from pipeline.evaluation import evaluate
 from pipeline.manifest import Clip
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes
-from pipeline.params import RunParams
+from pipeline.params import RunParams, TrainParams
 from pipeline.phases import train, train_phase
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.runs import open_run
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
 from pipeline.text.bank import bank_path
+from pipeline.training import Loop
 
 pytestmark = pytest.mark.unit
 
@@ -231,6 +232,26 @@ def test_the_epoch_is_chosen_by_the_area_and_its_weights_are_kept(scripted):
     assert float(model.method.epochs) == 2 / 8 and not model.method.training
     pulled = [0.5 * (1 - 0.9**step) / (1 - 0.9) for step in range(1, 3 * steps + 1)]
     assert float(model.method.weight.detach()) == pytest.approx(-sum(pulled), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "epochs", "patience"), [("select", None, 3), ("final", 1, 0)])
+def test_the_training_is_that_of_params_yaml(scripted, monkeypatch, name, epochs, patience):
+    class Stopped(Exception):
+        pass
+
+    def fit(model, loss, rows, loop, **options):
+        assert loop == Loop(epochs or 2, 7, 0.3, 0.4, cosine=False, ema=0.5, seed=6, patience=patience, bfloat16=True)
+        assert (options["validate"] is not None) == (name == "select")
+        raise Stopped
+
+    monkeypatch.setattr(phases, "fit", fit)
+    monkeypatch.setattr(Scripted, "schedule", lambda self: {})
+    opened = open_run(scripted, PROTOCOL, RUN)
+    phase = training_phase(name, opened.split, scripted.clips)
+    samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
+    params = replace(PARAMS, train=TrainParams(2, 7, 0.3, 0.4, ema=0.5, patience=3, views=1, bfloat16=True))
+    with pytest.raises(Stopped):
+        train_phase(opened, phase, samples, Joints().eval(), params, 6, epochs)
 
 
 def test_training_asks_about_the_clips_and_classes_of_its_phase_and_no_other(scripted):
