@@ -13,22 +13,28 @@ import pytest
 import torch
 from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pipeline import phases, selection
-from pipeline.encoding import Joints
+from pipeline import encoding, phases, selection
+from pipeline.dataset import label_rows
+from pipeline.encoding import FeatureTable, Joints, train_encoder
 from pipeline.evaluation import evaluate
+from pipeline.features import load_samples
 from pipeline.manifest import Clip
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes
-from pipeline.params import RunParams, TrainParams
+from pipeline.params import EncodeParams, RunParams, TrainParams
 from pipeline.phases import train, train_phase
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.runs import open_run
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
+from pipeline.skeleton.augment import augment
+from pipeline.skeleton.normalise import normalise
+from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.text.bank import bank_path
-from pipeline.training import Loop
+from pipeline.training import Loop, Progress
 
 pytestmark = pytest.mark.unit
 
@@ -291,3 +297,51 @@ def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(
     assert set().union(*(rows for rows, _ in whole)) == rows_of(
         scripted, [each for each in scripted.clips if each.part == "test"]
     )
+
+
+# ---- what params.yaml says is what trains: the loop is written down instead of run
+
+
+def test_a_method_is_trained_on_all_views_and_scored_on_the_first(tmp_path, monkeypatch):
+    world = make_world(tmp_path)
+    opened = open_run(world, PROTOCOL, RunParams(flags={"width": 8, "heads": 2, "layers": 1}))
+    phase = training_phase("final", opened.split, world.clips)
+    asked, batch = [], FeatureTable.batch
+
+    def fit(model, loss, rows, loop, **_):
+        assert rows == len(phase.train)
+        loss(torch.arange(rows), torch.Generator().manual_seed(0))
+        model.eval()
+        return Progress()
+
+    monkeypatch.setattr(phases, "fit", fit)
+    monkeypatch.setattr(FeatureTable, "batch", lambda table, *which: asked.append(which) or batch(table, *which))
+    params = replace(PARAMS, train=replace(PARAMS.train, views=3))
+    train_phase(opened, phase, opened.samples(phase.train), ShiftGCN(17, 2, 8, (1,), 0.0, 3).eval(), params, 0, 1)
+    (rows, views), *scored = asked
+    assert sorted(rows.tolist()) == list(range(len(phase.train))) and set(views.tolist()) == {0, 1, 2}
+    assert scored and all(len(which) == 1 for which in scored), "to fit the ridge, as they are"
+
+
+def test_an_encoder_is_trained_as_params_say_on_augmented_skeletons(tmp_path, monkeypatch):
+    world = make_world(tmp_path)
+    phase = training_phase("select", world.split(PROTOCOL), world.clips)
+    samples = load_samples(ids(phase.train), world.reader("refined"))
+    labels = label_rows(phase.train, samples.clip_ids, phase.classes)
+    told = []
+
+    def note(model, loss, rows, loop, **_):
+        found = loss(torch.tensor([30, 0]), torch.Generator().manual_seed(5))
+        x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)[[30, 0]]
+        x = augment(x, torch.Generator().manual_seed(5), samples.graph)
+        scores = model(x, samples.person_valid.any(-1)[[30, 0]])
+        told.append((rows, loop, found, F.cross_entropy(scores, labels[[30, 0]], label_smoothing=0.1)))
+        return Progress()
+
+    monkeypatch.setattr(encoding, "fit", note)
+    params = EncodeParams(7, 5, lr=0.3, weight_decay=0.2, width=8, blocks=(1,), dropout=0.0, ema=0.8, bfloat16=True)
+    encoder, _ = train_encoder(samples, labels, len(phase.classes), params, 3)
+    ((rows, loop, found, wanted),) = told
+    assert (rows, loop) == (len(phase.train), Loop(7, 5, 0.3, 0.2, ema=0.8, seed=3, bfloat16=True))
+    torch.testing.assert_close(found, wanted)
+    assert labels[30] != labels[0] and encoder.classifier.out_features == len(phase.classes)
