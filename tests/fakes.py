@@ -58,6 +58,7 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps)
+        stream.thread_count = 1  # the same bytes every time: a video is known by them
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.gop_size = keyframe_every
