@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from pipeline.errors import PosebridgeError
 
 METADATA = "posebridge"  # the key of a graph's metadata that holds `OnnxFacts` as JSON
 MOST_BYTES = 2 << 30  # protobuf holds no more
+MOST_CALLED = 10_000  # nodes, with every function written out: functions that call functions double without end
 # Operators that go round as often as the file says, or read another file. No pose model and no detector needs them.
-REFUSED = {"Loop", "Scan", "SequenceMap", "EPContext"}
+REFUSED = {"Loop", "Scan", "SequenceMap", "BeamSearch", "WhisperBeamSearch", "GreedySearch", "Sampling", "EPContext"}
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,48 @@ def load_graph(path: Path) -> onnx.ModelProto:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise PosebridgeError(f"{path} keeps its weights in another file; save it as one, with `onnx.save_model`.")
-    if refused := sorted({node.op_type for node in _nodes(model)} & REFUSED):
+    if refused := sorted({node.op_type for graph in _graphs(model) for node in graph.node} & REFUSED):
         raise PosebridgeError(f"{path} has the operator {refused[0]}, which no pose model needs; export it without.")
+    if model.functions and _written_out(model) > MOST_CALLED:
+        raise PosebridgeError(f"{path} calls functions without bound, as no pose model does; export it without any.")
     return model
+
+
+def _written_out(model: onnx.ModelProto) -> float:
+    """How many nodes there are where every call of a function is its body; infinite for one that calls itself."""
+    bodies = {(function.domain, function.name): function for function in model.functions}
+    sizes: dict[tuple[str, str], float] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto]) -> float:
+        total = 0.0
+        for node in nodes:
+            called = (node.domain, node.op_type)
+            if called in bodies and called not in sizes:
+                sizes[called] = math.inf  # until it is known: whoever meets it now is inside of it
+                sizes[called] = size(_nodes_in(bodies[called]))
+            total += sizes.get(called, 1)
+        return total
+
+    try:
+        return size(_nodes_in(model.graph))
+    except RecursionError:
+        return math.inf
+
+
+def _nodes_in(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph, and of all that are nested in them."""
+    for inner in _nested([graph]):
+        yield from inner.node
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
     """All that holds nodes: the graph, those of training, functions, and the graphs nested in nodes."""
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    for training in model.training_info:
-        waiting += [training.initialization, training.algorithm]
+    training = [graph for info in model.training_info for graph in (info.initialization, info.algorithm)]
+    return _nested([model.graph, *model.functions, *training])
+
+
+def _nested(waiting: list[onnx.GraphProto | onnx.FunctionProto]) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """These, and the graphs nested in their nodes."""
     while waiting:
         graph = waiting.pop()
         yield graph
@@ -81,11 +115,6 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionP
         attributes += graph.attribute_proto if isinstance(graph, onnx.FunctionProto) else []
         for attribute in attributes:
             waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(model):
-        yield from graph.node
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -124,7 +153,8 @@ def read_facts(model: onnx.ModelProto, name: str = "The ONNX file") -> OnnxFacts
     numbers = (*facts.mean, *facts.std) if isinstance(facts.mean, tuple) and isinstance(facts.std, tuple) else ("",)
     names = (*facts.taps, *facts.joints) if isinstance(facts.taps, tuple) and isinstance(facts.joints, tuple) else (0,)
     words = (facts.hpe_text, facts.decoding, facts.channels, *names)
-    sound = all(isinstance(word, str) for word in words) and all(type(number) in (int, float) for number in numbers)
+    sound = all(isinstance(word, str) and len(word) < 1000 for word in words)
+    sound = sound and all(type(number) in (int, float) and abs(number) < 1e9 for number in numbers)
     if not sound or type(facts.dark_kernel) is not int or facts.dark_kernel not in range(3, 100, 2):
         raise damaged
     return facts
@@ -161,11 +191,13 @@ def open_session(model: onnx.ModelProto, name: str, threads: int | None = None) 
     """A session on the GPU where ONNX Runtime has one, else on `threads` CPU threads (torch's number of them)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors come as exceptions
     there = onnxruntime.get_available_providers()
     providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in there]
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=providers, enable_fallback=len(providers) > 1
+        )
     except Exception as error:  # ONNX Runtime's own error types, one a cause
         raise _cannot_run(name, error) from None
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import mmap
 import shutil
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +23,12 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.joints import joint_names
+from pipeline.names import is_file
 from pipeline.recipe import Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DOWNLOADS = Path("cache/weights")
+EXPOSURES = ("none", "captions", "captions-strict")  # of `hpe_text`
 MOST_SHARED = 4  # times the size of a file that its tensors may take
 
 
@@ -44,7 +48,7 @@ def find_weights(recipe: Recipe) -> WeightsFile:
     """
     name = recipe.weights
     shipped = SHIPPED / f"{name}.safetensors"
-    if recipe.backend == "mmpose" and shipped.is_file():
+    if recipe.backend == "mmpose" and is_file(shipped):
         path = shipped
     elif recipe.backend == "mmpose" and name == "auto":
         path = _download(_model_zoo_url(recipe.config), "")
@@ -87,6 +91,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 
     Raises PosebridgeError for anything but plain tensors by name, and for more of them than the file can hold.
     """
+    if path.suffix == ".onnx":
+        raise PosebridgeError(f"{path} is an ONNX graph and no checkpoint; a recipe uses it with `backend: onnx`.")
     names: tuple[str, ...] = ()
     try:
         size = path.stat().st_size
@@ -98,7 +104,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
                 with zipfile.ZipFile(path) as packed:  # torch stores plainly; a packed file may unpack to anything
                     if sum(entry.file_size for entry in packed.infolist()) > size:
                         raise EOFError("it is packed, or declares more than it holds")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            _refuse_endless(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about versions of pickle
+                state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and "state_dict" in state:
                 meta = state.get("meta")
                 names = joint_names(meta.get("dataset_meta")) if isinstance(meta, dict) else ()
@@ -106,17 +115,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     except (SafetensorError, OSError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise PosebridgeError(f"{path} is damaged or no weights file ({reason}); bring it again.") from None
-    except Exception as error:  # the unpickler's own error type: code or foreign objects in the file
+    except Exception as error:  # the unpickler's own error types: code or foreign objects in the file, or noise
         raise PosebridgeError(
-            f"{path} holds more than tensors ({type(error).__name__}); save its state dict alone as safetensors."
+            f"{path} is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone as "
+            "safetensors."
         ) from None
     if not isinstance(state, dict) or not state:
         raise PosebridgeError(f"{path} holds no state dict, but {type(state).__name__}; save one as safetensors.")
     total = 0
     for key, value in state.items():
         plain = isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
-        if not plain or value.is_quantized or value.is_complex() or value.device.type != "cpu":
-            what = f"{value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
+        if not plain or value.is_quantized or value.is_complex() or value.is_nested or value.device.type != "cpu":
+            what = f"an odd {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
             raise PosebridgeError(
                 f"{path} holds under {str(key)[:60]!r} no plain tensor, but {what}; save its state dict alone as "
                 "safetensors."
@@ -125,6 +135,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if total > MOST_SHARED * size:  # a tensor may repeat one number, and tied weights share theirs
         raise PosebridgeError(f"{path} declares tensors of {total} bytes, and has {size}; bring it again.")
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, names
+
+
+def _refuse_endless(path: Path) -> None:
+    """Raise MemoryError for the one call that torch's safe reading allows and that makes memory of a mere number."""
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise EOFError("it is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"bytearray") >= 0:  # in a zip archive too: its members are stored as they are
+                raise MemoryError
 
 
 def file_sha256(path: Path) -> str:
@@ -139,7 +159,7 @@ def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
         if not sha256:
             raise PosebridgeError(f"Files from a URL need their hash: add {what}_sha256 for {name} to the recipe.")
         return _download(name, sha256)
-    if not Path(name).is_file():
+    if not is_file(Path(name)):
         if remedy:
             raise PosebridgeError(f"The {what} {name!r} are neither a file {remedy}.")
         raise PosebridgeError(f"{name} is missing; bring the file or correct `{what}` of the recipe.")
@@ -165,8 +185,14 @@ def _exposure(path: Path) -> str | None:
     if path.suffix == ".onnx":
         from pipeline.hpe.onnx_file import load_graph, read_facts
 
-        return read_facts(load_graph(path), path.name).hpe_text or None
-    return metadata(path).get("hpe_text")
+        found = read_facts(load_graph(path), path.name).hpe_text or None
+    else:
+        found = metadata(path).get("hpe_text")
+    if found not in (None, *EXPOSURES):
+        raise PosebridgeError(
+            f"{path} says of its hpe_text {found[:60]!r}, which is none of {', '.join(EXPOSURES)}; bring another file."
+        )
+    return found
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -194,7 +220,9 @@ def _model_zoo_url(config: str) -> str:
 def _download(url: str, sha256: str) -> Path:
     """Fetch once into cache/weights; the hash is the recipe's, or the 8 digits in OpenMMLab's file name."""
     path = DOWNLOADS / url.rsplit("/", 1)[-1]
-    if not path.is_file():
+    if path.name in ("", "..", DOWNLOADS.name):
+        raise PosebridgeError(f"{url} names no file; give the address of the weights themselves.")
+    if not is_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(path.suffix + ".part")
         try:
