@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from scipy.stats import binomtest
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
+from pipeline.protocol import training_set
 from pipeline.protocol.guards import (
     LeakError,
     require_disjoint_sources,
@@ -105,6 +108,16 @@ def test_the_selection_phase_has_no_pseudo_unseen_and_no_test_clip():
     assert {c.part for c in (*phase.train, *phase.held_out, *phase.pseudo_unseen)} == {"train"}
     assert (len(phase.train), len(phase.held_out), len(phase.pseudo_unseen)) == (16, 4, 20)
     assert not {c.clip_id for c in phase.train} & {c.clip_id for c in phase.held_out}
+
+
+def test_a_fifth_of_each_class_is_kept_out_whatever_the_order_of_clips(monkeypatch):
+    split, guarded = replace(SPLIT, validation=(0,)), []
+    monkeypatch.setattr(training_set, "require_no_pseudo_unseen", lambda *about: guarded.append(about))
+    some = [c for c in clips() if int(c.clip_id[-1]) < {2: 7, 3: 4}.get(c.label, 10)]  # 10, 7, 4 of classes 1, 2, 3
+    phase, other = (training_phase("select", split, given) for given in (some, some[::-1]))
+    assert [c.clip_id for c in phase.held_out] == ["1-train-4", "1-train-8", "2-train-0"], "by the hash of their ids"
+    assert set(other.held_out) == set(phase.held_out)
+    assert guarded == [(each.train, (1, 2, 3)) for each in (phase, other)]
 
 
 def test_the_final_phase_has_every_seen_class_and_nothing_to_choose_on():
