@@ -30,6 +30,7 @@ from pipeline.protocol import films
 from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos
 from pipeline.protocol.neighbours import nearest, projection
 from pipeline.recipe import Recipe
+from pipeline.report.repeated import read_repeated, section
 from pipeline.synth.dataset import write_video
 from pipeline.synth.scene import ClipSpec, render_clip
 
@@ -176,6 +177,21 @@ def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monk
     index.write_text(content + " ")
     assert noted_duplicates(index, world.clips) is None
     index.write_text(content)
+
+
+@pytest.mark.e2e
+def test_the_report_shows_each_pair_with_pictures(world, tmp_path):
+    index = world.cache / "d/fake/index.json"
+    note_duplicates(index, world.clips)
+    runs = [SimpleNamespace(first=SimpleNamespace(dataset="d", recipe=recipe)) for recipe in ("fake", "fake", "gone")]
+    (found,) = read_repeated(world.cache, world.manifests, runs, tmp_path)
+    assert [pair.test for pair in found.pairs] == ["test/copy", "test/encoded"] and len(found.strips) == 2
+    labelled = tuple(replace(pair, test_label=0, train_label=1) for pair in found.pairs)
+    text = "".join(section([replace(found, pairs=labelled)], ["wave", "clap"]))
+    assert "2 test clips repeat" in text and text.count("data:image/png") == 2 and "same video" in text
+    assert all(word in text for word in ("test/encoded", "train/05", "wave", "clap", "0.000"))
+    assert "No test clip was found" in "".join(section([replace(found, pairs=())], []))
+    assert "posebridge extract" in "".join(section([replace(found, pairs=None)], [])) and section([], []) == []
 
 
 @pytest.fixture

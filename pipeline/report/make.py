@@ -1,7 +1,8 @@
 """The report from end to end.
 
-Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}`, `cache/leaks/` and `manifests/`. Writes
-`cache/results/leaderboard.csv` and `cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table
+Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}`, `cache/leaks/`, the duplicates noted in
+`cache/<dataset>/<recipe>/` and `manifests/`. Writes `cache/results/leaderboard.csv` and
+`cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table
 has its leaderboard.csv beside its page. Command: posebridge report
 """
 
@@ -24,6 +25,8 @@ from pipeline.report.page import Section, page
 from pipeline.report.parts import Attributes
 from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
+from pipeline.report.repeated import read_repeated
+from pipeline.report.repeated import section as repeated_section
 from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
 from pipeline.report.swap import read_answers
 from pipeline.report.swap_pictures import FramesOf
@@ -84,10 +87,20 @@ def make_report(
         prices, left_out = read_prices(results.parent / "leaks" / dataset / protocol, group)
         complaints += left_out
         analysis = analyse(kinds, folder, chance, names, attributes, frames_of)
+        repeated = repeated_section(read_repeated(results.parent, manifests, group, folder), names)
         everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
         sections.append(
             Section(
-                dataset, protocol, kinds.methods, tuple(everyone), bars, tuple(confusions), chance, analysis, prices
+                dataset,
+                protocol,
+                kinds.methods,
+                tuple(everyone),
+                bars,
+                tuple(confusions),
+                chance,
+                analysis,
+                prices,
+                tuple(repeated),
             )
         )
     html = out / "index.html"

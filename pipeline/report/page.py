@@ -36,6 +36,7 @@ class Section:
     chance: float | None
     analysis: Analysis
     prices: tuple[Price, ...] = ()
+    repeated: tuple[str, ...] = ()  # HTML of the part on duplicates
 
 
 STYLE = """
@@ -151,6 +152,7 @@ def _section(section: Section) -> list[str]:
         parts += ["<h3>Generalised: seen and unseen classes are candidates</h3>", _generalised(section.runs)]
     parts += sections(section.analysis)
     parts += price_section(section.prices)
+    parts += section.repeated
     if section.confusions:
         boxes = " Red boxes hold the classes that share a motion." if first.ceiling else ""
         parts += [f"<h3>Which unseen classes are mistaken for which</h3><p>Clips, added up over the seeds.{boxes}</p>"]
