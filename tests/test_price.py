@@ -46,7 +46,7 @@ def world(tmp_path_factory, one_thread):
     world = make_world(tmp_path_factory.mktemp("price"))
     give_eight_slots(bank_path("toy", "minilm", world.cache))
     for skeletons in ("refined", "gt"):
-        encode(world, PROTOCOL, skeletons, PARAMS.encode)
+        encode(world, PROTOCOL, skeletons, replace(PARAMS.encode, epochs=2))
     for name, run in RUNS.items():
         train(world, PROTOCOL, name, run, QUICK)
     return world

@@ -127,14 +127,15 @@ def test_loss_of_a_batch_of_two_classes_by_hand(kind):
         method.scale.copy_(torch.linspace(1, 3, 8))
         method.slot_weight.copy_(torch.linspace(-1, 1, 8))
     found = method.requires_grad_(False).loss(x, labels, t)
-    columns = [1, 4] if kind.matched else labels.tolist()
+    matched = kind is PurlsMatched
+    columns = [1, 4] if matched else labels.tolist()
     share = torch.linspace(-1, 1, 8, dtype=torch.float64).exp()
     total = 0.0
     for slot in range(8):
         logits = np.zeros((3, len(columns)))
         for i, own in enumerate(labels.tolist()):
             for k, c in enumerate(columns):
-                pooled_by = c if kind.matched else own
+                pooled_by = c if matched else own
                 one = method.pool(features_of(x, i), t[pooled_by : pooled_by + 1])
                 cosine = float(aligned(method, one)[0, 0, slot] @ t[c, slot])
                 logits[i, k] = float(method.scale[slot]) * cosine
@@ -286,7 +287,7 @@ RUNS = {
 def world(tmp_path_factory, one_thread):
     world = make_world(tmp_path_factory.mktemp("world"))
     give_eight_slots(bank_path("toy", "minilm", world.cache))
-    encode(world, PROTOCOL, "refined", PARAMS.encode)
+    encode(world, PROTOCOL, "refined", replace(PARAMS.encode, epochs=2))
     quick = replace(PARAMS, train=replace(PARAMS.train, epochs=3))
     for name, run in RUNS.items():
         train(world, PROTOCOL, name, run, quick)
