@@ -76,6 +76,8 @@ def odd_videos(videos: dict[str, Any]) -> list[tuple[str, int]]:
         *((f"HDR mapped to SDR: {name}", count) for name, count in videos["tone"].items()),
         ("transparent, composed on black", videos["transparent"]),
         ("interlaced", videos["interlaced"]),
+        ("joints without a finite number", videos["joints_without_numbers"]),
+        ("cues without a finite number", videos["cues_without_numbers"]),
         ("few different frames", videos["few_frames"]),
     ]
     return [(name, count) for name, count in named if count]

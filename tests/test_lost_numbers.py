@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes import FakeEstimator, write_video
 
+from pipeline.cache.inventory import statistics
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
@@ -23,6 +24,7 @@ from pipeline.params import ExtractParams
 from pipeline.prediction.live import LivePoses
 from pipeline.recipe import ANCHORS, Recipe
 from pipeline.video.record import ClipRecord
+from stages.cache_stats import table
 
 pytestmark = pytest.mark.unit
 RECIPE = Recipe(frames=8, cue_frames=4, weights="some.pth", weights_sha256="0" * 64)
@@ -80,6 +82,22 @@ def test_a_joint_without_a_number_is_unseen_and_counted(tmp_path):
         row, record = reader.read(["a"], ["scores", "keypoints"]), reader.record("a")
     assert row["scores"][0, 0, :, 3].tolist() == [0.5] * 4 + [0] * 4 and np.isfinite(row["keypoints"]).all()
     assert record.joints_lost == 4
+
+
+@pytest.mark.parametrize(
+    ("what", "counted", "said"),
+    [("cues", (0, 1, 0, 2), "cues without a finite number"), ("one joint", (1, 0, 4, 0), "joints without a finite n"),
+     ("nothing", (0, 0, 0, 0), "")],
+)  # fmt: skip
+def test_cache_stats_says_how_many_clips_lost_numbers(tmp_path, what, counted, said):
+    estimator = FakeEstimator() if what == "nothing" else Spoilt(what, 50)
+    result = run(tmp_path, estimator, {"a": 0})
+    with CacheReader(result.index) as reader:
+        values = statistics(reader)
+    videos = values["videos"]
+    names = ("joints_without_numbers", "cues_without_numbers", "lost_joints", "lost_cues")
+    assert tuple(videos[name] for name in names) == counted
+    assert said in table(values) and ("without a finite number" in table(values)) == bool(said)
 
 
 @pytest.mark.parametrize("what", ["scores", "keypoints"])

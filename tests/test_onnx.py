@@ -105,6 +105,15 @@ def test_an_exported_model_answers_as_mmpose_does(exported: tuple[Recipe, Path],
     assert np.abs(a.cue_scores - b.cue_scores).max() < 1e-4
 
 
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    from pipeline.hpe.export import export_onnx
+
+    (tmp_path / "file").touch()
+    weights = posebridge_weights(tmp_path)
+    with pytest.raises(PosebridgeError, match="file/a.onnx cannot be written"):
+        export_onnx(Recipe(weights=str(weights), config=TINY, cues="none"), tmp_path / "file" / "a.onnx")
+
+
 def test_the_raw_outputs_are_torchs(exported: tuple[Recipe, Path]) -> None:
     import onnxruntime
 

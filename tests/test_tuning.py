@@ -14,7 +14,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import load_state
 from pipeline.tuning.data import Consecutive, collate
-from pipeline.tuning.loop import save_weights, tune
+from pipeline.tuning.loop import _claim, save_weights, tune
 from pipeline.tuning.losses import TuningModel, simcc_loss
 from pipeline.tuning.settings import TuneSettings
 from pipeline.tuning.start import Start, exposure, find_start
@@ -122,6 +122,18 @@ def test_a_folder_does_not_go_on_with_another_tuning(tmp_path: Path) -> None:
         tune(once, StillSource(without=("ball",)), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tuning.json", b"{"), ("tuning.json", b"[1]"), ("tuning.json", b"\xff"), ("tuning.json", b"[" * 10**5),
+     ("epoch_1.pth", b""), ("epoch_1.pth", b"PK\x03\x04 cut"), ("epoch_1.pth", b"noise")],
+)  # fmt: skip
+def test_a_damaged_folder_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_1.pth"))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PosebridgeError, match=f"{name}.* is damaged; delete .* to begin anew"):
+        _claim(tmp_path, {"lr": 0.1})
+
+
 def test_frozen_leaves_keypoints_bit_identical(tmp_path: Path, text: TextVectors) -> None:
     base = PoseBridgeHPE(SMALL.config)
     before = copy.deepcopy(base.state_dict())
@@ -192,6 +204,8 @@ def test_captions_are_embedded_once(tmp_path: Path) -> None:
     assert MadeUp.seen == [] and torch.equal(first.captions, again.captions) and first.sha256 == again.sha256
     embed(StillSource("sem"), MadeUp(), tmp_path)
     assert len(MadeUp.seen) > 0, "other sentences"
+    (tmp_path / "text.safetensors").write_bytes(b"cut")
+    assert torch.equal(embed(source, MadeUp(), tmp_path).captions, first.captions), "a damaged file is made anew"
 
 
 def test_saved_weights_say_what_they_are(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ NAMED = 5  # clips that are named where many are counted
 
 
 def sum_up(reader: CacheReader) -> dict[str, Any]:
-    """Counts of clips by what their records say; clips without a video are not counted.
+    """Counts of clips by what their records say, and of what they lost; clips without a video are not counted.
 
     `few_frames` are clips whose T samples show less than a quarter of the frames that they could have shown; the first
     are named. Raises PosebridgeError where a record is damaged.
     """
-    counts = Counter(dict.fromkeys([name for name, _ in _traits(ClipRecord())] + ["lost_packets", "few_frames"], 0))
+    totals = ["lost_packets", "lost_joints", "lost_cues", "few_frames"]
+    counts = Counter(dict.fromkeys([name for name, _ in _traits(ClipRecord())] + totals, 0))
     kinds: dict[str, Counter[str]] = {name: Counter() for name, _ in _kinds(ClipRecord())}
     few: list[str] = []
     for clip_id in reader.clip_ids:
@@ -25,7 +26,7 @@ def sum_up(reader: CacheReader) -> dict[str, Any]:
         if record is None:
             continue
         counts.update(name for name, holds in _traits(record) if holds)
-        counts["lost_packets"] += record.lost
+        counts.update(lost_packets=record.lost, lost_joints=record.joints_lost, lost_cues=record.cues_lost)
         for name, kind in _kinds(record):
             kinds[name][kind] += bool(kind)
         if record.shows_few(reader.recipe.frames):
@@ -48,6 +49,8 @@ def _traits(record: ClipRecord) -> list[tuple[str, bool]]:
         ("packets_lost", record.lost > 0),
         ("transparent", record.alpha),
         ("interlaced", record.interlaced),
+        ("joints_without_numbers", record.joints_lost > 0),
+        ("cues_without_numbers", record.cues_lost > 0),
     ]
 
 

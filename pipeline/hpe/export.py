@@ -9,6 +9,7 @@ the same.
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.onnx_adapter import REFINED
@@ -48,8 +50,8 @@ class _Graph(nn.Module):
 def export_onnx(recipe: Recipe, out: Path) -> Path:
     """Write the recipe's pose model as ONNX, with a free batch size, its taps and its refinement.
 
-    Raises PosebridgeError for a backend other than mmpose, weights that do not fit, or a decoding of keypoints that the
-    ONNX backend does not know.
+    Raises PosebridgeError for a backend other than mmpose, weights that do not fit, a decoding of keypoints that the
+    ONNX backend does not know, or a place where nothing can be written.
     """
     if recipe.backend != "mmpose":
         raise PosebridgeError(f"Only a model of mmpose can be exported; the recipe's backend is {recipe.backend!r}.")
@@ -61,25 +63,23 @@ def export_onnx(recipe: Recipe, out: Path) -> Path:
     names += [*pose.levels, *([REFINED] if estimator.refiner else [])]
     graph = _Graph(pose, estimator.refiner.cue if estimator.refiner else None).cpu().eval()
     width, height = pose.crop_size
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(out.name + ".part")
-    with warnings.catch_warnings():  # the exporter's own deprecations, and notes about shapes that are constants here
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, and notes about shapes that are constants
+        draft = Path(folder) / "model.onnx"
         torch.onnx.export(
             graph,
             (torch.zeros(2, 3, height, width),),
-            str(draft),
+            draft,
             input_names=["image"],
             output_names=names,
             dynamic_axes={name: {0: "N"} for name in ["image", *names]},
             opset_version=OPSET,
             dynamo=False,  # the newer exporter needs another package and takes minutes
         )
-    model = onnx.load(draft)
+        model = onnx.load(draft)
     write_facts(model, facts)
     onnx.checker.check_model(model)
-    onnx.save_model(model, draft)
-    draft.rename(out)
+    write_for_people(out, model.SerializeToString())
     return out
 
 

@@ -17,10 +17,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
+from pipeline.hpe.weights import load_state
 from pipeline.tensors import save_tensors
 from pipeline.tuning.data import Consecutive, CropSource, Groups, collate
 from pipeline.tuning.losses import TuningModel
@@ -30,6 +32,7 @@ from pipeline.tuning.text import TextVectors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402
+from mmengine.runner import find_latest_checkpoint  # noqa: E402
 
 
 class PlainCheckpoints(Hook):
@@ -171,18 +174,32 @@ def save_weights(
 
 
 def _claim(work_dir: Path, values: dict[str, Any]) -> None:
-    """A folder goes on with its own tuning only: another one would mix two runs without a word."""
+    """A folder goes on with its own tuning only: another one would mix two runs without a word.
+
+    Raises PosebridgeError for a folder of another tuning, for a damaged one, and where nothing can be written.
+    """
     values = {key: value for key, value in values.items() if key != "workers"}  # of speed only
     path = work_dir / "tuning.json"
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError):
+            raise PosebridgeError(
+                f"{path} is damaged; delete {work_dir} to begin anew, or choose another --out."
+            ) from None
         if other := sorted(key for key in values | before if values.get(key) != before.get(key)):
             raise PosebridgeError(
                 f"{work_dir} holds a tuning with another {other[0]} ({before.get(other[0])}, now "
                 f"{values.get(other[0])}); delete the folder, or choose another --out."
             )
-    work_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    write_for_people(path, json.dumps(values, indent=1).encode())
+    if latest := find_latest_checkpoint(str(work_dir)):
+        try:
+            load_state(Path(latest))
+        except PosebridgeError:
+            raise PosebridgeError(
+                f"{latest}, where the tuning was to go on, is damaged; delete {work_dir} to begin anew."
+            ) from None
 
 
 def _keep_in_eval(module: nn.Module) -> None:

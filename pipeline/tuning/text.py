@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.tensors import save_tensors
@@ -71,5 +71,8 @@ def embed(
 def _read(path: Path, key: str) -> Tensor | None:
     if not path.is_file():
         return None
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("vectors") if (file.metadata() or {}).get("key") == key else None
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("vectors") if (file.metadata() or {}).get("key") == key else None
+    except (SafetensorError, OSError):  # cut or damaged: embedded anew
+        return None
