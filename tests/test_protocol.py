@@ -89,6 +89,9 @@ def test_a_missing_protocol_lists_those_there_are(tmp_path):
     write(tmp_path, ["5 jump"], ["0 drink", "1 eat"])
     with pytest.raises(PosebridgeError, match="protocols there are: p"):
         read_split(tmp_path, "q", NAMES)
+    (tmp_path / "p.val.txt").unlink()
+    with pytest.raises(PosebridgeError, match="p.val.txt is missing; name the pseudo-unseen validation classes"):
+        read_split(tmp_path, "p", NAMES)
 
 
 def clips(per_class=10):
