@@ -12,7 +12,7 @@ import pytest
 from fakes import write_pictures, write_sizes, write_video
 
 from pipeline.video.decode import Video, VideoError
-from pipeline.video.picture import PictureError, Pictures, lay_down, orientation_of
+from pipeline.video.picture import STEPS, PictureError, Pictures, lay_down, orientation_of
 from pipeline.video.probe import probe
 from pipeline.video.tone import to_sdr
 
@@ -369,3 +369,31 @@ def test_the_red_square_of_the_shared_files_is_where_it_should_be(name, shape, c
         assert picture.shape[:2] == shape
         r, g, b = picture[corner].reshape(-1, 3).mean(0)
         assert r > 200 and max(g, b) < 60
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(("turn", "name"), [(1, ""), (2, "hflip"), (5, "transpose"), (6, "rotate270")])
+def test_what_a_camera_notes_in_each_picture_is_no_traceback_and_lays_it_down(tmp_path, turn, name):
+    picture = np.full((48, 64, 3), 100, np.uint8)
+    picture[:12, :16] = 250
+    tiff = b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x112, 3, 1, turn, 0) + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                data = bytes(packet)
+                marked = av.Packet(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+                marked.pts, marked.dts, marked.time_base = packet.pts, packet.dts, packet.time_base
+                marked.stream, marked.is_keyframe = stream, True
+                container.mux(marked)
+    steps = STEPS[name]
+    with Video(tmp_path / "a.avi") as video:
+        for *_, shown in video.frames([0, 2]):
+            assert video.treatment.orientation == name
+            assert shown.shape[:2] == ((64, 48) if steps[0] else (48, 64))
+            assert np.abs(shown.astype(int) - lay_down(picture, name)).mean() < 8
+    assert probe(tmp_path / "a.avi").orientation == name

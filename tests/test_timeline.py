@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -154,6 +155,44 @@ def test_one_broken_packet_is_a_loss_and_no_end(tmp_path, place):
         assert [int(f[..., 0].mean()) for a, p, f in got if a == p][:1] == clean[:1]
         list(video.frames(range(60)))
         assert video.record.lost == 1, "a second pass counts no loss again"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx265"), ("a.mkv", "libx265"), ("a.mp4", "libsvtav1")])
+def test_a_packet_that_its_decoder_passes_over_is_a_loss_too(tmp_path, name, codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    options = {"x265-params": "log-level=none:keyint=10:bframes=0", "preset": "8" if "av1" in codec else "fast"}
+    path = write_video(tmp_path / name, frames=40, codec=codec, options=options)
+    with Video(path) as video:
+        whole = len(list(video.frames(range(40))))
+        assert (whole, video.record.lost) == (40, 0)
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][25]
+    data = path.read_bytes()
+    body = data.rindex(bytes(packet))
+    half = body + packet.size // 4
+    path.write_bytes(data[:half] + bytes(body + packet.size - half) + data[body + packet.size :])
+    with Video(path, max_lost=1) as video:
+        got = list(video.frames(range(40)))
+        lost = sum(asked != position for asked, position, _ in got)
+        assert lost >= 1 and video.record.lost == lost
+
+
+@pytest.mark.fault
+def test_an_empty_packet_says_that_nothing_moved_and_is_no_loss(tmp_path):
+    with av.open(str(tmp_path / "a.nut"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 100
+        for i in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90 + 4 * i, np.uint8), "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                sent = av.Packet(b"") if 5 <= i < 15 else packet
+                sent.pts, sent.dts, sent.time_base, sent.stream = packet.pts, packet.dts, packet.time_base, stream
+                container.mux(sent)
+    with Video(tmp_path / "a.nut") as video:
+        assert len(list(video.frames(range(20)))) == len(video.times) == 20 and video.record.lost == 0
 
 
 @pytest.mark.fault

@@ -159,6 +159,43 @@ def test_a_file_cut_in_two_is_truncated_in_every_container(tmp_path, name):
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.wmv", "a.mxf"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6])
+def test_a_file_cut_anywhere_is_truncated_whether_or_not_it_can_be_opened(tmp_path, name, share):
+    codec = {**CODECS, "mxf": "mpeg2video"}.get(name[2:], "libx264")
+    path = write_video(tmp_path / name, frames=100, codec=codec)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VideoError, match="truncated"):
+        Video(path)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv", "a.mov", "a.wmv", "a.mxf", "a.nut"])
+def test_one_frame_is_a_video_also_where_no_jump_leads_back_to_it(tmp_path, name):
+    codec = {**CODECS, "mxf": "mpeg2video"}.get(name[2:], "libx264")
+    with Video(write_video(tmp_path / name, frames=1, codec=codec)) as video:
+        for _ in range(2):
+            assert [position for position, *_ in video.frames(range(len(video.times)))] == [0]
+
+
+@pytest.mark.fault
+def test_an_index_that_leads_nowhere_is_no_fault_of_the_disk(tmp_path):
+    path = write_video(tmp_path / "a.nut", frames=30)
+    data = path.read_bytes()
+    with Video(path) as video:
+        assert len(video.times) == 30
+    path.write_bytes(data[: len(data) * 4 // 5])
+    for size in range(len(data) // 2, len(data), 97):
+        path.write_bytes(data[:size])
+        try:
+            with Video(path) as video:
+                assert len(list(video.frames(range(len(video.times))))) <= 30
+        except VideoError as error:
+            assert "cannot be read" not in str(error)
+
+
+@pytest.mark.fault
 @pytest.mark.skipif(not FAULTS.is_dir(), reason="no ../shared/faults")
 def test_the_odd_files_of_others():
     with Video(FAULTS / "trim13.mp4") as video:

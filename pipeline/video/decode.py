@@ -27,6 +27,9 @@ SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least s
 UNTIMED = ("avi", "mpeg")
 MAX_LOST = 0.1  # share of the frames that may not decode; see `ExtractParams.max_lost_frames`
 NEAR = 32  # frames; a decoder reorders at most 16
+# Decoders that pass over a damaged packet without a word. Each packet shows one picture, so a gap is a loss; not so
+# where a packet may show none: hidden frames of VP8, frames that MPEG-4 and Theora repeat, fields of H.264.
+SILENT = ("hevc", "vvc", "av1")
 TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
 
 
@@ -54,7 +57,7 @@ class Video:
     def __init__(self, path: Path, max_lost: float = MAX_LOST):
         self._path, self.max_lost = path, max_lost
         self._alone = False  # decode with one thread
-        self._lost: set[tuple[int | None, ...]] = set()
+        self._lost: set[object] = set()  # what tells the packets apart
         self._looked = 0
         self._open()
         try:
@@ -205,6 +208,9 @@ class Video:
                     if jumping and not landed and position > target and at >= 0:
                         jumping, at = False, self._seek(0)
                         break
+                    if landed and self._tells_gaps:
+                        for missing in range(at + 1, position):
+                            self._lose(int(self._stamps[missing]))
                     landed, at = True, position
                     if position <= seen:
                         continue
@@ -219,13 +225,17 @@ class Video:
                         at = self._seek(target)
                         break
                 else:
+                    if jumping and not landed:  # the jump led beyond the end
+                        self._reopen()
+                        jumping, at = False, -1
+                        continue
                     if self._alone or at >= len(self.times) - 1:
                         return
                     raise _BrokenPacket  # frames are missing at the end: did threads swallow them?
             except _BrokenPacket:
                 self._alone = True
                 self._reopen()
-                at = self._seek(max(seen, 0))
+                at = self._seek(seen) if self._keyframe_before(seen) else -1  # just opened: before the first
 
     def _seek(self, target: int) -> int:
         """Go to the keyframe at or before a position; returns the position before the one that comes next."""
@@ -256,6 +266,11 @@ class Video:
         """Whether frames are told apart by counting alone, so that a lost one counts, too."""
         return self._untimed or self.record.timing == "counted"
 
+    @property
+    def _tells_gaps(self) -> bool:
+        """Whether a frame that is missing between two others was lost."""
+        return self._stream.codec_context.codec.canonical_name in SILENT and not self._keeps_count
+
     def _position(self, frame: av.VideoFrame, at: int) -> int:
         stamp = frame.dts if frame.pts is None else frame.pts
         if stamp is None or self._keeps_count:
@@ -270,22 +285,24 @@ class Video:
         decoder = alpha_decoder(self._stream)
         try:
             for packet in self._container.demux(self._stream):
+                if not packet.size and packet.dts is not None:
+                    continue  # the frame before it stays; only the packet that empties the decoder has no stamp
                 try:
                     frames = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
                 except av.FFmpegError:
-                    self._lose((packet.pts, packet.dts, packet.pos))
+                    self._lose(packet.pts if self._tells_gaps else (packet.pts, packet.dts, packet.pos))
                     yield None
                     continue
                 for frame in frames:
                     if frame.is_corrupt:
-                        self._lose((frame.pts, frame.dts, -1))
+                        self._lose(frame.pts if self._tells_gaps else (frame.pts, frame.dts, -1))
                         yield None
                     else:
                         yield frame
         except (av.FFmpegError, OSError) as error:
             raise VideoError("decode", f"reading failed ({error.strerror})") from None
 
-    def _lose(self, packet: tuple[int | None, ...]) -> None:
+    def _lose(self, packet: object) -> None:
         """Count a loss, once, however often a stretch is decoded."""
         if not self._alone:
             raise _BrokenPacket

@@ -16,7 +16,7 @@ import av
 from av.stream import Disposition
 
 from pipeline.video.plain_file import open_plain
-from pipeline.video.truncation import is_cut
+from pipeline.video.truncation import is_cut, likely_format
 
 # Demuxers that read pictures from the file itself: containers, streams without container, and single pictures.
 FORMATS = (
@@ -62,6 +62,8 @@ class OpenVideo:
         try:
             streams = [s for s in self.container.streams.video if not s.disposition & PREVIEWS]
             if not streams:
+                if is_cut(self.file, self.container.format.name):
+                    raise VideoError("open", "the file is truncated: it ends before its frames begin")
                 kinds = sorted({str(stream.type) for stream in self.container.streams}) or ["nothing"]
                 raise VideoError("open", f"no video stream (there is {' and '.join(kinds)})")
             self.tracks = len(streams)
@@ -90,8 +92,9 @@ def _container(file: io.FileIO, suffix: str) -> av.container.InputContainer:
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:
             reason = "not a readable video: it is of no known format, or a list or script that names other files"
-        elif is_cut(file, "mov"):
-            reason = "not a readable video: the file is truncated, its table of contents is missing"
+        elif is_cut(file, kind := likely_format(file)):
+            missing = "its table of contents is missing" if kind == "mov" else "its beginning is not whole"
+            reason = f"not a readable video: the file is truncated, {missing}"
         else:
             reason = f"not a readable video ({error.strerror})"
         raise VideoError("open", reason) from None
@@ -118,5 +121,12 @@ class _Named:
     """An open file under another name: FFmpeg guesses formats of no plain content by the suffix, and needs no more."""
 
     def __init__(self, file: io.FileIO, suffix: str):
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._file, self.read, self.tell = file, file.read, file.tell
         self.name = "video" + (suffix if suffix.isascii() and suffix[1:].isalnum() else "")
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, or -1 for a place that no file has: only a damaged index leads there."""
+        try:
+            return self._file.seek(place, whence)
+        except OSError:
+            return -1

@@ -47,6 +47,16 @@ ORIENTATIONS = {
 STEPS = {name: steps for steps, name in ORIENTATIONS.items()}
 
 
+def _unlisted(cls: type[Type], value: object) -> Type:
+    kind: Any = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNLISTED_{value}", value
+    return kind
+
+
+# PyAV lists fewer kinds of side data than FFmpeg has (Exif, views of stereo) and gives none where a frame has others.
+setattr(Type, "_missing_", classmethod(_unlisted))  # noqa: B010 (mypy takes no assignment to a method)
+
+
 class PictureError(Exception):
     """A frame that cannot be shown; the message is the reason."""
 

@@ -13,6 +13,11 @@ TAIL = 128 << 10  # bytes; programme streams and Ogg pages are at most 64 KiB
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 EBML_SEGMENT = 0x18538067
 SYNC = 0x47  # of MPEG transport streams
+MAGIC = {
+    b"\x1aE\xdf\xa3": "matroska", b"RIFF": "avi", b"FLV\1": "flv", b"OggS": "ogg", b"\x30\x26\xb2\x75": "asf",
+    b"\x06\x0e\x2b\x34": "mxf",
+}  # fmt: skip
+MXF_PACK = bytes.fromhex("060e2b34020501010d01020101")  # of a partition, of whatever kind
 
 
 def is_cut(file: io.FileIO, format_name: str) -> bool:
@@ -23,11 +28,19 @@ def is_cut(file: io.FileIO, format_name: str) -> bool:
         first = format_name.split(",")[0]
         check = {
             "mov": _mov, "matroska": _matroska, "avi": _avi, "mpegts": _mpegts, "mpeg": _mpeg, "asf": _asf, "ogg": _ogg,
-            "flv": _flv,
+            "flv": _flv, "mxf": _mxf,
         }.get(first)  # fmt: skip
         return check is not None and check(file, size)
     finally:
         file.seek(place)
+
+
+def likely_format(file: io.FileIO) -> str:
+    """What FFmpeg would call the format of a file that it does not open, by the first bytes; "mov" for all others."""
+    place = file.tell()
+    head = _at(file, 0, 4)
+    file.seek(place)
+    return MAGIC.get(head, "mov")
 
 
 def _at(file: io.FileIO, place: int, count: int) -> bytes:
@@ -97,7 +110,7 @@ def _avi(file: io.FileIO, size: int) -> bool:
         if head[:4] == b"LIST" and head[8:] == b"movi":
             return length not in (0, 0xFFFFFFFF) and place + 8 + length > size
         place += 8 + length + length % 2
-    return False
+    return _at(file, 8, 4) == b"AVI "  # it ends before its frames begin
 
 
 def _mpegts(file: io.FileIO, size: int) -> bool:
@@ -158,3 +171,14 @@ def _flv(file: io.FileIO, size: int) -> bool:
             return False  # no tag: nothing can be told
         place += 11 + int.from_bytes(head[1:4]) + 4
     return place - 4 > size or 0 < size - place < 11
+
+
+def _mxf(file: io.FileIO, size: int) -> bool:
+    """By the place of the last partition, which the first one tells where the file was completed."""
+    head = _at(file, 0, 64 << 10)
+    place = head.find(MXF_PACK)
+    if place < 0:
+        return False
+    long = head[place + 16 : place + 17]
+    place += 17 + (long[0] & 0x7F if long and long[0] & 0x80 else 0)  # behind the length of the pack
+    return int.from_bytes(head[place + 24 : place + 32]) >= size
