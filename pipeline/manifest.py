@@ -87,7 +87,8 @@ def read_with_others(path: Path) -> tuple[list[Clip], dict[str, dict[str, str]]]
 
 
 def _open_clips(path: Path) -> Table:
-    return open_table(path, ("clip_id", "path"), COLUMNS[2:], "make it with `posebridge ingest`")
+    remedy = f"make it with `posebridge ingest --dataset {path.parent.name}`"
+    return open_table(path, ("clip_id", "path"), COLUMNS[2:], remedy)
 
 
 def _listed(table: Table, classes: int) -> Iterable[tuple[Clip, Row]]:

@@ -19,6 +19,7 @@ from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from stages.bars import epochs, progress
 from stages.shell import (
+    Group,
     answer,
     dataset_option,
     jobs_option,
@@ -32,7 +33,7 @@ from stages.shell import (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Measure extraction, memory, the cache, ingest, examples, cues and leaks; exit code 1 where a limit is missed.
 

@@ -16,10 +16,10 @@ from pipeline.params import load_params
 from stages.bars import counter
 from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
 from stages.cache_stats import stats
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import Group, answer, json_option, params_option, plain_errors, root_option, say
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """The feature cache: list, describe, verify, clear up; import, export, estimate, publish.
 

@@ -7,6 +7,8 @@ import os
 
 import click
 
+from stages.shell import Group
+
 # Threads that wait for each other by spinning long starve each other as soon as two jobs share a machine: a training
 # that takes one minute alone took ten. A short spin costs nothing alone. Must be set before torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -30,7 +32,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A click group that imports a command's module when the command is first needed, so `--help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -20,9 +20,9 @@ SHOWN = 10  # lines of each kind; missing.csv has them all
 
 
 @click.command()
-@click.option("--dataset", required=True, help="A published data set, see below, or one of your own.")
+@click.option("--dataset", required=True, help="A published data set, see above, or one of your own.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--split", default="", help="Who trains, who is tested; see below.")
+@click.option("--split", default="", help="Who trains, who is tested; see above.")
 @click.option("--without-missing", is_flag=True, help="NTU: leave out the published samples without skeletons.")
 @click.option(
     "--labels",

@@ -222,7 +222,7 @@ def run_predictions(
             path = write_overlay(clips[0].file(Path()), overlay, found, graph_of(live.recipe.layout), show)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
     lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
-    lines += [f"{each['video']}: {each['reason']}" for each in facts["unreadable"]]
+    lines += [each["reason"] for each in facts["unreadable"]]  # it begins with the name
     failed = {each["video"] for each in facts["unreadable"]} | {each.video for each, _ in found if each.failed}
     if names and failed:
         lines.append(f"{len(failed)} of {len(last) + len(facts['unreadable'])} videos failed.")

@@ -52,6 +52,16 @@ verify_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
 
+class Group(click.Group):
+    """A group of commands whose list has the whole first sentence of each; click cuts them to one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(limit=200)) for name, command in commands if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 def say(message: str) -> None:
     """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
     click.echo(message, err=True)

@@ -44,6 +44,12 @@ def test_a_wrong_call_is_exit_code_2(name: str) -> None:
         assert CliRunner().invoke(main, [*words.split(), "--no-such-option"]).exit_code == 2, words
 
 
+@pytest.mark.parametrize("words", [[], ["cache"], ["bench"]])
+def test_the_list_of_commands_has_whole_sentences(words: list[str]) -> None:
+    shown = CliRunner().invoke(main, [*words, "--help"]).stdout
+    assert "..." not in shown.partition("Commands:")[2]
+
+
 def test_an_unknown_command_is_exit_code_2() -> None:
     assert CliRunner().invoke(main, ["fly"]).exit_code == 2
 

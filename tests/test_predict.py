@@ -216,6 +216,7 @@ def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) 
     assert "no video stream" in found["unreadable"][0]["reason"] and found["failures"] == 1
     lines = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN]).stdout.splitlines()
     assert lines[0].startswith(str(tmp_path / "a.mp4")) and lines[-1] == "1 of 2 videos failed."
+    assert [line.count(str(tmp_path / "b.mp4")) for line in lines] == [0, 1, 0], "a name is told once"
     (tmp_path / "a.mp4").unlink()
     done = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN])
     assert done.exit_code == 1 and "b.mp4" in done.stdout and "none of the videos could be read" in done.stderr

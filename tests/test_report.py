@@ -120,6 +120,7 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     assert "http" not in page and "url(" not in page
     for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5, gamma 0.3 / 0.4 / 0.5", "1.23 M"):
         assert text in page, text
+    assert page.count("<div class='scroll'><img") == 1, "bars with names are not shrunk to a phone's width"
     assert "0.987" not in page, "a score of the selection phase is no result"
     assert "9f9f9f" not in page, "a hash is no chosen value"
     settings = page[page.index("Settings and cost") :]

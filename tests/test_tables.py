@@ -103,7 +103,7 @@ def test_a_list_is_no_folder_no_pipe_and_not_too_large(tmp_path):
         read_clips(tmp_path / "pipe.csv")
     with pytest.raises(PosebridgeError, match="no file"):
         read_clips(tmp_path)
-    with pytest.raises(PosebridgeError, match="is missing; make it with `posebridge ingest`"):
+    with pytest.raises(PosebridgeError, match=f"missing; make it with `posebridge ingest --dataset {tmp_path.name}`"):
         read_clips(tmp_path / "none.csv")
     with (tmp_path / "large.csv").open("wb") as file:
         file.truncate(1 << 40)

@@ -91,7 +91,8 @@ def _reference_lines(axes: Axes, runs: Sequence[Run], chance: float | None) -> N
     for place, (value, name, colour, style) in enumerate(lines):
         axes.axvline(100 * value, color=colour, linestyle=style, linewidth=1.5, zorder=3)
         last = place == len(lines) - 1
-        axes.annotate(f"{name} {100 * value:.1f}", (100 * value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 4),
+        axes.annotate(f"{name} {100 * value:.1f}", (100 * value, 1), xycoords=axes.get_xaxis_transform(),
+                      xytext=(3 if last else -3, 4),
                       textcoords="offset points", ha="left" if last else "right", va="bottom",
                       fontsize=8, color=colour, linespacing=1.15)  # fmt: skip
 

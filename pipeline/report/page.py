@@ -61,9 +61,11 @@ td.n, th.n { text-align:right }
 footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); color:var(--faint); font-size:14px }
 .lead { color:var(--faint); margin-top:0 }
 .scroll { overflow-x:auto }
+.scroll img { min-width:680px }
 .grid { display:flex; flex-wrap:wrap; gap:18px 26px }
 .grid img { width:490px }
 .ablations td:nth-child(2), .settings td:nth-child(2), .settings td:nth-child(5) { white-space:normal; min-width:18ch }
+p > .red, p > .amber { white-space:nowrap }
 .left-out { background:var(--soft); border-left:3px solid var(--red); padding:8px 16px; font-size:14px; margin:14px 0 }
 .red { color:var(--red); font-weight:600 }
 .amber { color:var(--amber); font-weight:600 }
@@ -146,7 +148,8 @@ def _section(section: Section) -> list[str]:
     first = section.runs[0].first
     parts = [f"<h2>{escape(section.dataset)} <small>{escape(section.protocol)}</small></h2>", _setup(section)]
     parts += [f"<ul>{''.join(f'<li>{sentence}</li>' for sentence in findings(section.runs))}</ul>"]
-    parts += [image(section.bars, f"Zero-shot top-1 on {section.protocol}, as in the table below")]
+    picture = image(section.bars, f"Zero-shot top-1 on {section.protocol}, as in the table below")
+    parts += [f"<div class='scroll'>{picture}</div>"]
     parts += ["<h3>Zero-shot: only unseen classes are candidates</h3>", _zero_shot(section.runs)]
     if any(run.first.gzsl for run in section.runs):
         parts += ["<h3>Generalised: seen and unseen classes are candidates</h3>", _generalised(section.runs)]
