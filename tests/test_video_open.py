@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -177,6 +178,43 @@ def test_one_frame_is_a_video_also_where_no_jump_leads_back_to_it(tmp_path, name
     with Video(write_video(tmp_path / name, frames=1, codec=codec)) as video:
         for _ in range(2):
             assert [position for position, *_ in video.frames(range(len(video.times)))] == [0]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.wmv", "libx264"), ("a.wmv", "wmv2"), ("a.mxf", "libx264"), ("a.mxf", "mpeg2video"), ("a.mpg", "mpeg2video")],
+)
+def test_every_frame_is_at_its_place_also_where_stamps_are_of_decoding(tmp_path, name, codec):
+    with Video(write_video(tmp_path / name, frames=60, codec=codec)) as video:
+        for wanted in (range(60), [0], [3, 30], [50]):
+            got = list(video.frames(wanted))
+            assert [position for _, position, _ in got] == list(wanted)
+            assert [int(f[..., 0].mean()) for *_, f in got] == pytest.approx([5 * i % 250 for i in wanted], abs=6)
+
+
+@pytest.mark.fault
+def test_a_jump_to_the_beginning_that_leads_behind_it_is_noticed(tmp_path):
+    """Packets of several sizes make FFmpeg date the first one before zero, where no jump leads."""
+    path, count = tmp_path / "a.ts", 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+        for width, height in ((64, 48), (96, 80)):
+            encoder = av.CodecContext.create("mpeg2video", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.framerate, encoder.thread_count = Fraction(1, 25), Fraction(25), 1
+            frames = [av.VideoFrame.from_ndarray(np.full((height, width, 3), 8 * i, np.uint8)) for i in range(20)]
+            for packet in [p for frame in [*frames, None] for p in encoder.encode(frame)]:
+                sent = av.Packet(bytes(packet))
+                sent.pts = sent.dts = count
+                sent.time_base, sent.stream, sent.is_keyframe = Fraction(1, 25), stream, packet.is_keyframe
+                container.mux(sent)
+                count += 1
+    with Video(path) as video:
+        got = [(position, int(picture[..., 0].mean())) for _, position, picture in video.frames([0, 3])]
+        assert got == [(0, pytest.approx(0, abs=4)), (3, pytest.approx(24, abs=4))]
 
 
 @pytest.mark.fault

@@ -25,6 +25,7 @@ SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least s
 # AVI numbers packets in decoding order and MPEG programme streams stamp only some: their frames are counted, and no
 # keyframe is jumped to.
 UNTIMED = ("avi", "mpeg")
+UNTRUE = ("asf", "mxf")  # these do so where the stamps ascend although the decoder reorders
 MAX_LOST = 0.1  # share of the frames that may not decode; see `ExtractParams.max_lost_frames`
 NEAR = 32  # frames; a decoder reorders at most 16
 # Decoders that pass over a damaged packet without a word. Each packet shows one picture, so a gap is a loss; not so
@@ -178,7 +179,9 @@ class Video:
         usual = float(np.median(np.diff(self.times))) if len(self.times) > 1 else interval
         self.duration = float(self.times[-1]) + (usual if usual > 0 else interval)
         self.fps = len(self.times) / (self.duration - float(self.times[-1] - without_pauses(self.times)[-1]))
-        self._untimed = self._container.format.name in UNTIMED
+        kind = self._container.format.name
+        reordered = bool(self._stream.codec_context.has_b_frames) and bool((np.diff(line.order) == 1).all())
+        self._untimed = kind in UNTIMED or (kind in UNTRUE and reordered)
         # Where stamps do not lead to places, or a palette would be missed, decoding begins at the first frame.
         self._in_order = self._untimed or line.timing != "stamps"
         places = np.empty(len(pts), np.int64)
@@ -187,7 +190,8 @@ class Video:
         self._keyframes = np.array([0]) if whole else np.sort(places[np.array(keyframes, np.int64)])
         self._keyframes = self._keyframes[(self._stamps[self._keyframes] >= 0) | (self._keyframes == 0)]
         # FFmpeg seeks to nothing before zero, gives a palette once, and stamps that are odd lead nowhere.
-        self._reopens = self._palettes or line.timing != "stamps" or (int(self._stamps[0]) < 0 and not leading)
+        negative = int(self._stamps[0]) < 0 and not leading
+        self._reopens = self._palettes or kind == "mpeg" or line.timing != "stamps" or negative
 
     def _decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (position, frame) in order of display; frames before a wanted one may be left out.
@@ -205,8 +209,8 @@ class Video:
                         at += self._in_order and self._keeps_count
                         continue
                     position = self._position(frame, at)
-                    if jumping and not landed and position > target and at >= 0:
-                        jumping, at = False, self._seek(0)
+                    if jumping and not landed and position > target:
+                        jumping, at = False, self._reopen()
                         break
                     if landed and self._tells_gaps:
                         for missing in range(at + 1, position):
@@ -226,36 +230,36 @@ class Video:
                         break
                 else:
                     if jumping and not landed:  # the jump led beyond the end
-                        self._reopen()
-                        jumping, at = False, -1
+                        jumping, at = False, self._reopen()
                         continue
                     if self._alone or at >= len(self.times) - 1:
                         return
                     raise _BrokenPacket  # frames are missing at the end: did threads swallow them?
             except _BrokenPacket:
                 self._alone = True
-                self._reopen()
-                at = self._seek(seen) if self._keyframe_before(seen) else -1  # just opened: before the first
+                at = self._reopen()
+                if self._keyframe_before(seen):
+                    at = self._seek(seen)
 
     def _seek(self, target: int) -> int:
         """Go to the keyframe at or before a position; returns the position before the one that comes next."""
         keyframe = self._keyframe_before(target)
+        if keyframe == 0 and self._reopens:
+            return self._reopen()
         try:
-            if keyframe == 0 and self._reopens:
-                self._reopen()
-            elif keyframe == 0:
+            if keyframe == 0:
                 self._container.seek(0)
             else:
                 self._container.seek(int(self._stamps[keyframe]), stream=self._stream)
         except (av.FFmpegError, OSError):
-            self._reopen()
-            return -1
+            return self._reopen()
         return keyframe - 1
 
-    def _reopen(self) -> None:
-        """Start afresh, where no seeking leads to the first frame with all that belongs to it."""
+    def _reopen(self) -> int:
+        """Start afresh, where no seeking leads to the first frame with all that belongs to it; returns -1."""
         self._source.close()
         self._open()
+        return -1
 
     def _keyframe_before(self, position: int) -> int:
         index = int(np.searchsorted(self._keyframes, position, side="right")) - 1
@@ -269,7 +273,7 @@ class Video:
     @property
     def _tells_gaps(self) -> bool:
         """Whether a frame that is missing between two others was lost."""
-        return self._stream.codec_context.codec.canonical_name in SILENT and not self._keeps_count
+        return self._stream.codec_context.codec.canonical_name in SILENT and not self._in_order
 
     def _position(self, frame: av.VideoFrame, at: int) -> int:
         stamp = frame.dts if frame.pts is None else frame.pts
