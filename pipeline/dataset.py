@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip, read_classes, read_clips
+from pipeline.manifest import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.names import check_name
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
@@ -47,8 +48,7 @@ class Dataset:
 
     def reader(self, recipe: str) -> CacheReader:
         """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""
-        index = self.cache / self.name / check_name(recipe, "recipe") / "index.json"
-        return CacheReader(index, self.store_root, self.verify)
+        return CacheReader(index_path(self.cache, self.name, recipe), self.store_root, self.verify)
 
 
 def open_dataset(
@@ -73,10 +73,12 @@ def open_dataset(
     missing: list[str] = []
     try:
         classes = read_classes(folder / "classes.csv")
+        if not classes:
+            raise PosebridgeError(f"{folder / 'classes.csv'} lists no class; write a row `index,name` for each.")
     except PosebridgeError as error:
         missing.append(str(error))
     try:
-        clips = read_clips(folder / "clips.csv", len(classes))
+        clips = read_clips(folder / "clips.csv", len(classes) or MOST_CLASSES)
         require_disjoint_sources(clips)
     except PosebridgeError as error:
         missing.append(str(error))

@@ -97,7 +97,7 @@ def need_method(
     needs: Needs, opened: Opened | None, dataset: Dataset, protocol: str, run_name: str, run: RunParams, seed: int
 ) -> None:
     """What `train` made of a seed; only whether it is there where the run could not be opened."""
-    if opened is not None:
+    if opened is not None and dataset.clips:
         loaded = needs.get(load_method, opened, protocol, run_name, seed)
         if loaded and run.adapt and opened.split.unseen:
             needs.get(load_adaptation, run.adapt, *loaded)

@@ -240,6 +240,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
+    if kind is int and isinstance(data, float) and data.is_integer():  # 3.0, 1e3
+        return int(data)
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
         raise PosebridgeError(f"{where} should be {kind.__name__}, not {_short(data)}.")
     return data

@@ -17,6 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.base import Method, Shapes
+from pipeline.names import check_name, is_file
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split, read_split
@@ -54,14 +55,15 @@ class Needs:
 
 
 def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:
-    """Both files of the protocol. None too where the class list is not known."""
+    """Both files of the protocol. None too where the class list is not known. Raises PosebridgeError for no name."""
+    check_name(protocol, "protocol")
     folder = dataset.folder / "protocols"
     if dataset.class_names:
         split = needs.get(read_split, folder, protocol, dataset.class_names)
         if split is not None:
             return split
     for path in (folder / f"{protocol}.txt", folder / f"{protocol}.val.txt"):
-        if not path.is_file() and not any(str(path) in line for line in needs.missing):
+        if not is_file(path) and not any(str(path) in line for line in needs.missing):
             needs.missing.append(f"{path} is missing; list the classes in it, an `index name` line each.")
     return None
 

@@ -1,7 +1,7 @@
 """YAML as people write it, read as data: bounded, without surprises of YAML 1.1 in numbers, nothing taken twice.
 
 A file has at most MOST_BYTES and MOST_NODES, what its aliases repeat counted as often as it is repeated. `2e-3` is a
-number, `010` is ten and `1:30` is a text. A key that stands twice in one mapping is an error.
+number, `1_000` is a thousand, `010` is ten and `1:30` is a text. A key that stands twice in one mapping is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_BYTES = 256 << 10
 MOST_NODES = 20_000
 DEEPEST = 20
 _NUMBERS = {
-    "int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
+    "int": (r"[-+]?[0-9]+|[-+]?[0-9]{1,3}(_[0-9]{3})+|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
     "float": (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)|[-+]?\.[0-9]+[eE][-+]?[0-9]+"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",

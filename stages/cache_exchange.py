@@ -125,14 +125,15 @@ def export_file(
     from pipeline.interchange.exporting import export_skeletons
     from pipeline.manifest import read_clips
 
+    index = index_path(cache, dataset, recipe_name)
     if archive:
         if not file.name.endswith(SUFFIX):
             raise click.UsageError(f"An archive's name should end in {SUFFIX}.")
-        size = export_archive(index_path(cache, dataset, recipe_name), cache_root or cache / "store", file)
+        size = export_archive(index, cache_root or cache / "store", file)
         answer({"file": str(file), "bytes": size}, f"Wrote {file}, {size / 1e6:.1f} MB.", as_json)
         return
     clips = read_clips(manifests / dataset / "clips.csv")
-    with CacheReader(index_path(cache, dataset, recipe_name), cache_root) as reader:
+    with CacheReader(index, cache_root) as reader:
         count = export_skeletons(reader, clips, file)
     answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)
 

@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pipeline.errors import PosebridgeError
 from pipeline.ingestion import Ingestion, ingest
@@ -15,6 +16,7 @@ from pipeline.manifest import read_clips
 from pipeline.merging import gone_csv
 from pipeline.names import check_name, name_of, place_of, text_of, why_outside
 from pipeline.tables import open_table
+from stages.cli import main
 
 pytestmark = [pytest.mark.unit, pytest.mark.fault]
 
@@ -252,3 +254,24 @@ def test_a_path_in_text_leads_nowhere_else():
     assert all(why_outside(text) for text in ("..", "a/../b", "/a", "", "a/", "//a"))
     for name in ("a\\xffb", "\\\\x5c", "\udc80\udcff", "\\x5cx5c", "a\tb", "ü"):
         assert name_of(text_of(name)) == name
+
+
+@pytest.mark.parametrize("name", ["../..", "/etc", ".", "a b", "a\nb", "x" * 300])
+def test_names_of_commands_are_names(tmp_path, monkeypatch, name):
+    (tmp_path / "manifests/toy").mkdir(parents=True)
+    (tmp_path / "manifests/toy/classes.csv").write_text("index,name\n0,a\n")
+    (tmp_path / "manifests/toy/clips.csv").write_text("clip_id,path\n")
+    (tmp_path / "params.yaml").write_text("recipes: {r: {}}\nruns: {r: {recipe: r}}\n")
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ("cache", "stats", "--dataset", name, "--recipe", "r"),
+        ("cache", "stats", "--dataset", "toy", "--recipe", name),
+        ("cache", "export", "x.pkl", "--dataset", name, "--recipe", "r"),
+        ("cache", "verify", "--dataset", name),
+        ("encode", "--dataset", "toy", "--protocol", name, "--skeletons", "r"),
+        ("train", "--dataset", "toy", "--protocol", name, "--run", "r"),
+        ("evaluate", "--dataset", "toy", "--protocol", name, "--run", "r"),
+    ):
+        done = CliRunner().invoke(main, list(words))
+        assert done.exit_code == 1 and "cannot be the name of a" in done.stderr, (words, done.output)
+        assert len(done.stderr) < 300 and len(done.stderr.splitlines()) == 1, done.stderr

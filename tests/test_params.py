@@ -121,6 +121,9 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, text))
     assert (params.train.lr, params.train.epochs, params.train.ema) == (0.002, 10, 0.5)
     assert (params.encode.lr, params.encode.weight_decay) == (0.01, 0.0)
+    whole = load_params(write(tmp_path, "train: {epochs: 3.0, batch_size: 1e3}\nencode: {epochs: 1_000}"))
+    assert (whole.train.epochs, whole.train.batch_size, whole.encode.epochs) == (3, 1000, 1000)
+    assert isinstance(whole.train.epochs, int)
     flags = load_params(write(tmp_path, "runs: {r: {flags: {a: 1:30, b: 5., c: +3, d: 2001-01-01}}}")).runs["r"].flags
     assert flags == {"a": "1:30", "b": 5.0, "c": 3, "d": "2001-01-01"}
 

@@ -16,7 +16,7 @@ import pipeline.phases
 import stages.encode
 import stages.evaluate
 import stages.train
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, open_dataset
 from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import evaluate
@@ -159,3 +159,11 @@ def test_the_commands_list_what_they_lack_with_nothing_there(tmp_path, monkeypat
 def test_membership_of_a_class_is_not_computed_for_every_clip(world):
     split = world.split(PROTOCOL)
     assert split.seen is split.seen and split.phase_one is split.phase_one and len(split.seen) == len(SEEN)
+
+
+def test_a_class_list_that_is_broken_is_named_and_nothing_that_follows_from_it(world):
+    for content in ("index,name\n", "name\nx\n"):
+        (world.folder / "classes.csv").write_text(content)
+        opened = open_dataset(world.name, world.manifests, world.cache, strict=False)
+        found = [line for line in lines(train, opened, PROTOCOL, "r", RUN, QUICK) if ".csv" in line]
+        assert len(found) == 1 and "classes.csv l" in found[0], found

@@ -16,6 +16,7 @@ from pipeline.cache.sealed import canonical_json, read_sealed, seal, typed
 from pipeline.cache.store import CLOSED, Failure, Layout, Receipt, Sha256, Store, recipe_of, shard_name
 from pipeline.durable import make_folder, write_durably
 from pipeline.errors import PosebridgeError
+from pipeline.names import check_name
 
 Name = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]  # of one folder
 
@@ -55,8 +56,8 @@ INDEX = TypeAdapter(Index)
 
 
 def index_path(cache: Path, dataset: str, recipe_name: str) -> Path:
-    """`<cache>/<dataset>/<recipe-name>/index.json`."""
-    return cache / dataset / recipe_name / "index.json"
+    """`<cache>/<dataset>/<recipe-name>/index.json`. Raises PosebridgeError for what is no name."""
+    return cache / check_name(dataset, "data set") / check_name(recipe_name, "recipe") / "index.json"
 
 
 def write_index(path: Path, dataset: str, store: Store, layout: Layout, receipts: list[Receipt]) -> bool:

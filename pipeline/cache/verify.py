@@ -14,6 +14,7 @@ from pipeline.cache.reader import MappedShard
 from pipeline.cache.store import Layout, Receipt, Store, open_store
 from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
+from pipeline.names import check_name
 from pipeline.video.identity import sha256_file
 
 
@@ -26,7 +27,12 @@ class Problem:
 
 
 def store_folders(root: Path, dataset: str = "") -> list[Path]:
-    """The stores under a root (`cache/store`), of one data set or of all."""
+    """The stores under a root (`cache/store`), of one data set or of all.
+
+    Raises PosebridgeError for what cannot be a data set's name.
+    """
+    if dataset:
+        check_name(dataset, "data set")
     found = {path.parent for name in ("recipe", "layout") for path in root.glob(f"{dataset or '*'}/*/{name}.json")}
     return sorted(found)
 

@@ -25,6 +25,7 @@ from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
+from pipeline.names import check_name
 from pipeline.params import Params, RunParams, choose
 from pipeline.phases import load_method, model_folder, skeleton_encoder
 from pipeline.prediction.live import LivePoses, Row
@@ -189,8 +190,11 @@ def find_trained(
     cache: Path, run_name: str, dataset: str | None = None, protocol: str | None = None
 ) -> tuple[str, str]:
     """The data set and the protocol that a run is trained with, where they are not both named; of several protocols
-    `all_seen`. Raises PosebridgeError where there is no such pair, or where several are left.
+    `all_seen`. Raises PosebridgeError where there is no such pair, where several are left, and for what is no name.
     """
+    for name, what in ((dataset, "data set"), (protocol, "protocol")):
+        if name is not None:
+            check_name(name, what)
     if dataset and protocol:
         return dataset, protocol
     places = trained_places(cache, run_name, dataset or "*", protocol or "*")
