@@ -101,7 +101,7 @@ def verify(dataset: str, quick: bool, cache: Path, cache_root: Path | None, as_j
     total = sum(path.stat().st_size for folder in folders for path in folder.glob("shard-*.h5"))
     checked = 0
 
-    with counter("B", "verify", scale=True) as show:
+    with counter("byte", "verify", scale=True) as show:
 
         def tell(size: int) -> None:
             nonlocal checked
