@@ -22,6 +22,15 @@ def brightness(video: Video, positions) -> list[int]:
     return [int(frame[..., 0].mean()) for _, _, frame in video.frames(sorted(set(map(int, positions))))]
 
 
+@pytest.mark.e2e
+def test_threads_give_the_same_pictures_every_time():
+    """data/theora.ogv: 48 frames, frame i is grey 4 i; no encoder of Theora comes with PyAV."""
+    for _ in range(12):
+        with Video(Path(__file__).parent / "data/theora.ogv") as video:
+            shown = [int(picture[36:, 32:].mean()) for *_, picture in video.frames(range(48))]
+            assert shown == pytest.approx([4 * i for i in range(48)], abs=4)
+
+
 @pytest.mark.unit
 def test_sampling_takes_the_frames_at_the_centres_of_equal_parts():
     times = np.arange(32) / 25

@@ -31,6 +31,7 @@ NEAR = 32  # frames; a decoder reorders at most 16
 # Decoders that pass over a damaged packet without a word. Each packet shows one picture, so a gap is a loss; not so
 # where a packet may show none: hidden frames of VP8, frames that MPEG-4 and Theora repeat, fields of H.264.
 SILENT = ("hevc", "vvc", "av1")
+RACING = ("theora", "vp3", "vp4")  # with a thread for each frame, FFmpeg gives wrong pictures now and then
 TOLERATED_LOSS = 2  # frames at the end that a packed stream may hold back
 
 
@@ -81,7 +82,8 @@ class Video:
         self._container, self._stream = self._source.container, self._source.stream
         if self._alone:
             self._stream.codec_context.thread_count = 1
-        self._stream.thread_type = "NONE" if self._alone else "AUTO"
+        several = "SLICE" if self._stream.codec_context.name in RACING else "AUTO"
+        self._stream.thread_type = "NONE" if self._alone else several
 
     def __enter__(self) -> Video:
         return self
