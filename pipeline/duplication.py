@@ -7,7 +7,6 @@ reads where it may not open a test clip. Command: posebridge extract --dataset s
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +15,15 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import fingerprint
+from pipeline.durable import write_durably
+from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
 from pipeline.protocol import films
 from pipeline.protocol.duplicates import Signatures, near_duplicates, same_videos
 from pipeline.protocol.films import Film
 from pipeline.protocol.neighbours import nearest
 from pipeline.skeleton.graph import graph_of
+from pipeline.tables import read_text
 
 HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
 BATCH = 256
@@ -53,9 +55,7 @@ def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None 
     with CacheReader(index, store_root) as reader:
         found = find_duplicates(reader, clips)
     values = {"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]}
-    draft = _path(index).with_name(f".duplicates.{os.getpid()}")
-    draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    draft.replace(_path(index))
+    write_durably(_path(index), (json.dumps(values, indent=1) + "\n").encode())
     return found
 
 
@@ -64,9 +64,9 @@ def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | No
     damaged.
     """
     try:
-        values = json.loads(_path(index).read_text(encoding="utf-8"))
+        values = json.loads(read_text(_path(index), "it is made again")[0])
         return [Duplicate(**pair) for pair in values["duplicates"]] if values["of"] == _state(index, clips) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (PosebridgeError, RecursionError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,22 @@ def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monk
     index.write_text(content + " ")
     assert noted_duplicates(index, world.clips) is None
     index.write_text(content)
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+def test_a_note_that_is_damaged_or_no_file_is_made_again(world):
+    index, clips = world.cache / "d/fake/index.json", world.clips
+    found = note_duplicates(index, clips)
+    note = index.with_name("duplicates.json")
+    whole = note.read_bytes()
+    for content in (b"[" * 200_000, b"\xff", whole[:-9], b"null"):
+        note.write_bytes(content)
+        assert noted_duplicates(index, clips) is None and note_duplicates(index, clips) == found
+    note.unlink()
+    os.mkfifo(note)
+    assert noted_duplicates(index, clips) is None and note_duplicates(index, clips) == found
+    assert note.read_bytes() == whole
 
 
 @pytest.mark.e2e

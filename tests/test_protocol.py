@@ -46,6 +46,13 @@ def test_a_protocol_may_leave_no_class_unseen(tmp_path):
     assert write(tmp_path, ["# nobody"], ["0 drink", "1 eat"]).seen == tuple(range(6))
 
 
+def test_a_protocol_is_read_with_tabs_and_however_its_letters_are_composed(tmp_path):
+    assert write(tmp_path, ["5\tjump", "4\u00a0 throw a ball"], ["0 drink", "1 eat "]) == SPLIT
+    (tmp_path / "q.txt").write_text("1 cafe\u0301\n")
+    (tmp_path / "q.val.txt").write_text("0 a\n2 b\n")
+    assert read_split(tmp_path, "q", ("a", "caf\u00e9", "b", "c", "d")).unseen == (1,)
+
+
 @pytest.mark.parametrize(
     ("unseen", "validation", "words"),
     [

@@ -25,6 +25,7 @@ from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned,
 from pipeline.durable import make_folder, write_durably, writing
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import Clip
+from pipeline.names import is_file
 from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
 
@@ -189,7 +190,7 @@ class Store:
         if not receipt.file:
             return not receipt.clips
         path = self.folder / receipt.file
-        return path.is_file() and path.stat().st_size == receipt.bytes
+        return is_file(path) and path.stat().st_size == receipt.bytes
 
 
 LAYOUT, RECEIPT = TypeAdapter(Layout), TypeAdapter(Receipt)

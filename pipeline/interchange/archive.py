@@ -174,8 +174,8 @@ class _Unpacking:
         self.bytes += size
         if self.bytes > self.most:
             raise _TooLarge(
-                f"{self.path} would unpack to {self.bytes} bytes or more, but only {self.most} are admitted for its "
-                "size and the free disk; make room, or fetch it again."
+                f"{self.path} would unpack to {self.bytes} bytes or more, but only {max(self.most, 0)} are admitted "
+                "for its size and the free disk; make room, or fetch it again."
             )
 
 

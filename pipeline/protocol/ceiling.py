@@ -64,8 +64,15 @@ def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int])
 
 
 def read_twins(path: Path) -> dict[str, str]:
-    """Read twins.csv into clip_id -> name of its tuple. Raises PosebridgeError for a missing file or column."""
-    return {row.raw("clip_id"): row.text("tuple") for row in open_table(path, ("clip_id", "tuple"))}
+    """Read twins.csv into clip_id -> name of its tuple.
+
+    Raises PosebridgeError for a missing file or column, and for a clip in two tuples.
+    """
+    found: dict[str, str] = {}
+    for row in open_table(path, ("clip_id", "tuple")):
+        if found.setdefault(row.raw("clip_id"), row.text("tuple")) != row.text("tuple"):
+            raise row.wrong("tuple", f"the clip {row.raw('clip_id')[:60]!r} is in another tuple already; keep one")
+    return found
 
 
 def twin_hits(twins: Mapping[str, str], predictions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:

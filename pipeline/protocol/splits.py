@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.names import check_name, is_file
+from pipeline.names import check_name, composed, is_file
 from pipeline.tables import read_lines
 
 
@@ -100,17 +100,17 @@ def _check_counts(path: Path, protocol: str, classes: int, unseen: dict[int, int
 def _read(path: Path, class_names: Sequence[str]) -> dict[int, int]:
     """Class index -> line number."""
     found: dict[int, int] = {}
+    indices = {composed(name): index for index, name in enumerate(class_names)}
     for line, text in enumerate(read_lines(path, "bring it back"), start=1):
         text = text.strip()
         if not text or text.startswith("#"):
             continue
-        first, _, name = text.partition(" ")
-        name = name.strip()
-        if name not in class_names:
+        first, name = [*text.split(maxsplit=1), ""][:2]  # by blanks or a tab
+        if composed(name) not in indices:
             close = difflib.get_close_matches(name, class_names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see classes.csv."
             raise PosebridgeError(f"{path}, line {line}: {name!r} is not a class of this dataset; {hint}")
-        index = list(class_names).index(name)
+        index = indices[composed(name)]
         if first != str(index):
             raise PosebridgeError(f"{path}, line {line}: the index of {name!r} is {index} (0-based), not {first}.")
         if index in found:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.report.results import Run, Spread, group_by_protocol
 from pipeline.tables import write_table
@@ -122,7 +123,7 @@ def write_markdown(path: Path, runs: Sequence[Run]) -> Path:
         lines = ["| " + " | ".join(table[0]) + " |", "|" + " --- |" * len(table[0])]
         lines += ["| " + " | ".join(row.values()) + " |" for row in table]
         blocks += [f"## {title}", "\n".join(lines)]
-    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    write_for_people(path, ("\n\n".join(blocks) + "\n").encode())
     return path
 
 

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.durable import make_folder
+from pipeline.durable import make_folder, write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_classes
 from pipeline.params import Params
@@ -105,7 +105,7 @@ def make_report(
         )
     html = out / "index.html"
     comparisons = compare(runs, manifests)
-    html.write_text(page(sections, complaints, comparisons), encoding="utf-8")
+    write_for_people(html, page(sections, complaints, comparisons).encode())
     return Report(
         csv=leaderboard.write_csv((results if only is None else out) / "leaderboard.csv", runs, chances),
         markdown=leaderboard.write_markdown(out / "leaderboard.md", runs),
