@@ -338,6 +338,8 @@ def test_class_means_are_normalised():
     z = F.normalize(torch.randn(6, 4), dim=-1)
     means = class_means(z, torch.tensor([0, 1, 0, 1, 2, 2]), 3)
     torch.testing.assert_close(means[0], F.normalize(z[0] + z[2], dim=0))
+    by_hand = class_means(torch.tensor([[3.0, 0.0], [0.0, 4.0], [5.0, 0.0]]), torch.tensor([1, 1, 0]), 2)
+    torch.testing.assert_close(by_hand, torch.tensor([[1.0, 0.0], [0.6, 0.8]]))  # each row, and not each column
 
 
 def test_losses_by_hand():

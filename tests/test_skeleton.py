@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.skeleton.augment import augment, mirror
+from pipeline.skeleton.augment import _about_the_vertical, _resample, augment, mirror
 from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import Block, ShiftGCN, SpatialShift, TemporalShift
@@ -85,6 +85,40 @@ def test_place_and_camera_distance_vanish():
     torch.testing.assert_close(x, moved, atol=1e-4, rtol=1e-4)
 
 
+def test_the_origin_and_the_unit_are_medians_of_the_first_person_there_by_hand():
+    """Of frames with hips at (100, 200), (110, 200), (160, 230) and torsos of 40, 80, 50; nobody is in the fourth."""
+    hips = torch.tensor([[100.0, 200.0], [110.0, 200.0], [160.0, 230.0], [900.0, 900.0]])
+    keypoints = hips[None, None, :, None].repeat(1, 2, 1, 17, 1)
+    keypoints[0, 0] += 500 * torch.rand(4, 17, 2)  # of a person who is never there
+    keypoints[0, 1, :, 5:7, 1] -= torch.tensor([40.0, 80.0, 50.0, 7.0])[:, None]  # the shoulders
+    keypoints[0, 1, :, 5, 0] -= 6
+    keypoints[0, 1, :, 6, 0] += 6
+    keypoints[0, 1, :, 12, 0] += 20  # the right hip: the centre of both is 10 to the right
+    valid = torch.tensor([[[False] * 4, [True, True, True, False]]])
+    keypoints[..., 5:7, 0] += 10
+    x = normalise(keypoints, torch.ones(1, 2, 4, 17), valid)
+    assert not x[0, 0].any() and not x[0, 1, 3].any()
+    nose = torch.tensor([[-0.4, 0.0, 1.0], [-0.2, 0.0, 1.0], [0.8, -0.6, 1.0]])
+    torch.testing.assert_close(x[0, 1, :3, 0], nose)
+    torch.testing.assert_close(x[0, 1, :3, 5], nose + torch.tensor([[0.08, 0.8, 0], [0.08, 1.6, 0], [0.08, 1.0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("up", "aside", "wide", "expected"),
+    [(-100.0, 0.0, 2, 5.0), (0.0, 3.0, 2, 3.0), (-4.0, 3.0, 2, 3.0), (0.0, 0.03, 3, 3.0), (0.2, 0.12, 3, 3.0)],
+    ids=["height", "pixel", "small", "centimetre", "metres"],
+)
+def test_a_torso_without_length_is_a_fifth_of_the_height_and_at_least_a_pixel_or_a_centimetre(
+    up, aside, wide, expected
+):
+    keypoints = torch.full((1, 1, 1, 17, wide), 9.0)
+    keypoints[..., 9, 0] += aside
+    keypoints[..., 0, 1] += up
+    x = normalise(keypoints, torch.ones(1, 1, 1, 17), torch.ones(1, 1, 1, dtype=torch.bool))
+    found = x[0, 0, 0, 9, 0] if aside else x[0, 0, 0, 0, 1]
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
 def test_up_is_positive_and_the_score_is_the_third_channel():
     keypoints, scores = clips(persons=1)
     lifted = keypoints.clone()
@@ -140,6 +174,18 @@ def test_a_view_is_a_stretch_of_the_clip_in_its_own_time():
     assert 0.75 <= length.min() < 0.76 and 0.99 < length.max() <= 1 and start.max() > 0.2
 
 
+def test_time_is_interpolated_between_frames_with_a_person_and_the_nearer_frame_is_taken_at_an_edge():
+    x = torch.tensor([[0.0, 0.0, 0.0], [2.0, 4.0, 1.0], [4.0, 8.0, 0.5]])[None, None, :, None]  # nobody, then somebody
+    seen = _resample(x, torch.tensor([[0.25, 0.75, 1.25, 2.0]]))[0, 0, :, 0]
+    torch.testing.assert_close(seen, torch.tensor([[0, 0, 0], [2, 4, 1], [2.5, 5, 0.875], [4, 8, 0.5]]))
+
+
+def test_a_turn_about_the_vertical_by_hand():
+    turn = _about_the_vertical(torch.tensor([0.0, torch.pi / 2]))
+    moved = turn @ torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(moved, torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]]))
+
+
 def test_a_view_is_turned_sheared_and_scaled_as_far_as_said():
     """The map of the plane is found again from a still pose: x' = A x, A = (rotation + shear) scale."""
     torch.manual_seed(0)
@@ -192,6 +238,24 @@ def test_a_temporal_convolution_shifts_mixes_channels_and_shifts_again():
     expected = torch.einsum("dut,dc,cts,sbvc->ubvd", second, block.temporal.weight, first, x)
     torch.testing.assert_close(block.move(x), expected)
     assert torch.autograd.gradcheck(block, x.requires_grad_())  # through transpositions and permutations of our own
+
+
+@pytest.mark.parametrize(("wide", "stride"), [(4, 1), (2, 2)], ids=["identity", "projected"])
+def test_a_block_is_its_two_convolutions_each_with_a_path_around_it(wide, stride):
+    torch.manual_seed(0)
+    block, x = Block(3, wide, 4, stride).double().eval(), torch.randn(5, 2, 3, wide, dtype=torch.float64)
+    torch.nn.init.normal_(block.mask)
+    shrink = (1 + 1e-5) ** -0.5  # a norm that has seen nothing yet
+
+    def around(path, x):
+        return x if wide == 4 else x @ path.linear.weight.T * shrink
+
+    shifted = torch.stack([torch.stack([x[..., (v + c) % 3, c] for c in range(wide)], -1) for v in range(3)], -2)
+    mixed = shifted * (1 + block.mask.tanh()) @ block.spatial.weight.T
+    back = torch.stack([torch.stack([mixed[..., (v - c) % 3, c] for c in range(4)], -1) for v in range(3)], -2)
+    spatial = (back * shrink + around(block.spatial_skip, x)).relu()
+    expected = (block.move(spatial) * shrink + around(block.skip, x[::stride])).relu()
+    torch.testing.assert_close(block(x), expected)
 
 
 @pytest.mark.parametrize("joints", [17, 25])
