@@ -44,6 +44,11 @@ class Duplicate:
     train_label: int | None = None
 
 
+def count_told(found: Sequence[Duplicate]) -> str:
+    """`1 test clip repeats a train clip`, `3 test clips repeat train clips`."""
+    return "1 test clip repeats a train clip" if len(found) == 1 else f"{len(found)} test clips repeat train clips"
+
+
 def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None = None) -> list[Duplicate]:
     """The duplicates in the extraction of `index`, noted beside it; looked for only if it or a part has changed.
 

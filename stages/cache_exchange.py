@@ -58,6 +58,7 @@ def import_file(
     \b
     Example: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
     """
+    from pipeline.duplication import count_told
     from pipeline.hpe.weights import resolve_weights
     from pipeline.interchange.archive import SUFFIX, import_archive
     from pipeline.interchange.importing import import_skeletons
@@ -86,7 +87,7 @@ def import_file(
     parts = ", ".join(f"{count} {part or 'of no part'}" for part, count in done.parts.items() if count)
     lacking = f"; {len(done.missing)} clips of its lists have no skeleton" if done.missing else ""
     repeated = look_for_duplicates(done.index, manifests / dataset / "clips.csv", cache_root)
-    lacking += f"; {len(repeated)} test clips repeat train clips" if repeated else ""
+    lacking += f"; {count_told(repeated)}" if repeated else ""
     sentence = f"{done.index}: {done.clips} clips ({parts}), {done.written} new{lacking}."
     more = {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}
     answer(dataclasses.asdict(done) | more, sentence, as_json)

@@ -55,6 +55,7 @@ def command(
     \b
     Example: posebridge extract --dataset skelgap-mini --recipe refined
     """
+    from pipeline.duplication import count_told
     from pipeline.extraction import extract  # after parsing, so that --help stays fast
     from pipeline.hpe.weights import resolve_weights
 
@@ -89,7 +90,7 @@ def command(
     lines = [
         f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
         f"{len(result.failures)} failures, {'written' if result.changed else 'unchanged'}, {result.seconds:.1f} s."
-        + (f" {len(repeated)} test clips repeat train clips." if repeated else "")
+        + (f" {count_told(repeated)}." if repeated else "")
         for result in results.values()
     ]
     for result in results.values():

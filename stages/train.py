@@ -69,7 +69,7 @@ def command(
     """
     from pipeline.cache.index import index_path
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.duplication import noted_duplicates
+    from pipeline.duplication import count_told, noted_duplicates
     from pipeline.phases import train
 
     params = load_params(params_path).only(seeds)
@@ -85,13 +85,13 @@ def command(
     tell_duplicates(found or [], opened.class_names)
     if found and guard == "fail":
         raise PosebridgeError(
-            f"{len(found)} test clips of {dataset} repeat train clips, first "
+            f"In {dataset} {count_told(found)}, first "
             f"{described(found[0], opened.class_names)}; "
             "take them out of clips.csv, or train with --duplicates warn."
         )
     with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
         folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)
-    repeated = f" {len(found)} test clips repeat train clips." if found else ""
+    repeated = f" {count_told(found)}." if found else ""
     duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]
     values = {"models": str(folder), "seeds": params.seeds(run), "duplicates": duplicates}
     answer(values, f"Wrote {folder}.{repeated}", as_json)

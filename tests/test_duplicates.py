@@ -205,6 +205,10 @@ def test_the_report_shows_each_pair_with_pictures(world, tmp_path):
     assert [pair.test for pair in found.pairs] == ["test/copy", "test/encoded"] and len(found.strips) == 2
     labelled = tuple(replace(pair, test_label=0, train_label=1) for pair in found.pairs)
     text = "".join(section([replace(found, pairs=labelled)], ["wave", "clap"]))
+    first = section([replace(found, pairs=found.pairs[:1], strips=found.strips[:1])], [])
+    assert "1 test clip repeats a train clip" in "".join(first)
+    captions = [f"<figcaption>{pair.train} | {pair.test}</figcaption>" for pair in found.pairs]
+    assert all(caption in text for caption in captions), "a picture is told apart from the next"
     assert "2 test clips repeat" in text and text.count("data:image/png") == 2 and "same video" in text
     assert all(word in text for word in ("test/encoded", "train/05", "wave", "clap", "0.000"))
     assert "No test clip was found" in "".join(section([replace(found, pairs=())], []))

@@ -111,7 +111,8 @@ def sections(analysis: Analysis) -> list[str]:
         parts += ["<h3>What cues add</h3>", CUES, _cue_gains(pairs)]
     for name, group in analysis.kinds.ablations.items():
         parts += [f"<h3>Ablations of {escape(name)}</h3>", ABLATIONS, _ablations(group)]
-        parts += [image(analysis.ablation_bars[name], f"Zero-shot top-1 of {name} and its ablations")]
+        picture = image(analysis.ablation_bars[name], f"Zero-shot top-1 of {name} and its ablations")
+        parts += [f"<div class='scroll'>{picture}</div>"]
     parts += parts_section(analysis.parts)
     if pairs := true_and_estimated(analysis.kinds.methods):
         parts += ["<h3>True and estimated skeletons</h3>", SOURCES, _sources(pairs)]
@@ -125,7 +126,7 @@ def sections(analysis: Analysis) -> list[str]:
     if analysis.pictures:
         parts.append(PICTURES)
     for what, path in analysis.pictures:
-        parts += [f"<p><b>{escape(what)}</b></p>", image(path, what)]
+        parts += [f"<p><b>{escape(what)}</b></p>", f"<div class='scroll'>{image(path, what)}</div>"]
     return parts
 
 

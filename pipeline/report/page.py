@@ -64,6 +64,8 @@ footer { margin-top:56px; padding-top:14px; border-top:1px solid var(--line); co
 .scroll img { min-width:680px }
 .grid { display:flex; flex-wrap:wrap; gap:18px 26px }
 .grid img { width:490px }
+figure { margin:0 }
+figcaption { color:var(--faint); font-size:14px; overflow-wrap:anywhere }
 .ablations td:nth-child(2), .settings td:nth-child(2), .settings td:nth-child(5) { white-space:normal; min-width:18ch }
 p > .red, p > .amber { white-space:nowrap }
 .left-out { background:var(--soft); border-left:3px solid var(--red); padding:8px 16px; font-size:14px; margin:14px 0 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
-from pipeline.duplication import Duplicate, noted_duplicates
+from pipeline.duplication import Duplicate, count_told, noted_duplicates
 from pipeline.errors import PosebridgeError
 from pipeline.manifest import read_clips
 from pipeline.report.html import image, table
@@ -73,8 +73,12 @@ def section(found: Sequence[Repeated], class_names: Sequence[str]) -> list[str]:
                 for p in each.pairs
             ]  # fmt: skip
             header = ["test clip", "its class", "train clip", "its class", "kind", "distance"]
-            count = f"<p><span class='red'>{len(body)} test clips repeat a train clip</span> (recipe {recipe}).</p>"
-            pictures = "".join(image(path, f"Pair {number}") for number, path in enumerate(each.strips, start=1))
+            count = f"<p><span class='red'>{count_told(each.pairs)}</span> (recipe {recipe}).</p>"
+            named = ((path, f"{p.train} | {p.test}") for path, p in zip(each.strips, each.pairs, strict=False))
+            pictures = "".join(
+                f"<figure>{image(path, clips)}<figcaption>{escape(clips)}</figcaption></figure>"
+                for path, clips in named
+            )
             parts += [count, REPEATED, table(header, body, numbers_from=5), f"<div class='grid'>{pictures}</div>"]
     return ["<h3>Test clips that repeat train clips</h3>", *parts] if parts else []
 
