@@ -216,3 +216,21 @@ def test_real_videos_decode(tmp_path):
         assert wanted[-1] - frames[-1][1] <= 2, "old AVIs hold a packet or two more than frames"
         assert frames[0][2].shape == (header.height, header.width, 3)
         assert header.frames == len(video.times)
+
+
+@pytest.mark.e2e
+def test_a_packed_stream_that_holds_frames_back_at_its_end_is_decoded_once(tmp_path, monkeypatch):
+    """Packets that hold no picture stand at the end of such an AVI; counting its frames a second time finds no more."""
+    path = write_video(tmp_path / "a.avi", frames=40, codec="mpeg4")
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][-2:]
+    data = bytearray(path.read_bytes())
+    for place, size in places:  # a picture that is not coded: its type, no time, and the bit that says so
+        body = data.index(b"\0\0\1\xb6", place)
+        data[body + 4 : place + size] = b"\x50\x40".ljust(place + size - body - 4, b"\x7f")
+    path.write_bytes(data)
+    opened = []
+    monkeypatch.setattr(Video, "_open", lambda video, really=Video._open: opened.append(really(video)))
+    with Video(path) as video:
+        shown = list(video.frames(range(40)))
+        assert (len(shown), len(opened)) == (40, 1)

@@ -234,7 +234,8 @@ class Video:
                     if jumping and not landed:  # the jump led beyond the end
                         jumping, at = False, self._reopen()
                         continue
-                    if self._alone or at >= len(self.times) - 1:
+                    held_back = TOLERATED_LOSS if self._keeps_count else 0  # packed streams do so, threads or not
+                    if self._alone or at >= len(self.times) - 1 - held_back:
                         return
                     raise _BrokenPacket  # frames are missing at the end: did threads swallow them?
             except _BrokenPacket:
