@@ -35,7 +35,9 @@ class Bar:
                 self._tell()
             return
         if self._bar is None:
-            self._bar = tqdm(unit=self._unit, desc=self._what or None, leave=self._leave, unit_scale=self._scale)
+            self._bar = tqdm(
+                total=total, unit=self._unit, desc=self._what or None, leave=self._leave, unit_scale=self._scale
+            )
         self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)

@@ -45,6 +45,7 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := Terminal())
     assert list(bars.progress(range(5), 5, "still", "measure")) == list(range(5))
     assert "measure: 100%" in stream.getvalue() and "5/5" in stream.getvalue()
+    assert all("/5 [" in line for line in stream.getvalue().split("\r") if line.strip()), "the total is there at once"
 
 
 def test_epochs_count_towards_a_total_that_early_stops_lessen(monkeypatch: pytest.MonkeyPatch) -> None:
