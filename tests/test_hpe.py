@@ -144,6 +144,24 @@ def test_pooling_looks_where_the_anchor_is_and_vanishes_without_scores() -> None
     assert not inside or (cell - hand).abs().max() <= 8.01
 
 
+def test_pooling_by_hand() -> None:
+    """A person 50 wide and 100 high, sigma 0.1: masks of 10 pixels. The joint that nobody saw is far away."""
+    keypoints, scores = torch.full((1, 17, 2), 40.0), torch.ones(1, 17)
+    keypoints[0, 0], keypoints[0, 1], keypoints[0, 16] = torch.tensor([[60.0, 20], [90.0, 30], [60.0, 120]])
+    keypoints[0, 7], keypoints[0, 9] = torch.tensor([[50.0, 60], [70.0, 80]])
+    keypoints[0, 15], scores[0, 15] = torch.tensor([900.0, 900]), 0.05
+    scores[0, 1], scores[0, 2:5], scores[0, 7], scores[0, 9] = 0.5, 0.0, 0.6, 0.8
+    masks, visible = pooling_weights(keypoints, scores, ("head", "left_hand"), (10, 12), 8.0, 0.1)
+    x, y = torch.arange(12.0)[None] * 8 + 3.5, torch.arange(10.0)[:, None] * 8 + 3.5
+
+    def near(at: tuple[float, float]) -> torch.Tensor:
+        return torch.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 10.0**2))
+
+    head, hand = torch.maximum(near((60, 20)), 0.5 * near((90, 30))), near((77, 87))
+    assert torch.allclose(masks[0], torch.stack([head / head.sum(), hand / hand.sum()]), atol=1e-6)
+    assert visible[0].tolist() == pytest.approx([1.5 / 5, 0.6]), "a hand is as sure as the less sure of its joints"
+
+
 def test_the_estimator_yields_finite_cues_only_where_asked(weights: Path) -> None:
     recipe = Recipe(weights=str(weights))
     estimator = build_estimator(recipe)

@@ -206,12 +206,18 @@ def test_it_trains_from_joints_to_text_and_scores_any_candidates(flags):
 
 
 def test_schedule_and_flags():
-    assert {
+    assert build().schedule() == {
         "optimiser": "sgd",
         "lr": 0.05,
         "weight_decay": 5e-4,
+        "batch_size": 128,
+        "epochs": 50,
+        "warmup_epochs": 5,
         "milestones": (50, 80),
-    }.items() <= build().schedule().items()
+        "ema": 0.0,
+    }, "the paper's"
+    plain = build()
+    assert plain.temperature == plain.flags.tau == 0.07 and plain.flags.dropout == plain.flags.frames == 0
     with pytest.raises(PosebridgeError, match="st_gcn or shift_gcn"):
         build(encoder="gcn")
     with pytest.raises(PosebridgeError, match="multiple of cue_heads"):
@@ -299,6 +305,7 @@ def test_alignment_uses_what_the_method_gives_and_leaves_it_alone():
     method, parts = build(), [features(6, 1), features(6, 2)]
     before = {key: value.clone() for key, value in method.state_dict().items()}
     adaptation = PrototypeAlignment(method)
+    assert adaptation.choices == {"alpha": (1.0, 0.9, 0.8, 0.6, 0.4, 0.2)} and adaptation.alpha == 1
     adaptation.alpha = 0.5
     scores = adaptation.scores(iter(parts), text())
     z = torch.cat([method.embed(part) for part in parts])

@@ -14,6 +14,7 @@ from pipeline.manifest import Clip
 from pipeline.protocol import training_set
 from pipeline.protocol.guards import (
     LeakError,
+    require_clips_of_phase,
     require_disjoint_sources,
     require_eval_mode,
     require_no_pseudo_unseen,
@@ -157,6 +158,8 @@ def test_metrics_by_hand():
     assert micro(matrix) == pytest.approx(4 / 6)
     assert macro(matrix) == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)  # the class without clips does not count
     assert np.isnan(per_class(matrix)[3]) and np.isnan(micro(np.zeros((2, 2), int)))
+    assert np.isnan(macro(np.zeros((2, 2), int)))
+    assert per_class(matrix)[:3].tolist() == [2 / 3, 1 / 2, 1]
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (3, 10), (61, 180), (1, 1)])
@@ -223,6 +226,7 @@ def test_one_source_video_in_both_parts_is_refused():
     for other in (Clip("b", "b.mp4", part="test", sha256="1" * 64), Clip("b", "a.mp4", start=1.0, part="test")):
         with pytest.raises(PosebridgeError, match="Clips a .train. and b .test. come from one video"):
             require_disjoint_sources([a, other])
+    require_disjoint_sources([a, Clip("b", "a.mp4", part=""), Clip("c", "a.mp4", part="train")])  # not used
     require_disjoint_sources([a, Clip("b", "a.mp4", start=1.0, part="train")])  # segments of one video are fine
 
 
@@ -231,6 +235,10 @@ def test_guards_catch_what_they_guard():
         require_no_pseudo_unseen([Clip("x", "x", label=0, part="train")], classes=(2, 3))
     with pytest.raises(LeakError, match="must not be trained on"):
         require_no_pseudo_unseen([Clip("x", "x", label=2, part="test")], classes=(2, 3))
+    require_no_pseudo_unseen([Clip("x", "x", label=2, part="train")], classes=(2, 3))
+    require_clips_of_phase(["x"], [Clip("x", "x"), Clip("y", "y")])
+    with pytest.raises(LeakError, match="z does not belong"):
+        require_clips_of_phase(["x", "z"], [Clip("x", "x"), Clip("y", "y")])
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
     with pytest.raises(LeakError, match="train mode"):
         require_eval_mode(net)
