@@ -37,8 +37,11 @@ def unreadable(path: Path, error: OSError, remedy: str) -> PosebridgeError:
 def temporary(path: Path) -> Path:
     """A new name to write under before the rename to `path`: `<name>.tmp-<host>-<pid>-<random>`.
 
-    Random, since containers may share the host's name and the process number.
+    Random, since containers may share the host's name and the process number. Raises PosebridgeError for a folder, a
+    device or a pipe, which the rename would replace.
     """
+    if not path.name or path.absolute().parent == Path("/dev") or path.exists() and not path.is_file():
+        raise PosebridgeError(f"{path} is a folder, a device or a pipe, no file; name a file, or take it away.")
     return path.with_name(f"{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 

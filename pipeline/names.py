@@ -21,12 +21,12 @@ _TO_ESCAPE = re.compile(rf"[\x01-\x1f\x7f\udc80-\udcff]|\\(?={_ESCAPED.pattern[2
 
 def check_name(name: str, what: str) -> str:
     """The name itself. Raises PosebridgeError for one that is no plain name, since it becomes a file or folder."""
-    plain = name not in (".", "..") and all(c.isalnum() or c in "_-.@+" for c in name)
+    plain = not name.startswith(".") and all(c.isalnum() or c in "_-.@+" for c in name)
     if not (plain and 0 < len(name) <= MOST_CHARACTERS and len(name.encode()) <= 2 * MOST_CHARACTERS):
         shown = name if len(name) <= MOST_CHARACTERS else name[:40] + "..."
         raise PosebridgeError(
             f"{shown!r} cannot be the name of a {what}; use letters, digits and _ - . @ +, at most "
-            f"{MOST_CHARACTERS} of them."
+            f"{MOST_CHARACTERS} of them and no dot in front."
         )
     return name
 

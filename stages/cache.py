@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.names import is_file
 from pipeline.params import load_params
 from stages.bars import counter
 from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
@@ -98,7 +99,7 @@ def verify(dataset: str, quick: bool, cache: Path, cache_root: Path | None, as_j
     indexes = sorted(cache.glob(f"{dataset or '*'}/*/index.json"))
     if not folders and not indexes:
         raise PosebridgeError(f"There is no cache to verify in {root}; make one with `posebridge extract`.")
-    total = sum(path.stat().st_size for folder in folders for path in folder.glob("shard-*.h5"))
+    total = sum(path.stat().st_size for folder in folders for path in folder.glob("shard-*.h5") if is_file(path))
     checked = 0
 
     with counter("byte", "verify", scale=True) as show:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from pipeline.cache.garbage import delete, find_garbage
 from pipeline.cache.schema import columns
 from pipeline.cache.verify import verify_index, verify_store
+from pipeline.durable import temporary
 from pipeline.errors import PosebridgeError
 from pipeline.estimating import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate, probe
 from pipeline.manifest import Clip
@@ -62,6 +63,26 @@ def test_what_nothing_names_is_found_and_nothing_else(tmp_path):
     delete(found)
     assert not any(path.exists() for path in (replaced, *gone)) and all(path.exists() for path in kept)
     assert verify_store(store.folder) == [] == verify_index(index, root)
+
+
+@pytest.mark.unit
+def test_a_shard_that_is_a_loop_of_links_is_a_problem_among_others(tmp_path):
+    store, _, _ = make_store(tmp_path)
+    shards = sorted(store.folder.glob("shard-*.h5"))
+    for shard in shards:
+        shard.unlink()
+        shard.symlink_to(shard.name)
+    assert len(verify_store(store.folder)) == len(shards) > 1
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", [".", "/dev/posebridge-test", "folder", "pipe"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    with pytest.raises(PosebridgeError, match="is a folder, a device or a pipe, no file; name a file"):
+        temporary(Path(name))
 
 
 @pytest.mark.unit

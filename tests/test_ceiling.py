@@ -104,3 +104,12 @@ def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
         read_attributes(tmp_path / "attributes.csv")
     with pytest.raises(PosebridgeError, match="lacks the unseen class 99"):
         ceilings(MANIFESTS / "skelgap" / "attributes.csv", [99], {99: 1})
+
+
+def test_a_clip_is_in_one_tuple_of_twins(tmp_path):
+    path = tmp_path / "twins.csv"
+    path.write_text("clip_id,tuple\na,1\na,1\nb,1\n")
+    assert read_twins(path) == {"a": "1", "b": "1"}
+    path.write_text("clip_id,tuple\na,1\na,2\n")
+    with pytest.raises(PosebridgeError, match="line 3, column tuple: the clip 'a' is in another tuple already"):
+        read_twins(path)

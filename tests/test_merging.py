@@ -256,7 +256,7 @@ def test_a_path_in_text_leads_nowhere_else():
         assert name_of(text_of(name)) == name
 
 
-@pytest.mark.parametrize("name", ["../..", "/etc", ".", "a b", "a\nb", "x" * 300])
+@pytest.mark.parametrize("name", ["../..", "/etc", ".", ".x", "a b", "a\nb", "x" * 300])
 def test_names_of_commands_are_names(tmp_path, monkeypatch, name):
     (tmp_path / "manifests/toy").mkdir(parents=True)
     (tmp_path / "manifests/toy/classes.csv").write_text("index,name\n0,a\n")

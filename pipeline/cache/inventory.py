@@ -14,6 +14,7 @@ from pipeline.cache.records import sum_up
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans
 from pipeline.errors import PosebridgeError
+from pipeline.names import is_file
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "clips": sum(len(receipt.clips) for receipt in receipts),
         "failures": sum(len(receipt.failures) for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),
-        "orphan_bytes": sum(path.stat().st_size for path in orphans(folder)),
+        "orphan_bytes": sum(path.stat().st_size for path in orphans(folder) if is_file(path)),
     }
 
 
