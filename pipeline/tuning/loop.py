@@ -193,7 +193,8 @@ def _claim(work_dir: Path, values: dict[str, Any]) -> None:
                 f"{values.get(other[0])}); delete the folder, or choose another --out."
             )
     write_for_people(path, json.dumps(values, indent=1).encode())
-    if latest := find_latest_checkpoint(str(work_dir)):
+    # mmengine prints a line on stdout where it finds none
+    if (work_dir / "last_checkpoint").is_file() and (latest := find_latest_checkpoint(str(work_dir))):
         try:
             load_state(Path(latest))
         except PosebridgeError:
