@@ -96,6 +96,16 @@ def test_without_an_unseen_class_there_is_no_ceiling() -> None:
         ceilings(MANIFESTS / "skelgap" / "attributes.csv", [], {0: 3})
 
 
+def test_without_a_clip_of_the_unseen_classes_there_is_no_ceiling() -> None:
+    with pytest.raises(PosebridgeError, match="no test clips of the unseen classes"):
+        ceilings(MANIFESTS / "skelgap-mini" / "attributes.csv", [18, 19], {0: 3})
+
+
+def test_twins_are_read_as_clip_and_tuple(tmp_path: Path) -> None:
+    (tmp_path / "twins.csv").write_text("clip_id,tuple\na,one\nb,one\nc,two\n")
+    assert read_twins(tmp_path / "twins.csv") == {"a": "one", "b": "one", "c": "two"}
+
+
 def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
     with pytest.raises(PosebridgeError, match="twins.csv is missing"):
         read_twins(tmp_path / "twins.csv")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.protocol.films import LIMIT, Film, distance, signature
-from pipeline.protocol.neighbours import nearest
+from pipeline.protocol.neighbours import nearest, projection
 from pipeline.synth.catalogue import DATASETS
 from pipeline.synth.scene import ClipSpec, render_clip
 from pipeline.video.decode import Video
@@ -89,6 +89,30 @@ def test_what_does_not_move_is_like_no_other():
     for times in (np.zeros(32), np.arange(32) / FPS):
         black = Film.of(np.zeros((32, SIDE, SIDE), np.uint8), times)
         assert distance(black, black) == 1.0 and np.isfinite(signature(black)).all()
+
+
+@pytest.mark.unit
+def test_a_projection_keeps_lengths_and_is_the_same_each_time():
+    ones = np.ones(4096, np.float32) @ projection(4096, 128)
+    assert ones.shape == (128,) and 0.85 < np.linalg.norm(ones) / 64 < 1.15
+    projection.cache_clear()
+    assert np.array_equal(np.ones(4096, np.float32) @ projection(4096, 128), ones)
+
+
+@pytest.mark.unit
+def test_a_signature_weighs_movement_and_what_stands_still_by_hand():
+    """What flickers by a, and a pattern that is a above and below the mean, have the length a / (a + noise); what
+    stands still counts half.
+    """
+    flicker, pattern = np.resize([1, -1], 8)[:, None, None], np.resize([1, 1, 1, -1, -1, -1], SIDE)
+    for kind, share in ((flicker, 1.0), (pattern, 0.5)):
+        weak, strong, brighter = (
+            signature(Film(np.zeros((8, SIDE, SIDE), np.float32) + mean + a * kind, np.arange(8.0)))
+            for mean, a in ((100, 0.15), (100, 9.85), (150, 9.85))
+        )
+        np.testing.assert_allclose(weak, strong * 0.5 / 0.985, atol=1e-4)
+        np.testing.assert_allclose(brighter, strong, atol=1e-4)
+        assert np.linalg.norm(strong) == pytest.approx(share * 0.985, rel=0.2)
 
 
 @pytest.mark.unit

@@ -7,8 +7,9 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from pipeline.tracking.clothes import exchange_mistaken
+from pipeline.tracking.clothes import clothes, exchange_mistaken
 from pipeline.tracking.persons import main_persons
+from pipeline.tracking.similarity import People, box_iou, closeness, oks
 from pipeline.tracking.tracks import Findings, link
 
 pytestmark = pytest.mark.unit
@@ -52,6 +53,23 @@ def walk(start: float, end: float, y: float = 100.0) -> np.ndarray:
 
 
 STEPS = np.linspace(0, 14, FRAMES)
+
+
+def people(boxes, joints, scores):
+    return People(np.array(boxes, float), np.array(joints, float), np.array(scores))
+
+
+def test_boxes_joints_and_nearness_by_hand() -> None:
+    one = people([[0, 0, 10, 10]], [[[1, 1], [4, 4]]], [[0.8, 0.2]])
+    two = people([[5, 0, 10, 20], [40, 0, 10, 10]], [[[4, 5], [4, 4]], [[1, 1], [4, 4]]], [[0.4, 0.6], [0.0, 0.0]])
+    assert box_iou(one, two) == pytest.approx(np.array([[50 / 250, 0]]))
+    near = np.exp(-25 / (2 * 150 * 0.14**2))  # 5 pixels in boxes of 150 on average
+    assert oks(one, two) == pytest.approx(np.array([[(0.4 * near + 0.2) / 0.6, 0]]))
+    assert closeness(one, two) == pytest.approx(np.array([[(1 - 50**0.5 / 20) * 0.5, 0]]))
+    nose = people([[0, 0, 10, 10]], np.zeros((1, 17, 2)), np.eye(1, 17))
+    aside = nose.moved(np.array([[0.3, 0.4]]))
+    assert aside.boxes.tolist() == [[0.3, 0.4, 10, 10]] and aside.centres.tolist() == [[5.3, 5.4]]
+    assert oks(nose, aside)[0, 0] == pytest.approx(np.exp(-0.25 / (2 * 100 * 0.052**2))), "COCO's spread of a nose"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -143,6 +161,13 @@ def test_a_still_picture_has_its_persons() -> None:
     still = Findings(*arrays, np.zeros(FRAMES))
     rows, track_id = main_persons(still, 1, 0.4)
     assert (rows == 0).all() and track_id.tolist() == [0]
+
+
+def test_clothes_are_the_middle_of_chest_and_thighs() -> None:
+    crop = np.full((8, 10, 3), 99, np.uint8)
+    crop[2:4, 4:6], crop[4:6, 4:6] = (255, 0, 51), (0, 102, 255)
+    crop[4, 4:6] = (0, 0, 255)
+    assert clothes(crop) == pytest.approx([1, 0, 0.2, 0, 0.2, 1])
 
 
 def test_clothes_tell_who_is_who_after_an_embrace() -> None:
