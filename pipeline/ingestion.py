@@ -166,7 +166,8 @@ def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> Posebridge
     if not folder.videos:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         return PosebridgeError(f"No video found for {dataset} in {folder.root}; known suffixes are {suffixes}.")
-    first = f", first {listing.left_out[0][0]}: {listing.left_out[0][1]}" if listing.left_out else ""
+    # a path of a table may be as long as a cell
+    first = f", first {listing.left_out[0][0][:200]}: {listing.left_out[0][1]}" if listing.left_out else ""
     return PosebridgeError(
         f"None of the {len(folder.videos)} videos in {folder.root} can be listed for {dataset}{first}; name the data "
         "set's own folder, or give --labels."

@@ -113,3 +113,11 @@ def test_unreadable_files_are_listed_and_do_not_stop_the_rest(tmp_path, videos):
     clips = read_clips(tmp_path / "m/mine/clips.csv")
     assert len(clips) == 6, "they stay in the list, so that extract reports them clip by clip"
     assert CliRunner().invoke(command, ["--dataset", "yours", "--params", str(params)]).exit_code == 1
+
+
+@pytest.mark.unit
+def test_a_path_of_any_length_is_told_in_a_sentence(tmp_path, videos):
+    (tmp_path / "labels.csv").write_text(f"path,label\n{'x' * 5000},bow\n")
+    with pytest.raises(PosebridgeError, match="can be listed") as error:
+        ingest("mine", videos, labels=tmp_path / "labels.csv", manifests=tmp_path / "m")
+    assert len(str(error.value)) < 1000
