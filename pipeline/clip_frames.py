@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import is_file
 from pipeline.manifest import read_clips
-from pipeline.names import is_file
 from pipeline.variants import of_variant
 from pipeline.video.decode import Video, VideoError
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import fingerprint
-from pipeline.durable import write_durably
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_durably
+from pipeline.files.tables import read_text
 from pipeline.manifest import Clip
 from pipeline.protocol import films
 from pipeline.protocol.duplicates import Signatures, near_duplicates, same_videos
 from pipeline.protocol.films import Film
 from pipeline.protocol.neighbours import nearest
 from pipeline.skeleton.graph import graph_of
-from pipeline.tables import read_text
 
 HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
 BATCH = 256

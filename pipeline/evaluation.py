@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.dataset import Dataset, label_rows
-from pipeline.durable import write_for_people
 from pipeline.encoding import Encoder, feature_table
 from pipeline.features import Samples
+from pipeline.files.durable import write_for_people
+from pipeline.files.names import check_name
+from pipeline.files.tables import write_table
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
-from pipeline.names import check_name
 from pipeline.params import Params, RunParams
 from pipeline.phases import class_words, load_adaptation, load_method, model_folder, need_encoders, skeleton_encoder
 from pipeline.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
@@ -40,7 +41,6 @@ from pipeline.protocol.splits import Split
 from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import adapt_table, score_table
-from pipeline.tables import write_table
 from pipeline.variants import of_variant
 
 

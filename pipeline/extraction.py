@@ -23,11 +23,11 @@ from pipeline.cache.sealed import canonical_json
 from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import check_name
 from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest import read_clips
-from pipeline.names import check_name
 from pipeline.params import ExtractParams
 from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe

@@ -20,10 +20,10 @@ from pipeline.datasets.ntu import read_missing_skeletons
 from pipeline.datasets.own import read_own
 from pipeline.datasets.registry import LAYOUTS, choose_split
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import check_name, composed, is_folder
+from pipeline.files.tables import write_table
 from pipeline.manifest import Clip, read_classes, write_classes
 from pipeline.merging import FormerList, read_former, segment_of, write_merged
-from pipeline.names import check_name, composed, is_folder
-from pipeline.tables import write_table
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_file
 from pipeline.video.probe import Header, probe

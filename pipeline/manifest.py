@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.names import composed, place_of, why_outside
-from pipeline.tables import Row, Table, open_table, write_table
+from pipeline.files.names import composed, place_of, why_outside
+from pipeline.files.tables import Row, Table, open_table, write_table
 
 
 @dataclass(frozen=True)
 class Clip:
     """One row of clips.csv: a whole video, or the segment [start, end) of one, in seconds.
 
-    `path` is relative to the data set's root, as pipeline/names.py writes it. `label` is the 0-based index into
+    `path` is relative to the data set's root, as pipeline/files/names.py writes it. `label` is the 0-based index into
     classes.csv, None where unknown.
     """
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.files.names import composed
 from pipeline.manifest import Clip, read_with_others, write_clips
-from pipeline.names import composed
 
 PEOPLES = ("label", "subject", "camera", "part")
 Segment = tuple[str, str, str]

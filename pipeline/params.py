@@ -13,11 +13,11 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.bounds import MOST_SEED, check_bounds, within
 from pipeline.errors import PosebridgeError
-from pipeline.names import check_name
+from pipeline.files.bounds import MOST_SEED, check_bounds, within
+from pipeline.files.names import check_name
+from pipeline.files.yaml_file import read_yaml
 from pipeline.recipe import Recipe
-from pipeline.yaml_file import read_yaml
 
 LARGEST = 2**63  # of a whole number
 

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 
 from pipeline.dataset import Dataset, fingerprint, label_rows
-from pipeline.durable import write_for_people
 from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples
+from pipeline.files.durable import write_for_people
+from pipeline.files.names import check_name
+from pipeline.files.tensors import load_tensors, save_tensors
 from pipeline.jobs import each_seed
 from pipeline.methods import METHODS, find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
-from pipeline.names import check_name
 from pipeline.params import Params, RunParams
 from pipeline.preflight import Needs, need_parts, need_run, need_split
 from pipeline.protocol.guards import require_clips_of_phase
@@ -37,7 +38,6 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import embed_table
 from pipeline.selection import PhaseModel, choose_adaptation, choose_values
-from pipeline.tensors import load_tensors, save_tensors
 from pipeline.text.bank import read_texts, texts_path
 from pipeline.text.encoder import split_variant
 from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states

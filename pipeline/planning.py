@@ -10,11 +10,11 @@ import numpy as np
 
 from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, shard_of
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import place_of
 from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest import Clip
-from pipeline.names import place_of
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
 from pipeline.streaming import BoxSource, detected, full_frame

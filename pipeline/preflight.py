@@ -15,9 +15,9 @@ import torch
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import check_name, is_file
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.base import Method, Shapes
-from pipeline.names import check_name, is_file
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split, read_split

@@ -10,8 +10,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from pipeline.bounds import check_bounds, within
 from pipeline.errors import PosebridgeError
+from pipeline.files.bounds import check_bounds, within
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
+from pipeline.files.durable import write_for_people
+from pipeline.files.yaml_file import yaml_text
 from pipeline.manifest import Clip
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Shapes
@@ -23,7 +24,6 @@ from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.variants import of_variant
-from pipeline.yaml_file import yaml_text
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.tensors import save_tensors
+from pipeline.files.tensors import save_tensors
 
 LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
 Loss = Callable[[Tensor, torch.Generator], Tensor]  # rows [B] int64 of the training set -> a scalar

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import check_name, is_file
 from pipeline.manifest import Clip
-from pipeline.names import check_name, is_file
 
 
 def of_variant(name: str, variant: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
-from pipeline.names import is_file
+from pipeline.files.names import is_file
 from pipeline.params import load_params
 from stages.bars import counter
 from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish

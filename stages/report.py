@@ -41,7 +41,7 @@ def command(results: Path, out: Path, manifests: Path, params_path: Path | None,
       posebridge report
       posebridge report --params params/paper-pku.yaml --out cache/tables/paper-pku
     """
-    from pipeline.durable import writing
+    from pipeline.files.durable import writing
     from pipeline.report import published  # after parsing, so that --help needs no matplotlib
     from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.make import make_report

@@ -16,8 +16,8 @@ from pipeline.cache.sealed import read_sealed, remove_abandoned, seal
 from pipeline.cache.store import Receipt, Store, rows_hash, shard_of
 from pipeline.cache.verify import orphans, verify_index, verify_store
 from pipeline.cache.writer import ShardWriter
-from pipeline.durable import temporary, write_durably
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import temporary, write_durably
 from pipeline.recipe import Recipe
 from pipeline.video.record import RECORD_BYTES, ClipRecord
 

@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from pipeline.cache.garbage import delete, find_garbage
 from pipeline.cache.schema import columns
 from pipeline.cache.verify import verify_index, verify_store
-from pipeline.durable import temporary
 from pipeline.errors import PosebridgeError
 from pipeline.estimating import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate, probe
+from pipeline.files.durable import temporary
+from pipeline.files.tensors import save_tensors
 from pipeline.manifest import Clip
 from pipeline.publishing import publish
 from pipeline.recipe import Recipe
-from pipeline.tensors import save_tensors
 from stages.cli import main
 from tests.fakes import FakeEstimator, write_video
 from tests.test_cache import RECIPE, make_store

@@ -18,8 +18,8 @@ from pipeline.cache.reader import CacheReader
 from pipeline.cache.sealed import canonical_json, read_sealed, seal
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import verify_index, verify_store
-from pipeline.durable import write_durably, write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_durably, write_for_people
 from stages.cli import main
 
 pytestmark = pytest.mark.fault

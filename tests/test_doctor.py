@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 import pipeline.doctor
 from pipeline.doctor import MISSING, NOTE, OK, check_dvc, check_encoder, check_packages, check_python, check_weights
+from pipeline.files.tensors import save_tensors
 from pipeline.manifest import Clip, write_clips
 from pipeline.recipe import Recipe
-from pipeline.tensors import save_tensors
 from stages.cli import main
 
 pytestmark = pytest.mark.unit

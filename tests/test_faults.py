@@ -17,8 +17,8 @@ from fakes import FakeEstimator, write_audio, write_video
 from test_extraction import RECIPE, Corridor
 
 from pipeline.cache.verify import orphans, verify_index, verify_store
-from pipeline.durable import temporary
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import temporary
 
 # One run over the corridor in argv[1], with a pose model of argv[2] seconds a batch; prints the crops it was given.
 SCRIPT = """

@@ -180,8 +180,8 @@ def shrink(path: Path, videos: Path, weights: Path) -> None:
 def test_a_table_runs_from_videos_to_published_ours_difference(
     project: Path, commands: dict[str, list[dict[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pipeline.files.tensors import save_tensors
     from pipeline.hpe.model import PoseBridgeHPE
-    from pipeline.tensors import save_tensors
 
     protocol, table = "synse_55_5", project / "params" / "paper-ntu-synse.yaml"
     classes = read_classes(ROOT / "manifests/ntu60/classes.csv")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.yaml_file import MOST_BYTES, read_yaml, yaml_text
 from pipeline.params import EncodeParams, ExtractParams, Params, RunParams, SynthParams, TrainParams, load_params
 from pipeline.recipe import Recipe
-from pipeline.yaml_file import MOST_BYTES, read_yaml, yaml_text
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent

@@ -22,6 +22,7 @@ from pipeline.encoding import encode, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
 from pipeline.extraction import extract
+from pipeline.files.tensors import save_tensors
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest import Clip, write_classes, write_clips
 from pipeline.params import ExtractParams, Params, load_params
@@ -31,7 +32,6 @@ from pipeline.prediction.overlay import Sight, sights
 from pipeline.prediction.predict import NOBODY, RunScorer, find_trained, listed_boxes, load_run, parse_labels, predict
 from pipeline.recipe import Recipe
 from pipeline.runs import open_run
-from pipeline.tensors import save_tensors
 from pipeline.text.minilm import MiniLM
 from pipeline.video.decode import Video
 from stages.cli import main

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from fakes import FakeEstimator
 
 from pipeline.cache.reader import CacheReader
+from pipeline.files.tensors import save_tensors
 from pipeline.manifest import read_clips
-from pipeline.tensors import save_tensors
 from stages.cli import main
 
 FAULTS = Path(__file__).parents[2] / "shared/faults/videos"

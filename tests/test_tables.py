@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.tables import LONGEST_CELL, open_table, read_lines, write_table
 from pipeline.manifest import COLUMNS, Clip, read_classes, read_clips, write_clips
-from pipeline.tables import LONGEST_CELL, open_table, read_lines, write_table
 
 pytestmark = [pytest.mark.unit, pytest.mark.fault]
 FAULTS = Path(__file__).parent.parent.parent / "shared" / "faults" / "tables"

@@ -22,6 +22,7 @@ from torch import Tensor
 from pipeline.dataset import Dataset
 from pipeline.encoding import FeatureTable, feature_table
 from pipeline.evaluation import accuracy, open_test
+from pipeline.files.tables import write_table
 from pipeline.jobs import each_seed
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method
@@ -36,7 +37,6 @@ from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.scoring import adapt_table, score_table
 from pipeline.selection import PhaseModel
-from pipeline.tables import write_table
 from pipeline.training import OnEpoch, Progress, ignore
 
 BATCH = 64

@@ -17,8 +17,8 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.cache.schema import Place
-from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import unreadable
 
 Number = Annotated[int, Field(ge=0, lt=1 << 62)]
 PIECE = 1 << 20  # bytes read at a time

@@ -14,7 +14,7 @@ from pipeline.cache.records import sum_up
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans
 from pipeline.errors import PosebridgeError
-from pipeline.names import is_file
+from pipeline.files.names import is_file
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 from pipeline.cache.checksums import Checker, Checksums
 from pipeline.cache.index import read_index
 from pipeline.cache.schema import Column, columns, locate
-from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import unreadable
 from pipeline.recipe import Recipe
 from pipeline.video.record import ClipRecord
 

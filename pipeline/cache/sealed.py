@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import unreadable
 
 T = TypeVar("T")
 

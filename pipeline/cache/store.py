@@ -22,10 +22,10 @@ from pipeline.cache.checksums import Checksums
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.schema import SCHEMA, Column, columns
 from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal, typed
-from pipeline.durable import make_folder, write_durably, writing
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import make_folder, write_durably, writing
+from pipeline.files.names import is_file
 from pipeline.manifest import Clip
-from pipeline.names import is_file
 from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
 

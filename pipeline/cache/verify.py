@@ -12,9 +12,9 @@ from pathlib import Path
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import MappedShard
 from pipeline.cache.store import Layout, Receipt, Store, open_store
-from pipeline.durable import unreadable
 from pipeline.errors import PosebridgeError
-from pipeline.names import check_name
+from pipeline.files.durable import unreadable
+from pipeline.files.names import check_name
 from pipeline.video.identity import sha256_file
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipeline.names import composed, place_of, text_of
+from pipeline.files.names import composed, place_of, text_of
 
 VIDEO_SUFFIXES = {
     ".264", ".265", ".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
@@ -23,7 +23,7 @@ TOLD = ("label", "subject", "camera", "part")
 class Entry:
     """What is known of a clip before its video is opened; `label` is a class name, empty where unknown."""
 
-    path: str  # relative to the root, as pipeline/names.py writes it
+    path: str  # relative to the root, as pipeline/files/names.py writes it
     label: str = ""
     start: float | None = None  # seconds
     end: float | None = None
@@ -47,7 +47,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set's folder as found. `files` are all files below `root`: relative, as pipeline/names.py writes them,
+    """A data set's folder as found. `files` are all files below `root`: relative, as pipeline/files/names.py writes them,
     sorted. `odd` are the folders that cannot be read and what is named like a video and is no file: (path, reason).
     """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
-from pipeline.tables import read_lines
+from pipeline.files.tables import read_lines
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(_rgb|_ir)?")
 CAMERAS, REPLICATIONS = (1, 2, 3), (1, 2)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
-from pipeline.names import place_of
-from pipeline.tables import read_lines
+from pipeline.files.names import place_of
+from pipeline.files.tables import read_lines
 
 NAME = re.compile(r"\d{4}-[LMR]")
 _HEADINGS = "there are `Training videos:` and `Validation videos:`"

@@ -17,8 +17,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.onnx_adapter import REFINED
 from pipeline.hpe.onnx_file import OnnxFacts, write_facts

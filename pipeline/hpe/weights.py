@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
-from pipeline.names import is_file
 from pipeline.recipe import Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"

@@ -26,10 +26,10 @@ from pipeline.cache.index import index_path, read_index, write_index
 from pipeline.cache.sealed import ABANDONED, is_abandoned
 from pipeline.cache.store import Store, open_store
 from pipeline.cache.verify import Problem, verify_index, verify_store
-from pipeline.durable import make_folder, temporary, writing
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import make_folder, temporary, writing
+from pipeline.files.names import check_name
 from pipeline.interchange.tar import OddMember, plain_files
-from pipeline.names import check_name
 
 SUFFIX = ".tar.gz"
 MEMBER = re.compile(r"([\w-][\w.-]{0,199})/((?:recipe|layout|shard-\d{5})\.json|shard-\d{5}-[0-9a-f]{12}\.h5)", re.A)

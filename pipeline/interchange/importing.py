@@ -20,10 +20,10 @@ from pipeline.cache.index import index_path, write_index
 from pipeline.cache.store import Store
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import make_shard
+from pipeline.files.names import check_name
 from pipeline.interchange.annotations import Annotation, read_annotations
 from pipeline.manifest import Clip, read_classes, read_clips
 from pipeline.merging import read_former, write_merged
-from pipeline.names import check_name
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of

@@ -25,13 +25,13 @@ from torch import Tensor
 from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
+from pipeline.files.names import text_of
+from pipeline.files.tensors import save_tensors
 from pipeline.manifest import Clip
 from pipeline.methods.prototypes import class_means
-from pipeline.names import text_of
 from pipeline.prediction.live import LivePoses, Row, find_videos
 from pipeline.prediction.predict import Scorer
 from pipeline.skeleton.graph import Graph
-from pipeline.tensors import save_tensors
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify
 

@@ -17,10 +17,10 @@ from pipeline.cache.schema import columns
 from pipeline.cache.store import Failure
 from pipeline.datasets.base import VIDEO_SUFFIXES
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import text_of
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest import Clip
-from pipeline.names import text_of
 from pipeline.planning import Source, check_recipe
 from pipeline.recipe import Recipe
 from pipeline.streaming import BoxSource, PoseStream

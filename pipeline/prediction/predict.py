@@ -21,11 +21,12 @@ from pipeline.encoding import Encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
 from pipeline.features import Samples, load_samples
+from pipeline.files.names import check_name
+from pipeline.files.yaml_file import read_yaml
 from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest import Clip
 from pipeline.methods.base import Method
-from pipeline.names import check_name
 from pipeline.params import Params, RunParams, choose
 from pipeline.phases import load_method, model_folder, skeleton_encoder
 from pipeline.prediction.live import LivePoses, Row
@@ -35,7 +36,6 @@ from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.encoder import split_variant
 from pipeline.text.minilm import open_encoder
-from pipeline.yaml_file import read_yaml
 
 NOBODY = "no person found"
 SHOWN = 3  # other places where a run is trained, in an error

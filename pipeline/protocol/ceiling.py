@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.tables import open_table
+from pipeline.files.tables import open_table
 
 MOST_CLASSES = 10**6
 

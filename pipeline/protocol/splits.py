@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.names import check_name, composed, is_file
-from pipeline.tables import read_lines
+from pipeline.files.names import check_name, composed, is_file
+from pipeline.files.tables import read_lines
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
+from pipeline.files.tables import write_table
+from pipeline.files.yaml_file import read_yaml
 from pipeline.report.results import Run, Spread, group_by_protocol
-from pipeline.tables import write_table
-from pipeline.yaml_file import read_yaml
 
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {

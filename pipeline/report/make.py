@@ -12,8 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.durable import make_folder, write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import make_folder, write_for_people
 from pipeline.manifest import read_classes
 from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.tables import open_table
 from pipeline.report.html import table
 from pipeline.report.leaderboard import NONE, percent, points
 from pipeline.report.results import Result, Run, Spread, spread_of
-from pipeline.tables import open_table
 
 TRAINED_ANEW = ("epoch chosen on test", "text whitened over every class")  # their clean figures are no results
 SAME = 0.01  # figures of two machines may differ by a clip or two

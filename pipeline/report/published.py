@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.tables import open_table
 from pipeline.report.leaderboard import NONE, aligned, percent, points, seeds
 from pipeline.report.results import Run, Spread
-from pipeline.tables import open_table
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
 MEASURES: dict[str, tuple[str, tuple[str, str] | None]] = {

@@ -21,9 +21,9 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.tables import read_text
 from pipeline.methods import METHODS
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.tables import read_text
 
 MOST_BYTES = 64 << 20  # of a metrics.json
 MOST_CLIPS = 1 << 31  # in a cell of a confusion matrix

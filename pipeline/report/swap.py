@@ -15,10 +15,10 @@ from itertools import permutations
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.tables import Row, open_table
 from pipeline.manifest import MOST_CLASSES
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.results import Result, Run
-from pipeline.tables import Row, open_table
 
 DRAWS = 2000  # of the bootstrap
 

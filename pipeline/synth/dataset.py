@@ -19,15 +19,15 @@ import av
 import h5py
 import numpy as np
 
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
-from pipeline.hdf5 import hdf5_bytes
+from pipeline.files.durable import write_for_people
+from pipeline.files.hdf5 import hdf5_bytes
+from pipeline.files.tables import write_table
 from pipeline.params import SynthParams
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.knobs import AS_IT_IS, Knobs
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.scene import FPS, FRAMES, ClipSpec, Rendered, render_clip
-from pipeline.tables import write_table
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from pipeline.cache.sealed import canonical_json
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
-from pipeline.hdf5 import hdf5_bytes
+from pipeline.files.durable import write_for_people
+from pipeline.files.hdf5 import hdf5_bytes
+from pipeline.files.names import check_name, is_file
+from pipeline.files.tables import open_table
 from pipeline.manifest import read_classes
-from pipeline.names import check_name, is_file
-from pipeline.tables import open_table
 from pipeline.text.encoder import SentenceEncoder, encoder_slug, split_variant
 
 SCHEMA = 2

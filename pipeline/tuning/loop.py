@@ -17,13 +17,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
+from pipeline.files.tensors import save_tensors
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.hpe.weights import load_state
-from pipeline.tensors import save_tensors
 from pipeline.tuning.data import Consecutive, CropSource, Groups, collate
 from pipeline.tuning.losses import TuningModel
 from pipeline.tuning.settings import TuneSettings

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipeline.tensors import save_tensors
+from pipeline.files.tensors import save_tensors
 from pipeline.tuning.data import CropSource
 
 AT_ONCE = 1024  # sentences a step of the progress bar

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import PosebridgeError
-from pipeline.tables import position, read_text
+from pipeline.files.tables import position, read_text
 
 MOST_BYTES = 256 << 10
 MOST_NODES = 20_000

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.durable import write_for_people
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
 
 MOST_BYTES = 256 << 20  # of a file: 240,000 clips take 50 MB
 MOST_LINES = 5_000_000
