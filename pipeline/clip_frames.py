@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import is_file
-from pipeline.manifest import read_clips
-from pipeline.variants import of_variant
+from pipeline.manifest.clips import read_clips
+from pipeline.manifest.variants import of_variant
 from pipeline.video.decode import Video, VideoError
 
 

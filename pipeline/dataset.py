@@ -19,7 +19,7 @@ from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name
-from pipeline.manifest import MOST_CLASSES, Clip, read_classes, read_clips
+from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
 

@@ -207,7 +207,7 @@ def _tried(title: str, needed: bool, find: Callable[[], str]) -> Check:
 def check_disk(dataset: str, name: str, recipe: Recipe, manifests: Path, cache: Path, needed: bool) -> Check:
     """Free space against what the clips of a data set take under a recipe, less what is there already."""
     from pipeline.cache.schema import columns
-    from pipeline.manifest import read_clips
+    from pipeline.manifest.clips import read_clips
 
     title = f"disk: {dataset}, {name}"
     try:

@@ -18,7 +18,7 @@ from pipeline.dataset import fingerprint
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_durably
 from pipeline.files.tables import read_text
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.protocol import films
 from pipeline.protocol.duplicates import Signatures, near_duplicates, same_videos
 from pipeline.protocol.films import Film

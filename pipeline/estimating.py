@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.cache.schema import columns
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimator
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.streaming import lanes
 from pipeline.video.decode import Video, VideoError

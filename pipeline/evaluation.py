@@ -28,7 +28,8 @@ from pipeline.features import Samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
+from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 from pipeline.phases import class_words, load_adaptation, load_method, model_folder, need_encoders, skeleton_encoder
@@ -41,7 +42,6 @@ from pipeline.protocol.splits import Split
 from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import adapt_table, score_table
-from pipeline.variants import of_variant
 
 
 def evaluate(

@@ -2,7 +2,7 @@
 
 Reads manifests/<dataset>/clips.csv and the videos. Writes the shards and receipts of cache/store/<dataset>/... and
 cache/<dataset>/<recipe>/index.json. Killed and started again, it goes on at the first shard without a valid receipt.
-A variant of the test clips (pipeline/variants.py) has a store and an index of its own.
+A variant of the test clips (pipeline/manifest/variants.py) has a store and an index of its own.
     posebridge extract --dataset skelgap-mini --recipe refined
 """
 
@@ -27,13 +27,13 @@ from pipeline.files.names import check_name
 from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
-from pipeline.manifest import read_clips
+from pipeline.manifest.clips import read_clips
+from pipeline.manifest.variants import of_variant, variant_clips, variant_root
 from pipeline.params import ExtractParams
 from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
 from pipeline.streaming import PoseStream
-from pipeline.variants import of_variant, variant_clips, variant_root
 from pipeline.video.identity import GONE
 from pipeline.video.record import shows_few
 

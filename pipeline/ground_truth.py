@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.video.sampling import sample_positions
 

@@ -22,7 +22,7 @@ from pipeline.datasets.registry import LAYOUTS, choose_split
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, composed, is_folder
 from pipeline.files.tables import write_table
-from pipeline.manifest import Clip, read_classes, write_classes
+from pipeline.manifest.clips import Clip, read_classes, write_classes
 from pipeline.merging import FormerList, read_former, segment_of, write_merged
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_file

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.files.names import composed
-from pipeline.manifest import Clip, read_with_others, write_clips
+from pipeline.manifest.clips import Clip, read_with_others, write_clips
 
 PEOPLES = ("label", "subject", "camera", "part")
 Segment = tuple[str, str, str]

@@ -14,7 +14,7 @@ from pipeline.files.names import place_of
 from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.weights import find_detector
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
 from pipeline.streaming import BoxSource, detected, full_frame

@@ -16,6 +16,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, is_file
+from pipeline.manifest.variants import of_variant
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
@@ -25,7 +26,6 @@ from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.text.bank import TextBank, load_bank, read_texts, texts_path
 from pipeline.text.encoder import split_variant
-from pipeline.variants import of_variant
 
 T = TypeVar("T")
 NAMED = 8  # classes of a line

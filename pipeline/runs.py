@@ -17,13 +17,13 @@ from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
+from pipeline.manifest.variants import of_variant
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
-from pipeline.variants import of_variant
 
 
 @dataclass(frozen=True)

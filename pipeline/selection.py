@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.dataset import label_rows
 from pipeline.encoding import FeatureTable
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.methods import find_adaptation
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method

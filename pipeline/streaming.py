@@ -21,7 +21,7 @@ from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.tracking.clothes import clothes
 from pipeline.tracking.persons import main_persons

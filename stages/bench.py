@@ -69,7 +69,7 @@ def extract_command(
     """
     from pipeline.benchmarks.stage_one import bench_extract
     from pipeline.hpe.weights import resolve_weights
-    from pipeline.manifest import read_clips
+    from pipeline.manifest.clips import read_clips
     from stages.extract import build_estimator
 
     params = load_params(params_path)

@@ -124,7 +124,7 @@ def export_file(
     from pipeline.cache.reader import CacheReader
     from pipeline.interchange.archive import SUFFIX, export_archive
     from pipeline.interchange.exporting import export_skeletons
-    from pipeline.manifest import read_clips
+    from pipeline.manifest.clips import read_clips
 
     index = index_path(cache, dataset, recipe_name)
     if archive:
@@ -166,7 +166,7 @@ def estimate(
     from pipeline.estimating import CORPORA, corpus_of, estimate, probe
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.weights import resolve_weights
-    from pipeline.manifest import read_clips
+    from pipeline.manifest.clips import read_clips
 
     params = load_params(params_path)
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))

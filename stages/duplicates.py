@@ -17,7 +17,7 @@ SHOWN = 10  # on the terminal; --json has them all
 def look_for_duplicates(index: Path, clips_csv: Path, cache_root: Path | None) -> list[Duplicate]:
     """Note the duplicates of an extraction beside its index, and tell them."""
     from pipeline.duplication import note_duplicates
-    from pipeline.manifest import read_classes, read_clips
+    from pipeline.manifest.clips import read_classes, read_clips
 
     found = note_duplicates(index, read_clips(clips_csv), cache_root)
     classes = clips_csv.with_name("classes.csv")

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.manifest.variants import of_variant
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from pipeline.variants import of_variant
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say

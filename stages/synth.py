@@ -39,9 +39,9 @@ def command(
     if ceiling is not None:
         _print_ceiling(dataset, ceiling, params.synth, as_json)
         return
+    from pipeline.manifest.variants import of_variant, variant_root
     from pipeline.synth.dataset import plan, plan_variant, write_dataset, write_variant
     from pipeline.synth.knobs import choose_variant
-    from pipeline.variants import of_variant, variant_root
 
     clips = plan(dataset, params.synth)  # an unknown name fails before anything else
     root = Path(choose(params.datasets, dataset, "data set").root)
@@ -63,7 +63,7 @@ def command(
 
 
 def _unseen(dataset: str, protocol: str) -> set[str]:
-    from pipeline.manifest import read_classes
+    from pipeline.manifest.clips import read_classes
     from pipeline.protocol.splits import read_split
 
     folder = Path("manifests") / dataset
@@ -72,7 +72,7 @@ def _unseen(dataset: str, protocol: str) -> set[str]:
 
 
 def _print_ceiling(dataset: str, protocol: str, settings: SynthParams, as_json: bool) -> None:
-    from pipeline.manifest import read_classes
+    from pipeline.manifest.clips import read_classes
     from pipeline.protocol.ceiling import ceilings
     from pipeline.synth.dataset import plan
 

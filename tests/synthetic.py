@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from pipeline.dataset import Dataset, open_dataset
-from pipeline.manifest import Clip, write_classes, write_clips
+from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import EncodeParams, Params, TrainParams
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import COCO_17

@@ -22,7 +22,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.estimating import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate, probe
 from pipeline.files.durable import temporary
 from pipeline.files.tensors import save_tensors
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.publishing import publish
 from pipeline.recipe import Recipe
 from stages.cli import main

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.manifest import read_classes
+from pipeline.manifest.clips import read_classes
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS, class_index
 

@@ -23,7 +23,7 @@ from pipeline.datasets.simulated import PAIRS_OF_SETUPS, ntu120_names
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
 from pipeline.ingestion import ingest
-from pipeline.manifest import read_classes, read_clips
+from pipeline.manifest.clips import read_classes, read_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.synth.dataset import write_video as write_rendered

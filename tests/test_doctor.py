@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import pipeline.doctor
 from pipeline.doctor import MISSING, NOTE, OK, check_dvc, check_encoder, check_packages, check_python, check_weights
 from pipeline.files.tensors import save_tensors
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.recipe import Recipe
 from stages.cli import main
 

@@ -19,7 +19,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
 from pipeline.ingestion import ingest
-from pipeline.manifest import Clip, read_clips, write_clips
+from pipeline.manifest.clips import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.streaming import repeat_last_valid

@@ -11,7 +11,7 @@ import torch
 from pipeline.dataset import label_rows
 from pipeline.errors import PosebridgeError
 from pipeline.features import Samples, load_samples
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 
 pytestmark = pytest.mark.unit
 

@@ -29,7 +29,7 @@ from test_cache import make_store
 from pipeline.errors import PosebridgeError
 from pipeline.interchange.archive import export_archive, import_archive
 from pipeline.interchange.importing import import_skeletons
-from pipeline.manifest import write_classes
+from pipeline.manifest.clips import write_classes
 from pipeline.recipe import Recipe
 
 pytestmark = pytest.mark.fault

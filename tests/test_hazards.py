@@ -20,7 +20,7 @@ from pipeline import evaluation
 from pipeline.dataset import open_dataset
 from pipeline.encoding import encode, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import write_clips
+from pipeline.manifest.clips import write_clips
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import PrototypeAlignment
 from pipeline.methods.base import Features

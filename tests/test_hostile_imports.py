@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import PosebridgeError
 from pipeline.interchange.annotations import read_annotations, write_pickle
 from pipeline.interchange.importing import import_skeletons
-from pipeline.manifest import write_classes
+from pipeline.manifest.clips import write_classes
 from pipeline.recipe import Recipe
 
 pytestmark = pytest.mark.fault

@@ -10,7 +10,7 @@ from fakes import write_audio, write_video
 
 from pipeline.errors import PosebridgeError
 from pipeline.ingestion import ingest
-from pipeline.manifest import read_classes, read_clips, write_classes
+from pipeline.manifest.clips import read_classes, read_clips, write_classes
 from stages.ingest import command
 
 

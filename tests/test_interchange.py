@@ -26,7 +26,7 @@ from pipeline.interchange.annotations import read_annotations
 from pipeline.interchange.exporting import export_skeletons
 from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.unpickling import read_pickle
-from pipeline.manifest import Clip, read_clips, write_classes, write_clips
+from pipeline.manifest.clips import Clip, read_clips, write_classes, write_clips
 from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams
 from pipeline.phases import train

@@ -14,7 +14,7 @@ from pipeline.extraction import extract
 from pipeline.features import load_samples
 from pipeline.hpe.joints import check_joints, joint_names
 from pipeline.hpe.topdown import TopdownModel
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams, load_params
 from pipeline.prediction.live import LivePoses
 from pipeline.recipe import ANCHORS, Recipe

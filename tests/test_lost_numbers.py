@@ -19,7 +19,7 @@ from pipeline.hpe.decoding import bounded, decode_dark
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.weights import load_state
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.prediction.live import LivePoses
 from pipeline.recipe import ANCHORS, Recipe

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.manifest import read_classes
-from pipeline.manifest_texts import SLOTS, check_texts
+from pipeline.manifest.check_texts import SLOTS, check_texts
+from pipeline.manifest.clips import read_classes
 from pipeline.protocol.splits import Split, read_split
 from pipeline.text.bank import read_texts
 

@@ -14,7 +14,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, name_of, place_of, text_of, why_outside
 from pipeline.files.tables import open_table
 from pipeline.ingestion import Ingestion, ingest
-from pipeline.manifest import read_clips
+from pipeline.manifest.clips import read_clips
 from pipeline.merging import gone_csv
 from stages.cli import main
 

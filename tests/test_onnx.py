@@ -22,7 +22,7 @@ from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.weights import file_sha256, resolve_weights
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from dvc.repo import Repo
 
 from pipeline.cache.reader import CacheReader
-from pipeline.manifest import read_classes
+from pipeline.manifest.clips import read_classes
 from pipeline.methods import find_method
 from pipeline.methods.base import Shapes
 from pipeline.params import Params, load_params

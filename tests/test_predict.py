@@ -24,7 +24,7 @@ from pipeline.evaluation import score_clips
 from pipeline.extraction import extract
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.weights import resolve_weights
-from pipeline.manifest import Clip, write_classes, write_clips
+from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import ExtractParams, Params, load_params
 from pipeline.phases import load_method, train
 from pipeline.prediction.live import LivePoses, OnceEach, windows

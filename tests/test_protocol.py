@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binomtest
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.protocol import training_set
 from pipeline.protocol.guards import (
     LeakError,

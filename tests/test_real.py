@@ -17,7 +17,7 @@ from pipeline.hpe.detector import Detector
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.weights import resolve_weights
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.tracking.similarity import People, box_iou, oks

@@ -17,7 +17,7 @@ from fakes import write_video
 from scipy.stats import ttest_rel
 
 from pipeline.clip_frames import clip_frames
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.curves import curves

@@ -20,7 +20,7 @@ from pipeline.dataset import label_rows
 from pipeline.encoding import FeatureTable, Joints, train_encoder
 from pipeline.evaluation import evaluate
 from pipeline.features import load_samples
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes

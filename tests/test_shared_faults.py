@@ -13,7 +13,7 @@ from fakes import FakeEstimator
 
 from pipeline.cache.reader import CacheReader
 from pipeline.files.tensors import save_tensors
-from pipeline.manifest import read_clips
+from pipeline.manifest.clips import read_clips
 from stages.cli import main
 
 FAULTS = Path(__file__).parents[2] / "shared/faults/videos"

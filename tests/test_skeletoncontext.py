@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest_texts import BODY_PARTS
+from pipeline.manifest.check_texts import BODY_PARTS
 from pipeline.methods import prompts
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.context import Attend, CrossModalLayer, DifferentialEncoding

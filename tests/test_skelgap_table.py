@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from pipeline.manifest.variants import of_variant, strength
 from pipeline.params import Params, load_params
 from pipeline.synth.knobs import COUNTERFACTUALS, VARIANTS
-from pipeline.variants import of_variant, strength
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent

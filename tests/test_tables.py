@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import LONGEST_CELL, open_table, read_lines, write_table
-from pipeline.manifest import COLUMNS, Clip, read_classes, read_clips, write_clips
+from pipeline.manifest.clips import COLUMNS, Clip, read_classes, read_clips, write_clips
 
 pytestmark = [pytest.mark.unit, pytest.mark.fault]
 FAULTS = Path(__file__).parent.parent.parent / "shared" / "faults" / "tables"

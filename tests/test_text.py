@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import write_classes
+from pipeline.manifest.clips import write_classes
 from pipeline.text import encoder as encoders
 from pipeline.text.bank import bank_path, load_bank, make_bank, read_texts
 from pipeline.text.encoder import check_sha256, encoder_slug, split_variant

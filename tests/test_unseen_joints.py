@@ -8,7 +8,7 @@ import torch
 
 from pipeline.interchange.annotations import Annotation, _annotation
 from pipeline.interchange.importing import skeleton_row
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import OPENPOSE_18
 from pipeline.skeleton.normalise import normalise

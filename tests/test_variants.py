@@ -15,9 +15,9 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
 from pipeline.ingestion import ingest
+from pipeline.manifest.variants import of_variant, strength, variant_root
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
-from pipeline.variants import of_variant, strength, variant_root
 
 pytestmark = pytest.mark.e2e
 RECIPE = Recipe(config="fake", weights="w", weights_sha256="0" * 64, boxes="full_frame", frames=8, cue_frames=4)

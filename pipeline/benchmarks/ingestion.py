@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.datasets.simulated import ntu120_names
 from pipeline.errors import PosebridgeError
 from pipeline.ingestion import ingest
-from pipeline.manifest import write_classes
+from pipeline.manifest.clips import write_classes
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix
-from pipeline.manifest import Clip, write_clips
+from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.planning import Source, open_ground_truth
 from pipeline.recipe import Recipe

@@ -25,7 +25,7 @@ from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned,
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_durably, writing
 from pipeline.files.names import is_file
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
 

@@ -28,7 +28,7 @@ from pipeline.files.durable import temporary
 from pipeline.files.names import composed, why_outside
 from pipeline.interchange.npz import read_arrays
 from pipeline.interchange.unpickling import read_pickle
-from pipeline.manifest import LONGEST_SIDE, MOST_FRAMES
+from pipeline.manifest.clips import LONGEST_SIDE, MOST_FRAMES
 
 MOST_CHARACTERS = 500  # of a clip's name
 FARTHEST = 1e7  # pixels or metres from the origin

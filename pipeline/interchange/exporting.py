@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.interchange.annotations import Annotation, write_pickle
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 
 NAMES = ("keypoints", "scores", "person_valid", "video_height", "video_width")
 

@@ -22,7 +22,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.extraction import make_shard
 from pipeline.files.names import check_name
 from pipeline.interchange.annotations import Annotation, read_annotations
-from pipeline.manifest import Clip, read_classes, read_clips
+from pipeline.manifest.clips import Clip, read_classes, read_clips
 from pipeline.merging import read_former, write_merged
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe

@@ -20,7 +20,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import text_of
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.planning import Source, check_recipe
 from pipeline.recipe import Recipe
 from pipeline.streaming import BoxSource, PoseStream

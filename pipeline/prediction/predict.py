@@ -25,7 +25,7 @@ from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
 from pipeline.phases import load_method, model_folder, skeleton_encoder

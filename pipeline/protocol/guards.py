@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 
 
 class LeakError(AssertionError):

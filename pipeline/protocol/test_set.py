@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.protocol.splits import Split
 
 

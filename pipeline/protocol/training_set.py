@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PosebridgeError
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 from pipeline.protocol.guards import require_no_pseudo_unseen
 from pipeline.protocol.splits import Split
 

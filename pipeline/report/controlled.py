@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from pipeline.manifest.variants import strength
 from pipeline.report import figures
 from pipeline.report.curves import Curve, curves, draw_curves
 from pipeline.report.html import image, table
@@ -20,7 +21,6 @@ from pipeline.report.parts import Attributes, Parts, parts_of, parts_section
 from pipeline.report.results import Run
 from pipeline.report.swap import Rate, TwinSwap, twin_swap, variant_swap
 from pipeline.report.swap_pictures import FramesOf, draw_rows, twin_rows, variant_rows
-from pipeline.variants import strength
 
 ABLATIONS = """<p>One thing changed at a time; everything else, the choosing of values included, as in the full run. The
 difference is to the full run on the same seeds; its 95 % interval (Student's t) tells how far seeds carry it.</p>"""

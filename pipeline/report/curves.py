@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from pipeline.manifest.variants import strength
 from pipeline.report.figures import BASELINE, COLOURS, FAINT, GRID, INK, SKELETON_CEILING
 from pipeline.report.results import Result, Run, Spread
 from pipeline.report.swap import answers_of
-from pipeline.variants import strength
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_for_people
-from pipeline.manifest import read_classes
+from pipeline.manifest.clips import read_classes
 from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.splits import read_split

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import Row, open_table
-from pipeline.manifest import MOST_CLASSES
+from pipeline.manifest.clips import MOST_CLASSES
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.results import Result, Run
 

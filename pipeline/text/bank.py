@@ -22,7 +22,7 @@ from pipeline.files.durable import write_for_people
 from pipeline.files.hdf5 import hdf5_bytes
 from pipeline.files.names import check_name, is_file
 from pipeline.files.tables import open_table
-from pipeline.manifest import read_classes
+from pipeline.manifest.clips import read_classes
 from pipeline.text.encoder import SentenceEncoder, encoder_slug, split_variant
 
 SCHEMA = 2

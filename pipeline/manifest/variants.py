@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, is_file
-from pipeline.manifest import Clip
+from pipeline.manifest.clips import Clip
 
 
 def of_variant(name: str, variant: str) -> str:

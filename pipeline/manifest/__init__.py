@@ -1,0 +1,1 @@
+"""Tables that people write: clips, classes, texts and their checker, variants."""
