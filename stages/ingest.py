@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
-from pipeline.ingestion import Ingestion, ingest
+from pipeline.ingest.ingest import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
 from stages.bars import counter
 from stages.shell import answer, json_option, params_option, plain_errors, say

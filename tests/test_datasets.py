@@ -14,15 +14,15 @@ from fakes import FakeEstimator, write_video
 
 from pipeline.benchmarks.ingestion import bench_ingest
 from pipeline.cache.reader import CacheReader
-from pipeline.datasets.base import Folder, list_folder
-from pipeline.datasets.kinetics import plain
-from pipeline.datasets.ntu import TRAINING_PERFORMERS, impossible, read_missing_skeletons, read_ntu
-from pipeline.datasets.pku_mmd import read_parts
-from pipeline.datasets.registry import LAYOUTS
-from pipeline.datasets.simulated import PAIRS_OF_SETUPS, ntu120_names
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
-from pipeline.ingestion import ingest
+from pipeline.ingest.base import Folder, list_folder
+from pipeline.ingest.ingest import ingest
+from pipeline.ingest.kinetics import plain
+from pipeline.ingest.ntu import TRAINING_PERFORMERS, impossible, read_missing_skeletons, read_ntu
+from pipeline.ingest.pku_mmd import read_parts
+from pipeline.ingest.registry import LAYOUTS
+from pipeline.ingest.simulated import PAIRS_OF_SETUPS, ntu120_names
 from pipeline.manifest.clips import read_classes, read_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe

@@ -26,7 +26,7 @@ from pipeline.duplication import Duplicate, find_duplicates, note_duplicates, no
 from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
 from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol import films
 from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos

@@ -18,7 +18,7 @@ from fakes import FakeEstimator, write_odd, write_video
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe

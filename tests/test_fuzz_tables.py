@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PosebridgeError
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import COLUMNS, read_classes, read_clips
 from pipeline.params import load_params
 from pipeline.text.bank import read_texts

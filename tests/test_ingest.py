@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from fakes import write_audio, write_video
 
 from pipeline.errors import PosebridgeError
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import read_classes, read_clips, write_classes
 from stages.ingest import command
 

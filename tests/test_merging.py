@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, name_of, place_of, text_of, why_outside
 from pipeline.files.tables import open_table
-from pipeline.ingestion import Ingestion, ingest
+from pipeline.ingest.ingest import Ingestion, ingest
+from pipeline.ingest.merge import gone_csv
 from pipeline.manifest.clips import read_clips
-from pipeline.merging import gone_csv
 from stages.cli import main
 
 pytestmark = [pytest.mark.unit, pytest.mark.fault]

@@ -14,7 +14,7 @@ from pipeline.cache.garbage import find_garbage
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import extract
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
 from pipeline.manifest.variants import of_variant, strength, variant_root
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe

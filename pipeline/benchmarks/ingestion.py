@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.datasets.simulated import ntu120_names
 from pipeline.errors import PosebridgeError
-from pipeline.ingestion import ingest
+from pipeline.ingest.ingest import ingest
+from pipeline.ingest.simulated import ntu120_names
 from pipeline.manifest.clips import write_classes
 
 

@@ -21,9 +21,9 @@ from pipeline.cache.store import Store
 from pipeline.errors import PosebridgeError
 from pipeline.extraction import make_shard
 from pipeline.files.names import check_name
+from pipeline.ingest.merge import read_former, write_merged
 from pipeline.interchange.annotations import Annotation, read_annotations
 from pipeline.manifest.clips import Clip, read_classes, read_clips
-from pipeline.merging import read_former, write_merged
 from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of

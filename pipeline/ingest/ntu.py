@@ -14,9 +14,9 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import read_lines
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(_rgb|_ir)?")
 CAMERAS, REPLICATIONS = (1, 2, 3), (1, 2)

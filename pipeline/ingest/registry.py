@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.datasets.base import Layout
-from pipeline.datasets.kinetics import KINETICS200, KINETICS400
-from pipeline.datasets.ntu import NTU60, NTU120
-from pipeline.datasets.pku_mmd import PKU_MMD
-from pipeline.datasets.ut_interaction import UT_INTERACTION
 from pipeline.errors import PosebridgeError
+from pipeline.ingest.base import Layout
+from pipeline.ingest.kinetics import KINETICS200, KINETICS400
+from pipeline.ingest.ntu import NTU60, NTU120
+from pipeline.ingest.pku_mmd import PKU_MMD
+from pipeline.ingest.ut_interaction import UT_INTERACTION
 
 LAYOUTS = {
     "ntu60": NTU60,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice, product
 
-from pipeline.datasets.ntu import CAMERAS, PAIRS, REPLICATIONS, actions_of, name_of
+from pipeline.ingest.ntu import CAMERAS, PAIRS, REPLICATIONS, actions_of, name_of
 
 # As many pairs of setup and performer as there are; which performer was recorded in which setup is made up.
 PAIRS_OF_SETUPS = (

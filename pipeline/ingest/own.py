@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.datasets.base import Entry, Folder, Listing
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import composed, is_file, name_of, text_of, why_outside
 from pipeline.files.tables import Row, open_table
+from pipeline.ingest.base import Entry, Folder, Listing
 from pipeline.manifest.clips import PARTS, part_of, segment
 
 CSV_COLUMNS = ("path", "label", "start", "end", "subject", "camera", "part", "clip_id")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.files.tables import open_table
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
 
 NAME = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d{6})_(?P<end>\d{6})")
 COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split"}

@@ -13,10 +13,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import place_of
 from pipeline.files.tables import read_lines
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
 
 NAME = re.compile(r"\d{4}-[LMR]")
 _HEADINGS = "there are `Training videos:` and `Validation videos:`"

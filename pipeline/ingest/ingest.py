@@ -1,9 +1,9 @@
 """From a folder of videos to a list of clips.
 
 Reads the names in a data set's folder and, where asked for, the videos' headers. How names become clips is known for
-the published data sets (pipeline/datasets/); for any other folder labels come from sub-folders, a CSV or file names.
+the published data sets (pipeline/ingest/); for any other folder labels come from sub-folders, a CSV or file names.
 Writes manifests/<dataset>/clips.csv, classes.csv where there is none yet, and for published data sets missing.csv.
-What people wrote into clips.csv stays, see pipeline/merging.py.
+What people wrote into clips.csv stays, see pipeline/ingest/merge.py.
     posebridge ingest --dataset ntu60 /data/nturgbd
 """
 
@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.datasets.base import VIDEO_SUFFIXES, Entry, Folder, Layout, Listing, list_folder
-from pipeline.datasets.ntu import read_missing_skeletons
-from pipeline.datasets.own import read_own
-from pipeline.datasets.registry import LAYOUTS, choose_split
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, composed, is_folder
 from pipeline.files.tables import write_table
+from pipeline.ingest.base import VIDEO_SUFFIXES, Entry, Folder, Layout, Listing, list_folder
+from pipeline.ingest.merge import FormerList, read_former, segment_of, write_merged
+from pipeline.ingest.ntu import read_missing_skeletons
+from pipeline.ingest.own import read_own
+from pipeline.ingest.registry import LAYOUTS, choose_split
 from pipeline.manifest.clips import Clip, read_classes, write_classes
-from pipeline.merging import FormerList, read_former, segment_of, write_merged
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_file
 from pipeline.video.probe import Header, probe

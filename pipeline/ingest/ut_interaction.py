@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from itertools import product
 
-from pipeline.datasets.base import Entry, Folder, Layout, Listing, stem
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
 
 NAME = re.compile(r"(\d+)_(\d+)_(\d+)")
 SEQUENCES = range(1, 21)
