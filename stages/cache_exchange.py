@@ -1,6 +1,6 @@
 """`posebridge cache import | export | estimate | publish`: the cache and the world around it.
 
-Reads and writes as pipeline/interchange, pipeline/estimating.py and pipeline/publishing.py say.
+Reads and writes as pipeline/interchange, pipeline/extract/cost.py and pipeline/publishing.py say.
 Command: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
 """
 
@@ -163,7 +163,7 @@ def estimate(
     Example: posebridge cache estimate --recipe refined
     """
     from pipeline.benchmarks.stage_one import write_noise
-    from pipeline.estimating import CORPORA, corpus_of, estimate, probe
+    from pipeline.extract.cost import CORPORA, corpus_of, estimate, probe
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest.clips import read_clips

@@ -56,7 +56,7 @@ def command(
     Example: posebridge extract --dataset skelgap-mini --recipe refined
     """
     from pipeline.duplication import count_told
-    from pipeline.extraction import extract  # after parsing, so that --help stays fast
+    from pipeline.extract.extract import extract  # after parsing, so that --help stays fast
     from pipeline.hpe.weights import resolve_weights
 
     params = load_params(params_path)

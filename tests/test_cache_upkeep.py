@@ -19,7 +19,7 @@ from pipeline.cache.garbage import delete, find_garbage
 from pipeline.cache.schema import columns
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
-from pipeline.estimating import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate, probe
+from pipeline.extract.cost import CORPORA, TEXT_BYTES, Probe, corpus_of, estimate, probe
 from pipeline.files.durable import temporary
 from pipeline.files.tensors import save_tensors
 from pipeline.manifest.clips import Clip

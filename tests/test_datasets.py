@@ -15,7 +15,7 @@ from fakes import FakeEstimator, write_video
 from pipeline.benchmarks.ingestion import bench_ingest
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.ingest.base import Folder, list_folder
 from pipeline.ingest.ingest import ingest
 from pipeline.ingest.kinetics import plain

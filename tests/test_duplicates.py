@@ -25,7 +25,7 @@ from pipeline.dataset import open_dataset
 from pipeline.duplication import Duplicate, find_duplicates, note_duplicates, noted_duplicates
 from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
 from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol import films

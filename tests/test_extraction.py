@@ -17,12 +17,12 @@ from fakes import FakeEstimator, write_odd, write_video
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
+from pipeline.extract.stream import repeat_last_valid
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
-from pipeline.streaming import repeat_last_valid
 from pipeline.video.decode import Video
 from pipeline.video.record import ClipRecord
 from stages.cli import main
@@ -181,7 +181,7 @@ def test_a_removed_clip_leaves_the_cache_without_estimating(corridor):
 @pytest.mark.e2e
 def test_segments_of_one_video_are_decoded_in_one_pass(tmp_path, monkeypatch):
     opened = []
-    from pipeline import streaming
+    from pipeline.extract import stream as streaming
 
     real = streaming.Video
     monkeypatch.setattr(streaming, "Video", lambda path: opened.append(path.name) or real(path))

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeEstimator, write_video
 
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.features import load_samples
 from pipeline.hpe.joints import check_joints, joint_names
 from pipeline.hpe.topdown import TopdownModel

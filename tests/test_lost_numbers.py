@@ -13,7 +13,7 @@ from fakes import FakeEstimator, write_video
 from pipeline.cache.inventory import statistics
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded, decode_dark
 from pipeline.hpe.factory import build_estimator

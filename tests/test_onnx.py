@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator

@@ -21,7 +21,7 @@ from pipeline.dataset import Dataset, open_dataset
 from pipeline.encoding import encode, load_encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import Clip, write_classes, write_clips
@@ -257,7 +257,7 @@ def test_nobody_is_an_answer(project: Path, tmp_path: Path, monkeypatch: pytest.
         def detect(self, frame: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
-    monkeypatch.setattr("pipeline.planning.Detector", Blind)
+    monkeypatch.setattr("pipeline.extract.plan.Detector", Blind)
     (tmp_path / "detector.onnx").write_bytes(b"any")
     video = write_video(tmp_path / "empty.mp4", frames=10)
     words = [str(video), *RUN, "--detector", str(tmp_path / "detector.onnx")]

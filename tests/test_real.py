@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cache.reader import CacheReader
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.factory import build_estimator

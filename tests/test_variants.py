@@ -13,7 +13,7 @@ import stages.extract
 from pipeline.cache.garbage import find_garbage
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.variants import of_variant, strength, variant_root
 from pipeline.params import ExtractParams

@@ -22,14 +22,14 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import extract
+from pipeline.extract.extract import extract
+from pipeline.extract.plan import Source, open_ground_truth
+from pipeline.extract.stream import lanes
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
-from pipeline.planning import Source, open_ground_truth
 from pipeline.recipe import Recipe
-from pipeline.streaming import lanes
 from pipeline.video.decode import Video
 from pipeline.video.sampling import cue_positions
 

@@ -19,15 +19,15 @@ import numpy as np
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.store import Store
 from pipeline.errors import PosebridgeError
-from pipeline.extraction import make_shard
+from pipeline.extract.extract import make_shard
+from pipeline.extract.plan import Source, plan_shards
+from pipeline.extract.stream import repeat_last_valid
 from pipeline.files.names import check_name
 from pipeline.ingest.merge import read_former, write_merged
 from pipeline.interchange.annotations import Annotation, read_annotations
 from pipeline.manifest.clips import Clip, read_classes, read_clips
-from pipeline.planning import Source, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
-from pipeline.streaming import repeat_last_valid
 from pipeline.video.sampling import sample_positions
 
 PARTS = {"train": "train", "val": "test", "test": "test"}  # the lists called `val` are what these sets are tested on

@@ -16,14 +16,14 @@ import numpy as np
 from pipeline.cache.schema import columns
 from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
+from pipeline.extract.plan import Source, check_recipe
+from pipeline.extract.stream import BoxSource, PoseStream
 from pipeline.files.names import text_of
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.ingest.base import VIDEO_SUFFIXES
 from pipeline.manifest.clips import Clip
-from pipeline.planning import Source, check_recipe
 from pipeline.recipe import Recipe
-from pipeline.streaming import BoxSource, PoseStream
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify
 

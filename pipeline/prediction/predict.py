@@ -20,10 +20,11 @@ from pipeline.dataset import Dataset, open_dataset
 from pipeline.encoding import Encoder
 from pipeline.errors import PosebridgeError
 from pipeline.evaluation import score_clips
+from pipeline.extract.ground_truth import GroundTruth
+from pipeline.extract.stream import BoxSource
 from pipeline.features import Samples, load_samples
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
-from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import Clip
 from pipeline.methods.base import Method
@@ -32,7 +33,6 @@ from pipeline.phases import load_method, model_folder, skeleton_encoder
 from pipeline.prediction.live import LivePoses, Row
 from pipeline.recipe import Recipe
 from pipeline.runs import Opened, open_run
-from pipeline.streaming import BoxSource
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.encoder import split_variant
 from pipeline.text.minilm import open_encoder

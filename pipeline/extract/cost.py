@@ -17,10 +17,10 @@ import numpy as np
 
 from pipeline.cache.schema import columns
 from pipeline.errors import PosebridgeError
+from pipeline.extract.stream import lanes
 from pipeline.hpe.base import Estimator
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
-from pipeline.streaming import lanes
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.sampling import cue_positions
 

@@ -23,17 +23,17 @@ from pipeline.cache.sealed import canonical_json
 from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
+from pipeline.extract.ground_truth import ground_truth_rows
+from pipeline.extract.plan import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
+from pipeline.extract.stream import PoseStream
 from pipeline.files.names import check_name
-from pipeline.ground_truth import ground_truth_rows
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest.clips import read_clips
 from pipeline.manifest.variants import of_variant, variant_clips, variant_root
 from pipeline.params import ExtractParams
-from pipeline.planning import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
-from pipeline.streaming import PoseStream
 from pipeline.video.identity import GONE
 from pipeline.video.record import shows_few
 

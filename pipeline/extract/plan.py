@@ -10,14 +10,14 @@ import numpy as np
 
 from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, shard_of
 from pipeline.errors import PosebridgeError
+from pipeline.extract.ground_truth import GroundTruth
+from pipeline.extract.stream import BoxSource, detected, full_frame
 from pipeline.files.names import place_of
-from pipeline.ground_truth import GroundTruth
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
-from pipeline.streaming import BoxSource, detected, full_frame
 from pipeline.video.identity import VideoRecord, identify, sha256_file
 
 
