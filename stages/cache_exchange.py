@@ -1,6 +1,6 @@
 """`posebridge cache import | export | estimate | publish`: the cache and the world around it.
 
-Reads and writes as pipeline/interchange, pipeline/extract/cost.py and pipeline/publishing.py say.
+Reads and writes as pipeline/interchange, pipeline/extract/cost.py and pipeline/cache/publish.py say.
 Command: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
 """
 
@@ -207,7 +207,7 @@ def publish(dataset: str, recipe_name: str, remote: str, as_json: bool) -> None:
     \b
     Example: posebridge cache publish --dataset skelgap-mini --recipe refined
     """
-    from pipeline.publishing import publish
+    from pipeline.cache.publish import publish
 
     done = publish(dataset, recipe_name, remote=remote)
     keep = " ".join(str(path) for path in done.pointers)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from pipeline.cache.garbage import delete, find_garbage
+from pipeline.cache.publish import publish
 from pipeline.cache.schema import columns
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
@@ -23,7 +24,6 @@ from pipeline.extract.cost import CORPORA, TEXT_BYTES, Probe, corpus_of, estimat
 from pipeline.files.durable import temporary
 from pipeline.files.tensors import save_tensors
 from pipeline.manifest.clips import Clip
-from pipeline.publishing import publish
 from pipeline.recipe import Recipe
 from stages.cli import main
 from tests.fakes import FakeEstimator, write_video
