@@ -37,9 +37,9 @@ from pipeline.preflight import Needs, need_ceiling, need_run, need_split, need_t
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
 from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.heldout import test_set
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
-from pipeline.protocol.test_set import test_set
 from pipeline.runs import Opened, open_run, write_resolved
 from pipeline.scoring import adapt_table, score_table
 

@@ -58,10 +58,10 @@ def import_file(
     \b
     Example: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
     """
-    from pipeline.duplication import count_told
     from pipeline.hpe.weights import resolve_weights
     from pipeline.interchange.archive import SUFFIX, import_archive
     from pipeline.interchange.importing import import_skeletons
+    from pipeline.protocol.duplicates import count_told
 
     if file.name.endswith(SUFFIX):
         index = import_archive(file, dataset, recipe_name, cache=cache, cache_root=cache_root)

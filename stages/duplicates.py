@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from stages.shell import say
 
 if TYPE_CHECKING:  # imported late, since it loads torch and FAISS
-    from pipeline.duplication import Duplicate
+    from pipeline.protocol.duplicates import Duplicate
 
 SHOWN = 10  # on the terminal; --json has them all
 
 
 def look_for_duplicates(index: Path, clips_csv: Path, cache_root: Path | None) -> list[Duplicate]:
     """Note the duplicates of an extraction beside its index, and tell them."""
-    from pipeline.duplication import note_duplicates
     from pipeline.manifest.clips import read_classes, read_clips
+    from pipeline.protocol.duplicates import note_duplicates
 
     found = note_duplicates(index, read_clips(clips_csv), cache_root)
     classes = clips_csv.with_name("classes.csv")

@@ -55,9 +55,9 @@ def command(
     \b
     Example: posebridge extract --dataset skelgap-mini --recipe refined
     """
-    from pipeline.duplication import count_told
     from pipeline.extract.extract import extract  # after parsing, so that --help stays fast
     from pipeline.hpe.weights import resolve_weights
+    from pipeline.protocol.duplicates import count_told
 
     params = load_params(params_path)
     place = choose(params.datasets, dataset, "data set")

@@ -69,8 +69,8 @@ def command(
     """
     from pipeline.cache.index import index_path
     from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.duplication import count_told, noted_duplicates
     from pipeline.phases import train
+    from pipeline.protocol.duplicates import count_told, noted_duplicates
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")

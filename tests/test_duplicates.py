@@ -22,15 +22,15 @@ import pipeline.phases
 import stages.train
 from pipeline.cache.reader import CacheReader
 from pipeline.dataset import open_dataset
-from pipeline.duplication import Duplicate, find_duplicates, note_duplicates, noted_duplicates
 from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
 from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol import films
-from pipeline.protocol.duplicates import LIMIT, Signatures, near_duplicates, same_videos
+from pipeline.protocol.duplicates import Duplicate, find_duplicates, note_duplicates, noted_duplicates
 from pipeline.protocol.neighbours import nearest, projection
+from pipeline.protocol.signatures import LIMIT, Signatures, near_duplicates, same_videos
 from pipeline.recipe import Recipe
 from pipeline.report.repeated import read_repeated, section
 from pipeline.synth.dataset import write_video
@@ -99,7 +99,7 @@ def test_neighbours_are_the_same_with_and_without_faiss(monkeypatch):
 
 @pytest.mark.unit
 def test_extract_and_train_are_imported_without_faiss():
-    code = "import sys; sys.modules['faiss'] = None; import pipeline.duplication, stages.extract, stages.train"
+    code = "import sys; sys.modules['faiss'] = None; import pipeline.protocol.duplicates, stages.extract, stages.train"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
 
@@ -171,7 +171,7 @@ def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monk
     assert noted_duplicates(index, world.clips) is None
     found = note_duplicates(index, world.clips)
     assert len(found) == 2 and noted_duplicates(index, world.clips) == found
-    monkeypatch.setattr("pipeline.duplication.find_duplicates", lambda *_: pytest.fail("they are known"))
+    monkeypatch.setattr("pipeline.protocol.duplicates.find_duplicates", lambda *_: pytest.fail("they are known"))
     assert note_duplicates(index, world.clips) == found
     other = [replace(clip, part="train" if clip.clip_id == "test/copy" else clip.part) for clip in world.clips]
     assert noted_duplicates(index, other) is None
@@ -232,7 +232,7 @@ def command(monkeypatch, tmp_path):
     base = ["--dataset", "d", "--protocol", "p", "--run", "r", "--params", str(tmp_path / "params.yaml")]
 
     def call(pairs, *options):
-        monkeypatch.setattr("pipeline.duplication.noted_duplicates", lambda index, clips: pairs)
+        monkeypatch.setattr("pipeline.protocol.duplicates.noted_duplicates", lambda index, clips: pairs)
         return CliRunner().invoke(stages.train.command, [*base, *options]), len(trained)
 
     return call

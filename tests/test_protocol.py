@@ -21,9 +21,9 @@ from pipeline.protocol.guards import (
     require_seen_centre,
 )
 from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.heldout import test_set as build_test_set
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro, per_class
 from pipeline.protocol.splits import Split, read_split
-from pipeline.protocol.test_set import test_set as build_test_set
 from pipeline.protocol.training_set import training_phase
 
 pytestmark = pytest.mark.unit

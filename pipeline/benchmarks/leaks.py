@@ -31,8 +31,8 @@ from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
 from pipeline.phases import load_adaptation, load_method, skeleton_encoder, train_phase
 from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.heldout import test_set
 from pipeline.protocol.metrics import confusion_matrix
-from pipeline.protocol.test_set import test_set
 from pipeline.protocol.training_set import training_phase
 from pipeline.runs import Opened, open_run
 from pipeline.scoring import adapt_table, score_table

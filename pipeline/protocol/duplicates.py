@@ -1,77 +1,166 @@
-"""Duplicates between train and test among skeletons without pictures: exact ones, or as good as exact.
+"""Which test clips repeat a train clip: looked up when a data set has been extracted, known before anything is trained.
 
-Pure: values and arrays in, pairs out. A clip is pooled into a signature: its normalised skeletons at a few moments,
-projected to few dimensions. Nearest neighbours are exact, by the Euclidean distance in units of the train part's own
-spread, where two random clips are about 1.4 apart. On skelgap-mini with true skeletons different clips were at least
-.10 apart. Where there are pictures, films.py compares those: estimated skeletons of different clips of one class may be
-nearer than those of copies.
+Reads an extraction and clips.csv; writes cache/<dataset>/<recipe>/duplicates.json, names of clips, which training
+reads where it may not open a test clip. Command: posebridge extract --dataset skelgap-mini --recipe refined
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from pipeline.protocol.neighbours import nearest, projection
-from pipeline.skeleton.graph import COCO_17, Graph
-from pipeline.skeleton.normalise import normalise
+from pipeline.cache.reader import CacheReader
+from pipeline.dataset import fingerprint
+from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_durably
+from pipeline.files.tables import read_text
+from pipeline.manifest.clips import Clip
+from pipeline.protocol import films
+from pipeline.protocol.films import Film
+from pipeline.protocol.neighbours import nearest
+from pipeline.protocol.signatures import Signatures, near_duplicates, same_videos
+from pipeline.skeleton.graph import graph_of
 
-MOMENTS = 8  # of a clip, whose skeletons are compared
-WIDTH = 128  # of the random projection, which keeps distances to a few per cent
-LIMIT = 0.05
-# Skeletons may hardly differ within a class: where most clips have near neighbours, a duplicate has a nearer one.
-RELATIVE, MANY = 0.6, 20  # of the upper quartile of all distances, if there are so many
+HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
+BATCH = 256
+CANDIDATES = 5  # train clips that a test clip is compared with, and as many that its mirror image is
 
 
 @dataclass(frozen=True)
-class Signatures:
-    """N clips: skeletons [N, 128] float32. `seen` [N] bool: anybody is in the clip."""
-
-    skeletons: np.ndarray
-    seen: np.ndarray
-
-    @staticmethod
-    def of(keypoints: np.ndarray, scores: np.ndarray, person_valid: np.ndarray, graph: Graph = COCO_17) -> Signatures:
-        """Pool clips, with the shapes of `features.Samples`. Each clip by itself, so that batches can be joined."""
-        valid = torch.from_numpy(np.array(person_valid, bool))
-        x = normalise(_tensor(keypoints), _tensor(scores), valid, graph)  # [N, M, T, V, C + 1]
-        moments = torch.linspace(0, x.shape[2] - 1, MOMENTS).round().long()
-        flat = x[:, :, moments, :, :-1].flatten(1).numpy()
-        return Signatures(flat @ projection(flat.shape[1], WIDTH), valid.flatten(1).any(1).numpy())
-
-
-def same_videos(train: Mapping[str, str], test: Mapping[str, str]) -> dict[str, str]:
-    """Test clip -> a train clip of the same content. Both clip_id -> hash; an empty hash is like no other."""
-    first: dict[str, str] = {}
-    for clip_id, content in train.items():
-        if content:
-            first.setdefault(content, clip_id)
-    return {clip_id: first[content] for clip_id, content in test.items() if content in first}
-
-
-def near_duplicates(train: Signatures, test: Signatures, limit: float | None = None) -> list[tuple[int, int, float]]:
-    """(row of test, row of its nearest in train, distance) of every test clip nearer than `limit`, the nearest first.
-
-    `limit` is by default `LIMIT`, and less where most clips are near.
+class Duplicate:
+    """A test clip and the train clip that it repeats. `distance` is 0 for the same video; else as films.py measures it,
+    or, of skeletons without pictures, duplicates.py. Labels are class indices, None where unknown.
     """
-    train_rows, test_rows = np.flatnonzero(train.seen), np.flatnonzero(test.seen)
-    if not len(train_rows) or not len(test_rows):
+
+    test: str
+    train: str
+    kind: str  # "same video" or "near-duplicate"
+    distance: float
+    test_label: int | None = None
+    train_label: int | None = None
+
+
+def count_told(found: Sequence[Duplicate]) -> str:
+    """`1 test clip repeats a train clip`, `3 test clips repeat train clips`."""
+    return "1 test clip repeats a train clip" if len(found) == 1 else f"{len(found)} test clips repeat train clips"
+
+
+def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None = None) -> list[Duplicate]:
+    """The duplicates in the extraction of `index`, noted beside it; looked for only if it or a part has changed.
+
+    Raises PosebridgeError as the reader of the extraction does.
+    """
+    known = noted_duplicates(index, clips)
+    if known is not None:
+        return known
+    with CacheReader(index, store_root) as reader:
+        found = find_duplicates(reader, clips)
+    values = {"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]}
+    write_durably(_path(index), (json.dumps(values, indent=1) + "\n").encode())
+    return found
+
+
+def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | None:
+    """What `note_duplicates` noted; None where it has not looked at this extraction with these parts, or its note is
+    damaged.
+    """
+    try:
+        values = json.loads(read_text(_path(index), "it is made again")[0])
+        return [Duplicate(**pair) for pair in values["duplicates"]] if values["of"] == _state(index, clips) else None
+    except (PosebridgeError, RecursionError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | None = None) -> list[Duplicate]:
+    """Test clips that repeat a train clip: same videos, then by distance.
+
+    A video is the same by the sha256 of clips.csv and by the identity that the cache noted. Near ones are found by the
+    thumbnails of their frames, or by skeletons where no video was opened. `limit` is the distance of a duplicate, by
+    default that of films.py or duplicates.py.
+    """
+    there = set(reader.clip_ids)
+    parts = {
+        part: [clip for clip in clips if clip.part == part and clip.clip_id in there] for part in ("train", "test")
+    }
+    ids = {part: [clip.clip_id for clip in members] for part, members in parts.items()}
+    if not (ids["train"] and ids["test"]):
         return []
-    known, asked = train.skeletons[train_rows], test.skeletons[test_rows]
-    mean = known.mean(0)
-    spread = max(float(np.sqrt(((known - mean) ** 2).sum(1).mean())), 1e-6)
-    found, rows = nearest((known - mean) / spread, (asked - mean) / spread, 1)
-    distance = found[:, 0]
-    if limit is None:
-        limit = LIMIT
-        if len(distance) >= MANY:
-            limit = min(limit, RELATIVE * float(np.quantile(distance, 0.75)))
-    order = [i for i in np.argsort(distance, kind="stable") if distance[i] < limit]
-    return [(int(test_rows[i]), int(train_rows[rows[i, 0]]), float(distance[i])) for i in order]
+    identities = {part: {clip_id: _identity(reader, clip_id) for clip_id in ids[part]} for part in ids}
+    hashes = {part: {clip.clip_id: clip.sha256 for clip in members} for part, members in parts.items()}
+    same = same_videos(hashes["train"], hashes["test"]) | same_videos(identities["train"], identities["test"])
+    label = {clip.clip_id: clip.label for members in parts.values() for clip in members}
+    found = [Duplicate(test, train, "same video", 0.0, label[test], label[train]) for test, train in same.items()]
+    others = [clip_id for clip_id in ids["test"] if clip_id not in same]
+    if "thumbnail" in reader.names:
+        near = _by_films(reader, ids["train"], others, films.LIMIT if limit is None else limit)
+    else:
+        train, test = (_signatures(reader, members) for members in (ids["train"], ids["test"]))
+        pairs = near_duplicates(train, test, limit)
+        near = [(ids["test"][row], ids["train"][other], distance) for row, other, distance in pairs]
+    for test_id, train_id, distance in near:
+        if test_id not in same:
+            labels = label[test_id], label[train_id]
+            found.append(Duplicate(test_id, train_id, "near-duplicate", round(distance, 4), *labels))
+    return found
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, np.float32))
+def _path(index: Path) -> Path:
+    return index.with_name("duplicates.json")
+
+
+def _state(index: Path, clips: Sequence[Clip]) -> str:
+    """A hash of all that the list depends on: the extraction, and which clips are train and which are test."""
+    content = index.read_text(encoding="utf-8") if index.is_file() else ""
+    return fingerprint(HOW, content, [(clip.clip_id, clip.part, clip.label, clip.sha256) for clip in clips])
+
+
+def _identity(reader: CacheReader, clip_id: str) -> str:
+    shard = reader.shard(clip_id)
+    return shard["video_identity"][shard.rows[clip_id]].decode()
+
+
+def _by_films(
+    reader: CacheReader, train: Sequence[str], test: Sequence[str], limit: float
+) -> list[tuple[str, str, float]]:
+    """(test clip, train clip, distance) below the limit, the nearest first. In memory are a signature of every train
+    clip, 512 bytes each, and the pictures of one batch.
+    """
+    known = np.concatenate([
+        np.stack([films.signature(film) for film in batch]) for _, batch in _film_batches(reader, train)
+    ])  # fmt: skip
+    found = []
+    for clip_ids, batch in _film_batches(reader, test):
+        best: dict[str, tuple[float, str]] = {}
+        for seen in (batch, [film.mirrored() for film in batch]):
+            _, rows = nearest(known, np.stack([films.signature(film) for film in seen]), CANDIDATES)
+            for clip_id, film, candidates in zip(clip_ids, seen, rows, strict=True):
+                for other in (train[row] for row in candidates):
+                    (candidate,) = _films(reader, [other])
+                    best[clip_id] = min(best.get(clip_id, (np.inf, "")), (films.distance(candidate, film), other))
+        found += [(clip_id, other, distance) for clip_id, (distance, other) in best.items() if distance < limit]
+    return sorted(found, key=lambda pair: pair[2])
+
+
+def _film_batches(reader: CacheReader, clip_ids: Sequence[str]) -> Iterator[tuple[Sequence[str], list[Film]]]:
+    for first in range(0, len(clip_ids), BATCH):
+        batch = clip_ids[first : first + BATCH]
+        yield batch, _films(reader, batch)
+
+
+def _films(reader: CacheReader, clip_ids: Sequence[str]) -> list[Film]:
+    arrays = reader.read(clip_ids, ("thumbnail", "timestamp"))
+    return [Film.of(*pair) for pair in zip(arrays["thumbnail"], arrays["timestamp"], strict=True)]
+
+
+def _signatures(reader: CacheReader, clip_ids: Sequence[str]) -> Signatures:
+    """Batch by batch, since the skeletons of a large data set do not fit into memory."""
+    names, graph = ("keypoints", "scores", "person_valid"), graph_of(reader.recipe.layout)
+    starts = range(0, len(clip_ids), BATCH)
+    batches = [Signatures.of(**reader.read(clip_ids[s : s + BATCH], names), graph=graph) for s in starts]
+    return Signatures(
+        np.concatenate([batch.skeletons for batch in batches]), np.concatenate([batch.seen for batch in batches])
+    )

@@ -16,9 +16,9 @@ import numpy as np
 
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
-from pipeline.duplication import Duplicate, count_told, noted_duplicates
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import read_clips
+from pipeline.protocol.duplicates import Duplicate, count_told, noted_duplicates
 from pipeline.report.html import image, table
 from pipeline.report.leaderboard import NONE
 from pipeline.report.results import Run
