@@ -170,7 +170,7 @@ def examples_command(dataset: str, recipe_name: str, cache_root: Path | None, as
     Example: posebridge bench examples --dataset ut_interaction --recipe tinypose
     """
     from pipeline.benchmarks.examples import bench_examples
-    from pipeline.dataset import open_dataset
+    from pipeline.learn.dataset import open_dataset
 
     result = bench_examples(open_dataset(dataset, store_root=cache_root), recipe_name)
     lines = [f"{result.clips} clips in {result.groups} groups, chance {result.chance:.3f}, {result.missing} missing:"]
@@ -250,7 +250,7 @@ def leaks_command(
     Example: posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
     from pipeline.benchmarks.leaks import price_run
-    from pipeline.dataset import open_dataset
+    from pipeline.learn.dataset import open_dataset
 
     params, opened = load_params(params_path).only(seeds), open_dataset(dataset, store_root=cache_root)
     tables = {}

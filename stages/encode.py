@@ -53,8 +53,8 @@ def command(
     \b
     Example: posebridge encode --dataset skelgap-mini --protocol compositional_18_6 --skeletons refined
     """
-    from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.encoding import encode
+    from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.learn.encode import encode
 
     params = load_params(params_path).only(seeds)
     choose(params.recipes, skeletons, "recipe")

@@ -62,8 +62,8 @@ def command(
     \b
     Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
-    from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.evaluation import evaluate, require_for_testing
+    from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.learn.evaluate import evaluate, require_for_testing
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")

@@ -68,8 +68,8 @@ def command(
     Example: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
     from pipeline.cache.index import index_path
-    from pipeline.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.phases import train
+    from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
+    from pipeline.learn.train import train
     from pipeline.protocol.duplicates import count_told, noted_duplicates
 
     params = load_params(params_path).only(seeds)

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.dataset import Dataset, open_dataset
+from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import EncodeParams, Params, TrainParams
 from pipeline.recipe import Recipe

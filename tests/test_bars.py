@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.training import Progress
+from pipeline.learn.loop import Progress
 from stages import bars
 
 pytestmark = pytest.mark.unit

@@ -10,11 +10,11 @@ import pytest
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 
 from pipeline.cache.sealed import seal
-from pipeline.encoding import encode, encoder_folder, load_encoder
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
+from pipeline.learn.encode import encode, encoder_folder, load_encoder
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.train import model_folder, train
 from pipeline.params import RunParams
-from pipeline.phases import model_folder, train
 
 pytestmark = pytest.mark.fault
 PGFA = {"hidden": [8], "out": 16, "epochs": 1}

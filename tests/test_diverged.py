@@ -10,15 +10,15 @@ import torch
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 from torch import nn
 
-from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
+from pipeline.learn.encode import encode
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.loop import Loop, fit
+from pipeline.learn.train import train
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
-from pipeline.phases import train
 from pipeline.protocol.gzsl import Stacking
 from pipeline.skeleton.augment import _resample
-from pipeline.training import Loop, fit
 from pipeline.tuning.loop import StopsWhenLost
 
 pytestmark = pytest.mark.unit

@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from fakes import FakeEstimator
 from synthetic import FLAGS, PARAMS, PROTOCOL, FakeReader, make_world
 
-import pipeline.phases
+import pipeline.learn.train
 import stages.train
 from pipeline.cache.reader import CacheReader
-from pipeline.dataset import open_dataset
-from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encode import encode
 from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol import films
 from pipeline.protocol.duplicates import Duplicate, find_duplicates, note_duplicates, noted_duplicates
@@ -226,8 +226,8 @@ def command(monkeypatch, tmp_path):
     dataset = SimpleNamespace(cache=tmp_path, clips=[], class_names=("wave", "clap"))
     (tmp_path / "d" / "refined").mkdir(parents=True)
     (tmp_path / "d" / "refined" / "index.json").touch()
-    monkeypatch.setattr("pipeline.dataset.open_dataset", lambda name, **options: dataset)
-    monkeypatch.setattr(pipeline.phases, "train", lambda *arguments: trained.append(arguments) or tmp_path)
+    monkeypatch.setattr("pipeline.learn.dataset.open_dataset", lambda name, **options: dataset)
+    monkeypatch.setattr(pipeline.learn.train, "train", lambda *arguments: trained.append(arguments) or tmp_path)
     (tmp_path / "params.yaml").write_text("runs: {r: {}}\n")
     base = ["--dataset", "d", "--protocol", "p", "--run", "r", "--params", str(tmp_path / "params.yaml")]
 
@@ -272,7 +272,7 @@ def test_training_opens_no_test_clip(tmp_path, monkeypatch):
     monkeypatch.setattr(FakeReader, "read", noting(FakeReader.read, asked))
     few = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
     encode(world, PROTOCOL, "refined", few.encode)
-    pipeline.phases.train(world, PROTOCOL, "r", RunParams(flags=FLAGS), few)
+    pipeline.learn.train.train(world, PROTOCOL, "r", RunParams(flags=FLAGS), few)
     assert asked and not asked & test
 
 

@@ -13,14 +13,14 @@ import yaml
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, FakeReader, make_world
 
-from pipeline.dataset import Dataset
-from pipeline.encoding import encode, feature_table, load_encoder, other_side
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
-from pipeline.features import load_samples
+from pipeline.learn.dataset import Dataset
+from pipeline.learn.encode import encode, feature_table, load_encoder, other_side
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.features import load_samples
+from pipeline.learn.run import open_run
+from pipeline.learn.train import train
 from pipeline.params import RunParams
-from pipeline.phases import train
-from pipeline.runs import open_run
 
 pytestmark = pytest.mark.unit
 TWO = replace(PARAMS, encode=replace(PARAMS.encode, epochs=10, seeds=(0, 1)))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.dataset import label_rows
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples, load_samples
+from pipeline.learn.dataset import label_rows
+from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 
 pytestmark = pytest.mark.unit

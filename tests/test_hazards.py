@@ -16,21 +16,21 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 
-from pipeline import evaluation
-from pipeline.dataset import open_dataset
-from pipeline.encoding import encode, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
+from pipeline.learn import evaluate as evaluation
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encode import encode, feature_table, load_encoder
+from pipeline.learn.run import open_run
+from pipeline.learn.score import adapt_table, embed_table, score_table
+from pipeline.learn.train import load_method, train, train_phase
 from pipeline.manifest.clips import write_clips
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import PrototypeAlignment
 from pipeline.methods.base import Features
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
-from pipeline.phases import load_method, train, train_phase
 from pipeline.protocol.guards import LeakError
 from pipeline.protocol.training_set import training_phase
-from pipeline.runs import open_run
-from pipeline.scoring import adapt_table, embed_table, score_table
 from pipeline.text import bank as banks
 
 pytestmark = pytest.mark.unit
@@ -147,7 +147,7 @@ def test_no_clip_besides_those_of_its_phase_is_in_training(world):
 def test_the_trainer_cannot_build_the_test_set():
     """No module that encodes or trains imports test_set.py, not even by way of others; the one that evaluates does."""
     code = "import sys, {0}; print('pipeline.protocol.heldout' in sys.modules)"
-    for module, expected in (("pipeline.phases, pipeline.encoding", "False"), ("pipeline.evaluation", "True")):
+    for module, expected in (("pipeline.learn.train, pipeline.learn.encode", "False"), ("pipeline.learn.evaluate", "True")):
         out = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
         assert out.stdout.strip() == expected, module
 
@@ -285,7 +285,7 @@ def test_a_video_in_both_parts_is_refused_when_the_data_set_is_opened(tmp_path, 
 
 def test_the_test_is_deterministic(world, monkeypatch):
     """No rotation, no crop: augmentation is not even reached."""
-    monkeypatch.setattr("pipeline.encoding.augment", lambda *a, **k: pytest.fail("augmentation at test"))
+    monkeypatch.setattr("pipeline.learn.encode.augment", lambda *a, **k: pytest.fail("augmentation at test"))
     evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
 
 

@@ -18,18 +18,18 @@ from click.testing import CliRunner
 
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
-from pipeline.dataset import open_dataset
-from pipeline.encoding import encode, load_encoder
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
 from pipeline.interchange.annotations import read_annotations
 from pipeline.interchange.exporting import export_skeletons
 from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.unpickling import read_pickle
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encode import encode, load_encoder
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.train import train
 from pipeline.manifest.clips import Clip, read_clips, write_classes, write_clips
 from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams
-from pipeline.phases import train
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS
 from stages.cli import main

@@ -11,9 +11,9 @@ from fakes import FakeEstimator, write_video
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
-from pipeline.features import load_samples
 from pipeline.hpe.joints import check_joints, joint_names
 from pipeline.hpe.topdown import TopdownModel
+from pipeline.learn.features import load_samples
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams, load_params
 from pipeline.prediction.live import LivePoses

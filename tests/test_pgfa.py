@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from synthetic import PARAMS, PROTOCOL, make_world
 
-from pipeline import phases
-from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
+from pipeline.learn import train as phases
+from pipeline.learn.encode import encode
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.train import train
 from pipeline.methods.adaptation import PrototypeAlignment, align_prototypes
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.cued import CueFlags, MapBridge
 from pipeline.methods.pgfa import PGFA, contrastive_kl, resample
 from pipeline.params import RunParams
-from pipeline.phases import train
 from pipeline.skeleton.graph import COCO_17, GRAPHS, Graph
 from pipeline.skeleton.st_gcn import STGCN, Block, SpatialGraphConv, partition
 

@@ -17,21 +17,21 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.cache.store import Failure
-from pipeline.dataset import Dataset, open_dataset
-from pipeline.encoding import encode, load_encoder
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import score_clips
 from pipeline.extract.extract import extract
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.weights import resolve_weights
+from pipeline.learn.dataset import Dataset, open_dataset
+from pipeline.learn.encode import encode, load_encoder
+from pipeline.learn.evaluate import score_clips
+from pipeline.learn.run import open_run
+from pipeline.learn.train import load_method, train
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import ExtractParams, Params, load_params
-from pipeline.phases import load_method, train
 from pipeline.prediction.live import LivePoses, OnceEach, windows
 from pipeline.prediction.overlay import Sight, sights
 from pipeline.prediction.predict import NOBODY, RunScorer, find_trained, listed_boxes, load_run, parse_labels, predict
 from pipeline.recipe import Recipe
-from pipeline.runs import open_run
 from pipeline.text.minilm import MiniLM
 from pipeline.video.decode import Video
 from stages.cli import main

@@ -10,18 +10,18 @@ import yaml
 from click.testing import CliRunner
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, make_world
 
-import pipeline.encoding
-import pipeline.evaluation
-import pipeline.phases
+import pipeline.learn.encode
+import pipeline.learn.evaluate
+import pipeline.learn.train
 import stages.encode
 import stages.evaluate
 import stages.train
-from pipeline.dataset import Dataset, open_dataset
-from pipeline.encoding import encode
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
+from pipeline.learn.dataset import Dataset, open_dataset
+from pipeline.learn.encode import encode
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.train import train
 from pipeline.params import RunParams
-from pipeline.phases import train
 
 pytestmark = pytest.mark.unit
 RUN = RunParams(flags=FLAGS)
@@ -33,9 +33,9 @@ def world(tmp_path, monkeypatch):
     """A data set in which nothing may be computed."""
     world = make_world(tmp_path)
     for module, name in (
-        (pipeline.encoding, "each_seed"),
-        (pipeline.phases, "each_seed"),
-        (pipeline.evaluation, "test_seed"),
+        (pipeline.learn.encode, "each_seed"),
+        (pipeline.learn.train, "each_seed"),
+        (pipeline.learn.evaluate, "test_seed"),
     ):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it computes"))
     return world

@@ -13,17 +13,17 @@ from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 from test_purls import give_eight_slots
 
 from pipeline.benchmarks import leaks
-from pipeline.encoding import encode
-from pipeline.evaluation import evaluate
+from pipeline.learn.encode import encode
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.run import open_run
+from pipeline.learn.train import train
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
-from pipeline.phases import train
 from pipeline.report.prices import TRAINED_ANEW, read_prices
 from pipeline.report.results import read_runs
-from pipeline.runs import open_run
 from pipeline.text.bank import bank_path
 
 pytestmark = pytest.mark.unit

@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from synthetic import CLASSES, PARAMS, PROTOCOL, UNSEEN, make_world
 
-from pipeline import evaluation
-from pipeline.encoding import encode, feature_table
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import evaluate
+from pipeline.learn import evaluate as evaluation
+from pipeline.learn.encode import encode, feature_table
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.score import adapt_table
+from pipeline.learn.train import train
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.dynapurls import LR, PER_CLASS, WEIGHT_DECAY, Bank, DynaPurls, Refinement
 from pipeline.methods.partition import SLOTS, StaticPartition, part_of, phase_vectors, static_shares
 from pipeline.methods.posebridge import Skeleton
 from pipeline.methods.purls import GLOBAL, Purls, PurlsMatched, contrastive
 from pipeline.params import RunParams
-from pipeline.phases import train
 from pipeline.protocol.guards import LeakError
-from pipeline.scoring import adapt_table
 from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.text.bank import bank_path
 

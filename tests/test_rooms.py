@@ -14,7 +14,7 @@ LAST = "benchmarks"  # measures all others, and so may be imported by none
 
 
 def room(module: str) -> str:
-    """`hpe` of `pipeline.hpe.model`, `dataset` of `pipeline.dataset`."""
+    """`hpe` of `pipeline.hpe.model`, `dataset` of `pipeline.learn.dataset`."""
     return module.split(".")[1]
 
 

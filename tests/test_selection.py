@@ -15,26 +15,28 @@ from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATIO
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import encoding, phases, selection
-from pipeline.dataset import label_rows
-from pipeline.encoding import FeatureTable, Joints, train_encoder
-from pipeline.evaluation import evaluate
-from pipeline.features import load_samples
+from pipeline.learn import encode as encoding
+from pipeline.learn import select as selection
+from pipeline.learn import train as phases
+from pipeline.learn.dataset import label_rows
+from pipeline.learn.encode import FeatureTable, Joints, train_encoder
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.features import load_samples
+from pipeline.learn.loop import Loop, Progress
+from pipeline.learn.run import open_run
+from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
+from pipeline.learn.train import train, train_phase
 from pipeline.manifest.clips import Clip
 from pipeline.methods import METHODS
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.params import EncodeParams, RunParams, TrainParams
-from pipeline.phases import train, train_phase
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
-from pipeline.runs import open_run
-from pipeline.selection import PhaseModel, choose_adaptation, choose_values
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.text.bank import bank_path
-from pipeline.training import Loop, Progress
 
 pytestmark = pytest.mark.unit
 

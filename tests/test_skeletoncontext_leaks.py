@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from synthetic import CLASSES, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, make_world
 
-from pipeline import evaluation
-from pipeline.encoding import encode
+from pipeline.learn import evaluate as evaluation
+from pipeline.learn.encode import encode
+from pipeline.learn.run import open_run
+from pipeline.learn.train import class_words, load_method, train
 from pipeline.methods import context, prompts
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
-from pipeline.phases import class_words, load_method, train
 from pipeline.protocol.guards import LeakError
-from pipeline.runs import open_run
 
 pytestmark = pytest.mark.unit
 RUN = RunParams(method="skeletoncontext", flags={"heads": 4, "epochs": 3, "batch_size": 16})

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import training
 from pipeline.errors import PosebridgeError
-from pipeline.jobs import each_seed, usable_cores
-from pipeline.training import Loop, Progress, fit, ignore, remove_states
+from pipeline.learn import loop as training
+from pipeline.learn.loop import Loop, Progress, fit, ignore, remove_states
+from pipeline.learn.seeds import each_seed, usable_cores
 
 pytestmark = pytest.mark.unit
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples, load_samples
+from pipeline.learn.dataset import Dataset
+from pipeline.learn.features import Samples, load_samples
 from pipeline.prediction.examples import ExampleScorer
 from pipeline.protocol.metrics import binomial_interval
 

@@ -19,25 +19,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.dataset import Dataset
-from pipeline.encoding import FeatureTable, feature_table
-from pipeline.evaluation import accuracy, open_test
 from pipeline.files.tables import write_table
-from pipeline.jobs import each_seed
+from pipeline.learn.dataset import Dataset
+from pipeline.learn.encode import FeatureTable, feature_table
+from pipeline.learn.evaluate import accuracy, open_test
+from pipeline.learn.loop import OnEpoch, Progress, ignore
+from pipeline.learn.run import Opened, open_run
+from pipeline.learn.score import adapt_table, score_table
+from pipeline.learn.seeds import each_seed
+from pipeline.learn.select import PhaseModel
+from pipeline.learn.train import load_adaptation, load_method, skeleton_encoder, train_phase
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
-from pipeline.phases import load_adaptation, load_method, skeleton_encoder, train_phase
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.heldout import test_set
 from pipeline.protocol.metrics import confusion_matrix
 from pipeline.protocol.training_set import training_phase
-from pipeline.runs import Opened, open_run
-from pipeline.scoring import adapt_table, score_table
-from pipeline.selection import PhaseModel
-from pipeline.training import OnEpoch, Progress, ignore
 
 BATCH = 64
 

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples, load_samples
 from pipeline.files.names import text_of
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.methods.prototypes import class_means
 from pipeline.prediction.live import LivePoses, Row, find_videos

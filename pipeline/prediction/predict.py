@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 
 from pipeline.cache.store import Failure
-from pipeline.dataset import Dataset, open_dataset
-from pipeline.encoding import Encoder
 from pipeline.errors import PosebridgeError
-from pipeline.evaluation import score_clips
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.extract.stream import BoxSource
-from pipeline.features import Samples, load_samples
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
+from pipeline.learn.dataset import Dataset, open_dataset
+from pipeline.learn.encode import Encoder
+from pipeline.learn.evaluate import score_clips
+from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.run import Opened, open_run
+from pipeline.learn.train import load_method, model_folder, skeleton_encoder
 from pipeline.manifest.clips import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
-from pipeline.phases import load_method, model_folder, skeleton_encoder
 from pipeline.prediction.live import LivePoses, Row
 from pipeline.recipe import Recipe
-from pipeline.runs import Opened, open_run
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.encoder import split_variant
 from pipeline.text.minilm import open_encoder

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache.reader import CacheReader
-from pipeline.dataset import fingerprint
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_durably
 from pipeline.files.tables import read_text
+from pipeline.learn.dataset import fingerprint
 from pipeline.manifest.clips import Clip
 from pipeline.protocol import films
 from pipeline.protocol.films import Film

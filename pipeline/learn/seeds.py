@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.training import OnEpoch, Progress
+from pipeline.learn.loop import OnEpoch, Progress
 
 T = TypeVar("T")
 # Training frees and takes the same large tensors at every step. glibc would give each back to the system and have it

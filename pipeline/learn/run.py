@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cache.reader import CacheReader
-from pipeline.dataset import Dataset
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples, load_samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
+from pipeline.learn.dataset import Dataset
+from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import find_method

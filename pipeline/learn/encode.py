@@ -20,22 +20,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.cache.sealed import read_sealed, seal
-from pipeline.dataset import Dataset, fingerprint, label_rows
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples, load_samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors, save_tensors
-from pipeline.jobs import each_seed
+from pipeline.learn.dataset import Dataset, fingerprint, label_rows
+from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
+from pipeline.learn.preflight import Needs, need_extraction, need_parts, need_split
+from pipeline.learn.seeds import each_seed
 from pipeline.methods.base import Features
 from pipeline.params import EncodeParams
-from pipeline.preflight import Needs, need_extraction, need_parts, need_split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
-from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states
 
 
 class Joints(nn.Module):

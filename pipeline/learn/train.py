@@ -19,28 +19,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.dataset import Dataset, fingerprint, label_rows
-from pipeline.encoding import Encoder, Joints, feature_table, load_encoder
 from pipeline.errors import PosebridgeError
-from pipeline.features import Samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors, save_tensors
-from pipeline.jobs import each_seed
+from pipeline.learn.dataset import Dataset, fingerprint, label_rows
+from pipeline.learn.encode import Encoder, Joints, feature_table, load_encoder
+from pipeline.learn.features import Samples
+from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
+from pipeline.learn.preflight import Needs, need_parts, need_run, need_split
+from pipeline.learn.run import Opened, open_run, write_resolved
+from pipeline.learn.score import embed_table
+from pipeline.learn.seeds import each_seed
+from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
 from pipeline.methods import METHODS, find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
-from pipeline.preflight import Needs, need_parts, need_run, need_split
 from pipeline.protocol.guards import require_clips_of_phase
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
-from pipeline.runs import Opened, open_run, write_resolved
-from pipeline.scoring import embed_table
-from pipeline.selection import PhaseModel, choose_adaptation, choose_values
 from pipeline.text.bank import read_texts, texts_path
 from pipeline.text.encoder import split_variant
-from pipeline.training import Loop, OnEpoch, Progress, fit, ignore, remove_states
 
 
 def train(

@@ -22,26 +22,33 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.dataset import Dataset, label_rows
-from pipeline.encoding import Encoder, feature_table
-from pipeline.features import Samples
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
+from pipeline.learn.dataset import Dataset, label_rows
+from pipeline.learn.encode import Encoder, feature_table
+from pipeline.learn.features import Samples
+from pipeline.learn.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
+from pipeline.learn.run import Opened, open_run, write_resolved
+from pipeline.learn.score import adapt_table, score_table
+from pipeline.learn.train import (
+    class_words,
+    load_adaptation,
+    load_method,
+    model_folder,
+    need_encoders,
+    skeleton_encoder,
+)
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
-from pipeline.phases import class_words, load_adaptation, load_method, model_folder, need_encoders, skeleton_encoder
-from pipeline.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
 from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.heldout import test_set
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
-from pipeline.runs import Opened, open_run, write_resolved
-from pipeline.scoring import adapt_table, score_table
 
 
 def evaluate(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.encoding import FeatureTable
 from pipeline.errors import PosebridgeError
+from pipeline.learn.encode import FeatureTable
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.protocol.guards import require_eval_mode

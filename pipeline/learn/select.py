@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.dataset import label_rows
-from pipeline.encoding import FeatureTable
+from pipeline.learn.dataset import label_rows
+from pipeline.learn.encode import FeatureTable
+from pipeline.learn.score import adapt_table, score_table
 from pipeline.manifest.clips import Clip
 from pipeline.methods import find_adaptation
 from pipeline.methods.adaptation import Adaptation
@@ -23,7 +24,6 @@ from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.metrics import confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase
-from pipeline.scoring import adapt_table, score_table
 
 
 @dataclass(frozen=True)
