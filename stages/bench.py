@@ -67,7 +67,7 @@ def extract_command(
     \b
     Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
     """
-    from pipeline.benchmarks.stage_one import bench_extract
+    from pipeline.bench.stage_one import bench_extract
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest.clips import read_clips
     from stages.extract import build_estimator
@@ -102,7 +102,7 @@ def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> Non
     \b
     Example: posebridge bench memory --factor 10
     """
-    from pipeline.benchmarks.stage_one import bench_memory
+    from pipeline.bench.stage_one import bench_memory
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_memory(Path(folder), frames, factor)
@@ -126,7 +126,7 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
     \b
     Example: posebridge bench cache --dataset skelgap-mini --recipe refined
     """
-    from pipeline.benchmarks.stage_one import bench_cache
+    from pipeline.bench.stage_one import bench_cache
     from pipeline.cache.index import index_path
 
     result = bench_cache(index_path(cache, dataset, recipe_name), cache_root)
@@ -149,7 +149,7 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
     \b
     Example: posebridge bench ingest
     """
-    from pipeline.benchmarks.ingestion import bench_ingest
+    from pipeline.bench.ingestion import bench_ingest
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_ingest(Path(folder), videos)
@@ -169,7 +169,7 @@ def examples_command(dataset: str, recipe_name: str, cache_root: Path | None, as
     \b
     Example: posebridge bench examples --dataset ut_interaction --recipe tinypose
     """
-    from pipeline.benchmarks.examples import bench_examples
+    from pipeline.bench.examples import bench_examples
     from pipeline.learn.dataset import open_dataset
 
     result = bench_examples(open_dataset(dataset, store_root=cache_root), recipe_name)
@@ -205,7 +205,7 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
     sentences = every_caption(tuple(OBJECTS))
     say(f"Embedding {len(sentences)} captions.")
     vectors = torch.from_numpy(SentenceEncoder().encode(sentences))
-    from pipeline.benchmarks.cues import PLACES, probe_cues  # after the sentence encoder: it loads mmpose
+    from pipeline.bench.cues import PLACES, probe_cues  # after the sentence encoder: it loads mmpose
 
     result = probe_cues(
         Recipe(weights=weights, config=config),
@@ -249,7 +249,7 @@ def leaks_command(
     \b
     Example: posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
-    from pipeline.benchmarks.leaks import price_run
+    from pipeline.bench.leaks import price_run
     from pipeline.learn.dataset import open_dataset
 
     params, opened = load_params(params_path).only(seeds), open_dataset(dataset, store_root=cache_root)

@@ -162,7 +162,7 @@ def estimate(
     \b
     Example: posebridge cache estimate --recipe refined
     """
-    from pipeline.benchmarks.stage_one import write_noise
+    from pipeline.bench.stage_one import write_noise
     from pipeline.extract.cost import CORPORA, corpus_of, estimate, probe
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.weights import resolve_weights

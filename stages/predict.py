@@ -19,8 +19,8 @@ from stages.bars import counter
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
-    from pipeline.prediction.live import LivePoses
-    from pipeline.prediction.predict import Prediction, Scorer
+    from pipeline.predict.live import LivePoses
+    from pipeline.predict.predict import Prediction, Scorer
 
 CACHE = Path("cache")
 SPARSE = 0.25  # seconds from frame to frame that an action may hide in
@@ -74,8 +74,8 @@ def command(
     if overlay is not None and overlay.suffix.lower() != ".mp4":
         raise click.UsageError(f"--overlay writes a video; name it {overlay.with_suffix('.mp4')}.")
     begun = time.perf_counter()
-    from pipeline.prediction.live import find_videos, windows  # after parsing, so that --help needs no torch
-    from pipeline.prediction.predict import parse_labels
+    from pipeline.predict.live import find_videos, windows  # after parsing, so that --help needs no torch
+    from pipeline.predict.predict import parse_labels
 
     wanted = parse_labels(labels) if labels is not None else ()
     params = load_params(params_path)
@@ -121,8 +121,8 @@ def open_trained(
     warnings: list[str],
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run."""
-    from pipeline.prediction.live import LivePoses
-    from pipeline.prediction.predict import RunScorer, choose_run, find_trained, listed_boxes, load_run
+    from pipeline.predict.live import LivePoses
+    from pipeline.predict.predict import RunScorer, choose_run, find_trained, listed_boxes, load_run
     from stages.extract import build_estimator
 
     choose_run(params, run_name)
@@ -151,7 +151,7 @@ def open_trained(
 def open_poses(params: Params, recipe_name: str, detector: Path | None, warnings: list[str]) -> LivePoses:
     """The pose model of a recipe, without any run."""
     from pipeline.hpe.weights import resolve_weights
-    from pipeline.prediction.live import LivePoses
+    from pipeline.predict.live import LivePoses
     from stages.extract import build_estimator
 
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
@@ -163,7 +163,7 @@ def open_examples(
     folder: Path, live: LivePoses, neighbours: int, cues: bool, warnings: list[str]
 ) -> tuple[Scorer, dict[str, Any]]:
     """The scorer and the facts of a folder of examples."""
-    from pipeline.prediction.examples import load_examples
+    from pipeline.predict.examples import load_examples
 
     with counter("example", leave=False) as show:
         scorer, left_out = load_examples(folder, live, CACHE, neighbours, cues, show)
@@ -188,8 +188,8 @@ def run_predictions(
     """Predict, draw, answer, with the `names` of the videos where a folder was asked about; fail where nothing could be
     answered because nothing could be read.
     """
-    from pipeline.prediction.overlay import write_overlay
-    from pipeline.prediction.predict import predict
+    from pipeline.predict.overlay import write_overlay
+    from pipeline.predict.predict import predict
     from pipeline.skeleton.graph import graph_of
     from pipeline.video.record import shows_few
 

@@ -67,6 +67,6 @@ def frames(results: Path, manifests: Path) -> FramesOf:
     videos = results.parent / "videos"
     if not videos.is_dir():
         return lambda *_: {}
-    from pipeline.clip_frames import clip_frames
+    from pipeline.report.clip_frames import clip_frames
 
     return functools.partial(clip_frames, videos, manifests)

@@ -11,14 +11,14 @@ import click
 from click.core import ParameterSource
 
 from pipeline.errors import PosebridgeError
-from pipeline.tuning.settings import TuneSettings
+from pipeline.tune.settings import TuneSettings
 from stages.bars import progress
 from stages.shell import answer, json_option, plain_errors, say
 
 if TYPE_CHECKING:
     from pipeline.hpe.model import PoseBridgeHPE
     from pipeline.text.encoder import SentenceEncoder
-    from pipeline.tuning.coco import CocoPeople
+    from pipeline.tune.coco import CocoPeople
 
 
 @click.command()
@@ -83,23 +83,23 @@ def command(
         from pipeline.text.encoder import SentenceEncoder  # before mmpose
 
         sentences = SentenceEncoder(encoder)
-    from pipeline.tuning.start import exposure, find_start
+    from pipeline.tune.start import exposure, find_start
 
     start = find_start(init, settings.config) if init else None
     hpe_text, unseen_words = exposure(kind, without, start)
     val: CocoPeople | None = None
     if coco is not None:
-        from pipeline.tuning.coco_crops import CocoSource
+        from pipeline.tune.coco_crops import CocoSource
 
         source: Any = CocoSource(_people(coco, "train", kind == "sem", without), seed)
         val = _people(coco, "val", kind == "sem")
     else:
-        from pipeline.tuning.stills import StillSource
+        from pipeline.tune.stills import StillSource
 
         source = StillSource(kind, seed, without)
 
-    from pipeline.tuning.loop import save_weights, tune
-    from pipeline.tuning.text import AT_ONCE, embed
+    from pipeline.tune.loop import save_weights, tune
+    from pipeline.tune.text import AT_ONCE, embed
 
     work_dir, text = out.with_suffix(".work"), None
     if sentences is not None:
@@ -128,7 +128,7 @@ def command(
 
 def _people(coco: Path, part: str, captions: bool, without: tuple[str, ...] = ()) -> CocoPeople:
     """The people of a part of COCO, checked; says who is left out."""
-    from pipeline.tuning.coco import FEWEST_JOINTS, read_people
+    from pipeline.tune.coco import FEWEST_JOINTS, read_people
 
     fewest = FEWEST_JOINTS if part == "train" else 1  # COCO's AP is over all who have a labelled joint
     people = read_people(
@@ -144,8 +144,8 @@ def _quality_on_coco(
 ) -> dict[str, float]:
     import torch
 
-    from pipeline.tuning.coco_quality import measure_coco
-    from pipeline.tuning.text import TextVectors
+    from pipeline.tune.coco_quality import measure_coco
+    from pipeline.tune.text import TextVectors
 
     text = None
     if sentences is not None:
@@ -162,7 +162,7 @@ def _quality_on_stills(
 
     from pipeline.synth.objects import OBJECTS
     from pipeline.synth.stills import every_caption, phrase
-    from pipeline.tuning.quality import measure
+    from pipeline.tune.quality import measure
 
     phrases, captions = None, None
     if sentences is not None:

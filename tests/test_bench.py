@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from fakes import FakeEstimator
 from test_extraction import RECIPE, Corridor
 
-from pipeline.benchmarks.stage_one import bench_cache, bench_extract, bench_memory
+from pipeline.bench.stage_one import bench_cache, bench_extract, bench_memory
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
 from stages.cli import main

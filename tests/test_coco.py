@@ -24,15 +24,15 @@ from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import resolve_weights
 from pipeline.recipe import Recipe
 from pipeline.synth.stills import stills
-from pipeline.tuning.coco import CocoPeople, read_people
-from pipeline.tuning.coco_crops import MIRRORED, CocoSource, augmentation, person_crop
-from pipeline.tuning.coco_quality import keypoint_quality, measure_coco
-from pipeline.tuning.data import Groups, collate
-from pipeline.tuning.loop import tune
-from pipeline.tuning.losses import TuningModel
-from pipeline.tuning.settings import TuneSettings
-from pipeline.tuning.start import find_start, load_start
-from pipeline.tuning.text import TextVectors
+from pipeline.tune.coco import CocoPeople, read_people
+from pipeline.tune.coco_crops import MIRRORED, CocoSource, augmentation, person_crop
+from pipeline.tune.coco_quality import keypoint_quality, measure_coco
+from pipeline.tune.data import Groups, collate
+from pipeline.tune.loop import tune
+from pipeline.tune.losses import TuningModel
+from pipeline.tune.settings import TuneSettings
+from pipeline.tune.start import find_start, load_start
+from pipeline.tune.text import TextVectors
 from stages.tune_hpe import command
 
 SIZE = (192, 256)
@@ -320,7 +320,7 @@ def test_text_by_clip_from_a_folder(tmp_path: Path) -> None:
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
     from pipeline.text.encoder import SentenceEncoder
-    from pipeline.tuning.text import embed
+    from pipeline.tune.text import embed
 
     folder = tmp_path / "clip-ViT-B-32" / "0_CLIPModel"
     folder.mkdir(parents=True)

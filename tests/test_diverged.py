@@ -19,7 +19,7 @@ from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
 from pipeline.protocol.gzsl import Stacking
 from pipeline.skeleton.augment import _resample
-from pipeline.tuning.loop import StopsWhenLost
+from pipeline.tune.loop import StopsWhenLost
 
 pytestmark = pytest.mark.unit
 RUN = RunParams(flags=FLAGS, recipe="refined")

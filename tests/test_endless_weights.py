@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from pipeline.benchmarks.cues import load_maps
+from pipeline.bench.cues import load_maps
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.mmpose_adapter import MmposeEstimator

@@ -21,7 +21,7 @@ from pipeline.hpe import crops, mmpose_adapter, model, pooling, topdown
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.weights import resolve_weights
-from pipeline.prediction.live import LivePoses, windows
+from pipeline.predict.live import LivePoses, windows
 from pipeline.recipe import ALGORITHM, Recipe
 from pipeline.video.decode import Video
 

@@ -16,7 +16,7 @@ from pipeline.hpe.topdown import TopdownModel
 from pipeline.learn.features import load_samples
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams, load_params
-from pipeline.prediction.live import LivePoses
+from pipeline.predict.live import LivePoses
 from pipeline.recipe import ANCHORS, Recipe
 from pipeline.skeleton.graph import COCO_17
 

@@ -21,7 +21,7 @@ from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.weights import load_state
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
-from pipeline.prediction.live import LivePoses
+from pipeline.predict.live import LivePoses
 from pipeline.recipe import ANCHORS, Recipe
 from pipeline.video.record import ClipRecord
 from stages.cache_stats import table

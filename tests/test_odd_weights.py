@@ -23,7 +23,7 @@ from pipeline.hpe.onnx_file import METADATA, load_graph, read_facts
 from pipeline.hpe.topdown import TopdownModel, config_path
 from pipeline.hpe.weights import find_weights, load_checkpoint, load_state, metadata
 from pipeline.recipe import ANCHORS, Recipe
-from pipeline.tuning.start import find_start
+from pipeline.tune.start import find_start
 
 pytestmark = pytest.mark.unit
 FAULTS = Path(__file__).parents[2] / "shared/faults/weights"

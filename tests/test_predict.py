@@ -28,9 +28,9 @@ from pipeline.learn.run import open_run
 from pipeline.learn.train import load_method, train
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import ExtractParams, Params, load_params
-from pipeline.prediction.live import LivePoses, OnceEach, windows
-from pipeline.prediction.overlay import Sight, sights
-from pipeline.prediction.predict import NOBODY, RunScorer, find_trained, listed_boxes, load_run, parse_labels, predict
+from pipeline.predict.live import LivePoses, OnceEach, windows
+from pipeline.predict.overlay import Sight, sights
+from pipeline.predict.predict import NOBODY, RunScorer, find_trained, listed_boxes, load_run, parse_labels, predict
 from pipeline.recipe import Recipe
 from pipeline.text.minilm import MiniLM
 from pipeline.video.decode import Video
@@ -360,7 +360,7 @@ def test_another_recipe_is_refused_with_the_commands_that_help(project: Path, tm
 def test_a_run_trained_on_generated_data_says_so_of_other_videos(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.prediction.predict.PROTOCOLS", {"toy": {}})
+    monkeypatch.setattr("pipeline.predict.predict.PROTOCOLS", {"toy": {}})
     outside = write_video(tmp_path / "real.mp4", frames=6)
     words = ["predict", str(outside), *RUN]
     said = CliRunner().invoke(main, words)
@@ -472,7 +472,7 @@ def test_identities_go_on_from_window_to_window() -> None:
 @pytest.mark.unit
 def test_prediction_with_onnx_recipes_imports_neither_mmpose_nor_a_text_framework() -> None:
     code = (
-        "import sys\nimport pipeline.prediction.predict, pipeline.prediction.examples, pipeline.prediction.overlay\n"
+        "import sys\nimport pipeline.predict.predict, pipeline.predict.examples, pipeline.predict.overlay\n"
         "import pipeline.hpe.onnx_adapter\n"
         "slow = ('mmpose', 'mmengine', 'mmcv', 'sentence_transformers', 'transformers')\n"
         "print([name for name in slow if name in sys.modules])"

@@ -12,7 +12,7 @@ import torch
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 from test_purls import give_eight_slots
 
-from pipeline.benchmarks import leaks
+from pipeline.bench import leaks
 from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.run import open_run
@@ -248,5 +248,5 @@ def test_nothing_but_the_experiment_imports_it():
     """The leaks are in a file that neither training nor evaluation knows."""
     for folder in ("pipeline", "stages"):
         for path in (ROOT / folder).rglob("*.py"):
-            known = "pipeline.benchmarks.leaks" in path.read_text() or "import leaks" in path.read_text()
+            known = "pipeline.bench.leaks" in path.read_text() or "import leaks" in path.read_text()
             assert not known or path.name in ("leaks.py", "bench.py"), path

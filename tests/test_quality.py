@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from pipeline.benchmarks.cues import FEWEST, PROBE_STREAM, linear_probe, load_maps, probe_cues, ridge
+from pipeline.bench.cues import FEWEST, PROBE_STREAM, linear_probe, load_maps, probe_cues, ridge
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.recipe import Recipe
 from pipeline.synth.stills import HELD_OUT_STREAM
-from pipeline.tuning.quality import KeypointQuality, Seen, oks_ap, retrieve, stills_of
-from pipeline.tuning.stills import StillSource
+from pipeline.tune.quality import KeypointQuality, Seen, oks_ap, retrieve, stills_of
+from pipeline.tune.stills import StillSource
 
 pytestmark = pytest.mark.unit
 NOSE_SIGMA = 0.026  # COCO's

@@ -16,10 +16,10 @@ from fabricated import CLASSES, write_benchmark, write_run
 from fakes import write_video
 from scipy.stats import ttest_rel
 
-from pipeline.clip_frames import clip_frames
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.clip_frames import clip_frames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.make import make_report

@@ -10,7 +10,7 @@ from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import SHIPPED, load_state, resolve_weights
 from pipeline.params import load_params
 from pipeline.recipe import Recipe
-from pipeline.tuning.quality import measure
+from pipeline.tune.quality import measure
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parent.parent

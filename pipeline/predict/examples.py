@@ -29,8 +29,8 @@ from pipeline.files.tensors import save_tensors
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.methods.prototypes import class_means
-from pipeline.prediction.live import LivePoses, Row, find_videos
-from pipeline.prediction.predict import Scorer
+from pipeline.predict.live import LivePoses, Row, find_videos
+from pipeline.predict.predict import Scorer
 from pipeline.skeleton.graph import Graph
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.synth.objects import OBJECTS
 from pipeline.synth.stills import PER_BACKGROUND, TRAIN_STREAM, every_caption, phrase, stills, training_crop
-from pipeline.tuning.data import TrainingCrop, inside
+from pipeline.tune.data import TrainingCrop, inside
 
 
 class StillSource:

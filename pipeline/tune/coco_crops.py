@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from pipeline.hpe.crops import crop, crop_matrix
-from pipeline.tuning.coco import CocoPeople
-from pipeline.tuning.data import TrainingCrop, inside
+from pipeline.tune.coco import CocoPeople
+from pipeline.tune.data import TrainingCrop, inside
 
 MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # a mirror makes the left wrist the right one
 SHIFT, SCALE, ROTATION = 0.16, 0.4, 80.0  # most: of the crop's size, of 1, degrees

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.tuning.coco import CocoPeople
-from pipeline.tuning.coco_crops import person_crop
-from pipeline.tuning.quality import THRESHOLD, WRISTS, oks_ap, retrieve
-from pipeline.tuning.text import TextVectors
+from pipeline.tune.coco import CocoPeople
+from pipeline.tune.coco_crops import person_crop
+from pipeline.tune.quality import THRESHOLD, WRISTS, oks_ap, retrieve
+from pipeline.tune.text import TextVectors
 
 
 @torch.no_grad()

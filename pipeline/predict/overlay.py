@@ -17,8 +17,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.errors import PosebridgeError
-from pipeline.prediction.live import Row
-from pipeline.prediction.predict import Prediction
+from pipeline.predict.live import Row
+from pipeline.predict.predict import Prediction
 from pipeline.skeleton.graph import Graph
 from pipeline.tracking.similarity import People, box_iou
 from pipeline.video.decode import Video, VideoError

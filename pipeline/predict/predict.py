@@ -31,7 +31,7 @@ from pipeline.learn.train import load_method, model_folder, skeleton_encoder
 from pipeline.manifest.clips import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
-from pipeline.prediction.live import LivePoses, Row
+from pipeline.predict.live import LivePoses, Row
 from pipeline.recipe import Recipe
 from pipeline.synth.catalogue import PROTOCOLS
 from pipeline.text.encoder import split_variant

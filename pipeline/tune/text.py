@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.files.tensors import save_tensors
-from pipeline.tuning.data import CropSource
+from pipeline.tune.data import CropSource
 
 AT_ONCE = 1024  # sentences a step of the progress bar
 

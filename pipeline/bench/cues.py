@@ -29,7 +29,7 @@ from pipeline.hpe.weights import find_weights, load_state
 from pipeline.recipe import Recipe
 from pipeline.synth.objects import OBJECTS
 from pipeline.synth.stills import HELD_OUT_STREAM, Still
-from pipeline.tuning.quality import KeypointQuality, Progress, Seen, held_index, look, retrieve, stills_of
+from pipeline.tune.quality import KeypointQuality, Progress, Seen, held_index, look, retrieve, stills_of
 
 PROBE_STREAM = 7003  # neither a stream of tuning nor the held-out one
 ANSWERS = 1 + len(OBJECTS)  # empty hands, or one of the objects

@@ -24,11 +24,11 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.hpe.weights import load_state
-from pipeline.tuning.data import Consecutive, CropSource, Groups, collate
-from pipeline.tuning.losses import TuningModel
-from pipeline.tuning.settings import TuneSettings
-from pipeline.tuning.start import Start, load_start
-from pipeline.tuning.text import TextVectors
+from pipeline.tune.data import Consecutive, CropSource, Groups, collate
+from pipeline.tune.losses import TuningModel
+from pipeline.tune.settings import TuneSettings
+from pipeline.tune.start import Start, load_start
+from pipeline.tune.text import TextVectors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402

@@ -16,8 +16,8 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel
 from pipeline.recipe import ANCHORS
-from pipeline.tuning.settings import TuneSettings
-from pipeline.tuning.text import TextVectors
+from pipeline.tune.settings import TuneSettings
+from pipeline.tune.text import TextVectors
 
 import_mmpose()
 from mmengine.model import BaseModel  # noqa: E402

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples, load_samples
-from pipeline.prediction.examples import ExampleScorer
+from pipeline.predict.examples import ExampleScorer
 from pipeline.protocol.metrics import binomial_interval
 
 NEIGHBOURS = (1, 3, 0)  # 0: prototypes

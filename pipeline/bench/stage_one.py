@@ -154,7 +154,7 @@ class MemoryBench:
 _SAMPLE = """
 import sys
 from pathlib import Path
-from pipeline.benchmarks.stage_one import peak_rss_mb
+from pipeline.bench.stage_one import peak_rss_mb
 from pipeline.video.decode import Video
 with Video(Path(sys.argv[1])) as video:
     for _ in video.frames(sorted(set(video.sample(int(sys.argv[2])).tolist()))):
