@@ -28,11 +28,11 @@ def command(recipe_name: str, out: Path, params_path: Path, as_json: bool) -> No
     \b
     Example: posebridge export-onnx --recipe refined --out cache/weights/refined.onnx
     """
+    from pipeline.files.hashing import sha256_file
     from pipeline.hpe.export import export_onnx
-    from pipeline.hpe.weights import file_sha256
 
     export_onnx(choose(load_params(params_path).recipes, recipe_name, "recipe"), out)
-    sha256, size = file_sha256(out), out.stat().st_size
+    sha256, size = sha256_file(out), out.stat().st_size
     answer(
         {"onnx": str(out), "sha256": sha256, "bytes": size},
         f"Wrote {out} ({size / 1e6:.1f} MB, sha256 {sha256[:12]}...); a recipe uses it with `backend: onnx` and "

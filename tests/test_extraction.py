@@ -120,7 +120,7 @@ def test_one_unreadable_video_is_one_failure_and_is_tried_again_when_it_can_be_r
         return real(path, *rest, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.video.plain_file.os.open", refuse)
+        patched.setattr("pipeline.files.plain_file.os.open", refuse)
         result = corridor.run()
     assert result.clips == 5 and [(f.clip_id, f.stage) for f in result.failures] == [("2", "open")]
     assert "Permission denied" in result.failures[0].reason

@@ -149,7 +149,7 @@ def sampled(path):
 
 
 def searched(known, asked):
-    """Of every film asked for the distances from its candidates, {row of known: distance}, as duplication.py looks."""
+    """Of every film asked for the distances from its candidates, {row of known: distance}, as duplicates.py looks."""
     signatures = np.stack([signature(one) for one in known])
     found = []
     for one in asked:

@@ -145,9 +145,10 @@ def test_no_clip_besides_those_of_its_phase_is_in_training(world):
 
 
 def test_the_trainer_cannot_build_the_test_set():
-    """No module that encodes or trains imports test_set.py, not even by way of others; the one that evaluates does."""
+    """No module that encodes or trains imports heldout.py, not even by way of others; the one that evaluates does."""
     code = "import sys, {0}; print('pipeline.protocol.heldout' in sys.modules)"
-    for module, expected in (("pipeline.learn.train, pipeline.learn.encode", "False"), ("pipeline.learn.evaluate", "True")):
+    training = "pipeline.learn.train, pipeline.learn.encode"
+    for module, expected in ((training, "False"), ("pipeline.learn.evaluate", "True")):
         out = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
         assert out.stdout.strip() == expected, module
 

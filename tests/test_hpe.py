@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 from pipeline.hpe.crops import crop_matrix, to_crop, to_frame
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
 from pipeline.hpe.topdown import TopdownModel, config_path
-from pipeline.hpe.weights import file_sha256, find_weights, load_state, resolve_weights
+from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
 
 pytestmark = pytest.mark.unit
@@ -191,7 +192,7 @@ def test_levels_are_the_pooled_taps(weights: Path) -> None:
 
 def test_weights_declare_their_exposure_and_are_checked(weights: Path, tmp_path: Path) -> None:
     resolved = resolve_weights(Recipe(weights=str(weights)))
-    assert resolved.weights_sha256 == file_sha256(weights) and resolved.hpe_text == "captions"
+    assert resolved.weights_sha256 == sha256_file(weights) and resolved.hpe_text == "captions"
     with pytest.raises(PosebridgeError, match="has sha256"):
         find_weights(Recipe(weights=str(weights), weights_sha256="0" * 64))
     with pytest.raises(PosebridgeError, match="neither a file nor shipped"):

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
+from pipeline.files.hashing import sha256_file
 from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator
-from pipeline.hpe.weights import file_sha256, resolve_weights
+from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
@@ -338,7 +339,7 @@ def test_files_of_a_recipe_are_found_and_checked(tmp_path: Path) -> None:
     pose, detector = heatmap_graph(tmp_path / "pose.onnx"), constant_maps(tmp_path / "maps.onnx")
     recipe = replace(PLAIN, weights=str(pose), boxes="detector", detector=str(detector))
     resolved = resolve_weights(recipe)
-    assert resolved.weights_sha256 == file_sha256(pose) and resolved.detector_sha256 == file_sha256(detector)
+    assert resolved.weights_sha256 == sha256_file(pose) and resolved.detector_sha256 == sha256_file(detector)
     assert resolved.hpe_text == "none" and resolved.config == ""
     with pytest.raises(PosebridgeError, match="needs a `detector`"):
         resolve_weights(replace(recipe, detector=""))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from fakes import write_video
 
+from pipeline.files.hashing import sha256_file
 from pipeline.video.decode import Video, VideoError
-from pipeline.video.identity import GONE, UNREADABLE, VideoRecord, identify, sha256_file
+from pipeline.video.identity import GONE, UNREADABLE, VideoRecord, identify
 from pipeline.video.probe import probe
 
 FAULTS = Path(__file__).parents[2] / "shared/faults/videos"
@@ -86,7 +87,7 @@ def test_a_file_that_cannot_be_read_is_told_from_one_that_is_gone(tmp_path, monk
     def refuse(path, *rest, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pipeline.video.plain_file.os.open", refuse)
+    monkeypatch.setattr("pipeline.files.plain_file.os.open", refuse)
     assert identify(path) == UNREADABLE
     assert identify(tmp_path / "none.mp4") == GONE
     with pytest.raises(VideoError, match=r"cannot be read \(Permission denied\)"):

@@ -14,8 +14,8 @@ from pipeline.cache.reader import MappedShard
 from pipeline.cache.store import Layout, Receipt, Store, open_store
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import unreadable
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name
-from pipeline.video.identity import sha256_file
 
 
 @dataclass(frozen=True)

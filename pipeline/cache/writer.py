@@ -1,6 +1,6 @@
 """Writing one shard: clip by clip into memory, then at once to a file whose name tells its content.
 
-The file is made in memory too (pipeline/files/hdf5.py says why), and a full disk is an OSError like any other. So a run needs
+The file is made in memory too (files/hdf5.py says why), and a full disk is an OSError like any other. So a run needs
 twice the bytes of a shard in memory: 0.2 GB for 256 clips of two persons with the cues of `levels`.
 
 The order of the clips in the file is given beforehand, so the bytes of a shard do not depend on which of its clips

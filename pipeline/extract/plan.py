@@ -12,13 +12,14 @@ from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, s
 from pipeline.errors import PosebridgeError
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.extract.stream import BoxSource, detected, full_frame
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
-from pipeline.video.identity import VideoRecord, identify, sha256_file
+from pipeline.video.identity import VideoRecord, identify
 
 
 @dataclass

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
@@ -28,7 +29,7 @@ from pipeline.tracking.persons import main_persons
 from pipeline.tracking.tracks import WEAK, Findings
 from pipeline.video.ahead import ahead
 from pipeline.video.decode import MAX_LOST, Video, VideoError
-from pipeline.video.identity import VideoRecord, sha256_file
+from pipeline.video.identity import VideoRecord
 from pipeline.video.record import ClipRecord, Treatment
 from pipeline.video.sampling import SegmentError, cue_positions
 from pipeline.video.thumbnail import SIDE, thumbnail

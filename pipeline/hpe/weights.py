@@ -5,7 +5,6 @@ Reads safetensors, ONNX, or checkpoints of mmengine with weights_only loading; n
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import mmap
 import shutil
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
 from pipeline.recipe import Recipe
@@ -147,12 +147,6 @@ def _refuse_endless(path: Path) -> None:
                 raise MemoryError
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
     """The file of a path or a URL; `what` is the recipe's key for it."""
     if name.startswith(("https://", "http://")):
@@ -169,7 +163,7 @@ def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
 def _checked(path: Path, sha256: str, key: str) -> str:
     """The sha256 of a file, which is the recipe's where the recipe has one."""
     try:
-        found = file_sha256(path)
+        found = sha256_file(path)
     except OSError as error:
         raise PosebridgeError(f"{path} cannot be read ({error.strerror}); put it right or name another file.") from None
     if sha256 and sha256 != found:
@@ -234,7 +228,7 @@ def _download(url: str, sha256: str) -> Path:
                 f"Could not fetch {url} ({error}); where the network is closed bring the file and put it at {path}."
             ) from None
         partial.rename(path)
-    found = file_sha256(path)
+    found = sha256_file(path)
     # OpenMMLab: name-<first 8 digits of sha256>_<date>.pth
     expected = sha256 or path.stem.rsplit("-", 1)[-1].split("_")[0]
     if not found.startswith(expected):

@@ -47,7 +47,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set's folder as found. `files` are all files below `root`: relative, as pipeline/files/names.py writes them,
+    """A data set's folder as found. `files` are all files below `root`: relative, as files/names.py writes them,
     sorted. `odd` are the folders that cannot be read and what is named like a video and is no file: (path, reason).
     """
 

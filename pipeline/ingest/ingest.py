@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name, composed, is_folder
 from pipeline.files.tables import write_table
 from pipeline.ingest.base import VIDEO_SUFFIXES, Entry, Folder, Layout, Listing, list_folder
@@ -25,7 +26,6 @@ from pipeline.ingest.own import read_own
 from pipeline.ingest.registry import LAYOUTS, choose_split
 from pipeline.manifest.clips import Clip, read_classes, write_classes
 from pipeline.video.decode import VideoError
-from pipeline.video.identity import sha256_file
 from pipeline.video.probe import Header, probe
 
 

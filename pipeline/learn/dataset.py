@@ -5,12 +5,9 @@ Reads manifests/<dataset>/{classes,clips}.csv, protocols/, cache/<dataset>/<reci
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,8 +98,3 @@ def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence
     column = {label: place for place, label in enumerate(classes)}
     label = {clip.clip_id: clip.label for clip in clips if clip.label is not None}
     return torch.tensor([column[label[clip_id]] for clip_id in clip_ids], dtype=torch.long)
-
-
-def fingerprint(*parts: Any) -> str:
-    """sha256 of values as canonical JSON: what a saved state is checked against."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from pipeline.cache.sealed import read_sealed, seal
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
+from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors, save_tensors
-from pipeline.learn.dataset import Dataset, fingerprint, label_rows
+from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.preflight import Needs, need_extraction, need_parts, need_split

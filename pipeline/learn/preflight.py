@@ -1,8 +1,8 @@
 """What `encode`, `train` and `evaluate` will need, looked up before anything is computed: all that is missing is told
 at once, a line each with the command that makes it.
 
-Reads what they read; writes nothing. Encoders and trained methods are looked up where they are loaded (encoding.py,
-phases.py).
+Reads what they read; writes nothing. Encoders and trained methods are looked up where they are loaded (encode.py,
+train.py).
 """
 
 from __future__ import annotations

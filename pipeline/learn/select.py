@@ -1,6 +1,6 @@
 """Choosing a run's values by phase-one scores: on train-part clips, among them those of the pseudo-unseen classes.
 
-Reads and writes nothing. The epochs are chosen by the same figure while phase one is trained (phases.py).
+Reads and writes nothing. The epochs are chosen by the same figure while phase one is trained (train.py).
 """
 
 from __future__ import annotations

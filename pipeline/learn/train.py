@@ -21,9 +21,10 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
+from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors, save_tensors
-from pipeline.learn.dataset import Dataset, fingerprint, label_rows
+from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.encode import Encoder, Joints, feature_table, load_encoder
 from pipeline.learn.features import Samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states

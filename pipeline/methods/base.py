@@ -81,7 +81,7 @@ class Method(nn.Module, ABC):
         """Whether the method with these flags wants cues at all; where not, none are read."""
 
     def schedule(self) -> Mapping[str, Any]:
-        """Fields of `pipeline.learn.loop.Loop` (epochs, batch_size, lr, optimiser, ...) that this method's training sets
+        """Fields of `learn.loop.Loop` (epochs, batch_size, lr, optimiser, ...) that this method's training sets
         otherwise than the section `train` of params.yaml. `epochs` is the most that the selection phase may choose.
         """
         return {}

@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_durably
+from pipeline.files.hashing import fingerprint
 from pipeline.files.tables import read_text
-from pipeline.learn.dataset import fingerprint
 from pipeline.manifest.clips import Clip
 from pipeline.protocol import films
 from pipeline.protocol.films import Film
@@ -33,7 +33,7 @@ CANDIDATES = 5  # train clips that a test clip is compared with, and as many tha
 @dataclass(frozen=True)
 class Duplicate:
     """A test clip and the train clip that it repeats. `distance` is 0 for the same video; else as films.py measures it,
-    or, of skeletons without pictures, duplicates.py. Labels are class indices, None where unknown.
+    or, of skeletons without pictures, signatures.py. Labels are class indices, None where unknown.
     """
 
     test: str
@@ -80,7 +80,7 @@ def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | N
 
     A video is the same by the sha256 of clips.csv and by the identity that the cache noted. Near ones are found by the
     thumbnails of their frames, or by skeletons where no video was opened. `limit` is the distance of a duplicate, by
-    default that of films.py or duplicates.py.
+    default that of films.py or signatures.py.
     """
     there = set(reader.clip_ids)
     parts = {

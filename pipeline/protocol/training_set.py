@@ -1,4 +1,4 @@
-"""What may be learnt from: the clips of the two training phases. The test set is built in test_set.py, by another
+"""What may be learnt from: the clips of the two training phases. The test set is built in heldout.py, by another
 stage.
 
 Selection phase: train on the seen classes minus the pseudo-unseen ones; choose values on train-part clips of the

@@ -12,7 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.video.plain_file import open_plain
+from pipeline.files.hashing import sha256_file
+from pipeline.files.plain_file import open_plain
 
 WHOLE = 4 << 20
 BLOCKS, BLOCK = 64, 16 << 10
@@ -46,12 +47,6 @@ def identify(path: Path, known: VideoRecord | None = None) -> VideoRecord:
         return GONE
     except (OSError, ValueError):  # ValueError: no name that the system takes
         return UNREADABLE
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 of a whole file, 64 hex digits. Raises OSError, also for what is no plain file."""
-    with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _content_identity(path: Path, size: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 from av.stream import Disposition
 
-from pipeline.video.plain_file import open_plain
+from pipeline.files.plain_file import open_plain
 from pipeline.video.truncation import is_cut, likely_format
 
 # Demuxers that read pictures from the file itself: containers, streams without container, and single pictures.
