@@ -177,7 +177,7 @@ def check_weights(name: str, recipe: Recipe, needed: bool) -> Iterator[Check]:
     """Pose weights and detector of a recipe, by their hashes; nothing is fetched."""
     from pipeline.hpe.weights import DOWNLOADS, find_detector, find_weights
 
-    if recipe.backend not in ("mmpose", "onnx"):
+    if not recipe.needs_videos:
         return
     parts = [("weights", recipe.weights, partial(find_weights, recipe))]
     if recipe.boxes == "detector":

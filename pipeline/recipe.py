@@ -28,7 +28,7 @@ def other_side(name: str) -> str:
 class Recipe:
     """What one extraction computes.
 
-    `backend` is `mmpose` or `onnx` (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues) or
+    `backend` is one of hpe/factory.py's (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues) or
     `import` (skeletons from a file of others by `cache import`; no cues).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
     since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`. `taps` names the
@@ -88,6 +88,11 @@ class Recipe:
                     f"The recipe's anchor {anchor!r} lacks its mirror image, which training needs; add "
                     f"{other_side(anchor)!r}."
                 )
+
+    @property
+    def needs_videos(self) -> bool:
+        """Whether a pose model estimates it from videos; otherwise the skeletons come from elsewhere."""
+        return self.backend not in ("ground_truth", "import")
 
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""

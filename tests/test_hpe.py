@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import PosebridgeError
+from pipeline.extract.plan import check_recipe
 from pipeline.files.hashing import sha256_file
 from pipeline.hpe.crops import crop_matrix, to_crop, to_frame
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
@@ -239,3 +240,10 @@ def test_pose_model_and_sentence_encoder_share_a_process_in_either_order(first: 
     lines = [mm, text] if first == "mmpose" else [text, mm]
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", "\n".join(lines)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_an_unknown_backend_is_told_before_any_weights_are_looked_for():
+    with pytest.raises(PosebridgeError, match="'mmpsoe' estimates nothing; use 'mmpose' or 'onnx'"):
+        check_recipe(Recipe(backend="mmpsoe", weights="nowhere.pth"))
+    with pytest.raises(PosebridgeError, match="'gt' estimates nothing"):
+        build_estimator(Recipe(backend="gt"))

@@ -89,7 +89,7 @@ def columns(
         skeleton
         + (() if recipe.cues == "none" else cues)
         + video
-        + (() if recipe.backend in ("ground_truth", "import") else pictures)
+        + (pictures if recipe.needs_videos else ())
     )
 
 

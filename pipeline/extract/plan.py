@@ -15,6 +15,7 @@ from pipeline.extract.stream import BoxSource, detected, full_frame
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
 from pipeline.hpe.detector import Detector
+from pipeline.hpe.factory import check_backend
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
@@ -54,7 +55,7 @@ class Source:
     @property
     def needs_videos(self) -> bool:
         """Whether videos are opened at all."""
-        return self.recipe.backend not in ("ground_truth", "import")
+        return self.recipe.needs_videos
 
     def row_hash(self, clip: Clip) -> str:
         """See `store.row_hash`; ground truth counts where it is used."""
@@ -80,10 +81,10 @@ def check_recipe(recipe: Recipe) -> None:
         raise PosebridgeError(
             "A recipe with `backend: import` has no videos to extract; fill it with `posebridge cache import FILE`."
         )
+    if recipe.needs_videos:
+        check_backend(recipe)
     if recipe.boxes not in ("full_frame", "manifest", "detector"):
         raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame, manifest or detector.")
-    if not 0 < recipe.detection_threshold < 1:
-        raise PosebridgeError("The recipe's detection_threshold should be between 0 and 1.")
     if recipe.cues not in ("refined", "levels", "none"):
         raise PosebridgeError(f"The recipe's cues {recipe.cues!r} are unknown; use refined, levels or none.")
     graph_of(recipe.layout)
@@ -92,8 +93,6 @@ def check_recipe(recipe: Recipe) -> None:
             f"The anchors of cues are made of the joints of coco17, and the recipe's layout is {recipe.layout!r}; set "
             "`cues: none`."
         )
-    if min(recipe.persons, recipe.frames, recipe.cue_frames) < 1:
-        raise PosebridgeError("The recipe's persons, frames and cue_frames should each be at least 1.")
     if recipe.backend == "ground_truth" and recipe.cues != "none":
         raise PosebridgeError("A recipe with `backend: ground_truth` has no cues; set `cues: none` in params.yaml.")
 

@@ -1,6 +1,8 @@
-"""From a recipe to its estimator."""
+"""From a recipe to its estimator. A new pose backend is one file and one line here."""
 
 from __future__ import annotations
+
+import importlib
 
 import numpy as np
 
@@ -9,6 +11,20 @@ from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.recipe import Recipe
 
+# Each `Estimator` is built with (recipe, path of the weights), and imported only when it is asked for.
+BACKENDS = {
+    "mmpose": "pipeline.hpe.mmpose_adapter:MmposeEstimator",
+    "onnx": "pipeline.hpe.onnx_adapter:OnnxEstimator",
+}
+
+
+def check_backend(recipe: Recipe) -> None:
+    """Raise PosebridgeError for a recipe whose backend is no pose model that we know."""
+    if recipe.backend not in BACKENDS:
+        raise PosebridgeError(
+            f"The recipe's backend {recipe.backend!r} estimates nothing; use {' or '.join(map(repr, BACKENDS))}."
+        )
+
 
 def build_estimator(recipe: Recipe) -> Estimator:
     """Build the estimator of a recipe.
@@ -16,6 +32,7 @@ def build_estimator(recipe: Recipe) -> Estimator:
     Raises PosebridgeError for an unknown backend, weights that do not fit or that give no finite number, and joints
     other than those of the recipe's layout.
     """
+    check_backend(recipe)
     estimator = _build(recipe)
     check_joints(recipe, estimator)
     _try(recipe, estimator)
@@ -25,15 +42,8 @@ def build_estimator(recipe: Recipe) -> Estimator:
 def _build(recipe: Recipe) -> Estimator:
     from pipeline.hpe.weights import find_weights
 
-    if recipe.backend == "mmpose":
-        from pipeline.hpe.mmpose_adapter import MmposeEstimator
-
-        return MmposeEstimator(recipe, find_weights(recipe).path)
-    if recipe.backend == "onnx":
-        from pipeline.hpe.onnx_adapter import OnnxEstimator
-
-        return OnnxEstimator(recipe, find_weights(recipe).path)
-    raise PosebridgeError(f"The recipe's backend {recipe.backend!r} estimates nothing; use `mmpose` or `onnx`.")
+    module, _, name = BACKENDS[recipe.backend].partition(":")
+    return getattr(importlib.import_module(module), name)(recipe, find_weights(recipe).path)
 
 
 def _try(recipe: Recipe, estimator: Estimator) -> None:

@@ -70,7 +70,7 @@ def find_detector(recipe: Recipe) -> WeightsFile:
 
 def resolve_weights(recipe: Recipe) -> Recipe:
     """The recipe with the hashes and `hpe_text` as its files have them; what its backend does not use becomes empty."""
-    if recipe.backend not in ("mmpose", "onnx"):
+    if not recipe.needs_videos:
         return replace(recipe, weights="", weights_sha256="", hpe_text="none")
     found = find_weights(recipe)
     recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)

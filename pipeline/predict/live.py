@@ -48,7 +48,7 @@ class LivePoses:
         detector: Path | None = None, boxes: BoxSource | None = None,
     ):  # fmt: skip
         check_recipe(recipe)
-        if recipe.backend not in ("mmpose", "onnx"):
+        if not recipe.needs_videos:
             raise PosebridgeError(
                 f"A recipe with `backend: {recipe.backend}` sees no videos; use a run whose recipe has a pose model."
             )
