@@ -220,6 +220,32 @@ def test_stacking_agrees_with_a_plain_argmax_over_all_classes():
         assert 0 < area < 1
 
 
+def test_area_and_gamma_are_those_of_every_gamma_tried_one_by_one():
+    rng = np.random.default_rng(0)
+    for trial in range(60):
+        clips = int(rng.integers(1, 60))
+        scores, labels = rng.normal(size=(clips, 5)), rng.integers(0, 5, clips)
+        scores[np.arange(clips), labels] += rng.random()
+        if trial % 2:
+            scores = (4 * scores).round() / 4  # ties
+        stacking = Stacking.of(scores, labels, np.array([1, 0, 1, 0, 1], bool), macro=trial % 3 == 0)
+        edges = np.unique(stacking.margin)
+        gammas = [-np.inf, *(edges[1:] + edges[:-1]) / 2, np.inf]
+        pairs = [stacking.accuracies(gamma) for gamma in gammas]
+        assert stacking.ausuc() == pytest.approx(np.trapezoid(*np.array(pairs).T), abs=1e-12)
+        if len(edges) > 1:
+            best = max(harmonic(*pair) for pair in pairs[1:-1])
+            assert harmonic(*stacking.accuracies(stacking.best_gamma())) == pytest.approx(best, abs=1e-12)
+
+
+def test_a_gamma_between_neighbouring_numbers_still_parts_them():
+    below = 1.0
+    above = np.nextafter(below, 2)  # their mean is one of them
+    both = np.ones(2, bool)
+    stacking = Stacking(np.array([above, below]), both, both, np.array([True, False]), np.ones(2))
+    assert stacking.accuracies(stacking.best_gamma()) == (1, 1)
+
+
 def test_one_source_video_in_both_parts_is_refused():
     a = Clip("a", "a.mp4", part="train", sha256="1" * 64)
     require_disjoint_sources([a, Clip("b", "b.mp4", part="test", sha256="2" * 64)])

@@ -56,28 +56,51 @@ class Stacking:
         total = float(self.weight[side].sum())
         return float(self.weight[side & right].sum()) / total if total else 0.0
 
+    def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(edges [K], S [K + 1], U [K + 1]): the distinct margins, and both accuracies where gamma lies above j of
+        them. S falls and U rises with gamma. By sums over the sorted margins, O(N log N).
+        """
+        edges, place = np.unique(self.margin, return_inverse=True)
+
+        def at(clips: np.ndarray) -> np.ndarray:
+            """The weight of these clips at each edge."""
+            return np.bincount(place[clips], self.weight[clips], len(edges))
+
+        seen, all_seen = (_sums(at(clips)[::-1])[::-1] for clips in (self.is_seen & self.seen_right, self.is_seen))
+        unseen, all_unseen = (_sums(at(clips)) for clips in (~self.is_seen & self.unseen_right, ~self.is_seen))
+        return edges, seen / (all_seen[0] or 1), unseen / (all_unseen[-1] or 1)
+
     def best_gamma(self) -> float:
         """The gamma of the highest harmonic mean: the middle of the best interval between margins where nothing
         changes.
 
         Of several such intervals the widest. For validation scores only: gamma must never be chosen on test clips.
         """
-        edges = np.unique(self.margin)
+        edges, seen, unseen = self.curve()
         if len(edges) < 2:
             return 0.0
-        middles = (edges[1:] + edges[:-1]) / 2
-        values = np.array([harmonic(*self.accuracies(g)) for g in middles])
+        values = _harmonic(seen[1:-1], unseen[1:-1])
         widths = np.where(values >= values.max() - 1e-12, np.diff(edges), -1.0)
-        return float(middles[widths.argmax()])
+        below, above = edges[widths.argmax() :][:2]
+        middle = (below + above) / 2
+        return float(middle if middle > below else above)  # there may be no number between them
 
     def ausuc(self) -> float:
         """Area under the seen-unseen accuracy curve over every gamma, by the trapezoid rule."""
-        edges = np.unique(self.margin)
-        gammas = np.concatenate([[-np.inf], (edges[1:] + edges[:-1]) / 2, [np.inf]])
-        seen, unseen = np.array([self.accuracies(g) for g in gammas]).T  # S falls and U rises with gamma
+        _, seen, unseen = self.curve()
         return float(np.trapezoid(seen, unseen))
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """The sum of the first 0, 1, ... of the values."""
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def harmonic(seen: float, unseen: float) -> float:
     """H = 2 S U / (S + U), 0 where both are 0."""
-    return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+    return float(_harmonic(np.array(seen), np.array(unseen)))
+
+
+def _harmonic(seen: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    both = seen + unseen
+    return 2 * seen * unseen / np.where(both > 0, both, 1)
