@@ -72,6 +72,26 @@ def test_where_all_clips_are_near_only_the_nearest_are_listed():
 
 
 @pytest.mark.unit
+def test_nearness_is_in_units_of_the_spread_of_the_train_part_and_below_a_limit_by_hand():
+    """Four train clips, each 2 away from their mean (1, 0); distances .045, .055 and 0, and a clip without a person."""
+    train = Signatures(np.float32([[3, 0], [-1, 0], [1, 2], [1, -2], [7, 7]]), np.arange(5) < 4)
+    test = Signatures(np.float32([[3.09, 0], [1, 2.11], [7, 7], [-1, 0], [1, -2]]), np.array([1, 1, 1, 1, 0], bool))
+    found = near_duplicates(train, test)
+    assert [pair[:2] for pair in found] == [(3, 1), (0, 0)] and [pair[2] for pair in found] == pytest.approx([0, 0.045])
+    assert [pair[:2] for pair in near_duplicates(train, test, 0.06)] == [(3, 1), (0, 0), (1, 2)]
+
+
+@pytest.mark.unit
+def test_a_limit_is_three_fifths_of_the_upper_quartile_where_twenty_clips_are_near_by_hand():
+    train = Signatures(np.float32([[3, 0], [-1, 0], [1, 2], [1, -2]]), np.ones(4, bool))
+    away = np.float32([0.023, 0.025, *[0.04] * 18])  # .6 of .04 is .024
+    test = Signatures(np.stack([3 + 2 * away, 0 * away], 1), np.ones(20, bool))
+    assert [pair[:2] for pair in near_duplicates(train, test)] == [(0, 0)]
+    fewer = Signatures(test.skeletons[:19], test.seen[:19])
+    assert sorted(pair[0] for pair in near_duplicates(train, fewer)) == list(range(19))
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize("faiss", [True, False])
 def test_skeletons_must_be_as_good_as_equal(monkeypatch, faiss):
     """With and without FAISS, which is an extra."""
