@@ -21,6 +21,7 @@ from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
 from pipeline.hpe.topdown import TopdownModel, config_path
 from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
+from pipeline.skeleton.graph import COCO_17
 
 pytestmark = pytest.mark.unit
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
@@ -128,6 +129,20 @@ def test_a_hand_anchor_lies_beyond_the_wrist() -> None:
     assert torch.allclose(anchor_points("left_hand") @ joints, torch.tensor([[20.0 + 10 * BEYOND_WRIST, 10.0]]))
     for anchor in ANCHORS:
         assert torch.allclose(anchor_points(anchor).sum(1), torch.ones(len(anchor_points(anchor))))  # affine
+
+
+def test_the_body_is_its_joints_and_two_places_on_every_bone_from_the_neck_down() -> None:
+    """Places on a bone lie at about its thirds; the head hangs on both shoulders."""
+    limbs = {frozenset(COCO_17.joints[joint] for joint in bone) for bone in COCO_17.bones}
+    bones = {bone for bone in limbs if not any("eye" in joint or "ear" in joint for joint in bone)}
+    bones |= {frozenset({"nose", "left_shoulder"}), frozenset({"nose", "right_shoulder"})}
+    points = anchor_points("body").tolist()
+    places = [{name: share for name, share in zip(COCO_17.joints, point, strict=True) if share} for point in points]
+    assert [place for place in places if len(place) == 1] == [{name: 1} for name in COCO_17.joints]
+    between = [place for place in places if len(place) == 2]
+    assert len(between) == 2 * len(bones) and {frozenset(place) for place in between} == bones
+    assert all(sorted(place.values()) == pytest.approx([0.33, 0.67]) for place in between)
+    assert len({frozenset(place.items()) for place in between}) == len(between)
 
 
 def test_pooling_looks_where_the_anchor_is_and_vanishes_without_scores() -> None:

@@ -182,6 +182,16 @@ def test_st_gcn_of_the_paper_has_its_shape_and_ignores_absent_persons():
     assert isinstance(net.layers[0].spatial, SpatialGraphConv)
 
 
+def test_only_the_first_layer_has_no_path_around_it():
+    """Of a layer whose convolution gives the same for all, the next one learns what the path around it brings."""
+    for dull, differ in ((0, False), (1, True)):
+        torch.manual_seed(0)
+        net = STGCN(TINY, hidden=(4,), out=4, kernel=3).eval()
+        torch.nn.init.zeros_(net.layers[dull].spatial.weights.weight)
+        one, other = net.feature_map(torch.randn(2, 1, 5, 4, 3), torch.ones(2, 1, dtype=torch.bool))
+        assert ((one - other).abs().max() > 1e-3) == differ
+
+
 def test_resampling_in_time():
     x = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(2, 3, 5, 17, 3)
     assert resample(x, 0) is x and resample(x, 5) is x
@@ -254,14 +264,14 @@ def test_the_bridge_answers_each_frame_and_each_joint():
 
 def test_the_bridge_by_hand():
     """F'_tv = F_tv + W (z_t + z_v) + P c in float64, with one cue: every question's answer is then its value, and the
-    null token's.
+    null token's. The map has twice the frames of the cues: its frame 1 is at a quarter between the first two moments.
     """
     torch.manual_seed(0)
     flags = CueFlags(cues=True, cue_width=4, cue_heads=1)
     bridge, seen = MapBridge(SHAPES, flags, 3).double().eval(), features(2)
     seen = dataclasses.replace(seen, cues=seen.cues.double(), cue_scores=torch.zeros_like(seen.cue_scores).double())
     seen.cue_scores[:, 0, 0, 0] = 1.0
-    skeleton = torch.randn(2, 3, SHAPES.cue_frames, 17, dtype=torch.float64)
+    skeleton = torch.randn(2, 3, 8, 17, dtype=torch.float64)
     x = F.layer_norm(seen.cues[:, 0, 0, 0], (SHAPES.d_cue,))
     token = bridge.cues.project(x) + bridge.cues.time[0, 0] + bridge.cues.anchor[0] + bridge.cues.person[0, 0, 0]
     (layer,), tokens = bridge.layers, torch.stack([bridge.null[0].expand_as(token), token], 1)  # [B, 2, width]
@@ -274,8 +284,10 @@ def test_the_bridge_by_hand():
 
     pooled = bridge.tell_all(bridge.cues.pooled_norm(x))
     told = bridge(skeleton, seen) - skeleton
-    for t, v in ((0, 0), (1, 16), (SHAPES.cue_frames - 1, 5)):
-        of_frame = answer(skeleton[:, :, t].mean(-1), bridge.time[:, t])
+    first, second, third, fourth = bridge.time.T
+    moments = (first, 0.75 * first + 0.25 * second, 0.25 * third + 0.75 * fourth, fourth)
+    for t, v, moment in zip((0, 1, 6, 7), (0, 16, 5, 9), moments, strict=True):
+        of_frame = answer(skeleton[:, :, t].mean(-1), moment)
         of_joint = answer(skeleton[..., v].mean(-1), bridge.joint[v])
         torch.testing.assert_close(told[:, :, t, v], of_frame + of_joint + pooled, atol=1e-6, rtol=0)
 

@@ -88,6 +88,24 @@ def test_a_pause_stays_in_the_timeline_and_is_left_out_of_the_samples():
 
 
 @pytest.mark.unit
+def test_a_frame_after_a_pause_that_is_decoded_before_it_stays_after_it():
+    """I0 P3 B1 B2 P6 B4 B5 P9 B7 B8, an hour's pause before frame 5: P6 is stamped an hour after it is decoded."""
+    shown = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
+    moments = np.arange(10) * 3000 + (np.arange(10) >= 5) * 3600 * 90000
+    found = line(moments[shown], np.concatenate([[-3000], moments[:-1]]))
+    assert (found.timing, found.order.tolist()) == ("stamps", np.argsort(shown).tolist())
+    assert found.times == pytest.approx(moments / 90000)
+
+
+@pytest.mark.unit
+def test_the_usual_interval_is_that_of_the_stamps_and_the_headers_where_they_tell_none():
+    assert line(EVEN * 2).interval == pytest.approx(1 / 15), "though the header says 30 a second"
+    stopped = line(EVEN, np.zeros(60))
+    assert (stopped.timing, stopped.interval) == ("stamps", pytest.approx(1 / 30))
+    assert stopped.times == pytest.approx(np.arange(60) / 30)
+
+
+@pytest.mark.unit
 def test_random_clocks_end_in_an_ascending_timeline():
     random = np.random.default_rng(0)
     for _ in range(300):
