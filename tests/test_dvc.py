@@ -15,8 +15,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from pipeline.manifest.texts import texts_path
 from pipeline.params import load_params
-from pipeline.text.bank import texts_path
 from stages.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline.errors import PosebridgeError
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import COLUMNS, read_classes, read_clips
+from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
-from pipeline.text.bank import read_texts
 
 EXAMPLES = {"few": 200, "many": 10_000}
 HEADERS = (",".join(COLUMNS), "path,label,start,end,subject,camera,part,clip_id", "index,name", "index,slot,text")

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.manifest.check_texts import SLOTS, check_texts
 from pipeline.manifest.clips import read_classes
+from pipeline.manifest.texts import read_texts
 from pipeline.protocol.splits import Split, read_split
-from pipeline.text.bank import read_texts
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.files.tensors import save_tensors
@@ -27,6 +26,7 @@ from pipeline.learn.evaluate import score_clips
 from pipeline.learn.run import open_run
 from pipeline.learn.train import load_method, train
 from pipeline.manifest.clips import Clip, write_classes, write_clips
+from pipeline.manifest.failure import Failure
 from pipeline.params import ExtractParams, Params, load_params
 from pipeline.predict.live import LivePoses, OnceEach, windows
 from pipeline.predict.overlay import Sight, sights

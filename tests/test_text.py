@@ -8,8 +8,9 @@ import torch
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import write_classes
+from pipeline.manifest.texts import read_texts
 from pipeline.text import encoder as encoders
-from pipeline.text.bank import bank_path, load_bank, make_bank, read_texts
+from pipeline.text.bank import bank_path, load_bank, make_bank
 from pipeline.text.encoder import check_sha256, encoder_slug, split_variant
 
 pytestmark = pytest.mark.unit

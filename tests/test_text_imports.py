@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import write_classes
-from pipeline.text.bank import load_bank, make_bank, read_texts, texts_path
+from pipeline.manifest.texts import read_texts, texts_path
+from pipeline.text.bank import load_bank, make_bank
 from pipeline.text.imports import PURLS_SLOTS, import_texts
 from stages.cli import main
 

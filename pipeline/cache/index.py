@@ -13,10 +13,11 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pipeline.cache.checksums import Checksums
 from pipeline.cache.schema import SCHEMA
 from pipeline.cache.sealed import canonical_json, read_sealed, seal, typed
-from pipeline.cache.store import CLOSED, Failure, Layout, Receipt, Sha256, Store, recipe_of, shard_name
+from pipeline.cache.store import CLOSED, Layout, Receipt, Sha256, Store, recipe_of, shard_name
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_durably
 from pipeline.files.names import check_name
+from pipeline.manifest.failure import Failure
 
 Name = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]  # of one folder
 

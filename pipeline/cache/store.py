@@ -26,6 +26,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_durably, writing
 from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
 
@@ -45,15 +46,6 @@ class Layout:
     joints: Annotated[int, Field(ge=1, le=10_000)]  # V
     cue_width: Annotated[int, Field(ge=0, le=1 << 20)]  # D; 0 without cues
     schema: int = SCHEMA
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A clip that could not be extracted. `stage` is open, sample, decode, pose or track."""
-
-    clip_id: str
-    stage: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pipeline.cache.index import index_path, write_index
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.reader import MappedShard
 from pipeline.cache.sealed import canonical_json
-from pipeline.cache.store import Failure, Layout, Receipt, Store, plan_layout, rows_hash
+from pipeline.cache.store import Layout, Receipt, Store, plan_layout, rows_hash
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.extract.ground_truth import ground_truth_rows
@@ -30,6 +30,7 @@ from pipeline.files.names import check_name
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest.clips import read_clips
+from pipeline.manifest.failure import Failure
 from pipeline.manifest.variants import of_variant, variant_clips, variant_root
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.store import Failure, Receipt, Store, row_hash, rows_hash, shard_of
+from pipeline.cache.store import Receipt, Store, row_hash, rows_hash, shard_of
 from pipeline.errors import PosebridgeError
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.extract.stream import BoxSource, detected, full_frame
@@ -18,6 +18,7 @@ from pipeline.hpe.detector import Detector
 from pipeline.hpe.factory import check_backend
 from pipeline.hpe.weights import find_detector
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
 from pipeline.video.identity import VideoRecord, identify

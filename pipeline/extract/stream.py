@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
@@ -23,6 +22,7 @@ from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.hpe.detector import Detector
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
 from pipeline.tracking.clothes import clothes
 from pipeline.tracking.persons import main_persons

@@ -17,6 +17,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.run import Opened, open_run
+from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.base import Method, Shapes
@@ -24,7 +25,7 @@ from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import training_phase
-from pipeline.text.bank import TextBank, load_bank, read_texts, texts_path
+from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
 
 T = TypeVar("T")

@@ -33,6 +33,7 @@ from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import embed_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
+from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.methods import METHODS, find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
@@ -40,7 +41,6 @@ from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
-from pipeline.text.bank import read_texts, texts_path
 from pipeline.text.encoder import split_variant
 
 

@@ -1,1 +1,1 @@
-"""Tables that people write: clips, classes, texts and their checker, variants."""
+"""What is known of clips before any is opened: tables that people write and their checker, variants; and failures."""

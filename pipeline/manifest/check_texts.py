@@ -1,6 +1,6 @@
 """Whether the texts of a data set are worth training on: complete, of a fair length, and different from each other.
 
-Works on what `pipeline.text.bank.read_texts` returns; reads and writes nothing itself.
+Works on what `read_texts` returns; reads and writes nothing itself.
 """
 
 from __future__ import annotations

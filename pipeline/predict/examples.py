@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import text_of
 from pipeline.files.tensors import save_tensors
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.methods.prototypes import class_means
 from pipeline.predict.live import LivePoses, Row, find_videos
 from pipeline.predict.predict import Scorer

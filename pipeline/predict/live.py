@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.schema import columns
-from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.extract.plan import Source, check_recipe
 from pipeline.extract.stream import BoxSource, PoseStream
@@ -23,6 +22,7 @@ from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.ingest.base import VIDEO_SUFFIXES
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify

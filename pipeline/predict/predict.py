@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.cache.store import Failure
 from pipeline.errors import PosebridgeError
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.extract.stream import BoxSource
@@ -29,6 +28,7 @@ from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.run import Opened, open_run
 from pipeline.learn.train import load_method, model_folder, skeleton_encoder
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
 from pipeline.predict.live import LivePoses, Row

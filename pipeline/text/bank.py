@@ -21,8 +21,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.files.hdf5 import hdf5_bytes
 from pipeline.files.names import check_name, is_file
-from pipeline.files.tables import open_table
 from pipeline.manifest.clips import read_classes
+from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.text.encoder import SentenceEncoder, encoder_slug, split_variant
 
 SCHEMA = 2
@@ -60,32 +60,6 @@ class TextBank:
         return self.embeddings[list(classes)][:, columns]
 
 
-def read_texts(
-    path: Path, class_names: Sequence[str], need_labels: bool = True
-) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
-    """Slots in order of appearance, and text by (class index, slot).
-
-    Every class needs the slot `label` (unless `need_labels` is off); other slots may be left out, but not left empty.
-    Raises PosebridgeError naming class and slot.
-    """
-    texts: dict[tuple[int, str], str] = {}
-    remedy = "write it as `index,slot,text`, at least the slot `label` for every class"
-    for row in open_table(path, ("index", "slot", "text"), (), remedy):
-        index = row.whole("index", 0, len(class_names) - 1, "an index of classes.csv")
-        if index is None:
-            raise row.wrong("index", "the cell is empty; write the index of a class")
-        slot, text, name = row.needed("slot"), row.text("text"), class_names[index]
-        if not text:
-            raise row.wrong("text", f"class {name!r} has an empty text in the slot {slot!r}; write it or drop the row")
-        if (index, slot) in texts:
-            raise row.wrong("slot", f"class {name!r} has the slot {slot!r} twice; keep one")
-        texts[index, slot] = text
-    for index, name in enumerate(class_names):
-        if need_labels and (index, "label") not in texts:
-            raise PosebridgeError(f"{path}: class {name!r} has no text in the slot 'label'; add a row.")
-    return tuple(dict.fromkeys(slot for _, slot in texts)), texts
-
-
 def make_bank(
     dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache")
 ) -> Path:
@@ -118,11 +92,6 @@ def make_bank(
     path = bank_path(dataset, encoder, cache)
     write_for_people(path, hdf5_bytes(fill))
     return path
-
-
-def texts_path(folder: Path, variant: str = "") -> Path:
-    """The texts of a dataset in manifests/<dataset>: ours, or an imported variant."""
-    return folder / (f"texts.{check_name(variant, 'variant')}.csv" if variant else "texts.csv")
 
 
 def bank_path(dataset: str, encoder: str, cache: Path = Path("cache")) -> Path:

@@ -16,7 +16,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name
 from pipeline.files.tables import open_table, read_lines, write_table
 from pipeline.manifest.clips import read_classes
-from pipeline.text.bank import read_texts, texts_path
+from pipeline.manifest.texts import read_texts, texts_path
 
 FORMS = ("csv", "lines", "purls")
 PURLS_SLOTS = {
