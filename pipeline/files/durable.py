@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 
 STAYS = "what is finished stays"
 
@@ -62,9 +63,35 @@ def write_durably(path: Path, content: bytes, stays: str = STAYS) -> None:
 
 def write_for_people(path: Path, content: bytes) -> None:
     """As `write_durably`, with its folder; raises PosebridgeError where the disk is full or the place forbidden."""
+    with _writing_for_people(path):
+        _write(path, content)
+
+
+@contextmanager
+def draft_for_people(path: Path) -> Iterator[Path]:
+    """As `draft_of`, with its folder; raises PosebridgeError where the disk is full or the place forbidden."""
+    with _writing_for_people(path), draft_of(path) as draft:
+        yield draft
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """A file to write to, which becomes `path` when all went well, and is deleted when not. Raises OSError."""
+    draft = temporary(path)
+    try:
+        yield draft
+        _fsync(draft)
+        draft.replace(path)
+        _fsync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing_for_people(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
+        yield
     except OSError as error:
         raise PosebridgeError(
             f"{path} cannot be written ({error.strerror or error}); make room, or correct the place or its permissions."
@@ -72,19 +99,10 @@ def write_for_people(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write, flush, read back, rename, flush the folder."""
-    draft = temporary(path)
-    try:
+    with draft_of(path) as draft:
         draft.write_bytes(content)
-        _fsync(draft)
-        with draft.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").digest()
-        if found != hashlib.sha256(content).digest():
+        if sha256_file(draft) != hashlib.sha256(content).hexdigest():
             raise PosebridgeError(f"{path} reads back differently from what was written; check the disk.")
-        draft.replace(path)
-        _fsync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

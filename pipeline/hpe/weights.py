@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import draft_of
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
@@ -217,17 +218,14 @@ def _download(url: str, sha256: str) -> Path:
     if path.name in ("", "..", DOWNLOADS.name):
         raise PosebridgeError(f"{url} names no file; give the address of the weights themselves.")
     if not is_file(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(path.suffix + ".part")
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with urllib.request.urlopen(url, timeout=60) as answer, draft_of(path) as draft, draft.open("wb") as file:
                 shutil.copyfileobj(answer, file)
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-            partial.unlink(missing_ok=True)
             raise PosebridgeError(
                 f"Could not fetch {url} ({error}); where the network is closed bring the file and put it at {path}."
             ) from None
-        partial.rename(path)
     found = sha256_file(path)
     # OpenMMLab: name-<first 8 digits of sha256>_<date>.pth
     expected = sha256 or path.stem.rsplit("-", 1)[-1].split("_")[0]

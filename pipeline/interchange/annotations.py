@@ -12,7 +12,6 @@ optionally `keypoint_score` [N, M, T, V], `total_frames` [N] (what lies beyond i
 
 from __future__ import annotations
 
-import contextlib
 import math
 import pickle
 import re
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import temporary
+from pipeline.files.durable import draft_for_people
 from pipeline.files.names import composed, why_outside
 from pipeline.interchange.npz import read_arrays
 from pipeline.interchange.unpickling import read_pickle
@@ -85,19 +84,8 @@ def write_pickle(path: Path, annotations: Iterable[Annotation], splits: dict[str
         }
         for annotation in annotations
     ]
-    draft = temporary(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            pickle.dump({"split": splits, "annotations": records}, file, protocol=4)
-        draft.replace(path)
-    except OSError as error:
-        raise PosebridgeError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or name another place."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+    with draft_for_people(path) as draft, draft.open("wb") as file:
+        pickle.dump({"split": splits, "annotations": records}, file, protocol=4)
     return len(records)
 
 

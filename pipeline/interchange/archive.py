@@ -27,7 +27,7 @@ from pipeline.cache.sealed import ABANDONED, is_abandoned
 from pipeline.cache.store import Store, open_store
 from pipeline.cache.verify import Problem, verify_index, verify_store
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import make_folder, temporary, writing
+from pipeline.files.durable import draft_of, make_folder, temporary, writing
 from pipeline.files.names import check_name
 from pipeline.interchange.tar import OddMember, plain_files
 
@@ -54,19 +54,17 @@ def export_archive(index: Path, root: Path, path: Path) -> int:
     names = ["recipe.json", "layout.json", *sorted(p.name for p in folder.glob("shard-?????.json"))]
     names += sorted(entry["file"] for entry in values["shards"])
     make_folder(path.parent)
-    draft = temporary(path)
     try:
-        with writing(path), tarfile.open(draft, "w:gz", format=tarfile.USTAR_FORMAT, dereference=True) as archive:
-            for name in names:
-                archive.add(folder / name, f"{folder.name}/{name}", recursive=False, filter=_content_only)
         with writing(path):
-            draft.replace(path)
+            with (
+                draft_of(path) as draft,
+                tarfile.open(draft, "w:gz", format=tarfile.USTAR_FORMAT, dereference=True) as archive,
+            ):
+                for name in names:
+                    archive.add(folder / name, f"{folder.name}/{name}", recursive=False, filter=_content_only)
             return path.stat().st_size
     except ValueError as error:  # of a name or size that has no place in the format
         raise PosebridgeError(f"{folder} cannot be archived ({error}); copy the folder instead.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def import_archive(path: Path, dataset: str, recipe_name: str, *, cache: Path, cache_root: Path | None = None) -> Path:

@@ -11,7 +11,6 @@ for.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -203,8 +202,5 @@ def example_row(video: Path, live: LivePoses, cache: Path) -> Row | Failure:
     (_, row), *_ = live.rows([clip])
     if isinstance(row, Failure):
         return row
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_tensors({key: torch.from_numpy(np.ascontiguousarray(row[key])) for key in KEPT if key in row}, draft)
-    draft.replace(path)
+    save_tensors({key: torch.from_numpy(np.ascontiguousarray(row[key])) for key in KEPT if key in row}, path)
     return row

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import draft_of
 from pipeline.predict.live import Row
 from pipeline.predict.predict import Prediction
 from pipeline.skeleton.graph import Graph
@@ -115,10 +116,14 @@ def write_overlay(
     """
     middles = np.array([(p.start + p.end) / 2 for p, _ in answers])
     shown = sights([row for _, row in answers])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.stem}.part.mp4")
     try:
-        with Video(video_path) as video, av.open(str(draft), "w", format="mp4") as container:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            Video(video_path) as video,
+            draft_of(out) as draft,
+            draft.open("wb") as file,  # a name with a colon would be a protocol to FFmpeg
+            av.open(file, "w", format="mp4") as container,
+        ):
             stream = None
             total = len(video.times)
             for position, _, frame in video.frames(range(total)):
@@ -133,12 +138,9 @@ def write_overlay(
                 on_frame(position + 1, total)
             if stream is not None:
                 container.mux(stream.encode())
-        draft.replace(out)
     except (VideoError, av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PosebridgeError(f"The overlay {out} could not be made ({reason}); name another file or video.") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return out
 
 

@@ -166,10 +166,7 @@ def save_weights(
     state = {key: value.contiguous() for key, value in state.items() if not key.startswith(drop)}
     header = {"kind": settings.kind, "config": settings.config, "hpe_text": hpe_text}
     header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)} | (facts or {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_tensors(state, partial, header)
-    partial.replace(path)
+    save_tensors(state, path, header)
     return path
 
 

@@ -60,10 +60,7 @@ def embed(
     if vectors is None:
         steps = progress(range(0, len(sentences), AT_ONCE))
         vectors = torch.from_numpy(np.concatenate([encoder.encode(sentences[at : at + AT_ONCE]) for at in steps]))
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_tensors({"vectors": vectors}, partial, {"key": key})
-        partial.replace(path)
+        save_tensors({"vectors": vectors}, path, {"key": key})
     phrases = len(source.phrases)
     return TextVectors(vectors[phrases:].contiguous(), vectors[:phrases].contiguous() if phrases else None, key)
 
