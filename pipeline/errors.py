@@ -1,5 +1,28 @@
 """The one exception that a user is meant to read."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONGEST = 2000  # characters of a line
+LIST = "\n  "  # before each thing that an error lists
+
 
 class PosebridgeError(Exception):
-    """Something the user can put right. The message is one sentence that names the file or clip and the remedy."""
+    """Something the user can put right. The message is one sentence that names the file or clip and the remedy.
+
+    However long a name or a cell of a table in it may be, it stays readable: a long line loses its middle.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("\n".join(map(_readable, sentence.split("\n"))))
+
+
+def all_missing(sentences: Iterable[str]) -> PosebridgeError:
+    """The error of one sentence, or the one that lists several, each once."""
+    lines = list(dict.fromkeys(sentences))
+    return PosebridgeError(lines[0] if len(lines) == 1 else LIST.join([f"{len(lines)} things are missing:", *lines]))
+
+
+def _readable(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"

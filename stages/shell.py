@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import click
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import LIST, PosebridgeError
+
+_ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tab and line end
 
 params_option = click.option(
     "--params",
@@ -64,12 +67,17 @@ class Group(click.Group):
 
 def say(message: str) -> None:
     """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
-    click.echo(message, err=True)
+    click.echo(_shown(message), err=True)
 
 
 def answer(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     """The command's result: JSON on stdout with --json, else one human sentence."""
-    click.echo(json.dumps(result, default=str) if as_json else sentence)
+    click.echo(json.dumps(result, default=str) if as_json else _shown(sentence))
+
+
+def _shown(text: str) -> str:
+    """Text that a terminal can show and a pipe can take: files may be named by any bytes."""
+    return _ODD.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,18 +90,18 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except PosebridgeError as error:
-            sentence, *listed = str(error).splitlines()
+            sentence, *listed = (line.replace("\n", r"\n") for line in str(error).split(LIST))
             for line in listed:  # before the sentence, which is what a person, or a script, sees last
-                click.echo(line, err=True)
+                say(f"  {line}")
             above = sentence.removesuffix(":") + "; see the list above."
-            click.echo(f"Error: {above if listed else sentence}", err=True)
+            say(f"Error: {above if listed else sentence}")
             sys.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # whoever reads our output wants no more of it; click knows
             reason = error.strerror or str(error).partition("\n")[0]
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"Error: {where}{reason}; put this right and run the same command again.", err=True)
+            say(f"Error: {where}{reason}; put this right and run the same command again.")
             sys.exit(1)
 
     return wrapped

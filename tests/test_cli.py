@@ -13,7 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from pipeline.errors import PosebridgeError
 from stages.cli import COMMANDS, main
+from stages.shell import answer, plain_errors
 
 pytestmark = pytest.mark.unit
 
@@ -48,6 +50,23 @@ def test_a_wrong_call_is_exit_code_2(name: str) -> None:
 def test_the_list_of_commands_has_whole_sentences(words: list[str]) -> None:
     shown = CliRunner().invoke(main, [*words, "--help"]).stdout
     assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_a_name_of_any_bytes_is_told_in_one_line() -> None:
+    name = "a\n\u2028\x1b[2J\udcff ü.mp4"
+
+    @click.command()
+    @click.option("--fail", is_flag=True)
+    @plain_errors
+    def command(fail: bool) -> None:
+        if fail:
+            raise PosebridgeError(f"{name} is missing; bring it.")
+        answer({}, name, as_json=False)
+
+    told = CliRunner().invoke(command, ["--fail"])
+    assert told.exit_code == 1
+    assert told.stderr == "Error: a\\n\\u2028\\x1b[2J\\udcff ü.mp4 is missing; bring it.\n"
+    assert CliRunner().invoke(command, []).stdout == "a\n\\u2028\\x1b[2J\\udcff ü.mp4\n"
 
 
 def test_an_unknown_command_is_exit_code_2() -> None:

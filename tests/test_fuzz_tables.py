@@ -10,13 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PosebridgeError
+from pipeline.ingest.base import Folder
 from pipeline.ingest.ingest import ingest
-from pipeline.manifest.clips import COLUMNS, read_classes, read_clips
+from pipeline.ingest.kinetics import read_kinetics
+from pipeline.ingest.pku_mmd import read_parts
+from pipeline.manifest.clips import COLUMNS, read_classes, read_clips, write_classes
 from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
+from pipeline.text.imports import PURLS_SLOTS, import_texts
 
 EXAMPLES = {"few": 200, "many": 10_000}
-HEADERS = (",".join(COLUMNS), "path,label,start,end,subject,camera,part,clip_id", "index,name", "index,slot,text")
+HEADERS = (
+    ",".join(COLUMNS), "path,label,start,end,subject,camera,part,clip_id", "index,name", "index,slot,text",
+    ",".join(PURLS_SLOTS), "label,youtube_id,time_start,time_end,split",
+)  # fmt: skip
 CELLS = st.one_of(
     st.sampled_from(
         ["", "a", "b", "a.mp4", "x/b.mp4", "../a.mp4", "/etc/passwd", "nan", "inf", "-inf", "1e999", "3.0", "1,5",
@@ -70,7 +77,9 @@ def text_of(table) -> bytes:
 
 
 def go_through_tables(content: bytes) -> None:
-    """Read it as every list of a data set, and as the labels and the former list of an ingest."""
+    """Read it as every list of a data set, and as the labels and the former list of an ingest, whose own list is read
+    without fail.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "videos").mkdir()
@@ -79,19 +88,26 @@ def go_through_tables(content: bytes) -> None:
         path = folder / "any.csv"
         path.write_bytes(content)
 
-        def again() -> None:
-            (folder / "m/mine/clips.csv").write_bytes(content)
-            ingest("mine", folder / "videos", read_headers=False, manifests=folder / "m")
-            read_clips(folder / "m/mine/clips.csv")
-
+        (folder / "m/mine/clips.csv").write_bytes(content)
+        write_classes(folder / "m/named/classes.csv", ["a", "b"])
         for read in (
             lambda: read_clips(path),
             lambda: read_classes(path),
             lambda: read_texts(path, ["a", "b"]),
-            lambda: ingest("other", folder / "videos", labels=path, read_headers=False, manifests=folder / "m"),
-            again,
+            lambda: read_parts(path),
+            lambda: read_kinetics(Folder(folder, ["any.csv"]), ["a", "b"], ""),
+            lambda: import_texts("named", "v", path, "lines", manifests=folder / "m"),
+            lambda: import_texts("named", "v", path, "purls", manifests=folder / "m"),
         ):
             sentence(read)
+        for dataset, labels in (("other", path), ("mine", None)):
+            done = sentence(
+                lambda dataset=dataset, labels=labels: ingest(
+                    dataset, folder / "videos", labels=labels, read_headers=False, manifests=folder / "m"
+                )
+            )
+            if done is not None:
+                assert len(read_clips(done.clips_csv)) == done.clips
 
 
 def go_through_params(content: bytes) -> None:
@@ -101,11 +117,13 @@ def go_through_params(content: bytes) -> None:
         sentence(lambda: load_params(path))
 
 
-def sentence(read) -> None:
+def sentence(read):
+    """What it returns; None where it ends in a sentence."""
     try:
-        read()
+        return read()
     except PosebridgeError as error:
         assert str(error).rstrip().endswith((".", "?")) and len(str(error)) < 3000
+        return None
 
 
 def fuzz(examples: int, contents, check) -> None:

@@ -11,6 +11,7 @@ from fakes import write_audio, write_video
 from pipeline.errors import PosebridgeError
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import read_classes, read_clips, write_classes
+from pipeline.video.probe import Header
 from stages.ingest import command
 
 
@@ -113,6 +114,12 @@ def test_unreadable_files_are_listed_and_do_not_stop_the_rest(tmp_path, videos):
     clips = read_clips(tmp_path / "m/mine/clips.csv")
     assert len(clips) == 6, "they stay in the list, so that extract reports them clip by clip"
     assert CliRunner().invoke(command, ["--dataset", "yours", "--params", str(params)]).exit_code == 1
+
+
+@pytest.mark.unit
+def test_a_header_that_lies_does_not_spoil_the_list(go, monkeypatch):
+    monkeypatch.setattr("pipeline.ingest.ingest.probe", lambda path: Header(2e9, None, 48, 64, None, ""))
+    assert [(c.fps, c.width) for c in read_clips(go().clips_csv)] == [(None, 64)] * 3
 
 
 @pytest.mark.unit

@@ -89,6 +89,47 @@ def test_rows_of_videos_that_are_gone_come_back_with_them(root):
     assert row(path, "wave/a", "subject", "note") == ["Ann", "x"] and not gone_csv(path).exists()
 
 
+def test_labels_by_hand_are_not_taken_for_those_of_other_classes(root):
+    fill(root, "c.mp4")
+    path = go(root).clips_csv
+    edit(path, label="1", note="x")
+    (root / "c.mp4").rename(root / "bow/c.mp4")
+    assert go(root).clips == 4 and row(gone_csv(path), "c", "label", "note") == ["1", "x"]
+    (path.parent / "classes.csv").unlink()
+    fill(root, "about/a.mp4")
+    go(root)
+    (root / "bow/c.mp4").rename(root / "c.mp4")
+    go(root)
+    assert row(path, "c", "label", "note") == ["", "x"], "class 1 is another one now"
+    edit(path, label="2")
+    edit(path, label="")
+    assert "c" in {clip.clip_id for clip in read_clips(path)}
+
+
+def test_labels_by_hand_that_are_dropped_are_told_and_stay_where_no_classes_are_made(root):
+    fill(root, "c.mp4")
+    path = go(root).clips_csv
+    path.write_text(path.read_text().replace("c,c.mp4,,,", "c,c.mp4,,,1"))
+    (path.parent / "classes.csv").unlink()
+    remark, = go(root).remarks
+    assert remark.startswith("1 clips had a label, first 'c', and have none now; classes.csv was made anew")
+    for name in ("wave/a", "wave/b", "bow/a"):
+        (root / f"{name}.mp4").unlink()
+    path.write_text(path.read_text().replace("c,c.mp4,,,", "c,c.mp4,,,1"))
+    (path.parent / "classes.csv").unlink()
+    assert not go(root).remarks and row(path, "c", "label") == ["1"]
+
+
+def test_what_a_list_does_not_tell_is_peoples(root):
+    """A labels.csv may have columns that are empty; what stands in them in clips.csv was written by hand."""
+    (root / "labels.csv").write_text("path,label,subject\nwave/a.mp4,wave,\nwave/b.mp4,wave,\nbow/a.mp4,bow,\n")
+    path = go(root).clips_csv
+    edit(path, subject="Ann")
+    (root / "wave/b.mp4").unlink()
+    assert "1 clips of the former list are not found now, first 'wave/b'" in go(root).remarks[0]
+    assert row(gone_csv(path), "wave/b", "subject") == ["Ann"]
+
+
 def test_a_clip_is_known_again_by_its_segment(root):
     (root / "labels.csv").write_text("path,label,start,end\nwave/a.mp4,wave,0,1.5\nwave/a.mp4,bow,1.5,3\n")
     path = go(root).clips_csv

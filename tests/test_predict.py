@@ -226,9 +226,10 @@ def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_video_of_one_frame_is_answered_and_drawn(project: Path, tmp_path: Path, frames: int) -> None:
     video = write_video(tmp_path / "short.mp4", frames=frames)
-    found = ask(str(video), *RUN, "--overlay", str(tmp_path / "seen.mp4"))
+    seen = Path("12:30 seen.mp4")  # no protocol
+    found = ask(str(video), *RUN, "--overlay", str(seen))
     assert len(found["predictions"][0]["ranking"]) == 3
-    with av.open(str(tmp_path / "seen.mp4")) as container:
+    with av.open(str(seen.absolute())) as container:
         assert sum(1 for _ in container.decode(video=0)) == frames
 
 

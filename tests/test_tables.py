@@ -133,6 +133,13 @@ def test_classes_run_from_zero_and_differ(tmp_path, content, message):
     assert read_classes(table(tmp_path, "index;name\r\n0.0;grün\r\n1;\"a;b\"\r\n".encode("cp1252"))) == ["grün", "a;b"]
 
 
+def test_a_sentence_stays_one_however_long_a_cell_is(tmp_path):
+    name = "x" * 100_000
+    with pytest.raises(PosebridgeError, match=r"line 3, column name: .* \.\.\. .*occurs twice; make it") as error:
+        read_classes(table(tmp_path, f"index,name\n0,{name}\n1,{name}\n"))
+    assert len(str(error.value)) < 2000
+
+
 def test_what_is_written_is_read_again(tmp_path):
     names = ["a,b", 'say "a"', "line\nend", "line\rend", " blank ", "sep=;", "é", "-a", "12:30 squat"]
     path = write_clips(

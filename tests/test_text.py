@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from pipeline.manifest.texts import read_texts
 from pipeline.text import encoder as encoders
 from pipeline.text.bank import bank_path, load_bank, make_bank
 from pipeline.text.encoder import check_sha256, encoder_slug, split_variant
+from pipeline.text.masked import LanguageModel
 
 pytestmark = pytest.mark.unit
 NAMES = ["drink", "phone"]
@@ -112,6 +114,36 @@ def test_a_bank_of_another_encoder_is_refused(bank, tmp_path):
     path.write_bytes(bank_path("toy", "minilm", tmp_path).read_bytes())
     with pytest.raises(PosebridgeError, match="made by the encoder 'minilm', not 'other'; run"):
         load_bank("toy", "other", NAMES, tmp_path)
+
+
+@pytest.mark.fault
+def test_a_bank_takes_no_memory_for_what_it_merely_claims(bank, tmp_path):
+    path = bank_path("toy", "minilm", tmp_path)
+    with h5py.File(path, "a") as file:
+        for name in ("embeddings", "mask", "slots"):
+            del file[name]
+        file.create_dataset("embeddings", (2, 1 << 40, 0), "f4", chunks=(1, 1, 1), maxshape=(2, None, None))
+        file.create_dataset("mask", (2, 1 << 40), bool, chunks=(1, 1))
+        file.create_dataset("slots", (1 << 40,), h5py.string_dtype(), chunks=(1,))
+    with pytest.raises(PosebridgeError, match="ValueError.*run `posebridge text"):
+        load_bank("toy", "minilm", NAMES, tmp_path)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("make", [encoders.SentenceEncoder, LanguageModel])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.safetensors", b"cut"), ("tokenizer.json", b"{"), ("config.json", b"[]"), ("config.json", b"")],
+)
+def test_a_damaged_encoder_is_a_sentence(tmp_path, make, name, content):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for path in encoders.minilm_folder().iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / name).unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(PosebridgeError, match=r"encoder' could not be loaded; give `minilm`, .*\.$"):
+        make(str(folder))
 
 
 @pytest.mark.fault

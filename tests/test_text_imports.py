@@ -84,6 +84,21 @@ def test_a_spreadsheet_that_does_not_fit_is_refused(manifests, change, match):
     assert not (manifests / "d" / "texts.purls.csv").exists()
 
 
+@pytest.mark.parametrize("content", ["", "\n\n", "Head"])
+def test_a_spreadsheet_of_nothing_is_refused(manifests, content):
+    (manifests / "p.csv").write_text(content)
+    with pytest.raises(PosebridgeError, match="p.csv has no column for h"):
+        import_texts("d", "purls", manifests / "p.csv", "purls", manifests=manifests)
+
+
+def test_lines_are_a_slot_that_has_a_name(manifests):
+    (manifests / "t.txt").write_text("raises a cup\nthrows\nsits\n")
+    import_texts("d", "v", manifests / "t.txt", "lines", slot=" label ", manifests=manifests)
+    assert texts_of(manifests, "v") == {(0, "label"): "raises a cup", (1, "label"): "throws", (2, "label"): "sits"}
+    with pytest.raises(PosebridgeError, match="name it"):
+        import_texts("d", "v", manifests / "t.txt", "lines", slot=" ", manifests=manifests)
+
+
 def test_csv_by_index_and_slot(manifests):
     rows = [[str(i), "global", f"g{i}"] for i in range(3)]
     file = write_rows(manifests / "c.csv", [["index", "slot", "text"], *rows])

@@ -100,7 +100,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Row]:
         rows = _rows(self.path, self.body, self.delimiter)
-        next(rows)  # the header
+        next(rows, None)  # the header
         bare = "" in self.columns
         for line, cells in rows:
             if bare or len(cells) > len(self.columns):

@@ -16,9 +16,6 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 
 
-TOLD = ("label", "subject", "camera", "part")
-
-
 @dataclass(frozen=True)
 class Entry:
     """What is known of a clip before its video is opened; `label` is a class name, empty where unknown."""
@@ -42,7 +39,6 @@ class Listing:
     missing: list[tuple[str, str]] = field(default_factory=list)  # what should be there and is not, reason
     left_out: list[tuple[str, str]] = field(default_factory=list)  # what is there and cannot be used, reason
     remarks: list[str] = field(default_factory=list)  # sentences on what only a count can tell
-    tells: tuple[str, ...] = TOLD  # which of these columns the names or the CSV tell; the others are people's
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pipeline.ingest.merge import FormerList, read_former, segment_of, write_mer
 from pipeline.ingest.ntu import read_missing_skeletons
 from pipeline.ingest.own import read_own
 from pipeline.ingest.registry import LAYOUTS, choose_split
-from pipeline.manifest.clips import Clip, read_classes, write_classes
+from pipeline.manifest.clips import MOST_RATE, MOST_SECONDS, Clip, read_classes, write_classes
 from pipeline.video.decode import VideoError
 from pipeline.video.probe import Header, probe
 
@@ -118,19 +118,21 @@ def ingest(
             headers[path] = probe(folder.place(path)) if read_headers else None
             hashes[path] = sha256_file(folder.place(path)) if hash_files else ""
         except (VideoError, OSError) as error:
-            unreadable.append((path, str(error)))
+            unreadable.append((path, getattr(error, "strerror", None) or str(error)))
         progress(done, len(paths))
     clips = []
     for entry, name in _named(entries, former):
-        header = headers[entry.path]
-        if entry.frames and not (header and header.fps):
+        clip = _clip(entry, name, index, headers[entry.path], hashes[entry.path])
+        if entry.frames and not clip.fps:
             listing.left_out.append((name, f"{entry.path} tells no frame rate, so its seconds are unknown"))
+        elif clip.end is not None and clip.end > MOST_SECONDS:
+            listing.left_out.append((name, f"{entry.path} has no second {clip.end:.10g}"))
         else:
-            clips.append(_clip(entry, name, index, header, hashes[entry.path]))
+            clips.append(clip)
     if are_new and classes:
         write_classes(manifests / dataset / "classes.csv", classes)
     clips_csv = manifests / dataset / "clips.csv"
-    listing.remarks.extend(write_merged(clips_csv, clips, former, listing.tells, same_classes=not are_new))
+    listing.remarks.extend(write_merged(clips_csv, clips, former, same_classes=not (are_new and classes)))
     result = Ingestion(
         clips_csv,
         len(clips),
@@ -232,8 +234,9 @@ def _times(entry: Entry, digits: int) -> str:
 
 def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | None, sha256: str) -> Clip:
     start, end = entry.start, entry.end
-    if entry.frames and header and header.fps:
-        start, end = (frame / header.fps for frame in entry.frames)
+    fps = header.fps if header and header.fps and header.fps <= MOST_RATE else None
+    if entry.frames and fps:
+        start, end = (frame / fps for frame in entry.frames)
     return Clip(
         clip_id=clip_id,
         path=entry.path,
@@ -244,7 +247,7 @@ def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | No
         camera=entry.camera,
         part=entry.part,
         sha256=sha256,
-        fps=header.fps if header else None,
+        fps=fps,
         frames=header.frames if header else None,
         height=header.height if header else None,
         width=header.width if header else None,

@@ -6,6 +6,7 @@ clips that the last ingest did not find: they come back with the videos.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.files.names import composed
 from pipeline.manifest.clips import Clip, read_with_others, write_clips
 
 PEOPLES = ("label", "subject", "camera", "part")
+LOST = {"label": "classes.csv was made anew, so its indices are others", "sha256": "--hash notes it again"}
 Segment = tuple[str, str, str]
 
 
@@ -66,25 +68,20 @@ def gone_csv(clips_csv: Path) -> Path:
     return clips_csv.with_name("clips.gone.csv")
 
 
-def write_merged(
-    clips_csv: Path,
-    clips: Iterable[Clip],
-    former: FormerList,
-    tells: Sequence[str] = PEOPLES,
-    same_classes: bool = True,
-) -> list[str]:
+def write_merged(clips_csv: Path, clips: Sequence[Clip], former: FormerList, same_classes: bool = True) -> list[str]:
     """Write clips.csv with what the former list knew more of its clips; returns remarks on what did not stay.
 
     `subject`, `camera`, `part` and `label` stay where the new list says nothing, other columns always. Where the new
     list says another, that one counts. A clip that is not there any more is kept in clips.gone.csv if people wrote
-    something of it.
+    something of it: in a column of their own, or in one of the four of which the new list says nothing.
 
     Args:
-        tells: which of the four come with the new list, and so are no people's.
-        same_classes: whether the former labels are indices into the same classes.
+        same_classes: whether the former labels are indices into the same classes; else they say nothing any more.
     """
+    people = [name for name in PEOPLES if all(getattr(clip, name) in (None, "") for clip in clips)]
     merged, others, kept = [], {}, set()
-    changed: dict[str, list[str]] = {}
+    changed: defaultdict[str, list[str]] = defaultdict(list)  # column -> clip_ids
+    lost: defaultdict[str, list[str]] = defaultdict(list)
     for clip in clips:
         was = former.find(clip)
         if was is None:
@@ -101,19 +98,20 @@ def write_merged(
             part=clip.part or was.part,
             label=was.label if clip.label is None and same_classes else clip.label,
         )
-        for name in PEOPLES:
-            if getattr(was, name) not in (None, "", getattr(now, name)) and (name != "label" or same_classes):
-                changed.setdefault(name, []).append(clip.clip_id)
-        if was.sha256 and not clip.sha256:
-            changed.setdefault("sha256", []).append(clip.clip_id)
+        for name in (*PEOPLES, "sha256"):
+            before, after = getattr(was, name), getattr(now, name)
+            if before not in (None, "") and after in (None, ""):
+                lost[name].append(clip.clip_id)
+            elif name in PEOPLES and before not in (None, "", after) and (name != "label" or same_classes):
+                changed[name].append(clip.clip_id)
         merged.append(now)
     gone = [
-        clip
+        clip if same_classes else replace(clip, label=None)
         for clip in former.clips.values()
         if clip.clip_id not in kept
         and (
             any(former.others.get(clip.clip_id, {}).values())
-            or any(getattr(clip, name) not in (None, "") for name in PEOPLES if name not in tells)
+            or any(getattr(clip, name) not in (None, "") for name in people)
         )
     ]
     if gone:
@@ -124,10 +122,9 @@ def write_merged(
     remarks = [
         f"{len(ids)} clips had another {name} in the former list, first {ids[0]!r}; the new one counts."
         for name, ids in changed.items()
-        if name != "sha256"
     ]
-    if ids := changed.get("sha256"):
-        remarks.append(f"{len(ids)} clips had a sha256, first {ids[0]!r}, and have none now; --hash notes it again.")
+    for name, ids in lost.items():
+        remarks.append(f"{len(ids)} clips had a {name}, first {ids[0]!r}, and have none now; {LOST[name]}.")
     if gone:
         remarks.append(
             f"{len(gone)} clips of the former list are not found now, first {gone[0].clip_id!r}; what was written of "

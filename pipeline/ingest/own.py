@@ -34,7 +34,6 @@ def read_own(folder: Folder, labels: Path | None, pattern: str) -> Listing:
     elif pattern:
         listing.entries.extend(_from_pattern(pattern, folder, listing))
     else:
-        listing.tells = ("label",)
         listing.entries.extend(Entry(path, composed(path).rpartition("/")[0].split("/")[0]) for path in folder.videos)
     return listing
 
@@ -46,7 +45,6 @@ def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[En
         raise PosebridgeError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
     if unknown := set(expression.groupindex) - set(GROUPS):
         raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")
-    listing.tells = tuple(expression.groupindex)
     for path in folder.videos:
         if match := expression.search(path):
             found: dict[str, Any] = {group: text or "" for group, text in match.groupdict().items()}
@@ -68,7 +66,6 @@ def _from_csv(labels: Path, folder: Folder, listing: Listing) -> Iterator[Entry]
         )
     if table.encoding == "cp1252":
         listing.remarks.append(f"{labels} is no UTF-8 and was read as Windows-1252; look at the names of the classes.")
-    listing.tells = tuple(table.places)
     listed = {composed(path): path for path in folder.files}
     odd = {path for path, _ in folder.odd}
     for row in table:

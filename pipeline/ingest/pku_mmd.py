@@ -17,6 +17,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import place_of
 from pipeline.files.tables import read_lines
 from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
+from pipeline.manifest.clips import MOST_FRAMES
 
 NAME = re.compile(r"\d{4}-[LMR]")
 _HEADINGS = "there are `Training videos:` and `Validation videos:`"
@@ -127,12 +128,14 @@ def _read_segments(
         try:
             label, start, end = (int(value) for value in text.split(",")[:3])
         except ValueError:
-            listing.left_out.append((where, f"{text.strip()!r} is not class,start_frame,end_frame,confidence"))
+            listing.left_out.append((where, f"{text.strip()[:60]!r} is not class,start_frame,end_frame,confidence"))
             continue
         if not 1 <= label <= len(classes):
             listing.left_out.append((where, f"there is no class {label} (1 to {len(classes)})"))
         elif not 0 <= start < end:
             listing.left_out.append((where, f"the segment {start} to {end} is empty"))
+        elif end > MOST_FRAMES:
+            listing.left_out.append((where, f"no video has more than {MOST_FRAMES} frames"))
         elif (start, end) in lines:
             listing.left_out.append((where, f"the segment {start} to {end} stands on line {lines[start, end]} already"))
         else:

@@ -181,7 +181,7 @@ def _clips(path: Path, annotations: Sequence[Annotation], parts: dict[str, str],
     former = read_former(path)
     there = {clip.clip_id: clip for clip in former.clips.values()}
     if all(clip.path == clip.clip_id for clip in there.values()):  # none, or those of an earlier import
-        write_merged(path, clips, former, tells=("label", "part"))
+        write_merged(path, clips, former)
         return read_clips(path)
     for clip in clips:
         if clip.clip_id not in there or there[clip.clip_id].label != clip.label:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.names import check_name
 from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
@@ -80,7 +80,7 @@ def open_dataset(
     except PosebridgeError as error:
         missing.append(str(error))
     if missing and strict:
-        raise PosebridgeError("\n".join(missing))
+        raise all_missing(missing)
     return Dataset(
         name,
         manifests,

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 
 from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.run import Opened, open_run
@@ -48,11 +48,8 @@ class Needs:
 
     def require(self) -> None:
         """Raise PosebridgeError with everything that was noted, each sentence once."""
-        lines = list(dict.fromkeys(self.missing))
-        if len(lines) == 1:
-            raise PosebridgeError(lines[0])
-        if lines:
-            raise PosebridgeError("\n  ".join([f"{len(lines)} things are missing:", *lines]))
+        if self.missing:
+            raise all_missing(self.missing)
 
 
 def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:

@@ -44,7 +44,7 @@ class Clip:
 
 COLUMNS = tuple(f.name for f in fields(Clip))
 PARTS = ("train", "test")
-MOST_SECONDS, MOST_FRAMES, MOST_CLASSES, LONGEST_SIDE = 1e8, 10**10, 10**6, 10**6
+MOST_SECONDS, MOST_RATE, MOST_FRAMES, MOST_CLASSES, LONGEST_SIDE = 1e8, 1e6, 10**10, 10**6, 10**6
 Others = Mapping[str, Mapping[str, str]]  # clip_id -> column of people's own -> cell
 
 
@@ -121,7 +121,7 @@ def _clip(row: Row, classes: int) -> Clip:
         camera=row.text("camera"),
         part=part_of(row),
         sha256=sha256,
-        fps=row.number("fps", 0, 1e6, "a frame rate"),
+        fps=row.number("fps", 0, MOST_RATE, "a frame rate"),
         frames=row.whole("frames", 0, MOST_FRAMES, "a count of frames"),
         height=row.whole("height", 0, LONGEST_SIDE, "a height in pixels"),
         width=row.whole("width", 0, LONGEST_SIDE, "a width in pixels"),

@@ -133,8 +133,10 @@ def _read(path: Path) -> tuple[TextBank, int, str, bool]:
     with h5py.File(path, "r", locking=False) as file:
         shape = file["embeddings"].shape
         count = len(file["class_names"]), len(file["slots"])
-        if len(shape) != 3 or file["mask"].shape != shape[:2] or shape[:2] != count or 4 * np.prod(shape) > MOST_BYTES:
+        if len(shape) != 3 or file["mask"].shape != shape[:2] or shape[:2] != count:
             raise ValueError("the shapes do not fit each other")
+        if any(file[name].nbytes > MOST_BYTES for name in file):  # before memory is taken for them
+            raise ValueError("it is too large")
         embeddings, mask = np.asarray(file["embeddings"][()], np.float32), np.asarray(file["mask"][()], bool)
         bank = TextBank(
             embeddings=torch.from_numpy(embeddings),

@@ -53,7 +53,7 @@ class SentenceEncoder:
             self.model = SentenceTransformer(
                 place, device="cpu", local_files_only=local, model_kwargs={"use_safetensors": True}
             ).eval()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged files come out of the libraries as errors of many classes
             raise PosebridgeError(
                 f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a "
                 f"folder with model.safetensors ({' '.join(str(error).split())[:200]})."

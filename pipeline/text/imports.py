@@ -50,6 +50,8 @@ def import_texts(
     """
     if not re.fullmatch(r"[\w-]+", variant):
         raise PosebridgeError(f"The variant {variant!r} should be letters, digits, dashes and underscores.")
+    if not (slot := slot.strip()):
+        raise PosebridgeError("The slot of the lines has no name; name it, as one_line.")
     if form not in FORMS:
         raise PosebridgeError(f"There is no form {form!r}; use {', '.join(FORMS)}.")
     names = read_classes(manifests / check_name(dataset, "data set") / "classes.csv")

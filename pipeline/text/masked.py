@@ -61,7 +61,7 @@ class LanguageModel:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
             model = AutoModel.from_pretrained(name, local_files_only=local, use_safetensors=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged files come out of the libraries as errors of many classes
             raise PosebridgeError(
                 f"The language model {name!r} could not be loaded; give `minilm`, the name of a BERT-like model or a "
                 f"folder with model.safetensors ({' '.join(str(error).split())[:200]})."
