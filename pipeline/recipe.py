@@ -60,7 +60,7 @@ class Recipe:
     anchors: tuple[str, ...] = ANCHORS
     pooled_stride: int = within(16, 1, 1024)
     sigma: float = within(0.08, above=0)  # of the person's size, body-aware pooling
-    score_kind: str = "simcc"
+    score_kind: str = "simcc"  # no knob: nothing reads it, but it is in the fingerprints of the stores there are
     algorithm: int = within(ALGORITHM, 1)
     mean: tuple[float, ...] = within(())
     std: tuple[float, ...] = within((), above=0)

@@ -212,7 +212,7 @@ def test_wrong_rows_of_pku_mmd_are_listed_with_their_line(tmp_path, go, videos):
     assert [clip.clip_id for clip in clips] == ["0002-L@0-4"]
     left_out = dict(result.left_out)
     lines = {int(name.rpartition(" ")[2]) for name in left_out if name.startswith("Label/") and "0002-L.txt" in name}
-    assert lines == {1, 2, 3, 5, 7, 8} and "no second 625000000" in left_out["0002-L@0-9999999999"]
+    assert lines == {1, 2, 3, 5, 7, 8} and "no second 624999999.9" in left_out["0002-L@0-9999999999"]
     assert "neither list" in left_out["0009-L"] and "no frame rate" in left_out["0003-M@2-6"]
     assert [path for path, _ in result.unreadable] == ["RGB_VIDEO/0003-M.avi"]
     with pytest.raises(PosebridgeError, match="omit --no-probe"):

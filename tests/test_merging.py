@@ -101,23 +101,22 @@ def test_labels_by_hand_are_not_taken_for_those_of_other_classes(root):
     (root / "bow/c.mp4").rename(root / "c.mp4")
     go(root)
     assert row(path, "c", "label", "note") == ["", "x"], "class 1 is another one now"
-    edit(path, label="2")
-    edit(path, label="")
-    assert "c" in {clip.clip_id for clip in read_clips(path)}
 
 
-def test_labels_by_hand_that_are_dropped_are_told_and_stay_where_no_classes_are_made(root):
+def test_labels_by_hand_that_are_dropped_are_told(root):
     fill(root, "c.mp4")
     path = go(root).clips_csv
     path.write_text(path.read_text().replace("c,c.mp4,,,", "c,c.mp4,,,1"))
     (path.parent / "classes.csv").unlink()
     remark, = go(root).remarks
     assert remark.startswith("1 clips had a label, first 'c', and have none now; classes.csv was made anew")
-    for name in ("wave/a", "wave/b", "bow/a"):
-        (root / f"{name}.mp4").unlink()
-    path.write_text(path.read_text().replace("c,c.mp4,,,", "c,c.mp4,,,1"))
-    (path.parent / "classes.csv").unlink()
-    assert not go(root).remarks and row(path, "c", "label") == ["1"]
+
+
+def test_labels_by_hand_stay_where_nothing_tells_classes(tmp_path):
+    fill(tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4")
+    path = go(tmp_path / "videos").clips_csv
+    edit(path, label="7")
+    assert not go(tmp_path / "videos").remarks and row(path, "b", "label") == ["7"]
 
 
 def test_what_a_list_does_not_tell_is_peoples(root):
