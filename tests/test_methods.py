@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods import METHODS, find_method
+from pipeline.methods import METHODS, find_method, takes_cues
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
@@ -98,8 +100,25 @@ def test_every_run_that_skelgap_names_can_be_built(path, name):
 def test_every_registered_method_is_built_by_name():
     for name in METHODS:
         assert issubclass(find_method(name), Method)
-    with pytest.raises(PosebridgeError, match="no method named 'pgfb'; there are posebridge, skeleton"):
-        find_method("pgfb")
+    for ask in (find_method, lambda name: takes_cues(name, {})):
+        with pytest.raises(PosebridgeError, match="no method named 'pgfb'; there are posebridge, skeleton"):
+            ask("pgfb")
+
+
+def test_a_line_says_of_cues_what_the_methods_own_flag_says():
+    for name, known in METHODS.items():
+        module = sys.modules[find_method(name).__module__]
+        assert known.cues in (None, module.Flags().cues), name
+        assert takes_cues(name, {}) == bool(known.cues)
+
+
+def test_the_report_learns_who_takes_cues_without_loading_a_method_or_pytorch():
+    code = (
+        "import sys; from pipeline.methods import takes_cues; import pipeline.report.results; "
+        "assert takes_cues('pgfa', {'cues': True}); "
+        "sys.exit('torch' in sys.modules or 'pipeline.methods.pgfa' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 
 @pytest.mark.parametrize("flags", [{}, {"gate": True}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}], ids=str)
@@ -126,8 +145,8 @@ def test_the_skeleton_method_does_not_look_at_cues():
     method, seen = build("skeleton"), features()
     other = dataclasses.replace(seen, cues=torch.randn_like(seen.cues), cue_scores=torch.rand_like(seen.cue_scores))
     assert torch.equal(method.scores(seen, text()), method.scores(other, text()))
-    assert not find_method("skeleton").reads_cues({}) and find_method("posebridge").reads_cues({})
-    assert not find_method("posebridge").reads_cues({"cues": False})
+    assert not takes_cues("skeleton", {"cues": True}) and takes_cues("posebridge", {})
+    assert not takes_cues("posebridge", {"cues": False})
 
 
 def test_cues_only_does_not_look_at_the_skeleton():

@@ -18,7 +18,7 @@ from dvc.repo import Repo
 
 from pipeline.cache.reader import CacheReader
 from pipeline.manifest.clips import read_classes
-from pipeline.methods import find_method
+from pipeline.methods import find_method, takes_cues
 from pipeline.methods.base import Shapes
 from pipeline.params import Params, load_params
 from pipeline.protocol.splits import read_split
@@ -90,7 +90,7 @@ def test_the_settings_are_those_that_the_paper_states(tables: dict[str, Params])
 def test_every_run_has_flags_that_its_method_takes_and_the_papers_has_one_prompt(tables: dict[str, Params]) -> None:
     for name, run in tables["paper-ntu-synse"].runs.items():
         kind, recipe = find_method(run.method), tables["paper-ntu-synse"].recipes[run.recipe]
-        cues = kind.reads_cues(run.flags)
+        cues = takes_cues(run.method, run.flags)
         shapes = Shapes(384, recipe.persons, 16, recipe.anchors, CUE_WIDTH[run.recipe]) if cues else Shapes(384, 2)
         slots = kind(shapes, 55, run.flags).text_slots
         assert slots == ("one_line",) or not name.startswith(("posebridge", "skeleton_")) and name != "skeleton"

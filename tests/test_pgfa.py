@@ -17,6 +17,7 @@ from pipeline.learn import train as phases
 from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.train import train
+from pipeline.methods import takes_cues
 from pipeline.methods.adaptation import PrototypeAlignment, align_prototypes
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.cued import CueFlags, MapBridge
@@ -202,7 +203,7 @@ def test_resampling_in_time():
 @pytest.mark.parametrize("flags", [{}, {"encoder": "shift_gcn"}, {"frames": 6}, {"cues": True}], ids=str)
 def test_it_trains_from_joints_to_text_and_scores_any_candidates(flags):
     method, labels = build(**flags), torch.tensor([0, 1, 2, 3, 4, 0])
-    assert PGFA.end_to_end and PGFA.reads_cues(flags) == ("cues" in flags)
+    assert PGFA.end_to_end and takes_cues("pgfa", flags) == ("cues" in flags)
     loss = method.train().loss(features(), labels, text())
     loss.backward()
     assert torch.isfinite(loss)
@@ -296,10 +297,6 @@ class Blind(Method):
     """A method without an embedding of its own."""
 
     text_slots = ("one_line",)
-
-    @classmethod
-    def reads_cues(cls, flags):
-        return False
 
     def loss(self, features, labels, text):
         raise NotImplementedError

@@ -96,10 +96,6 @@ class Told(Method):
         self.matrix, self.unseen, self.right_when = matrix, unseen, right_when
         self.alpha, self.text_seen = 0.0, 0
 
-    @classmethod
-    def reads_cues(cls, flags):
-        return False
-
     def loss(self, features, labels, text):
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from pipeline.learn.encode import encode, feature_table
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.score import adapt_table
 from pipeline.learn.train import train
+from pipeline.methods import takes_cues
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.dynapurls import LR, PER_CLASS, WEIGHT_DECAY, Bank, DynaPurls, Refinement
 from pipeline.methods.partition import SLOTS, StaticPartition, part_of, phase_vectors, static_shares
@@ -167,7 +168,7 @@ def test_it_trains_and_scores_any_candidates(kind, flags):
     assert scores.shape == (5, 9) and torch.isfinite(scores).all()
     torch.testing.assert_close(method.scores(x, candidates[[7, 0]]), scores[:, [7, 0]])
     torch.testing.assert_close(method.scores(features_of(x, 2), candidates), scores[2:3])
-    assert type(method).reads_cues(SMALL | flags) == bool(flags.get("cues"))
+    assert takes_cues("purls", SMALL | flags) == bool(flags.get("cues"))
 
 
 def test_scores_are_pooled_by_each_candidate():

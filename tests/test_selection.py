@@ -27,7 +27,7 @@ from pipeline.learn.run import open_run
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
 from pipeline.learn.train import train, train_phase
 from pipeline.manifest.clips import Clip
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, Known
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.params import EncodeParams, RunParams, TrainParams
@@ -170,10 +170,6 @@ class Scripted(Method):
         self.weight, self.alpha = nn.Parameter(torch.zeros(1)), 0.0
         self.register_buffer("epochs", torch.zeros(1))  # the share of the schedule that these weights have seen
 
-    @classmethod
-    def reads_cues(cls, flags: object) -> bool:
-        return False
-
     def schedule(self) -> dict[str, object]:
         return {"epochs": 8, "optimiser": "sgd", "lr": 0.5, "weight_decay": 0.0, "warmup": 0, "ema": 0.0, "patience": 3}
 
@@ -202,7 +198,7 @@ class Scripted(Method):
 @pytest.fixture
 def scripted(tmp_path, one_thread, monkeypatch):
     """A world whose clips carry their label and row, and whose texts name their class."""
-    monkeypatch.setitem(METHODS, "scripted", Scripted)
+    monkeypatch.setitem(METHODS, "scripted", Known(f"{__name__}:Scripted", cues=None))
     monkeypatch.setattr(Scripted, "log", [])
     world = make_world(tmp_path)
     full = world.readers["refined"]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.check_texts import BODY_PARTS
-from pipeline.methods import prompts
+from pipeline.methods import prompts, takes_cues
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.context import Attend, CrossModalLayer, DifferentialEncoding
 from pipeline.methods.key_parts import JOINTS, KeyPartBranch, calibration, joint_priors
@@ -250,7 +250,7 @@ def test_cues_change_the_scores_and_a_clip_without_any_scores_as_without_a_bridg
     found = method.scores(blind, text())
     method.bridge = None
     torch.testing.assert_close(method.scores(blind, text()), found)
-    assert SkeletonContext.reads_cues({"cues": True}) and not SkeletonContext.reads_cues({})
+    assert takes_cues("skeletoncontext", {"cues": True}) and not takes_cues("skeletoncontext", {})
 
 
 @pytest.mark.parametrize("width", [D, 20])

@@ -19,7 +19,7 @@ from pipeline.learn.dataset import Dataset
 from pipeline.learn.run import Opened, open_run
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
-from pipeline.methods import find_adaptation, find_method
+from pipeline.methods import find_adaptation, find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
@@ -117,8 +117,7 @@ def need_run(
 
     None where something of it is missing.
     """
-    kind = needs.get(find_method, run.method)
-    reads_cues = None if kind is None else needs.get(kind.reads_cues, run.flags)
+    reads_cues = needs.get(takes_cues, run.method, run.flags)
     skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
     recipes = dict.fromkeys([skeletons, run.recipe] if reads_cues else [skeletons])
     readers = [need_extraction(needs, dataset, recipe, split) for recipe in recipes]
@@ -131,9 +130,9 @@ def need_run(
     opened = None
     if split and bank and reads_cues is not None and None not in readers:
         opened = needs.get(open_run, dataset, protocol, run)
-    if split and reads_cues is not None:
+    if reads_cues is not None:
         method = needs.get(_any_method, run, opened)
-        if method is not None:
+        if split and method is not None:
             need_texts(needs, dataset, run, split, method, bank)
     return opened
 

@@ -19,7 +19,7 @@ from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
-from pipeline.methods import find_method
+from pipeline.methods import find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
@@ -69,7 +69,7 @@ class Opened:
 def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it."""
     skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
-    reads_cues = find_method(run.method).reads_cues(run.flags)
+    reads_cues = takes_cues(run.method, run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
     reader = dataset.reader(run.recipe if reads_cues else skeletons)
     recipe, joints = reader.recipe, dataset.reader(skeletons).recipe

@@ -77,7 +77,7 @@ def need_encoders(
     phases: Sequence[str],
 ) -> None:  # fmt: skip
     """The skeleton encoders below the run's method, if it has none of its own."""
-    if run.method in METHODS and not METHODS[run.method].end_to_end:
+    if run.method in METHODS and not find_method(run.method).end_to_end:
         skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
         for seed in seeds:
             for phase in phases:

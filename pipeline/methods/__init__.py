@@ -1,36 +1,61 @@
-"""The methods of stage two and the adaptations at test time, by name. A new one is one file and one line here."""
+"""The methods of stage two and the adaptations at test time, by name. A new one is one file and one line here.
+
+Importing this loads no method and no PyTorch: what a line says can be asked without them, as the report does.
+"""
 
 from __future__ import annotations
 
-from pipeline.errors import PosebridgeError
-from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
-from pipeline.methods.base import Method
-from pipeline.methods.dynapurls import DynaPurls
-from pipeline.methods.pgfa import PGFA
-from pipeline.methods.posebridge import PoseBridge, Skeleton
-from pipeline.methods.purls import Purls, PurlsMatched
-from pipeline.methods.skeletoncontext import SkeletonContext
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-METHODS: dict[str, type[Method]] = {
-    "posebridge": PoseBridge,
-    "skeleton": Skeleton,
-    "pgfa": PGFA,
-    "purls": Purls,
-    "purls_matched": PurlsMatched,
-    "skeletoncontext": SkeletonContext,
+from pipeline.errors import PosebridgeError
+
+if TYPE_CHECKING:
+    from pipeline.methods.adaptation import Adaptation
+    from pipeline.methods.base import Method
+
+
+class Known(NamedTuple):
+    """A method: `module:class`, and what its flag `cues` is by default; None for one that is never shown cues."""
+
+    place: str
+    cues: bool | None
+
+
+METHODS = {
+    "posebridge": Known("pipeline.methods.posebridge:PoseBridge", cues=True),
+    "skeleton": Known("pipeline.methods.posebridge:Skeleton", cues=None),
+    "pgfa": Known("pipeline.methods.pgfa:PGFA", cues=False),
+    "purls": Known("pipeline.methods.purls:Purls", cues=False),
+    "purls_matched": Known("pipeline.methods.purls:PurlsMatched", cues=False),
+    "skeletoncontext": Known("pipeline.methods.skeletoncontext:SkeletonContext", cues=False),
 }
-ADAPTATIONS: dict[str, type[Adaptation]] = {"pgfa": PrototypeAlignment, "dynapurls": DynaPurls}
+ADAPTATIONS = {
+    "pgfa": "pipeline.methods.adaptation:PrototypeAlignment",
+    "dynapurls": "pipeline.methods.dynapurls:DynaPurls",
+}
 
 
 def find_method(name: str) -> type[Method]:
     """The class of a method; it is built with (shapes, number of training classes, flags)."""
-    if name not in METHODS:
-        raise PosebridgeError(f"There is no method named {name!r}; there are {', '.join(METHODS)}.")
-    return METHODS[name]
+    return resolve_name(_known(name).place)
+
+
+def takes_cues(name: str, flags: Mapping[str, Any]) -> bool:
+    """Whether the method with these flags is shown cues at all; where not, none are read."""
+    default = _known(name).cues
+    return default is not None and bool(flags.get("cues", default))
 
 
 def find_adaptation(name: str) -> type[Adaptation]:
     """The class of an adaptation; it is built with a trained method."""
     if name not in ADAPTATIONS:
         raise PosebridgeError(f"There is no adaptation named {name!r}; there are {', '.join(ADAPTATIONS)}.")
-    return ADAPTATIONS[name]
+    return resolve_name(ADAPTATIONS[name])
+
+
+def _known(name: str) -> Known:
+    if name not in METHODS:
+        raise PosebridgeError(f"There is no method named {name!r}; there are {', '.join(METHODS)}.")
+    return METHODS[name]

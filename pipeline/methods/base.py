@@ -75,11 +75,6 @@ class Method(nn.Module, ABC):
         """One unit vector a class, the mean of its slots: [C, K, d_t] -> [C, d_t]."""
         return F.normalize(text.mean(1), dim=-1)
 
-    @classmethod
-    @abstractmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        """Whether the method with these flags wants cues at all; where not, none are read."""
-
     def schedule(self) -> Mapping[str, Any]:
         """Fields of `learn.loop.Loop` (epochs, batch_size, lr, optimiser, ...) that this method's training sets
         otherwise than the section `train` of params.yaml. `epochs` is the most that the selection phase may choose.

@@ -71,10 +71,6 @@ class PGFA(EmbeddingMethod):
         self.bridge = MapBridge(shapes, f, channels) if f.cues else None
         self.adapter = nn.Linear(channels, shapes.d_text)
 
-    @classmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        return read_flags(Flags, flags, "pgfa").cues
-
     def schedule(self) -> Mapping[str, Any]:
         f = self.flags
         return {

@@ -82,10 +82,6 @@ class PoseBridge(EmbeddingMethod):
         elif f.adaptation == "mlp":
             self.mlp = nn.Sequential(nn.Linear(shapes.d_text, f.width), nn.SiLU(), nn.Linear(f.width, shapes.d_text))
 
-    @classmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        return read_flags(Flags, flags, "posebridge").cues
-
     def see_text(self, text: Tensor) -> None:
         if self.flags.centre:
             self.centre.copy_(self.describe(text).mean(0))
@@ -163,10 +159,6 @@ class Skeleton(PoseBridge):
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, {**flags, "cues": False})
-
-    @classmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        return False
 
 
 def check_flags(f: Flags) -> None:

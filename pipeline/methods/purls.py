@@ -75,10 +75,6 @@ class Purls(Method):
         self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the cosines, not exponentiated
         self.slot_weight = nn.Parameter(torch.zeros(len(SLOTS)))
 
-    @classmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        return read_flags(Flags, flags, "purls").cues
-
     def describe(self, text: Tensor) -> Tensor:
         """The global description is what a class is compared by: [C, 8, d_t] -> [C, d_t]."""
         return F.normalize(text[:, GLOBAL], dim=-1)

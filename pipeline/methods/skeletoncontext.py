@@ -67,10 +67,6 @@ class SkeletonContext(EmbeddingMethod):
         self.key_parts = KeyPartBranch(shapes.d_text)
         self.register_buffer("priors", torch.zeros(classes, len(self.graph.joints)), persistent=False)
 
-    @classmethod
-    def reads_cues(cls, flags: Mapping[str, Any]) -> bool:
-        return read_flags(Flags, flags, "skeletoncontext").cues
-
     def schedule(self) -> Mapping[str, Any]:
         """As published; no early stop, since the curriculum comes to what is tested, all masked, in its last third."""
         f = self.flags

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import read_text
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, takes_cues
 from pipeline.protocol.metrics import binomial_interval
 
 MOST_BYTES = 64 << 20  # of a metrics.json
@@ -192,8 +192,7 @@ class Run:
     @property
     def takes_cues(self) -> bool:
         """Whether the method is shown cues; without them it is a skeleton-only one. Unknown methods are taken to be."""
-        method = METHODS.get(self.first.method)
-        return method is None or method.reads_cues(self.first.flags)
+        return self.first.method not in METHODS or takes_cues(self.first.method, self.first.flags)
 
     @property
     def leakage(self) -> tuple[float, float, float] | None:
