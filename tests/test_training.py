@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,6 +243,14 @@ def test_a_state_of_other_code_is_not_gone_on_with(tmp_path, monkeypatch):
         fit(net, loss, 50, LOOP, state=state, fingerprint="f", on_epoch=lambda p, epochs=epochs: epochs.append(p.epoch))
         trained.append(len(epochs))
     assert trained == [LOOP.epochs, 0, LOOP.epochs]
+
+
+def test_the_code_is_that_of_every_room(monkeypatch):
+    """A method's layers are not in the room of the loop."""
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+    training.code_digest.__wrapped__()
+    assert {"learn", "methods", "skeleton", "text"} <= {path.parent.name for path in read}
 
 
 def flipped(content):
