@@ -15,12 +15,15 @@ from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, Fake
 
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
-from pipeline.learn.encode import encode, feature_table, load_encoder, other_side
+from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate
+from pipeline.learn.feature_table import feature_table
 from pipeline.learn.features import load_samples
 from pipeline.learn.run import open_run
 from pipeline.learn.train import train
+from pipeline.learn.trained import load_encoder
 from pipeline.params import RunParams
+from pipeline.recipe import other_side
 
 pytestmark = pytest.mark.unit
 TWO = replace(PARAMS, encode=replace(PARAMS.encode, epochs=10, seeds=(0, 1)))

@@ -19,10 +19,12 @@ from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION
 from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.dataset import open_dataset
-from pipeline.learn.encode import encode, feature_table, load_encoder
+from pipeline.learn.encode import encode
+from pipeline.learn.feature_table import feature_table
 from pipeline.learn.run import open_run
-from pipeline.learn.score import adapt_table, embed_table, score_table
-from pipeline.learn.train import load_method, train, train_phase
+from pipeline.learn.score import adapt_table, embed_table, score_clips, score_table
+from pipeline.learn.train import train, train_phase
+from pipeline.learn.trained import load_encoder, load_method
 from pipeline.manifest.clips import write_clips
 from pipeline.methods import ADAPTATIONS, METHODS, find_method
 from pipeline.methods.adaptation import PrototypeAlignment
@@ -233,10 +235,10 @@ def test_scoring_in_train_mode_is_caught(world):
     samples = opened.samples([c for c in world.clips if c.part == "test"][:3])
     encoder = load_encoder(world, PROTOCOL, "refined", 0, "final")
     method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
-    assert evaluation.score_clips(opened, encoder, method, samples).shape == (3, len(CLASSES))
+    assert score_clips(opened, encoder, method, samples).shape == (3, len(CLASSES))
     encoder.train()
     with pytest.raises(LeakError, match="train mode"):
-        evaluation.score_clips(opened, encoder, method, samples)
+        score_clips(opened, encoder, method, samples)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def test_a_video_in_both_parts_is_refused_when_the_data_set_is_opened(tmp_path, 
 
 def test_the_test_is_deterministic(world, monkeypatch):
     """No rotation, no crop: augmentation is not even reached."""
-    monkeypatch.setattr("pipeline.learn.encode.augment", lambda *a, **k: pytest.fail("augmentation at test"))
+    monkeypatch.setattr("pipeline.learn.feature_table.augment", lambda *a, **k: pytest.fail("augmentation at test"))
     evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
 
 

@@ -35,7 +35,7 @@ def world(tmp_path, monkeypatch):
     for module, name in (
         (pipeline.learn.encode, "each_seed"),
         (pipeline.learn.train, "each_seed"),
-        (pipeline.learn.evaluate, "test_seed"),
+        (pipeline.learn.evaluate, "evaluate_seed"),
     ):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it computes"))
     return world

@@ -21,7 +21,7 @@ from pipeline.protocol.guards import (
     require_seen_centre,
 )
 from pipeline.protocol.gzsl import Stacking, harmonic
-from pipeline.protocol.heldout import test_set as build_test_set
+from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro, per_class
 from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import training_phase
@@ -141,11 +141,11 @@ def test_a_class_without_clips_is_named():
     with pytest.raises(PosebridgeError, match="'wave' has no clip of part `train`"):
         training_phase("select", SPLIT, [c for c in clips() if c.label != 2])
     with pytest.raises(PosebridgeError, match="'jump' is unseen in p but has no clip of part `test`"):
-        build_test_set(SPLIT, [c for c in clips() if c.label != 5])
+        heldout_clips(SPLIT, [c for c in clips() if c.label != 5])
 
 
 def test_the_test_set_has_test_clips_only():
-    test = build_test_set(SPLIT, clips())
+    test = heldout_clips(SPLIT, clips())
     assert {c.label for c in test.unseen} == {4, 5} and {c.label for c in test.seen} == {0, 1, 2, 3}
     assert {c.part for c in (*test.unseen, *test.seen)} == {"test"}
 

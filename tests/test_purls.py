@@ -15,8 +15,9 @@ from synthetic import CLASSES, PARAMS, PROTOCOL, UNSEEN, make_world
 
 from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
-from pipeline.learn.encode import encode, feature_table
+from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate
+from pipeline.learn.feature_table import feature_table
 from pipeline.learn.score import adapt_table
 from pipeline.learn.train import train
 from pipeline.methods import takes_cues

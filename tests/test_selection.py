@@ -19,8 +19,9 @@ from pipeline.learn import encode as encoding
 from pipeline.learn import select as selection
 from pipeline.learn import train as phases
 from pipeline.learn.dataset import label_rows
-from pipeline.learn.encode import FeatureTable, Joints, train_encoder
+from pipeline.learn.encode import train_encoder
 from pipeline.learn.evaluate import evaluate
+from pipeline.learn.feature_table import FeatureTable, Joints
 from pipeline.learn.features import load_samples
 from pipeline.learn.loop import Loop, Progress
 from pipeline.learn.run import open_run

@@ -18,7 +18,8 @@ from synthetic import CLASSES, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, make_
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.encode import encode
 from pipeline.learn.run import open_run
-from pipeline.learn.train import class_words, load_method, train
+from pipeline.learn.train import train
+from pipeline.learn.trained import load_method
 from pipeline.methods import context, prompts
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.skeletoncontext import SkeletonContext
@@ -102,7 +103,7 @@ def test_a_vocabulary_with_an_unseen_word_is_caught(world, monkeypatch):
 
     def knowing_every_word(opened, *which):  # the planted fault
         method, chosen = load_method(opened, *which)
-        method.see_words(class_words(opened, range(len(CLASSES)), method.word_slots))
+        method.see_words(opened.words(range(len(CLASSES)), method.word_slots))
         assert len(method.vocabulary) == 5 + len(UNSEEN)
         return method.eval(), chosen
 

@@ -21,21 +21,22 @@ from torch import Tensor
 
 from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset
-from pipeline.learn.encode import FeatureTable, feature_table
 from pipeline.learn.evaluate import accuracy, open_test
+from pipeline.learn.feature_table import FeatureTable, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
 from pipeline.learn.run import Opened, open_run
 from pipeline.learn.score import adapt_table, score_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel
-from pipeline.learn.train import load_adaptation, load_method, skeleton_encoder, train_phase
+from pipeline.learn.train import train_phase
+from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
 from pipeline.protocol.gzsl import Stacking, harmonic
-from pipeline.protocol.heldout import test_set
+from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.metrics import confusion_matrix
 from pipeline.protocol.training_set import training_phase
 
@@ -319,7 +320,7 @@ def whitened(text: Tensor, mask: Tensor, classes: Sequence[int]) -> Tensor:
 
 def judge_on_test(opened: Opened, seed: int) -> Callable[[PhaseModel], float]:
     """Top-1 of a model among the unseen classes, on their test clips: what no training may know."""
-    test, unseen = test_set(opened.split, opened.dataset.clips), list(opened.split.unseen)
+    test, unseen = heldout_clips(opened.split, opened.dataset.clips), list(opened.split.unseen)
     encoder = skeleton_encoder(opened, seed, "final")
     table = feature_table(encoder, opened.samples(test.unseen), opened.shapes.anchors)
 

@@ -19,34 +19,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset, label_rows
-from pipeline.learn.encode import Encoder, feature_table
+from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples
-from pipeline.learn.preflight import Needs, need_ceiling, need_run, need_split, need_test_parts
-from pipeline.learn.run import Opened, open_run, write_resolved
-from pipeline.learn.score import adapt_table, score_table
-from pipeline.learn.train import (
-    class_words,
-    load_adaptation,
-    load_method,
-    model_folder,
+from pipeline.learn.preflight import (
+    Needs,
+    need_ceiling,
     need_encoders,
-    skeleton_encoder,
+    need_methods,
+    need_parts,
+    need_run,
+    need_split,
 )
+from pipeline.learn.run import Opened, open_run, write_resolved
+from pipeline.learn.score import adapt_table, score_clips
+from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
-from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 from pipeline.protocol.gzsl import Stacking, harmonic
-from pipeline.protocol.heldout import test_set
+from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
 
@@ -76,7 +75,7 @@ def evaluate(
         method, selection = load_method(opened, protocol, run_name, seed)
         place = folder / f"seed-{seed}"
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
-        metrics = which | test_seed(opened, test, encoder, method, selection, place)
+        metrics = which | evaluate_seed(opened, test, encoder, method, selection, place)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)
         if on_seed is not None:
@@ -90,29 +89,13 @@ def require_for_testing(
     """What a run reads, opened. Raises PosebridgeError with all that testing it on these variants will lack."""
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
-    need_test_parts(needs, dataset, split)
+    need_parts(needs, dataset, split, "test")
     opened = need_run(needs, dataset, protocol, run, split, variants)
     need_ceiling(needs, dataset, split)
     need_encoders(needs, dataset, split, protocol, run, params.seeds(run), ("final",))
-    for seed in params.seeds(run):
-        need_method(needs, opened, dataset, protocol, run_name, run, seed)
+    need_methods(needs, opened, dataset, protocol, run_name, run, params.seeds(run))
     needs.require()
     return opened or open_run(dataset, protocol, run)
-
-
-def need_method(
-    needs: Needs, opened: Opened | None, dataset: Dataset, protocol: str, run_name: str, run: RunParams, seed: int
-) -> None:
-    """What `train` made of a seed; only whether it is there where the run could not be opened."""
-    if opened is not None and dataset.clips:
-        loaded = needs.get(load_method, opened, protocol, run_name, seed)
-        if loaded and run.adapt and opened.split.unseen:
-            needs.get(load_adaptation, run.adapt, *loaded)
-        return
-    path = model_folder(dataset.cache, dataset.name, protocol, run_name) / f"seed-{seed}" / "final.safetensors"
-    if not path.is_file():
-        command = f"posebridge train --dataset {dataset.name} --protocol {protocol} --run {run_name}"
-        needs.missing.append(f"{path} is missing; run `{command}`.")
 
 
 @dataclass(frozen=True)
@@ -129,7 +112,7 @@ class OpenedTest:
 def open_test(opened: Opened, variant: str) -> OpenedTest:
     """Open the test set. Raises PosebridgeError naming the command that makes what is missing."""
     dataset = opened.dataset
-    test = test_set(opened.split, dataset.clips)
+    test = heldout_clips(opened.split, dataset.clips)
     clips = (*test.unseen, *test.seen)
     if variant:
         clips = opened.clips_of(variant, clips)
@@ -147,7 +130,7 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
     )
 
 
-def test_seed(
+def evaluate_seed(
     opened: Opened, test: OpenedTest, encoder: Encoder, method: Method, selection: dict[str, Any], place: Path
 ) -> dict[str, Any]:
     """The figures of one seed for metrics.json; writes the tables beside it."""
@@ -177,33 +160,6 @@ def test_seed(
         "seconds": round(seconds, 3),
         "missing": len(test.clips) - len(test.samples),
     }
-
-
-def score_clips(
-    opened: Opened, encoder: Encoder, method: Method, samples: Samples, text: Tensor | None = None
-) -> np.ndarray:
-    """Scores of all classes, or of those that `text` [C, K, d_t] describes, for every clip: float32 [N, C].
-
-    Neither a label nor another clip has a say in a row. Each distinct input is scored once, so that equal inputs
-    (twins, to whom sees true skeletons only) score equally in every bit.
-    """
-    require_eval_mode(encoder)
-    require_seen_text(opened, method)
-    distinct, where = samples.unique()
-    table = feature_table(encoder, distinct, opened.shapes.anchors)
-    if text is None:
-        text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
-    return score_table(method, table, text, torch.arange(len(distinct)))[where].numpy()
-
-
-def require_seen_text(opened: Opened, method: Method) -> None:
-    """Text may be centred on the seen classes' mean only, and the words that a method names may be theirs only."""
-    split = opened.split
-    if method.centre.any():
-        require_seen_centre(method.centre, method.describe(opened.bank.take(split.seen, method.text_slots)))
-    if method.vocabulary:
-        seen, unseen = (class_words(opened, classes, method.word_slots) for classes in (split.seen, split.unseen))
-        require_seen_vocabulary(method.vocabulary, seen, unseen)
 
 
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:

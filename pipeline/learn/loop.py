@@ -148,7 +148,7 @@ def fit(
 
 @functools.cache
 def code_digest() -> str:
-    """sha256 of the code of all rooms: weights that other code began may have the same shapes and mean something else."""
+    """sha256 of the code of all rooms: weights that other code began may have equal shapes and mean something else."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

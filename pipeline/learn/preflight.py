@@ -1,8 +1,7 @@
 """What `encode`, `train` and `evaluate` will need, looked up before anything is computed: all that is missing is told
 at once, a line each with the command that makes it.
 
-Reads what they read; writes nothing. Encoders and trained methods are looked up where they are loaded (encode.py,
-train.py).
+Reads what they read; writes nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
-from pipeline.learn.run import Opened, open_run
+from pipeline.learn.run import Opened, open_run, skeletons_of
+from pipeline.learn.trained import load_adaptation, load_encoder, load_method, model_folder
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
-from pipeline.methods import find_adaptation, find_method, takes_cues
+from pipeline.methods import METHODS, find_adaptation, find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split, read_split
-from pipeline.protocol.training_set import training_phase
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
 
@@ -66,29 +65,16 @@ def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:
     return None
 
 
-def need_parts(needs: Needs, dataset: Dataset, split: Split | None) -> None:
-    """Clips of part `train` for every seen class, listed in clips.csv."""
+def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str) -> None:
+    """Clips of part `train` for every seen class, or of part `test` for every unseen one, listed in clips.csv."""
     if split is None or not dataset.clips:
         return
-    there = {clip.label for clip in dataset.clips if clip.part == "train"}
-    if lacking := [split.class_names[label] for label in split.seen if label not in there]:
+    kind, classes = ("seen", split.seen) if part == "train" else ("unseen", split.unseen)
+    there = {clip.label for clip in dataset.clips if clip.part == part}
+    if lacking := [split.class_names[label] for label in classes if label not in there]:
         needs.missing.append(
-            f"{dataset.folder / 'clips.csv'}: {_classes(lacking)} no clip of part `train`, but {split.protocol} needs "
-            f"some of every seen class; write the column `part`."
-        )
-    else:
-        needs.get(training_phase, "select", split, dataset.clips)
-
-
-def need_test_parts(needs: Needs, dataset: Dataset, split: Split | None) -> None:
-    """Clips of part `test` for every unseen class, listed in clips.csv."""
-    if split is None or not dataset.clips:
-        return
-    there = {clip.label for clip in dataset.clips if clip.part == "test"}
-    if lacking := [split.class_names[label] for label in split.unseen if label not in there]:
-        needs.missing.append(
-            f"{dataset.folder / 'clips.csv'}: {_classes(lacking)} no clip of part `test`, but "
-            f"{'is' if len(lacking) == 1 else 'are'} unseen in {split.protocol}; write the column `part`."
+            f"{dataset.folder / 'clips.csv'}: {_classes(lacking)} no clip of part `{part}`, but {split.protocol} needs "
+            f"some of every {kind} class; write the column `part`."
         )
 
 
@@ -118,7 +104,7 @@ def need_run(
     None where something of it is missing.
     """
     reads_cues = needs.get(takes_cues, run.method, run.flags)
-    skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
+    skeletons = skeletons_of(run)
     recipes = dict.fromkeys([skeletons, run.recipe] if reads_cues else [skeletons])
     readers = [need_extraction(needs, dataset, recipe, split) for recipe in recipes]
     for variant in filter(None, variants):
@@ -161,6 +147,35 @@ def need_texts(
                 needs.missing.append(f"The texts have no slot {slot!r}, but {known}; {remedy}")
             elif lacking:
                 needs.missing.append(f"The {_classes(lacking)} no text in the slot {slot!r}; {remedy}")
+
+
+def need_encoders(
+    needs: Needs, dataset: Dataset, split: Split | None, protocol: str, run: RunParams, seeds: Sequence[int],
+    phases: Sequence[str],
+) -> None:  # fmt: skip
+    """The skeleton encoders below the run's method, if it has none of its own."""
+    if run.method in METHODS and not find_method(run.method).end_to_end:
+        comparable = split is not None and bool(dataset.clips)
+        for seed in seeds:
+            for phase in phases:
+                needs.get(load_encoder, dataset, protocol, skeletons_of(run), seed, phase, comparable)
+
+
+def need_methods(
+    needs: Needs, opened: Opened | None, dataset: Dataset, protocol: str, run_name: str, run: RunParams,
+    seeds: Sequence[int],
+) -> None:  # fmt: skip
+    """What `train` made of the seeds; only whether it is there where the run could not be opened."""
+    for seed in seeds:
+        if opened is not None and dataset.clips:
+            loaded = needs.get(load_method, opened, protocol, run_name, seed)
+            if loaded and run.adapt and opened.split.unseen:
+                needs.get(load_adaptation, run.adapt, *loaded)
+            continue
+        path = model_folder(dataset.cache, dataset.name, protocol, run_name) / f"seed-{seed}" / "final.safetensors"
+        if not path.is_file():
+            command = f"posebridge train --dataset {dataset.name} --protocol {protocol} --run {run_name}"
+            needs.missing.append(f"{path} is missing; run `{command}`.")
 
 
 def need_ceiling(needs: Needs, dataset: Dataset, split: Split | None) -> None:

@@ -18,12 +18,14 @@ from pipeline.files.yaml_file import yaml_text
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
+from pipeline.text.encoder import split_variant
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,27 @@ class Opened:
             )
         return reader
 
+    def words(self, classes: Sequence[int], slots: Sequence[str]) -> list[dict[str, str]]:
+        """The texts of these classes, and of no other, in these slots; a slot that a class lacks is absent."""
+        if not slots:
+            return []
+        variant = split_variant(self.run.text)[1]
+        _, texts = read_texts(texts_path(self.dataset.folder, variant), self.split.class_names)
+        return [{slot: texts[c, slot] for slot in slots if (c, slot) in texts} for c in classes]
+
     def method(self, classes: int) -> Method:
         """A fresh method of this run."""
         return find_method(self.run.method)(self.shapes, classes, self.run.flags)
 
 
+def skeletons_of(run: RunParams) -> str:
+    """The recipe that a run's skeletons and its encoder come from."""
+    return run.recipe if run.skeletons == "estimated" else run.skeletons
+
+
 def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it."""
-    skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
+    skeletons = skeletons_of(run)
     reads_cues = takes_cues(run.method, run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
     reader = dataset.reader(run.recipe if reads_cues else skeletons)

@@ -5,14 +5,44 @@ Reads and writes nothing.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
-from pipeline.learn.encode import FeatureTable
+from pipeline.learn.feature_table import Encoder, FeatureTable, feature_table
+from pipeline.learn.features import Samples
+from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
-from pipeline.protocol.guards import require_eval_mode
+from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
+
+
+def score_clips(
+    opened: Opened, encoder: Encoder, method: Method, samples: Samples, text: Tensor | None = None
+) -> np.ndarray:
+    """Scores of all classes, or of those that `text` [C, K, d_t] describes, for every clip: float32 [N, C].
+
+    Neither a label nor another clip has a say in a row. Each distinct input is scored once, so that equal inputs
+    (twins, to whom sees true skeletons only) score equally in every bit.
+    """
+    require_eval_mode(encoder)
+    require_seen_text(opened, method)
+    distinct, where = samples.unique()
+    table = feature_table(encoder, distinct, opened.shapes.anchors)
+    if text is None:
+        text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
+    return score_table(method, table, text, torch.arange(len(distinct)))[where].numpy()
+
+
+def require_seen_text(opened: Opened, method: Method) -> None:
+    """Text may be centred on the seen classes' mean only, and the words that a method names may be theirs only."""
+    split = opened.split
+    if method.centre.any():
+        require_seen_centre(method.centre, method.describe(opened.bank.take(split.seen, method.text_slots)))
+    if method.vocabulary:
+        seen, unseen = (opened.words(classes, method.word_slots) for classes in (split.seen, split.unseen))
+        require_seen_vocabulary(method.vocabulary, seen, unseen)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.learn.dataset import label_rows
-from pipeline.learn.encode import FeatureTable
+from pipeline.learn.feature_table import FeatureTable
 from pipeline.learn.score import adapt_table, score_table
 from pipeline.manifest.clips import Clip
 from pipeline.methods import find_adaptation

@@ -8,40 +8,31 @@ Command: posebridge train --dataset skelgap-mini --protocol compositional_18_6 -
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
-from pipeline.files.names import check_name
-from pipeline.files.tensors import load_tensors, save_tensors
+from pipeline.files.tensors import save_tensors
 from pipeline.learn.dataset import Dataset, label_rows
-from pipeline.learn.encode import Encoder, Joints, feature_table, load_encoder
+from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
-from pipeline.learn.preflight import Needs, need_parts, need_run, need_split
+from pipeline.learn.preflight import Needs, need_encoders, need_parts, need_run, need_split
 from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import embed_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
-from pipeline.manifest.texts import read_texts, texts_path
-from pipeline.methods import METHODS, find_adaptation, find_method
-from pipeline.methods.adaptation import Adaptation
+from pipeline.learn.trained import hash_of, method_learnt_from, model_folder, skeleton_encoder
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
-from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
-from pipeline.text.encoder import split_variant
 
 
 def train(
@@ -65,23 +56,11 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params
     """What a run reads, opened. Raises PosebridgeError with all that training it, and then testing it, will lack."""
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
-    need_parts(needs, dataset, split)
+    need_parts(needs, dataset, split, "train")
     opened = need_run(needs, dataset, protocol, run, split)
     need_encoders(needs, dataset, split, protocol, run, params.seeds(run), PHASES)
     needs.require()
     return opened or open_run(dataset, protocol, run)
-
-
-def need_encoders(
-    needs: Needs, dataset: Dataset, split: Split | None, protocol: str, run: RunParams, seeds: Sequence[int],
-    phases: Sequence[str],
-) -> None:  # fmt: skip
-    """The skeleton encoders below the run's method, if it has none of its own."""
-    if run.method in METHODS and not find_method(run.method).end_to_end:
-        skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
-        for seed in seeds:
-            for phase in phases:
-                needs.get(load_encoder, dataset, protocol, skeletons, seed, phase, split is not None and dataset.clips)
 
 
 def train_seed(
@@ -106,7 +85,7 @@ def train_seed(
     del select  # its clips may leave the memory
     final, then = go("final", progress.best_epoch)
     selection["seconds"] = round(progress.seconds + then.seconds, 2)
-    selection["trained_on"] = trained_on(opened, final.phase)
+    selection["trained_on"] = method_learnt_from(opened, final.phase)
 
     place = folder / f"seed-{seed}"
     selection["weights_sha256"] = {
@@ -177,114 +156,14 @@ def train_phase(
     return model, progress
 
 
-def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
-    """The frozen encoder below a run's method; the joints themselves for a method that has its own. `unchanged` as in
-    `load_encoder`.
-    """
-    if find_method(opened.run.method).end_to_end:
-        return Joints().eval()
-    return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase, unchanged)
-
-
-def trained_on(opened: Opened, phase: Phase) -> str:
-    """What a method has learnt from: extractions, clips with their labels, classes and their descriptions."""
-    text = hash_of(opened.bank.embeddings[list(phase.classes)])
-    return fingerprint(opened.fingerprints, phase.classes, [(c.clip_id, c.label) for c in phase.train], text)
-
-
-def hash_of(tensor: Tensor) -> str:
-    """sha256 of its bytes."""
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
-
-
 def new_method(opened: Opened, classes: Sequence[int]) -> tuple[Method, list[dict[str, str]]]:
     """A fresh method for these classes to be trained on, and the words of theirs that it has seen."""
     method = opened.method(len(classes))
-    words = class_words(opened, classes, method.word_slots)
+    words = opened.words(classes, method.word_slots)
     method.see_words(words)
     return method, words
-
-
-def class_words(opened: Opened, classes: Sequence[int], slots: Sequence[str]) -> list[dict[str, str]]:
-    """The texts of these classes, and of no other, in these slots; a slot that a class lacks is absent."""
-    if not slots:
-        return []
-    variant = split_variant(opened.run.text)[1]
-    _, texts = read_texts(texts_path(opened.dataset.folder, variant), opened.split.class_names)
-    return [{slot: texts[c, slot] for slot in slots if (c, slot) in texts} for c in classes]
 
 
 def digest(encoder: Encoder) -> list[float]:
     """A few numbers that change when any weight does."""
     return [float(value.double().abs().sum()) for value in encoder.state_dict().values()]
-
-
-def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
-    """Where the models of a run lie."""
-    check_name(run, "run")
-    return cache / "models" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run
-
-
-def load_method(
-    opened: Opened, protocol: str, run_name: str, seed: int, unchanged: bool = True
-) -> tuple[Method, dict[str, Any]]:
-    """The final method of a seed with its chosen values set, in eval mode, and its selection.
-
-    `unchanged` refuses one that has learnt from other clips, classes or descriptions than the protocol has now: test
-    clips might be among them. Only who tests nothing may do without.
-    """
-    place = model_folder(opened.dataset.cache, opened.dataset.name, protocol, run_name) / f"seed-{seed}"
-    path = place / "final.safetensors"
-    remedy = f"run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run {run_name}`"
-    if not path.is_file() or not (place / "selection.json").is_file():
-        raise PosebridgeError(f"{path} is missing; {remedy}.")
-    selection = read_selection(place / "selection.json", f"{remedy} again")
-    if unchanged:
-        phase = training_phase("final", opened.split, opened.dataset.clips)
-        if selection.get("trained_on") != trained_on(opened, phase):
-            raise PosebridgeError(
-                f"{path} was trained on other clips, classes, texts or extractions than {protocol} has now, maybe on "
-                f"its test clips; {remedy} again."
-            )
-    method = opened.method(len(opened.split.seen))
-    try:
-        method.load_state_dict(load_tensors(path, selection["weights_sha256"].get("final"), f"{remedy} again"))
-    except RuntimeError:
-        raise PosebridgeError(
-            f"{path} is of other flags than the run {run_name!r} has now; run `posebridge train` again."
-        ) from None
-    for name in method.choices:
-        setattr(method, name, chosen_value(selection, name, place / "selection.json", f"{remedy} again"))
-    return method.eval().requires_grad_(False), selection
-
-
-def read_selection(path: Path, remedy: str) -> dict[str, Any]:
-    """What the selection phase chose. Raises PosebridgeError, ending in `remedy`, where it is damaged."""
-    try:
-        selection = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
-    if not isinstance(selection, dict) or not isinstance(selection.get("weights_sha256"), dict):
-        raise PosebridgeError(f"{path} is damaged, or of an earlier version of this program; {remedy}.")
-    chosen_value(selection, "gamma", path, remedy)
-    return selection
-
-
-def chosen_value(values: dict[str, Any], name: str, path: Path, remedy: str) -> float:
-    """A value of a selection; raises PosebridgeError where it is no finite number."""
-    value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PosebridgeError(f"{path} is damaged: {name} should be a number, but is {str(value)[:40]!r}; {remedy}.")
-    return value
-
-
-def load_adaptation(name: str, method: Method, selection: dict[str, Any]) -> Adaptation:
-    """The adaptation of a trained run's method, with the values that its selection phase chose."""
-    adaptation = find_adaptation(name)(method)
-    values = selection.get("adapt")
-    if not isinstance(values, dict) or values.get("by") != name:
-        raise PosebridgeError(f"This run was trained without `adapt: {name}`; run `posebridge train` again.")
-    for attribute in adaptation.choices:
-        path = Path("selection.json")
-        setattr(adaptation, attribute, chosen_value(values, attribute, path, "run `posebridge train` again"))
-    return adaptation

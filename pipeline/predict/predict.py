@@ -22,11 +22,11 @@ from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
 from pipeline.learn.dataset import Dataset, open_dataset
-from pipeline.learn.encode import Encoder
-from pipeline.learn.evaluate import score_clips
+from pipeline.learn.feature_table import Encoder
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.run import Opened, open_run
-from pipeline.learn.train import load_method, model_folder, skeleton_encoder
+from pipeline.learn.score import score_clips
+from pipeline.learn.trained import load_method, model_folder, skeleton_encoder
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.methods.base import Method

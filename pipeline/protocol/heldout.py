@@ -11,16 +11,14 @@ from pipeline.protocol.splits import Split
 
 
 @dataclass(frozen=True)
-class TestSet:
+class HeldoutClips:
     """Test-part clips of the unseen classes (ZSL) and of the seen ones (with the former: GZSL)."""
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     unseen: tuple[Clip, ...]
     seen: tuple[Clip, ...]
 
 
-def test_set(split: Split, clips: Sequence[Clip]) -> TestSet:
+def heldout_clips(split: Split, clips: Sequence[Clip]) -> HeldoutClips:
     """Build it. Raises PosebridgeError if an unseen class has no test clip."""
     test = [clip for clip in clips if clip.part == "test" and clip.label is not None]
     labels = {clip.label for clip in test}
@@ -30,7 +28,5 @@ def test_set(split: Split, clips: Sequence[Clip]) -> TestSet:
                 f"Class {split.class_names[label]!r} is unseen in {split.protocol} but has no clip of part `test` "
                 f"in clips.csv."
             )
-    return TestSet(tuple(c for c in test if c.label in split.unseen), tuple(c for c in test if c.label in split.seen))
-
-
-test_set.__test__ = False  # type: ignore[attr-defined]
+    unseen = tuple(clip for clip in test if clip.label in split.unseen)
+    return HeldoutClips(unseen, seen=tuple(clip for clip in test if clip.label in split.seen))

@@ -1,0 +1,175 @@
+"""Opening what was trained, for testing, prediction and further training: encoders, methods with their chosen values.
+
+Reads cache/encoders/<dataset>/<protocol>/<skeletons>/seed-<k>/ and cache/models/<dataset>/<protocol>/<run>/seed-<k>/;
+writes nothing. Each file is compared with the hash that was noted when it was written, and with the clips, classes and
+texts that there are now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.cache.sealed import read_sealed
+from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import fingerprint
+from pipeline.files.names import check_name
+from pipeline.files.tensors import load_tensors
+from pipeline.learn.dataset import Dataset
+from pipeline.learn.feature_table import Encoder, Joints
+from pipeline.learn.run import Opened
+from pipeline.methods import find_adaptation, find_method
+from pipeline.methods.adaptation import Adaptation
+from pipeline.methods.base import Method
+from pipeline.protocol.training_set import Phase, training_phase
+from pipeline.skeleton.shift_gcn import ShiftGCN
+
+MOST_BLOCKS = 64  # of an encoder that is read from a file
+
+
+def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
+    """Where the encoders of (dataset, protocol, skeletons) lie."""
+    check_name(skeletons, "recipe")
+    return cache / "encoders" / check_name(dataset, "data set") / check_name(protocol, "protocol") / skeletons
+
+
+def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
+    """Where the models of a run lie."""
+    check_name(run, "run")
+    return cache / "models" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run
+
+
+def encoder_learnt_from(dataset: Dataset, skeletons: str, phase: Phase) -> str:
+    """What an encoder has learnt from: the extraction, its clips with their labels, the classes."""
+    reader = dataset.reader(skeletons)
+    there = set(reader.clip_ids)
+    clips = [(clip.clip_id, clip.label) for clip in phase.train if clip.clip_id in there]
+    return fingerprint(reader.fingerprint, phase.classes, clips)
+
+
+def method_learnt_from(opened: Opened, phase: Phase) -> str:
+    """What a method has learnt from: extractions, clips with their labels, classes and their descriptions."""
+    text = hash_of(opened.bank.embeddings[list(phase.classes)])
+    return fingerprint(opened.fingerprints, phase.classes, [(c.clip_id, c.label) for c in phase.train], text)
+
+
+def hash_of(tensor: Tensor) -> str:
+    """sha256 of its bytes."""
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+def load_encoder(
+    dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str, unchanged: bool = True
+) -> ShiftGCN:
+    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it anew.
+
+    `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
+    might be among them. Only who tests nothing may do without.
+    """
+    path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
+    remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
+    values = read_sealed(path.with_suffix(".json"), f"{remedy} again")
+    if unchanged:
+        now = training_phase(phase, dataset.split(protocol), dataset.clips)
+        if values.get("trained_on") != encoder_learnt_from(dataset, skeletons, now):
+            raise PosebridgeError(
+                f"{path} was trained on other clips, classes or another extraction than {protocol} has now, maybe on "
+                f"its test clips; {remedy} again."
+            )
+    weights = load_tensors(path, values.get("weights_sha256"), f"{remedy} again")
+    try:
+        blocks, inputs = tuple(values["blocks"]), values["inputs"]
+        if sum(blocks) > MOST_BLOCKS:
+            raise ValueError
+        sizes = (values["joints"], len(values["classes"]), values["width"], blocks, 0.0, inputs)
+        with torch.device("meta"):  # takes no memory, whatever the file says
+            wanted = ShiftGCN(*sizes).state_dict()
+        if {key: value.shape for key, value in wanted.items()} != {key: value.shape for key, value in weights.items()}:
+            raise ValueError
+        encoder = ShiftGCN(*sizes)
+        encoder.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
+        raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None
+    return encoder.eval().requires_grad_(False)
+
+
+def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
+    """The frozen encoder below a run's method; the joints themselves for a method that has its own. `unchanged` as in
+    `load_encoder`.
+    """
+    if find_method(opened.run.method).end_to_end:
+        return Joints().eval()
+    return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase, unchanged)
+
+
+def load_method(
+    opened: Opened, protocol: str, run_name: str, seed: int, unchanged: bool = True
+) -> tuple[Method, dict[str, Any]]:
+    """The final method of a seed with its chosen values set, in eval mode, and its selection.
+
+    `unchanged` refuses one that has learnt from other clips, classes or descriptions than the protocol has now: test
+    clips might be among them. Only who tests nothing may do without.
+    """
+    place = model_folder(opened.dataset.cache, opened.dataset.name, protocol, run_name) / f"seed-{seed}"
+    path = place / "final.safetensors"
+    remedy = f"run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run {run_name}`"
+    if not path.is_file() or not (place / "selection.json").is_file():
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
+    selection = read_selection(place / "selection.json", f"{remedy} again")
+    if unchanged:
+        phase = training_phase("final", opened.split, opened.dataset.clips)
+        if selection.get("trained_on") != method_learnt_from(opened, phase):
+            raise PosebridgeError(
+                f"{path} was trained on other clips, classes, texts or extractions than {protocol} has now, maybe on "
+                f"its test clips; {remedy} again."
+            )
+    method = opened.method(len(opened.split.seen))
+    try:
+        method.load_state_dict(load_tensors(path, selection["weights_sha256"].get("final"), f"{remedy} again"))
+    except RuntimeError:
+        raise PosebridgeError(
+            f"{path} is of other flags than the run {run_name!r} has now; run `posebridge train` again."
+        ) from None
+    for name in method.choices:
+        setattr(method, name, chosen_value(selection, name, place / "selection.json", f"{remedy} again"))
+    return method.eval().requires_grad_(False), selection
+
+
+def read_selection(path: Path, remedy: str) -> dict[str, Any]:
+    """What the selection phase chose. Raises PosebridgeError, ending in `remedy`, where it is damaged."""
+    try:
+        selection = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
+    if not isinstance(selection, dict) or not isinstance(selection.get("weights_sha256"), dict):
+        raise PosebridgeError(f"{path} is damaged, or of an earlier version of this program; {remedy}.")
+    chosen_value(selection, "gamma", path, remedy)
+    return selection
+
+
+def chosen_value(values: dict[str, Any], name: str, path: Path, remedy: str) -> float:
+    """A value of a selection; raises PosebridgeError where it is no finite number."""
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PosebridgeError(f"{path} is damaged: {name} should be a number, but is {str(value)[:40]!r}; {remedy}.")
+    return value
+
+
+def load_adaptation(name: str, method: Method, selection: dict[str, Any]) -> Adaptation:
+    """The adaptation of a trained run's method, with the values that its selection phase chose."""
+    adaptation = find_adaptation(name)(method)
+    values = selection.get("adapt")
+    if not isinstance(values, dict) or values.get("by") != name:
+        raise PosebridgeError(f"This run was trained without `adapt: {name}`; run `posebridge train` again.")
+    for attribute in adaptation.choices:
+        path = Path("selection.json")
+        setattr(adaptation, attribute, chosen_value(values, attribute, path, "run `posebridge train` again"))
+    return adaptation
