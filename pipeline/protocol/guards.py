@@ -17,8 +17,9 @@ class LeakError(AssertionError):
 
 def require_no_pseudo_unseen(train: Iterable[Clip], classes: Sequence[int]) -> None:
     """No clip of another class than `classes`, and none of the test part, may be trained on."""
+    allowed = set(classes)
     for clip in train:
-        if clip.label not in classes or clip.part != "train":
+        if clip.label not in allowed or clip.part != "train":
             raise LeakError(
                 f"Clip {clip.clip_id} (class {clip.label}, part {clip.part}) must not be trained on in this phase."
             )

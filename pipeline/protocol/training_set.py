@@ -11,6 +11,7 @@ more.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,17 +37,18 @@ class Phase:
 def training_phase(name: str, split: Split, clips: Sequence[Clip]) -> Phase:
     """The phase `select` or `final`. Raises PosebridgeError when a class that it needs has no train-part clip."""
     train = [clip for clip in clips if clip.part == "train" and clip.label is not None]
+    seen, phase_one, validation = set(split.seen), set(split.phase_one), set(split.validation)  # asked for every clip
     if name == "final":
-        phase = Phase(name, split.seen, tuple(c for c in train if c.label in split.seen))
+        phase = Phase(name, split.seen, tuple(c for c in train if c.label in seen))
     else:
-        own = [c for c in train if c.label in split.phase_one]
+        own = [c for c in train if c.label in phase_one]
         kept_out = _one_in_five(own)
         phase = Phase(
             name,
             split.phase_one,
             train=tuple(c for c in own if c.clip_id not in kept_out),
             held_out=tuple(c for c in own if c.clip_id in kept_out),
-            pseudo_unseen=tuple(c for c in train if c.label in split.validation),
+            pseudo_unseen=tuple(c for c in train if c.label in validation),
         )
     present = {c.label for c in (*phase.train, *phase.pseudo_unseen)}
     for label in (*phase.classes, *(split.validation if name == "select" else ())):
@@ -63,10 +65,11 @@ def _one_in_five(clips: Sequence[Clip]) -> set[str]:
     """Ids of a fifth of each class's clips (rounded down), chosen by a hash of the id: the same for every seed and
     machine.
     """
+    by_class: dict[int | None, list[str]] = defaultdict(list)
+    for clip in clips:
+        by_class[clip.label].append(clip.clip_id)
     chosen: set[str] = set()
-    for label in {clip.label for clip in clips}:
-        ids = sorted(
-            (c.clip_id for c in clips if c.label == label), key=lambda i: hashlib.sha256(i.encode()).hexdigest()
-        )
+    for ids in by_class.values():
+        ids.sort(key=lambda clip_id: hashlib.sha256(clip_id.encode()).hexdigest())
         chosen.update(ids[: len(ids) // 5])
     return chosen
