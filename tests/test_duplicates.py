@@ -28,9 +28,15 @@ from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
 from pipeline.params import ExtractParams, RunParams
 from pipeline.protocol import films
-from pipeline.protocol.duplicates import Duplicate, find_duplicates, note_duplicates, noted_duplicates
+from pipeline.protocol.duplicates import (
+    Duplicate,
+    find_duplicates,
+    note_duplicates,
+    noted_duplicates,
+    same_videos,
+)
 from pipeline.protocol.neighbours import nearest, projection
-from pipeline.protocol.signatures import LIMIT, Signatures, near_duplicates, same_videos
+from pipeline.protocol.signatures import LIMIT, Signatures, near_duplicates
 from pipeline.recipe import Recipe
 from pipeline.report.repeated import read_repeated, section
 from pipeline.synth.dataset import write_video
@@ -208,7 +214,8 @@ def test_a_note_that_is_damaged_or_no_file_is_made_again(world):
     found = note_duplicates(index, clips)
     note = index.with_name("duplicates.json")
     whole = note.read_bytes()
-    for content in (b"[" * 200_000, b"\xff", whole[:-9], b"null"):
+    flipped = whole.replace(b"test/encoded", b"test/encodee")
+    for content in (b"[" * 200_000, b"\xff", whole[:-9], b"null", flipped):
         note.write_bytes(content)
         assert noted_duplicates(index, clips) is None and note_duplicates(index, clips) == found
     note.unlink()

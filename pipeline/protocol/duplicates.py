@@ -7,22 +7,23 @@ reads where it may not open a test clip. Command: posebridge extract --dataset s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.cache.reader import CacheReader
+from pipeline.cache.sealed import read_sealed, seal, typed
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_durably
 from pipeline.files.hashing import fingerprint
-from pipeline.files.tables import read_text
 from pipeline.manifest.clips import Clip
 from pipeline.protocol import films
 from pipeline.protocol.films import Film
 from pipeline.protocol.neighbours import nearest
-from pipeline.protocol.signatures import Signatures, near_duplicates, same_videos
+from pipeline.protocol.signatures import Signatures, near_duplicates
 from pipeline.skeleton.graph import graph_of
 
 HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
@@ -44,6 +45,17 @@ class Duplicate:
     train_label: int | None = None
 
 
+@dataclass(frozen=True)
+class Note:
+    """duplicates.json."""
+
+    of: str  # the `_state` that was looked at
+    duplicates: list[Duplicate]
+
+
+NOTE = TypeAdapter(Note)
+
+
 def count_told(found: Sequence[Duplicate]) -> str:
     """`1 test clip repeats a train clip`, `3 test clips repeat train clips`."""
     return "1 test clip repeats a train clip" if len(found) == 1 else f"{len(found)} test clips repeat train clips"
@@ -59,7 +71,7 @@ def note_duplicates(index: Path, clips: Sequence[Clip], store_root: Path | None 
         return known
     with CacheReader(index, store_root) as reader:
         found = find_duplicates(reader, clips)
-    values = {"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]}
+    values = seal({"of": _state(index, clips), "duplicates": [asdict(pair) for pair in found]})
     write_durably(_path(index), (json.dumps(values, indent=1) + "\n").encode())
     return found
 
@@ -68,11 +80,12 @@ def noted_duplicates(index: Path, clips: Sequence[Clip]) -> list[Duplicate] | No
     """What `note_duplicates` noted; None where it has not looked at this extraction with these parts, or its note is
     damaged.
     """
+    path, remedy = _path(index), "it is made again"
     try:
-        values = json.loads(read_text(_path(index), "it is made again")[0])
-        return [Duplicate(**pair) for pair in values["duplicates"]] if values["of"] == _state(index, clips) else None
-    except (PosebridgeError, RecursionError, ValueError, KeyError, TypeError):
+        note = typed(NOTE, read_sealed(path, remedy), path, remedy)
+    except PosebridgeError:
         return None
+    return note.duplicates if note.of == _state(index, clips) else None
 
 
 def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | None = None) -> list[Duplicate]:
@@ -108,13 +121,22 @@ def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | N
     return found
 
 
+def same_videos(train: Mapping[str, str], test: Mapping[str, str]) -> dict[str, str]:
+    """Test clip -> a train clip of the same content. Both clip_id -> hash; an empty hash is like no other."""
+    first: dict[str, str] = {}
+    for clip_id, content in train.items():
+        if content:
+            first.setdefault(content, clip_id)
+    return {clip_id: first[content] for clip_id, content in test.items() if content in first}
+
+
 def _path(index: Path) -> Path:
     return index.with_name("duplicates.json")
 
 
 def _state(index: Path, clips: Sequence[Clip]) -> str:
     """A hash of all that the list depends on: the extraction, and which clips are train and which are test."""
-    content = index.read_text(encoding="utf-8") if index.is_file() else ""
+    content = index.read_bytes().decode(errors="replace") if index.is_file() else ""
     return fingerprint(HOW, content, [(clip.clip_id, clip.part, clip.label, clip.sha256) for clip in clips])
 
 

@@ -9,7 +9,6 @@ nearer than those of copies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,15 +40,6 @@ class Signatures:
         moments = torch.linspace(0, x.shape[2] - 1, MOMENTS).round().long()
         flat = x[:, :, moments, :, :-1].flatten(1).numpy()
         return Signatures(flat @ projection(flat.shape[1], WIDTH), valid.flatten(1).any(1).numpy())
-
-
-def same_videos(train: Mapping[str, str], test: Mapping[str, str]) -> dict[str, str]:
-    """Test clip -> a train clip of the same content. Both clip_id -> hash; an empty hash is like no other."""
-    first: dict[str, str] = {}
-    for clip_id, content in train.items():
-        if content:
-            first.setdefault(content, clip_id)
-    return {clip_id: first[content] for clip_id, content in test.items() if content in first}
 
 
 def near_duplicates(train: Signatures, test: Signatures, limit: float | None = None) -> list[tuple[int, int, float]]:
