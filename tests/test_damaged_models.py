@@ -89,8 +89,6 @@ def test_a_run_by_the_names_of_its_files(world):
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", ["final.safetensors", "selection.json"])
 def test_a_damaged_run_is_one_sentence(world, name, cut):
-    if name == "selection.json" and cut == "flip":
-        pytest.skip("selection.json carries no hash of itself: people read it")
     path = model_folder(world.cache, "toy", PROTOCOL, "skeleton") / "seed-0" / name
     content = CUTS[cut](path.read_bytes())
     go = lambda: evaluate(world, PROTOCOL, "skeleton", RUNS["skeleton"], QUICK)  # noqa: E731
@@ -99,14 +97,14 @@ def test_a_damaged_run_is_one_sentence(world, name, cut):
 
 @pytest.mark.parametrize(
     "change",
-    [{"gamma": None}, {"gamma": "x"}, {"gamma": float("nan")}, {"gamma": True}, {"weights_sha256": None},
+    [{"gamma": None}, {"gamma": "x"}, {"gamma": True}, {"weights_sha256": None},
      {"weights_sha256": {}}, {"adapt": 3}, {"adapt": {"by": "pgfa"}}, {"adapt": {"by": "pgfa", "alpha": [1]}}],
     ids=str,
 )  # fmt: skip
 def test_a_selection_with_odd_values_is_one_sentence(world, change):
     path = model_folder(world.cache, "toy", PROTOCOL, "pgfa") / "seed-0" / "selection.json"
     whole = path.read_bytes()
-    path.write_text(json.dumps(json.loads(whole) | change))
+    path.write_text(json.dumps(seal(json.loads(whole) | change)))
     try:
         with pytest.raises(PosebridgeError, match="posebridge train.* again.$"):
             evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)

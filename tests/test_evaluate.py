@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, FakeReader, make_world
 
+from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.encode import encode
@@ -261,7 +262,7 @@ def test_maps_that_would_not_fit_are_made_batch_by_batch_and_are_the_same(world)
 def test_a_killed_training_goes_on_with_equal_results(world):
     """Killed in the middle of either phase, wherever that is on this machine."""
     run, folder = RUNS["posebridge"], world.cache / "models" / "toy" / PROTOCOL
-    whole = json.loads((folder / "posebridge/seed-0/selection.json").read_text())
+    whole = read_sealed(folder / "posebridge/seed-0/selection.json", "train")
     first, final, calls = len(whole["scores_by_epoch"]), whole["epochs"], []
 
     def kill(what, progress):
@@ -278,7 +279,7 @@ def test_a_killed_training_goes_on_with_equal_results(world):
     for name in ("select", "final"):
         a, b = (load_file(folder / r / "seed-0" / f"{name}.safetensors") for r in ("posebridge", "again"))
         assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    again = json.loads((folder / "again/seed-0/selection.json").read_text())
+    again = read_sealed(folder / "again/seed-0/selection.json", "train")
     assert whole | {"seconds": 0} == again | {"seconds": 0}
     assert not list((world.cache / "state").rglob("*.safetensors"))
 
@@ -299,6 +300,9 @@ def test_what_has_learnt_from_clips_that_are_for_testing_now_is_refused(tmp_path
         evaluate(now, PROTOCOL, "skeleton", run, QUICK)
     train(now, PROTOCOL, "skeleton", run, QUICK)
     evaluate(now, PROTOCOL, "skeleton", run, QUICK)
+    encode(now, PROTOCOL, "refined", replace(QUICK.encode, lr=2e-2))  # of the same clips, but others than it stands on
+    with pytest.raises(PosebridgeError, match="another skeleton encoder.*posebridge train .* --run skeleton. again"):
+        evaluate(now, PROTOCOL, "skeleton", run, QUICK)
 
 
 def test_seeds_side_by_side_give_what_they_give_one_after_another(tmp_path, one_thread):

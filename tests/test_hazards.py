@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
 
+from pipeline.cache.sealed import read_sealed, seal
 from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.dataset import open_dataset
@@ -62,9 +63,8 @@ def weights(world, run, phase):
 
 
 def selection(world, run):
-    return json.loads((world.cache / "models/toy" / PROTOCOL / run / "seed-0/selection.json").read_text()) | {
-        "seconds": 0
-    }
+    path = world.cache / "models/toy" / PROTOCOL / run / "seed-0/selection.json"
+    return read_sealed(path, "train") | {"seconds": 0}
 
 
 def equal(a, b):
@@ -216,7 +216,7 @@ def test_alpha_of_an_adaptation_comes_from_the_selection_phase(world, tmp_path):
     chosen = path.read_text()
     values = json.loads(chosen)
     assert values["adapt"]["alpha"] in PrototypeAlignment.choices["alpha"]
-    path.write_text(json.dumps(values | {"adapt": values["adapt"] | {"alpha": 0.123}}))
+    path.write_text(json.dumps(seal(values | {"adapt": values["adapt"] | {"alpha": 0.123}})))
     folder = evaluation.evaluate(world, PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
     path.write_text(chosen)
     assert json.loads((folder / "seed-0/metrics.json").read_text())["adapted"]["alpha"] == 0.123

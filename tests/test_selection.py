@@ -15,6 +15,7 @@ from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATIO
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.cache.sealed import seal
 from pipeline.learn import encode as encoding
 from pipeline.learn import select as selection
 from pipeline.learn import train as phases
@@ -287,7 +288,7 @@ def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(
     place = scripted.cache / "models/toy" / PROTOCOL / "scripted/seed-0/selection.json"
     Scripted.log.clear()
     for alpha, (seen, unseen) in ((1.0, (8 / 12, 0)), (0.5, (1, 1))):  # 1: wrong about pseudo-unseen classes as well
-        place.write_text(json.dumps(json.loads(place.read_text()) | {"alpha": alpha}))
+        place.write_text(json.dumps(seal(json.loads(place.read_text()) | {"alpha": alpha})))
         folder = evaluate(scripted, PROTOCOL, "scripted", RUN, PARAMS)
         found = json.loads((folder / "seed-0/metrics.json").read_text())
         assert (found["gzsl"]["seen"], found["gzsl"]["unseen"]) == (seen, unseen)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from synthetic import CLASSES, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, make_world
 
+from pipeline.cache.sealed import read_sealed, seal
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.encode import encode
 from pipeline.learn.run import open_run
@@ -194,11 +195,11 @@ def test_metrics_say_what_was_chosen_on_phase_one_only(world):
     path = place(world, "models") / "selection.json"
     chosen = path.read_text()
     honest = metrics(world)
-    assert honest["method"] == "skeletoncontext" and honest["selection"] == json.loads(chosen)
+    assert honest["method"] == "skeletoncontext" and honest["selection"] == read_sealed(path, "train")
     assert len(honest["selection"]["scores_by_epoch"]) == 3  # no early stop before all is masked
     found = []
     for gamma in (-9.0, 9.0):
-        path.write_text(json.dumps(json.loads(chosen) | {"gamma": gamma}))
+        path.write_text(json.dumps(seal(json.loads(chosen) | {"gamma": gamma})))
         found.append(metrics(world)["gzsl"])
     path.write_text(chosen)
     low, high = found

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.cache.sealed import seal
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
@@ -28,7 +29,7 @@ from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import embed_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
-from pipeline.learn.trained import hash_of, method_learnt_from, model_folder, skeleton_encoder
+from pipeline.learn.trained import encoder_sha256, hash_of, method_learnt_from, model_folder, skeleton_encoder
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
@@ -89,10 +90,11 @@ def train_seed(
 
     place = folder / f"seed-{seed}"
     selection["weights_sha256"] = {
+        "encoder": encoder_sha256(opened, seed),
         "select": save_tensors(chooser.state_dict(), place / "select.safetensors"),
         "final": save_tensors(final.method.state_dict(), place / "final.safetensors"),
     }
-    write_for_people(place / "selection.json", json.dumps(selection, indent=1).encode() + b"\n")
+    write_for_people(place / "selection.json", json.dumps(seal(selection), indent=1).encode() + b"\n")
     write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
 
 

@@ -8,7 +8,6 @@ texts that there are now.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -72,11 +71,7 @@ def load_encoder(
     `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
     might be among them. Only who tests nothing may do without.
     """
-    path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
-    remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; {remedy}.")
-    values = read_sealed(path.with_suffix(".json"), f"{remedy} again")
+    path, values, remedy = _told_of_encoder(dataset, protocol, skeletons, seed, phase)
     if unchanged:
         now = training_phase(phase, dataset.split(protocol), dataset.clips)
         if values.get("trained_on") != encoder_learnt_from(dataset, skeletons, now):
@@ -99,6 +94,25 @@ def load_encoder(
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None
     return encoder.eval().requires_grad_(False)
+
+
+def _told_of_encoder(
+    dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str
+) -> tuple[Path, dict[str, Any], str]:
+    """The file of an encoder, what the .json beside it tells, and how to make it where it is not there."""
+    path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
+    remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
+    if not path.is_file():
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
+    return path, read_sealed(path.with_suffix(".json"), f"{remedy} again"), remedy
+
+
+def encoder_sha256(opened: Opened, seed: int) -> str | None:
+    """The hash of the encoder below a seed's final method; None for a method that has its own."""
+    if find_method(opened.run.method).end_to_end:
+        return None
+    values = _told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
+    return values.get("weights_sha256")
 
 
 def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
@@ -131,6 +145,8 @@ def load_method(
                 f"{path} was trained on other clips, classes, texts or extractions than {protocol} has now, maybe on "
                 f"its test clips; {remedy} again."
             )
+    if selection["weights_sha256"].get("encoder") != encoder_sha256(opened, seed):
+        raise PosebridgeError(f"{path} was trained on another skeleton encoder than there is now; {remedy} again.")
     method = opened.method(len(opened.split.seen))
     try:
         method.load_state_dict(load_tensors(path, selection["weights_sha256"].get("final"), f"{remedy} again"))
@@ -145,12 +161,9 @@ def load_method(
 
 def read_selection(path: Path, remedy: str) -> dict[str, Any]:
     """What the selection phase chose. Raises PosebridgeError, ending in `remedy`, where it is damaged."""
-    try:
-        selection = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
-    if not isinstance(selection, dict) or not isinstance(selection.get("weights_sha256"), dict):
-        raise PosebridgeError(f"{path} is damaged, or of an earlier version of this program; {remedy}.")
+    selection = read_sealed(path, remedy)
+    if not isinstance(selection.get("weights_sha256"), dict):
+        raise PosebridgeError(f"{path} names no weights; {remedy}.")
     chosen_value(selection, "gamma", path, remedy)
     return selection
 
