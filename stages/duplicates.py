@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import PosebridgeError
 from stages.shell import say
 
 if TYPE_CHECKING:  # imported late, since it loads torch and FAISS
+    from pipeline.learn.dataset import Dataset
     from pipeline.protocol.duplicates import Duplicate
 
 SHOWN = 10  # on the terminal; --json has them all
@@ -22,6 +24,30 @@ def look_for_duplicates(index: Path, clips_csv: Path, cache_root: Path | None) -
     found = note_duplicates(index, read_clips(clips_csv), cache_root)
     classes = clips_csv.with_name("classes.csv")
     tell_duplicates(found, read_classes(classes) if found and classes.is_file() else ())
+    return found
+
+
+def known_duplicates(dataset: Dataset, recipe: str, refuse: bool) -> list[Duplicate] | None:
+    """Tell the duplicates that `extract` noted; None, and a word on it, where nobody has looked at the extraction.
+
+    Raises PosebridgeError for either where they are to be refused.
+    """
+    from pipeline.cache.index import index_path
+    from pipeline.protocol.duplicates import count_told, noted_duplicates
+
+    index = index_path(dataset.cache, dataset.name, recipe)
+    found = noted_duplicates(index, dataset.clips) if index.is_file() else []
+    if found is None:
+        unknown = f"{index} has changed since duplicates were looked for; run `posebridge extract` (or `cache import`)."
+        if refuse:
+            raise PosebridgeError(unknown)
+        say(unknown)
+    tell_duplicates(found or [], dataset.class_names)
+    if found and refuse:
+        raise PosebridgeError(
+            f"In {dataset.name} {count_told(found)}, first {described(found[0], dataset.class_names)}; take them out "
+            "of clips.csv, or train with --duplicates warn."
+        )
     return found
 
 

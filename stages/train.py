@@ -12,10 +12,9 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.bars import epochs
-from stages.duplicates import described, tell_duplicates
+from stages.duplicates import known_duplicates
 from stages.shell import (
     answer,
     dataset_option,
@@ -25,7 +24,6 @@ from stages.shell import (
     plain_errors,
     protocol_option,
     root_option,
-    say,
     seeds_option,
     verify_option,
 )
@@ -67,28 +65,14 @@ def command(
     \b
     Example: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
-    from pipeline.cache.index import index_path
     from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
     from pipeline.learn.train import train
-    from pipeline.protocol.duplicates import count_told, noted_duplicates
+    from pipeline.protocol.duplicates import count_told
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
-    index = index_path(opened.cache, dataset, run.recipe)
-    found = [] if guard == "ignore" or not index.is_file() else noted_duplicates(index, opened.clips)
-    if found is None:
-        unknown = f"{index} has changed since duplicates were looked for; run `posebridge extract` (or `cache import`)."
-        if guard == "fail":
-            raise PosebridgeError(unknown)
-        say(unknown)
-    tell_duplicates(found or [], opened.class_names)
-    if found and guard == "fail":
-        raise PosebridgeError(
-            f"In {dataset} {count_told(found)}, first "
-            f"{described(found[0], opened.class_names)}; "
-            "take them out of clips.csv, or train with --duplicates warn."
-        )
+    found = [] if guard == "ignore" else known_duplicates(opened, run.recipe, refuse=guard == "fail")
     with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
         folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)
     repeated = f" {count_told(found)}." if found else ""

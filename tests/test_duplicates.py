@@ -250,7 +250,7 @@ def test_the_report_shows_each_pair_with_pictures(world, tmp_path):
 def command(monkeypatch, tmp_path):
     """The command `train` on a noted list, with a training that only says that it was called."""
     trained = []
-    dataset = SimpleNamespace(cache=tmp_path, clips=[], class_names=("wave", "clap"))
+    dataset = SimpleNamespace(name="d", cache=tmp_path, clips=[], class_names=("wave", "clap"))
     (tmp_path / "d" / "refined").mkdir(parents=True)
     (tmp_path / "d" / "refined" / "index.json").touch()
     monkeypatch.setattr("pipeline.learn.dataset.open_dataset", lambda name, **options: dataset)
