@@ -318,12 +318,34 @@ def test_cues_are_hidden_from_a_share_of_the_clips_in_training_only():
         ({"anchors": ["tail"]}, ["'tail'", "body, left_hand"]),
         ({"level_widths": [1, 2]}, ["sums to 3", "15"]),
         ({"heads": 3}, ["multiple of heads"]),
+        ({"heads": 0}, ["heads should be at least 1, not 0"]),
+        ({"width": 10**9}, ["width should be", "at most 10000"]),
+        ({"dropout": 2}, ["dropout should be", "at most 1, not 2.0"]),
+        ({"tau": 0}, ["tau should be more than 0"]),
+        ({"level_widths": ["x"]}, ["'level_widths'", "a list of int"]),
+        ({"level_widths": [12, True, 2]}, ["'level_widths'", "a list of int"]),
+        ({"level_widths": 15}, ["'level_widths'", "a list of int"]),
+        ({"level_widths": [7, 8], "levels": [2]}, ["levels names 2", "level_widths has 0 to 1"]),
+        ({"anchors": [["body"]]}, ["'anchors'", "a list of str"]),
+        ({"text_slots": []}, ["'text_slots'", "one or more"]),
     ],
 )
 def test_flags_that_cannot_be_are_one_sentence(flags, words):
     with pytest.raises(PosebridgeError) as error:
         build(**flags)
     assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_flag_of_zero_or_of_nothing_ends_in_a_traceback(name):
+    """Every number of every method at 0, at 10^9 and every list empty: built, or refused in one sentence."""
+    flags = sys.modules[find_method(name).__module__].Flags()
+    for key, default in vars(flags).items():
+        for odd in {int: (0, -1, 10**9), float: (0.0, -1.0, 1e9), tuple: ([],), bool: ()}.get(type(default), ("",)):
+            try:
+                find_method(name)(SHAPES, CLASSES, {key: odd})
+            except PosebridgeError as error:
+                assert str(error).count("\n") == 0
 
 
 def test_ridge_leave_one_out_is_what_refitting_without_the_class_gives():

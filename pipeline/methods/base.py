@@ -7,8 +7,8 @@ method but of adaptation.py, so that no score can be an adapted one by accident.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.bounds import check_bounds
+
+MOST_WIDE, MOST_LAYERS = 10**4, 100  # of a flag: what is larger is a slip, and would ask for all memory
 
 
 @dataclass(frozen=True)
@@ -124,22 +127,40 @@ class EmbeddingMethod(Method):
 
 
 def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:
-    """The dataclass `kind` from the flags of a run. Raises PosebridgeError for an unknown flag or a wrong type."""
-    known = {field.name: field.default for field in dataclasses.fields(kind)}
+    """The dataclass `kind` from the flags of a run. Raises PosebridgeError for an unknown flag, a wrong type, an empty
+    list where the default names something, and a number out of its bounds.
+    """
+    known = typing.get_type_hints(kind)
     values = {}
     for name, value in flags.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"its flags are {', '.join(known)}."
             raise PosebridgeError(f"{name!r} is not a flag of the method {method}; {hint}")
-        wanted = type(known[name])
-        if wanted is tuple and isinstance(value, (list, tuple)):
-            value = tuple(value)
-        elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not wanted:
+        try:
+            values[name] = _as_type(value, known[name])
+        except TypeError:
+            each = typing.get_args(known[name])
+            wanted = f"a list of {each[0].__name__}" if each else known[name].__name__
             raise PosebridgeError(
-                f"The flag {name!r} of the method {method} should be {wanted.__name__}, not {value!r}."
-            )
-        values[name] = value
-    return kind(**values)
+                f"The flag {name!r} of the method {method} should be {wanted}, not {str(value)[:80]!r}."
+            ) from None
+        if values[name] == () != getattr(kind, name):
+            raise PosebridgeError(f"The flag {name!r} of the method {method} should name one or more, not none.")
+    made = kind(**values)
+    try:
+        check_bounds(made)
+    except PosebridgeError as error:
+        raise PosebridgeError(f"The flags of the method {method}: {error}") from None
+    return made
+
+
+def _as_type(value: Any, wanted: Any) -> Any:
+    """The value, a list as a tuple and a whole number as a float where these are wanted; TypeError for any other."""
+    if typing.get_origin(wanted) is tuple and isinstance(value, list | tuple):
+        return tuple(_as_type(each, typing.get_args(wanted)[0]) for each in value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise TypeError
+    return value

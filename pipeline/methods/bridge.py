@@ -87,6 +87,10 @@ class Levels(nn.Module):
         super().__init__()
         self.level_widths, self.width = list(level_widths), width
         self.levels = tuple(levels) or tuple(range(len(level_widths)))
+        if max(self.levels) >= len(level_widths):
+            raise PosebridgeError(
+                f"The flag levels names {max(self.levels)}, but level_widths has 0 to {len(level_widths) - 1}."
+            )
         self.enter = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(level_widths[i]), nn.Linear(level_widths[i], width)) for i in self.levels
         )

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods.base import Features, Shapes
+from pipeline.files.bounds import within
+from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, Features, Shapes
 from pipeline.methods.bridge import SKELETON_CHANNELS, BridgeLayer, CueTokens, Levels
 from pipeline.skeleton.graph import graph_of
 
@@ -24,13 +25,13 @@ class CueFlags:
     """What a method that may take cues has among its flags: its own `Flags` inherit these."""
 
     cues: bool = False
-    anchors: tuple = ()  # names; empty takes all
-    level_widths: tuple = ()  # of `levels` cues, shallow to deep; empty: one vector
-    levels: tuple = ()  # which of them, 0-based; empty takes all
-    cue_width: int = 64
-    cue_heads: int = 4
-    cue_layers: int = 1
-    cue_dropout: float = 0.2  # of tokens; also the share of training clips whose cues are hidden
+    anchors: tuple[str, ...] = ()  # names; empty takes all
+    level_widths: tuple[int, ...] = within((), 1, MOST_WIDE)  # of `levels` cues, shallow to deep; empty: one vector
+    levels: tuple[int, ...] = within((), 0)  # which of them, 0-based; empty takes all
+    cue_width: int = within(64, 1, MOST_WIDE)
+    cue_heads: int = within(4, 1)
+    cue_layers: int = within(1, 0, MOST_LAYERS)
+    cue_dropout: float = within(0.2, 0, 1)  # of tokens; also the share of training clips whose cues are hidden
 
 
 class MapBridge(nn.Module):

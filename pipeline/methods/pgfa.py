@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.files.bounds import within
+from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.cued import CueFlags, MapBridge
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.shift_gcn import OUT_CHANNELS, ShiftGCN
@@ -35,19 +36,19 @@ class Flags(CueFlags):
     """The encoder, then its training."""
 
     encoder: str = "st_gcn"  # or shift_gcn
-    hidden: tuple = (16, 16, 32)  # widths of ST-GCN
-    out: int = 64  # its last one
-    kernel: int = 9  # frames of its temporal convolutions
-    dropout: float = 0.0  # within its layers
-    width: int = 16  # of Shift-GCN; published are 64 and 4, 3, 3 blocks
-    blocks: tuple = (2, 2, 2)
-    frames: int = 0  # clips are resampled to so many; 0 leaves them as they were extracted
-    text_slots: tuple = ("one_line",)
-    tau: float = 0.07
+    hidden: tuple[int, ...] = within((16, 16, 32), 1, MOST_WIDE)  # widths of ST-GCN
+    out: int = within(64, 1, MOST_WIDE)  # its last one
+    kernel: int = within(9, 1, 999)  # frames of its temporal convolutions
+    dropout: float = within(0.0, 0, 1)  # within its layers
+    width: int = within(16, 1, MOST_WIDE)  # of Shift-GCN; published are 64 and 4, 3, 3 blocks
+    blocks: tuple[int, ...] = within((2, 2, 2), 1, MOST_LAYERS)
+    frames: int = within(0, 0, MOST_WIDE)  # clips are resampled to so many; 0 leaves them as they were extracted
+    text_slots: tuple[str, ...] = ("one_line",)
+    tau: float = within(0.07, above=0)
 
-    lr: float = 0.05
-    batch_size: int = 128
-    epochs: int = 50
+    lr: float = within(0.05, above=0)
+    batch_size: int = within(128, 1, 10**6)
+    epochs: int = within(50, 1, 10**6)
 
 
 class PGFA(EmbeddingMethod):
@@ -60,6 +61,8 @@ class PGFA(EmbeddingMethod):
         self.flags = f = read_flags(Flags, flags, "pgfa")
         self.text_slots, self.temperature = tuple(f.text_slots), f.tau
         graph = graph_of(shapes.layout)
+        if f.kernel % 2 == 0:
+            raise PosebridgeError(f"The flag kernel of pgfa should be an odd number, not {f.kernel}.")
         self.encoder: STGCN | ShiftGCN
         if f.encoder == "st_gcn":
             self.encoder, channels = STGCN(graph, f.hidden, f.out, f.kernel, f.dropout, shapes.inputs), f.out

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.files.bounds import within
+from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means
@@ -35,22 +36,22 @@ class Flags:
     additive: bool = True
     adaptation: str = "ridge"  # ridge, mlp or none
     centre: bool = True  # text prototypes centred on the mean of the classes trained on
-    anchors: tuple = ()  # names; empty takes all
-    level_widths: tuple = ()  # of `levels` cues, shallow to deep, e.g. [48, 96, 192, 384]; empty: one vector
-    levels: tuple = ()  # which of them, 0-based; empty takes all
-    text_slots: tuple = ("one_line", "hands", "global")  # their mean describes a class
+    anchors: tuple[str, ...] = ()  # names; empty takes all
+    level_widths: tuple[int, ...] = within((), 1, MOST_WIDE)  # of `levels` cues, shallow to deep; empty: one vector
+    levels: tuple[int, ...] = within((), 0)  # which of them, 0-based; empty takes all
+    text_slots: tuple[str, ...] = ("one_line", "hands", "global")  # their mean describes a class
 
-    width: int = 64
-    heads: int = 8
-    layers: int = 2
-    queries: int = 4  # time tokens of the skeleton, beside the global one
-    dropout: float = 0.2
-    cue_dropout: float = 0.2  # share of training clips whose cues are hidden, so that the bridge can do without
-    tau: float = 0.1
-    cue_weight: float = 0.5  # of the additive path's own cross-entropy
-    sup_con: float = 0.1
-    info_nce: float = 0.1
-    mlp_weight: float = 1.0  # of |p' - p|^2, where adaptation is mlp
+    width: int = within(64, 1, MOST_WIDE)
+    heads: int = within(8, 1)
+    layers: int = within(2, 0, MOST_LAYERS)
+    queries: int = within(4, 1, MOST_WIDE)  # time tokens of the skeleton, beside the global one
+    dropout: float = within(0.2, 0, 1)
+    cue_dropout: float = within(0.2, 0, 1)  # share of training clips whose cues are hidden, to do without
+    tau: float = within(0.1, above=0)
+    cue_weight: float = within(0.5, 0)  # of the additive path's own cross-entropy
+    sup_con: float = within(0.1, 0)
+    info_nce: float = within(0.1, 0)
+    mlp_weight: float = within(1.0, 0)  # of |p' - p|^2, where adaptation is mlp
 
 
 class PoseBridge(EmbeddingMethod):

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
-from pipeline.methods.base import Features, Method, Shapes, read_flags
+from pipeline.files.bounds import within
+from pipeline.methods.base import MOST_WIDE, Features, Method, Shapes, read_flags
 from pipeline.methods.cued import CueFlags, MapBridge
 from pipeline.methods.dropout import Dropout
 from pipeline.methods.partition import CHANNELS, SLOTS, AdaptivePartition, StaticPartition, phase_vectors
@@ -41,10 +42,10 @@ class Flags(CueFlags):
     """Sizes are the published ones. `cues` puts the bridge of cued.py in front of the partition."""
 
     partition: str = "adaptive"  # or static
-    width: int = 300  # of queries and keys
-    heads: int = 2
-    hidden: int = 1024
-    dropout: float = 0.5
+    width: int = within(300, 1, MOST_WIDE)  # of queries and keys
+    heads: int = within(2, 1)
+    hidden: int = within(1024, 1, MOST_WIDE)
+    dropout: float = within(0.5, 0, 1)
 
 
 class Purls(Method):

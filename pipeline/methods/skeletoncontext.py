@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.bounds import within
 from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.context import ContextBranch
 from pipeline.methods.cued import CueFlags, MapBridge
@@ -39,14 +40,14 @@ class Flags(CueFlags):
     """The published values, where they are known."""
 
     language_model: str = "minilm"  # or any BERT-like model by name or local folder
-    text_slots: tuple = ("one_line", "hands", "global")  # the sentences of a class
-    heads: int = 12
-    dropout: float = 0.1
-    scale: float = 0.1  # of the mean cosine; on as few clips as skelgap has, 10 is far better in phase one
+    text_slots: tuple[str, ...] = ("one_line", "hands", "global")  # the sentences of a class
+    heads: int = within(12, 1)
+    dropout: float = within(0.1, 0, 1)
+    scale: float = within(0.1, above=0)  # of the mean cosine; on so few clips as skelgap's 10 is far better in phase one
 
-    lr: float = 0.1
-    batch_size: int = 64
-    epochs: int = 30
+    lr: float = within(0.1, above=0)
+    batch_size: int = within(64, 1, 10**6)
+    epochs: int = within(30, 1, 10**6)
 
 
 class SkeletonContext(EmbeddingMethod):
