@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
@@ -26,6 +25,7 @@ from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.refinement import CueHead
 from pipeline.hpe.topdown import TopdownModel
 from pipeline.hpe.weights import find_weights, load_state
+from pipeline.protocol.metrics import binomial_interval
 from pipeline.recipe import Recipe
 from pipeline.synth.objects import OBJECTS
 from pipeline.synth.stills import HELD_OUT_STREAM, Still
@@ -184,8 +184,7 @@ def place_weights(seen: Seen, grid: tuple[int, int], stride: int, sigma: float) 
 def read(name: str, place: str, known: Tensor, known_held: Tensor, asked: Tensor, asked_held: Tensor) -> Reading:
     """Fit one probe on `known` [N, H, D] with its answers [N] and count its hits on `asked` [Q, H, D]."""
     hits = int((linear_probe(known, known_held, asked) == asked_held).sum())
-    interval = binomtest(hits, len(asked)).proportion_ci()  # exact: Clopper-Pearson
-    return Reading(name, place, known.shape[-1], hits / len(asked), (float(interval.low), float(interval.high)))
+    return Reading(name, place, known.shape[-1], hits / len(asked), binomial_interval(hits, len(asked)))
 
 
 def linear_probe(

@@ -43,7 +43,7 @@ class Flags(CueFlags):
     text_slots: tuple[str, ...] = ("one_line", "hands", "global")  # the sentences of a class
     heads: int = within(12, 1)
     dropout: float = within(0.1, 0, 1)
-    scale: float = within(0.1, above=0)  # of the mean cosine; on so few clips as skelgap's 10 is far better in phase one
+    scale: float = within(0.1, above=0)  # of the mean cosine; on as few clips as skelgap has, 10 is better in phase one
 
     lr: float = within(0.1, above=0)
     batch_size: int = within(64, 1, 10**6)
