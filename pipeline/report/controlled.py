@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.manifest.variants import strength
 from pipeline.report import figures
-from pipeline.report.curves import Curve, curves, draw_curves
+from pipeline.report.curves import curves, draw_curves
 from pipeline.report.html import image, table
 from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, percent, points, seeds
@@ -51,7 +51,6 @@ class Analysis:
 
     kinds: Kinds
     ablation_bars: dict[str, Path]  # name of the full run -> its bars and those of its ablations
-    curves: dict[str, list[Curve]]
     curves_picture: Path | None
     twins: tuple[tuple[Run, TwinSwap], ...]
     stability: tuple[tuple[Run, str, Rate], ...]  # run, variant without strength, how often its answers change
@@ -84,7 +83,7 @@ def analyse(
     ]
     parts = tuple(each for run in plain if (each := parts_of(run, attributes)))
     pictures = _pictures(kinds, twins, folder, names, frames_of)
-    return Analysis(kinds, bars, found, picture, tuple(twins), tuple(stability), parts, pictures)
+    return Analysis(kinds, bars, picture, tuple(twins), tuple(stability), parts, pictures)
 
 
 def _pictures(
