@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,21 +108,10 @@ def ingest(
         raise PosebridgeError(f"The segments of {dataset} are told in frames, so headers are needed; omit --no-probe.")
     classes, are_new = _classes(manifests / dataset / "classes.csv", entries)
     index = {composed(name): position for position, name in enumerate(classes)}
-    headers: dict[str, Header | None] = {}
-    hashes: dict[str, str] = {}
-    unreadable = []
-    paths = list(dict.fromkeys(entry.path for entry in entries))
-    for done, path in enumerate(paths, start=1):
-        headers[path], hashes[path] = None, ""
-        try:
-            headers[path] = probe(folder.place(path)) if read_headers else None
-            hashes[path] = sha256_file(folder.place(path)) if hash_files else ""
-        except (VideoError, OSError) as error:
-            unreadable.append((path, getattr(error, "strerror", None) or str(error)))
-        progress(done, len(paths))
+    videos, unreadable = _looked_at(folder, entries, read_headers, hash_files, progress)
     clips = []
     for entry, name in _named(entries, former):
-        clip = _clip(entry, name, index, headers[entry.path], hashes[entry.path])
+        clip = _clip(entry, name, index, *videos[entry.path])
         if entry.frames and not clip.fps:
             listing.left_out.append((name, f"{entry.path} tells no frame rate, so its seconds are unknown"))
         elif clip.end is not None and clip.end > MOST_SECONDS:
@@ -136,7 +125,7 @@ def ingest(
     result = Ingestion(
         clips_csv,
         len(clips),
-        len(paths),
+        len(videos),
         len(classes) if are_new else 0,
         tuple(unreadable),
         tuple(listing.left_out),
@@ -148,6 +137,23 @@ def ingest(
     if layout is None:
         return result
     return replace(result, missing_csv=_write_missing(clips_csv.with_name("missing.csv"), result))
+
+
+def _looked_at(
+    folder: Folder, entries: Sequence[Entry], headers: bool, hashes: bool, progress: Callable[[int, int], None]
+) -> tuple[dict[str, tuple[Header | None, str]], list[tuple[str, str]]]:
+    """Path -> header and sha256, where they are asked for and can be read; and what cannot: (path, reason)."""
+    videos: dict[str, tuple[Header | None, str]] = dict.fromkeys((entry.path for entry in entries), (None, ""))
+    unreadable = []
+    for done, path in enumerate(videos, start=1):
+        place = folder.place(path)
+        try:
+            header = probe(place) if headers else None
+            videos[path] = header, sha256_file(place) if hashes else ""
+        except (VideoError, OSError) as error:
+            unreadable.append((path, getattr(error, "strerror", None) or str(error)))
+        progress(done, len(videos))
+    return videos, unreadable
 
 
 def _leave_out(listing: Listing, dataset: str, layout: Layout, manifests: Path) -> int:

