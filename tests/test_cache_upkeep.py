@@ -151,7 +151,7 @@ def test_an_estimate_is_frames_and_crops_by_the_measured_speeds(tmp_path):
     assert (measured.joints, measured.cue_width) == (17, 8) and fake.crops >= 8
     clips = [Clip(f"{i}", "a.avi", frames=300, width=640, height=480) for i in range(3)]
     assert corpus_of("mine", clips).frames == 100, "a video of three segments is decoded once"
-    with pytest.raises(PosebridgeError, match="no frames noted; run `posebridge ingest --dataset mine`"):
+    with pytest.raises(PosebridgeError, match="no frames noted; run `posebridge ingest --dataset mine --probe`"):
         corpus_of("mine", [Clip("0", "a.avi")])
     with pytest.raises(PosebridgeError, match="cannot be probed"):
         probe(recipe, fake, [tmp_path / "none.mp4"])

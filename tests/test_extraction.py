@@ -286,6 +286,48 @@ def test_ground_truth_goes_through_the_same_store(tmp_path):
     assert corridor.run().changed is False
 
 
+@pytest.mark.fault
+def test_a_segment_without_a_true_skeleton_is_a_failure(tmp_path):
+    corridor = Corridor(tmp_path, videos=2, recipe=Recipe(backend="ground_truth", cues="none", frames=8))
+    write_ground_truth(corridor.root, list("01"))
+    corridor.edit_clips(lambda clips: [clips[0], dataclasses.replace(clips[1], start=5.0)])
+    result = corridor.run()
+    assert result.clips == 1 and [(f.clip_id, f.stage) for f in result.failures] == [("1", "sample")]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.__delitem__("boxes"),
+        lambda file: replaced(file, "keypoints", np.ones(3)),
+        lambda file: replaced(file, "keypoints", np.ones((6, 20, 17, 3))),
+        lambda file: replaced(file, "keypoints", np.full((6, 20, 17, 2), np.nan)),
+        lambda file: replaced(file, "boxes", np.ones((6, 19, 4))),
+        lambda file: replaced(file, "boxes", ["a", "b"]),
+        lambda file: replaced(file, "clip_id", "0"),
+        lambda file: replaced(file, "clip_id", list("01")),
+        lambda file: replaced(file, "clip_id", None),
+        lambda file: (file.__delitem__("boxes"), file.create_dataset("boxes", (6, 10**12, 4), chunks=(1, 64, 4))),
+    ],
+)
+def test_an_odd_file_of_true_skeletons_is_one_sentence(tmp_path, change):
+    corridor = Corridor(tmp_path, videos=1, recipe=Recipe(backend="ground_truth", cues="none", frames=8))
+    write_ground_truth(corridor.root, list("012345"))
+    with h5py.File(corridor.root / "ground_truth.h5", "r+") as file:
+        change(file)
+    with pytest.raises(PosebridgeError, match="is not a ground truth file.*posebridge synth"):
+        corridor.run()
+
+
+def replaced(file: h5py.File, name: str, values) -> None:
+    del file[name]
+    if values is None:
+        file.create_group(name)
+    else:
+        file[name] = values
+
+
 @pytest.mark.e2e
 def test_boxes_from_the_manifest(tmp_path):
     corridor = Corridor(tmp_path, recipe=dataclasses.replace(RECIPE, boxes="manifest"))

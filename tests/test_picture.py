@@ -325,8 +325,9 @@ def test_colours_that_are_not_converted_are_a_reason_and_no_traceback(tmp_path):
         list(video.frames([0]))
     with pytest.raises(VideoError, match="not converted"):
         probe(path)
-    with pytest.raises(PictureError, match="too large"):
-        Pictures(8000, 8000, Fraction(4)).rgb(av.VideoFrame(8000, 8000, "monob"))
+    for width, height, aspect in ((8000, 8000, Fraction(4)), (40000, 16, None)):
+        with pytest.raises(PictureError, match="too large"):
+            Pictures(width, height, aspect).rgb(av.VideoFrame(width, height, "monob"))
     fatal = av.VideoFrame(64, 48, "yaf32le")  # swscale would end the process
     with pytest.raises(PictureError, match="not converted"):
         Pictures(64, 48, None).rgb(fatal)

@@ -176,6 +176,17 @@ def test_one_broken_packet_is_a_loss_and_no_end(tmp_path, place):
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
+def test_packets_that_are_broken_at_the_end_are_counted_once(tmp_path, name, codec):
+    path = break_packets(write_video(tmp_path / name, frames=60, codec=codec), [55, 56, 57, 58, 59])
+    with Video(path) as video:
+        for _ in range(2):
+            got = [position for _, position, _ in video.frames(range(60))]
+            assert len(got) == 60 and len(set(got)) == 55
+            assert video.record.lost == 5
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx265"), ("a.mkv", "libx265"), ("a.mp4", "libsvtav1")])
 def test_a_packet_that_its_decoder_passes_over_is_a_loss_too(tmp_path, name, codec):
     if codec not in av.codecs_available:

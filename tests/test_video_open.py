@@ -128,6 +128,24 @@ def test_the_default_track_is_taken_then_the_largest(tmp_path, tracks, chosen):
     assert probe(path).width == width
 
 
+@pytest.mark.fault
+def test_a_song_with_a_cover_has_no_video(tmp_path):
+    path = write_tracks(tmp_path / "a.mkv", [(64, 1, False)])
+    with av.open(str(path)) as video, av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as song:
+        picture = next(video.decode(video=0))
+        cover, sound = song.add_stream("png"), song.add_stream("aac", rate=16000, layout="mono")
+        cover.width, cover.height, cover.pix_fmt = picture.width, picture.height, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        song.mux(cover.encode(picture.reformat(format="rgb24")))
+        for i in range(4):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, i * 1024
+            song.mux(sound.encode(frame))
+    for read in (Video, probe):
+        with pytest.raises(VideoError, match=r"no video stream \(there is a cover picture and audio\)"):
+            read(tmp_path / "song.m4a")
+
+
 CONTAINERS = {
     "a.mp4": {},
     "front.mp4": {"movflags": "faststart"},

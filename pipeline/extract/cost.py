@@ -76,7 +76,9 @@ def corpus_of(name: str, clips: Sequence[Clip]) -> Corpus:
     """An ingested data set, with the mean frames and size that `ingest` noted of its videos."""
     known = [clip for clip in clips if clip.frames and clip.width and clip.height]
     if not known:
-        raise PosebridgeError(f"The clips of {name} have no frames noted; run `posebridge ingest --dataset {name}`.")
+        raise PosebridgeError(
+            f"The clips of {name} have no frames noted; run `posebridge ingest --dataset {name} --probe`."
+        )
     by_path = {clip.path: clip for clip in known}.values()  # a video of many segments is decoded once
     frames, width, height = (
         round(sum(getattr(clip, key) or 0 for clip in by_path) / len(by_path)) for key in ("frames", "width", "height")

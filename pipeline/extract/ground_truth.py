@@ -17,8 +17,9 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
-from pipeline.video.sampling import sample_positions
+from pipeline.video.sampling import SegmentError, sample_positions
 
 
 class GroundTruth:
@@ -30,17 +31,14 @@ class GroundTruth:
                 f"{path} is missing, and the recipe takes boxes or skeletons from it; make it with `posebridge synth`."
             )
         try:
-            with h5py.File(path, "r") as file:
-                ids = file["clip_id"].asstr()[:]
-                self.keypoints = np.asarray(file["keypoints"], np.float32)  # [N, F, V, 2]
-                self.boxes = np.asarray(file["boxes"], np.float32)  # [N, F, 4]
-        except (OSError, KeyError, TypeError) as error:
+            ids, self.keypoints, self.boxes = _read(path)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # all are h5py's
             raise PosebridgeError(
                 f"{path} is not a ground truth file ({error}); make it again with `posebridge synth`."
             ) from None
         self.path = path
         self.frames, self.joints = self.keypoints.shape[1:3]
-        self._rows = {str(clip_id): row for row, clip_id in enumerate(ids)}
+        self._rows = {clip_id: row for row, clip_id in enumerate(ids)}
 
     def row(self, clip_id: str) -> int:
         """The row of a clip; raises PosebridgeError for one that the file does not know."""
@@ -58,16 +56,37 @@ class GroundTruth:
         return self.boxes[self.row(clip_id), min(position, self.frames - 1)]
 
 
-def ground_truth_rows(clips: Iterable[Clip], truth: GroundTruth, recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Clip ids, keypoints [N, F, V, 2] and boxes [N, F, 4]. Raises the errors of h5py, and ValueError for odd arrays."""
+    with h5py.File(path, "r") as file:
+        names, *arrays = (file[key] for key in ("clip_id", "keypoints", "boxes"))
+        if sum(array.nbytes for array in arrays) > path.stat().st_size:
+            raise ValueError("it declares more than it holds")
+        ids = [str(clip_id) for clip_id in names.asstr()[:]]
+        keypoints, boxes = (np.asarray(array, np.float32) for array in arrays)
+    n, f, v, _ = keypoints.shape
+    if keypoints.shape != (len(ids), f, v, 2) or boxes.shape != (n, f, 4) or not keypoints.size:
+        raise ValueError(f"its keypoints are {list(keypoints.shape)} and its boxes {list(boxes.shape)}")
+    if not (np.isfinite(keypoints).all() and np.isfinite(boxes).all()):
+        raise ValueError("it has numbers that are not finite")
+    return ids, keypoints, boxes
+
+
+def ground_truth_rows(clips: Iterable[Clip], truth: GroundTruth, recipe: Recipe) -> Iterator[dict[str, Any] | Failure]:
     """Rows for the cache with the exact skeletons at the frames that the recipe samples; no video is opened.
 
-    All joints score 1, hidden ones too: a ceiling is about true skeletons. The one person is the first of M.
+    All joints score 1, hidden ones too: a ceiling is about true skeletons. The one person is the first of M. A segment
+    without a frame is a Failure.
     """
     for clip in clips:
         row = truth.row(clip.clip_id)
         fps = clip.fps or 25.0
         times = np.arange(truth.frames) / fps
-        positions = sample_positions(times, truth.frames / fps, recipe.frames, clip.start, clip.end)  # [T]
+        try:
+            positions = sample_positions(times, truth.frames / fps, recipe.frames, clip.start, clip.end)  # [T]
+        except SegmentError as error:
+            yield Failure(clip.clip_id, "sample", str(error))
+            continue
         joints = truth.keypoints[row, positions]  # [T, V, 2]
         persons = np.arange(recipe.persons) == 0  # [M]
         yield {

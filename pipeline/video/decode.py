@@ -136,7 +136,7 @@ class Video:
         if held is None:
             raise VideoError("decode", "no frame could be decoded")
         if (lacking := wanted[-1] - held[0]) > TOLERATED_LOSS:
-            self.record.lost += lacking
+            self.record.lost = max(self.record.lost, lacking)  # those that were told may be among them
             if lacking > self.max_lost * len(self.times):
                 raise VideoError("decode", f"decoding ended after {held[0] + 1} of {len(self.times)} frames")
         self._refuse_losses(self._looked + len(self._lost))

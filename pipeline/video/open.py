@@ -64,8 +64,9 @@ class OpenVideo:
             if not streams:
                 if is_cut(self.file, self.container.format.name):
                     raise VideoError("open", "the file is truncated: it ends before its frames begin")
-                kinds = sorted({str(stream.type) for stream in self.container.streams}) or ["nothing"]
-                raise VideoError("open", f"no video stream (there is {' and '.join(kinds)})")
+                kinds = {"video": "a cover picture"}
+                there = sorted({kinds.get(s.type, s.type) for s in self.container.streams}) or ["nothing"]
+                raise VideoError("open", f"no video stream (there is {' and '.join(there)})")
             self.tracks = len(streams)
             self.stream = choose_track(streams)
         except BaseException:

@@ -31,6 +31,7 @@ MOST_ASPECT = 4.0  # pixels that are said to be longer than this are square ones
 FATAL = ("yaf32be", "yaf32le")  # swscale ends the process over these
 RESERVED, UNSAID = 3, 2  # matrix coefficients; swscale refuses what no standard has
 MOST_PIXELS = 1 << 27  # of a picture; 16K has as many
+MOST_SIDE = (1 << 15) - 2  # OpenCV cuts no crop out of a longer one
 FEWEST_LINES = 4  # w3fdif wants three
 
 # by whether rows and columns are swapped, then rows reversed, then columns reversed; turns are counter-clockwise
@@ -90,7 +91,7 @@ class Pictures:
         if not all(self._stored):
             self._stored = (frame.width, frame.height)
         size = square_size(frame.width, frame.height, self.aspect)
-        if size[0] * size[1] > MOST_PIXELS:
+        if size[0] * size[1] > MOST_PIXELS or max(size) > MOST_SIDE:
             raise PictureError(f"its pictures of {size[0]} x {size[1]} pixels are too large")
         tone = CURVES.get(frame.color_trc, "")
         orientation = orientation_of(frame)
