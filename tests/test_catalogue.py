@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.manifest.clips import read_classes
 from pipeline.protocol.ceiling import read_attributes
-from pipeline.synth.catalogue import DATASETS, PROTOCOLS, class_index
+from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 
 pytestmark = pytest.mark.unit
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -58,10 +58,10 @@ def test_sizes() -> None:
 
 @EACH_PROTOCOL
 def test_protocol_files_are_the_definitions(dataset: str, protocol: str) -> None:
-    index, split = class_index(dataset), PROTOCOLS[dataset][protocol]
+    names, split = [action.name for action in DATASETS[dataset]], PROTOCOLS[dataset][protocol]
     folder = MANIFESTS / dataset / "protocols"
-    assert read_listed(folder / f"{protocol}.txt") == [(index[name], name) for name in split.unseen]
-    assert read_listed(folder / f"{protocol}.val.txt") == [(index[name], name) for name in split.validation]
+    assert read_listed(folder / f"{protocol}.txt") == [(names.index(name), name) for name in split.unseen]
+    assert read_listed(folder / f"{protocol}.val.txt") == [(names.index(name), name) for name in split.validation]
     assert not set(split.unseen) & set(split.validation)
 
 
@@ -126,5 +126,4 @@ def test_descriptions_are_no_template(dataset: str) -> None:
 
 def test_both_sizes_have_the_same_words() -> None:
     big, mini = read_texts("skelgap"), read_texts("skelgap-mini")
-    index = class_index("skelgap")
-    assert mini == [big[index[action.name]] for action in DATASETS["skelgap-mini"]]
+    assert mini == [big[DATASETS["skelgap"].index(action)] for action in DATASETS["skelgap-mini"]]

@@ -9,14 +9,15 @@ import pytest
 
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.ceiling import ceilings, read_attributes, read_twins, twin_hits
-from pipeline.synth.catalogue import PROTOCOLS, class_index
+from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 
 pytestmark = pytest.mark.unit
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 
 
 def unseen_of(dataset: str, protocol: str) -> list[int]:
-    return [class_index(dataset)[name] for name in PROTOCOLS[dataset][protocol].unseen]
+    names = [action.name for action in DATASETS[dataset]]
+    return [names.index(name) for name in PROTOCOLS[dataset][protocol].unseen]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_only_twins_with_a_prediction_count() -> None:
 
 
 def test_an_object_free_class_cannot_be_unseen() -> None:
-    index = class_index("skelgap")["clap"]
+    index = [action.name for action in DATASETS["skelgap"]].index("clap")
     with pytest.raises(PosebridgeError, match=f"class {index} has no object"):
         ceilings(MANIFESTS / "skelgap" / "attributes.csv", [index], {index: 3})
 

@@ -18,7 +18,7 @@ from pipeline.learn.train import train
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
 from pipeline.protocol.gzsl import Stacking
-from pipeline.skeleton.augment import _resample
+from pipeline.skeleton.resample import resample_at
 from pipeline.tune.loop import StopsWhenLost
 
 pytestmark = pytest.mark.unit
@@ -119,6 +119,6 @@ def test_resampling_between_somebody_and_nobody_makes_no_ghost():
     x = torch.zeros(1, 2, 4, 17, 3)
     x[0, 0, :2] = 5  # one person leaves, the other one stays
     x[0, 1] = torch.arange(1, 5.0)[:, None, None]
-    seen = _resample(x, torch.tensor([[0.5, 1.25, 1.75, 2.5]]))
+    seen = resample_at(x, torch.tensor([[0.5, 1.25, 1.75, 2.5]]))
     assert seen[0, 0, :, 0, 0].tolist() == [5, 5, 0, 0]
     assert seen[0, 1, :, 0, 0].tolist() == [1.5, 2.25, 2.75, 3.5]

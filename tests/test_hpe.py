@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipeline.errors import PosebridgeError
 from pipeline.extract.plan import check_recipe
 from pipeline.files.hashing import sha256_file
-from pipeline.hpe.crops import crop_matrix, to_crop, to_frame
+from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.model import PoseBridgeHPE
@@ -58,7 +58,7 @@ def test_crop_geometry_is_mmposes() -> None:
 def test_points_go_there_and_back() -> None:
     matrix = crop_matrix(np.array([10.0, 20.0, 40.0, 30.0]), (192, 256))
     points = np.random.default_rng(1).uniform(0, 200, (3, 17, 2))
-    assert np.allclose(to_frame(to_crop(points, matrix), matrix), points, atol=1e-3)
+    assert np.allclose(to_frame(points @ matrix[:, :2].T + matrix[:, 2], matrix), points, atol=1e-3)
 
 
 def test_simcc_decoding_is_mmposes() -> None:

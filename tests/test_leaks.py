@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.params import SynthParams
 from pipeline.protocol.ceiling import ceilings, twin_hits
-from pipeline.synth.catalogue import DATASETS, PROTOCOLS, class_index
+from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 from pipeline.synth.dataset import PlannedClip, plan
 from pipeline.synth.motions import Style
 from pipeline.synth.objects import OBJECTS
@@ -24,7 +24,7 @@ MANIFESTS = Path(__file__).parent.parent / "manifests"
 CLIPS = plan("skelgap", SynthParams(train_clips=24, test_clips=10, twins=40))
 TRAIN = [clip for clip in CLIPS if clip.part == "train"]
 TEST = [clip for clip in CLIPS if clip.part == "test"]
-INDEX = class_index("skelgap")
+INDEX = {action.name: index for index, action in enumerate(DATASETS["skelgap"])}
 TWINS = {clip.clip_id: clip.tuple_id for clip in TEST}
 LABELS = {clip.clip_id: INDEX[clip.action.name] for clip in TEST}
 EACH_PROTOCOL = pytest.mark.parametrize("protocol", [p for p, split in PROTOCOLS["skelgap"].items() if split.unseen])

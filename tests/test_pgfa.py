@@ -21,7 +21,7 @@ from pipeline.methods import takes_cues
 from pipeline.methods.adaptation import PrototypeAlignment, align_prototypes
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.cued import CueFlags, MapBridge
-from pipeline.methods.pgfa import PGFA, contrastive_kl, resample
+from pipeline.methods.pgfa import PGFA, contrastive_kl
 from pipeline.params import RunParams
 from pipeline.skeleton.graph import COCO_17, GRAPHS, Graph
 from pipeline.skeleton.st_gcn import STGCN, Block, SpatialGraphConv, partition
@@ -191,13 +191,6 @@ def test_only_the_first_layer_has_no_path_around_it():
         torch.nn.init.zeros_(net.layers[dull].spatial.weights.weight)
         one, other = net.feature_map(torch.randn(2, 1, 5, 4, 3), torch.ones(2, 1, dtype=torch.bool))
         assert ((one - other).abs().max() > 1e-3) == differ
-
-
-def test_resampling_in_time():
-    x = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(2, 3, 5, 17, 3)
-    assert resample(x, 0) is x and resample(x, 5) is x
-    assert resample(x, 9).shape == (2, 3, 9, 17, 3)
-    torch.testing.assert_close(resample(x, 9)[1, 2, :, 4, 1], torch.arange(9) / 2)
 
 
 @pytest.mark.parametrize("flags", [{}, {"encoder": "shift_gcn"}, {"frames": 6}, {"cues": True}], ids=str)

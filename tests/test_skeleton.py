@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.skeleton.augment import _about_the_vertical, _resample, augment, mirror
+from pipeline.skeleton.augment import _about_the_vertical, augment
 from pipeline.skeleton.graph import COCO_17, GRAPHS
+from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.normalise import normalise
+from pipeline.skeleton.resample import resample, resample_at
 from pipeline.skeleton.shift_gcn import Block, ShiftGCN, SpatialShift, TemporalShift
 
 pytestmark = pytest.mark.unit
@@ -174,9 +176,15 @@ def test_a_view_is_a_stretch_of_the_clip_in_its_own_time():
     assert 0.75 <= length.min() < 0.76 and 0.99 < length.max() <= 1 and start.max() > 0.2
 
 
+def test_frames_are_made_more_evenly_in_time():
+    x = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(2, 3, 5, 17, 3)
+    assert resample(x, 5) is x and resample(x, 9).shape == (2, 3, 9, 17, 3)
+    torch.testing.assert_close(resample(x, 9)[1, 2, :, 4, 1], torch.arange(9) / 2)
+
+
 def test_time_is_interpolated_between_frames_with_a_person_and_the_nearer_frame_is_taken_at_an_edge():
     x = torch.tensor([[0.0, 0.0, 0.0], [2.0, 4.0, 1.0], [4.0, 8.0, 0.5]])[None, None, :, None]  # nobody, then somebody
-    seen = _resample(x, torch.tensor([[0.25, 0.75, 1.25, 2.0]]))[0, 0, :, 0]
+    seen = resample_at(x, torch.tensor([[0.25, 0.75, 1.25, 2.0]]))[0, 0, :, 0]
     torch.testing.assert_close(seen, torch.tensor([[0, 0, 0], [2, 4, 1], [2.5, 5, 0.875], [4, 8, 0.5]]))
 
 

@@ -22,7 +22,7 @@ SPEC = ClipSpec("lift", "cup", 9, 1, 2, 3, 4, 5)
 
 
 def test_twins_have_equal_skeletons_and_differ_in_pixels() -> None:
-    cup, book = render_clip(SPEC, frames=8), render_clip(SPEC.with_object("book"), frames=8)
+    cup, book = render_clip(SPEC, frames=8), render_clip(replace(SPEC, object="book"), frames=8)
     for name in ("keypoints", "visible", "boxes"):
         assert np.array_equal(getattr(cup, name), getattr(book, name)), name
     assert (cup.frames != book.frames).any()
@@ -46,7 +46,7 @@ def test_rendering_is_deterministic_and_in_the_frame(motion: str) -> None:
 
 
 def test_every_object_looks_different() -> None:
-    pictures = {name: render_clip(SPEC.with_object(name), frames=1).frames[0].astype(int) for name in OBJECTS}
+    pictures = {name: render_clip(replace(SPEC, object=name), frames=1).frames[0].astype(int) for name in OBJECTS}
     for a in OBJECTS:
         for b in OBJECTS:
             if a < b:

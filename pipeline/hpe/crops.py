@@ -32,8 +32,3 @@ def to_frame(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Map keypoints [..., 2] from crop pixels back to frame pixels."""
     scale = matrix[0, 0]
     return ((keypoints - matrix[:, 2]) / scale).astype(np.float32)
-
-
-def to_crop(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Map keypoints [..., 2] from frame pixels to crop pixels."""
-    return (keypoints * matrix[0, 0] + matrix[:, 2]).astype(np.float32)

@@ -25,6 +25,7 @@ from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.cued import CueFlags, MapBridge
 from pipeline.skeleton.graph import graph_of
+from pipeline.skeleton.resample import resample
 from pipeline.skeleton.shift_gcn import OUT_CHANNELS, ShiftGCN
 from pipeline.skeleton.st_gcn import STGCN
 
@@ -87,7 +88,7 @@ class PGFA(EmbeddingMethod):
     def embed(self, features: Features) -> Tensor:
         x = features.skeleton  # [B, M, T, V, C + 1]
         person = x.flatten(2).any(-1)  # [B, M]
-        skeleton = self.encoder.feature_map(resample(x, self.flags.frames), person)  # [B, out, T', V]
+        skeleton = self.encoder.feature_map(resample(x, self.flags.frames or x.shape[2]), person)  # [B, out, T', V]
         if self.bridge is not None:
             skeleton = self.bridge(skeleton, features)
         return F.normalize(self.adapter(skeleton.mean(dim=(2, 3))), dim=-1)
@@ -104,12 +105,3 @@ def contrastive_kl(s: Tensor, t: Tensor, labels: Tensor, tau: float) -> Tensor:
     q = (SHARPNESS * (labels[:, None] == labels).to(logits.dtype)).softmax(1)
     rows, columns = (F.kl_div(each.log_softmax(1), q, reduction="batchmean") for each in (logits, logits.T))
     return 0.5 * (rows + columns)
-
-
-def resample(x: Tensor, frames: int) -> Tensor:
-    """Joints [B, M, T, V, C + 1] at `frames` frames, linearly, the first and the last as they are; 0 leaves T."""
-    if not frames or frames == x.shape[2]:
-        return x
-    flat = x.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, M * V * (C + 1), T]
-    flat = F.interpolate(flat, size=frames, mode="linear", align_corners=True)
-    return flat.view(len(x), x.shape[1], *x.shape[3:], frames).permute(0, 1, 4, 2, 3)

@@ -30,7 +30,8 @@ from pipeline.manifest.failure import Failure
 from pipeline.methods.prototypes import class_means
 from pipeline.predict.live import LivePoses, Row, find_videos
 from pipeline.predict.predict import Scorer
-from pipeline.skeleton.graph import Graph
+from pipeline.skeleton.mirror import mirror
+from pipeline.skeleton.resample import resample
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify
 
@@ -49,8 +50,7 @@ class Descriptors:
         x = samples.keypoints[:, :2]  # [N, <=2, T, V, C]
         valid = samples.person_valid[:, :2]
         self.skeleton = place_free(x, valid)
-        graph = samples.graph
-        self.mirrored = place_free(mirror_image(x, graph), valid)
+        self.mirrored = place_free(mirror(x, samples.graph), valid)
         self.cue = pooled_cues(samples)
 
 
@@ -81,19 +81,6 @@ def hold(x: Tensor, valid: Tensor) -> Tensor:
     first = valid.int().argmax(2, keepdim=True)
     source = torch.where(last < 0, first, last)
     return x.gather(2, source[..., None, None].expand_as(x))
-
-
-def resample(x: Tensor, steps: int) -> Tensor:
-    """[N, M, T, V, C] -> [N, M, steps, V, C], linear in time."""
-    n, m, t, v, c = x.shape
-    flat = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * c, t)
-    even = F.interpolate(flat, steps, mode="linear", align_corners=True)
-    return even.reshape(n, m, v, c, steps).permute(0, 1, 4, 2, 3)
-
-
-def mirror_image(x: Tensor, graph: Graph) -> Tensor:
-    """Keypoints as in a mirror: left and right joints change places, and the first coordinate its sign."""
-    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
 
 
 def pooled_cues(samples: Samples) -> Tensor | None:

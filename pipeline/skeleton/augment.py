@@ -9,11 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.skeleton.graph import COCO_17, Graph
-
-
-def mirror(x: Tensor, graph: Graph = COCO_17) -> Tensor:
-    """The mirror image of normalised skeletons [..., V, C + 1]: x changes sign, left and right joints change places."""
-    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
+from pipeline.skeleton.mirror import mirror
+from pipeline.skeleton.resample import resample_at
 
 
 def augment(
@@ -56,7 +53,7 @@ def augment(
     length = 1 - uniform(0, 0.25, batch) * strength
     start = (1 - length) * torch.rand(batch, generator=generator)
     place = (start[:, None] + length[:, None] * torch.linspace(0, 1, frames)) * (frames - 1)  # [B, T]
-    return _resample(x, place)
+    return resample_at(x, place)
 
 
 def _about_the_vertical(angle: Tensor) -> Tensor:
@@ -64,19 +61,3 @@ def _about_the_vertical(angle: Tensor) -> Tensor:
     zero, cos, sin = torch.zeros_like(angle), angle.cos(), angle.sin()
     rows = ([cos, zero, sin], [zero, zero + 1, zero], [-sin, zero, cos])
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
-
-
-def _resample(x: Tensor, place: Tensor) -> Tensor:
-    """Linear interpolation of x [B, M, T, V, C + 1] in time at the fractional frames `place` [B, T].
-
-    Between a frame with a person and one without, the nearer one: half a person near the origin was never there.
-    """
-    low = place.floor().long().clamp(0, x.shape[2] - 1)
-    high = (low + 1).clamp_max(x.shape[2] - 1)
-    weight = (place - low)[:, None, :, None, None]
-    rows = torch.arange(len(x))[:, None]
-    moved = x.transpose(1, 2)  # [B, T, M, V, C + 1]
-    before, after = moved[rows, low].transpose(1, 2), moved[rows, high].transpose(1, 2)
-    both = before.flatten(3).any(-1) & after.flatten(3).any(-1)  # [B, M, T]
-    weight = torch.where(both[..., None, None], weight, weight.round())
-    return before + weight * (after - before)

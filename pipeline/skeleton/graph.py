@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import PosebridgeError
+from pipeline.recipe import other_side
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,11 @@ def _graph(joints: str, bones: str) -> Graph:
     names = tuple(joints.split())
     place = {name: joint for joint, name in enumerate(names)}
 
-    def other(name: str) -> str:
-        side, _, part = name.partition("_")
-        return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)
-
     pairs = [bone.split("-") for bone in bones.split()]
     return Graph(
         joints=names,
         bones=tuple((place[one], place[two]) for one, two in pairs),
-        mirror=tuple(place[other(name)] for name in names),
+        mirror=tuple(place[other_side(name)] for name in names),
         hips=(place["left_hip"], place["right_hip"]),
         shoulders=(place["left_shoulder"], place["right_shoulder"]),
     )

@@ -14,7 +14,7 @@ COCO_17 = (
     "right_ankle",
 )  # fmt: skip
 # After the 17 joints of COCO come points that only the drawing needs.
-NECK, PELVIS, HEAD, LEFT_HAND, RIGHT_HAND = 17, 18, 19, 20, 21
+NECK, PELVIS, HEAD, LEFT_HAND = 17, 18, 19, 20  # and the right hand
 
 
 @dataclass(frozen=True)

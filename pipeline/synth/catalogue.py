@@ -119,8 +119,3 @@ PROTOCOLS: dict[str, dict[str, SplitDefinition]] = {
     },
     "skelgap-mini": {"compositional_18_6": SplitDefinition(MINI_NAMES[18:], _MINI_VALIDATION)},
 }
-
-
-def class_index(dataset: str) -> dict[str, int]:
-    """Class name -> its 0-based index in the data set, the order of classes.csv."""
-    return {action.name: index for index, action in enumerate(DATASETS[dataset])}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEFT, RIGHT = 0, 1
-HIP_Y, SHOULDER_Y, MOUTH_Y, CROWN_Y = 0.92, 1.42, 1.56, 1.75
+HIP_Y, MOUTH_Y, CROWN_Y = 0.92, 1.56, 1.75
 
 
 @dataclass

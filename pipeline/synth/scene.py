@@ -40,10 +40,6 @@ class ClipSpec:
     look: int  # colours and size of the held object, its grip
     distractors: int
 
-    def with_object(self, name: str) -> ClipSpec:
-        """The twin that holds another object."""
-        return replace(self, object=name)
-
 
 @dataclass
 class Rendered:

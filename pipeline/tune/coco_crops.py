@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 
 from pipeline.hpe.crops import crop, crop_matrix
+from pipeline.skeleton.graph import COCO_17
 from pipeline.tune.coco import CocoPeople
 from pipeline.tune.data import TrainingCrop, inside
 
-MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # a mirror makes the left wrist the right one
+MIRRORED = list(COCO_17.mirror)  # a mirror makes the left wrist the right one
 SHIFT, SCALE, ROTATION = 0.16, 0.4, 80.0  # most: of the crop's size, of 1, degrees
 SHIFTED, ROTATED, FLIPPED = 0.3, 0.6, 0.5  # how often
 
@@ -53,7 +54,7 @@ class CocoSource:
 
     def _labelled(self, person: int, flip: bool) -> np.ndarray:
         labelled = self.people.labelled[person]
-        return labelled[list(MIRRORED)] if flip else labelled
+        return labelled[MIRRORED] if flip else labelled
 
 
 def person_crop(
@@ -76,7 +77,7 @@ def person_crop(
     keypoints = (people.keypoints[person] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     if flip:
         image = np.ascontiguousarray(image[:, ::-1])
-        keypoints = keypoints[list(MIRRORED)]
+        keypoints = keypoints[MIRRORED]
         keypoints[:, 0] = crop_size[0] - 1 - keypoints[:, 0]
     return image, keypoints
 
