@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -18,11 +20,11 @@ from fakes import FakeEstimator, write_odd, write_video
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
-from pipeline.extract.stream import repeat_last_valid
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
+from pipeline.skeleton.unseen import repeat_last_valid
 from pipeline.video.decode import Video
 from pipeline.video.record import ClipRecord
 from stages.cli import main
@@ -184,7 +186,7 @@ def test_segments_of_one_video_are_decoded_in_one_pass(tmp_path, monkeypatch):
     from pipeline.extract import stream as streaming
 
     real = streaming.Video
-    monkeypatch.setattr(streaming, "Video", lambda path: opened.append(path.name) or real(path))
+    monkeypatch.setattr(streaming, "Video", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     corridor = Corridor.over(tmp_path)
     write_video(corridor.root / "long.mp4", frames=49, keyframe_every=7)
     write_clips(
@@ -253,6 +255,14 @@ def test_a_recipe_that_cannot_be_followed_is_refused(corridor, wrong):
 
 
 @pytest.mark.unit
+def test_planning_loads_neither_the_detector_nor_what_reads_videos():
+    heavy = ("av", "cv2", "onnx", "onnxruntime", "torch")
+    code = f"import sys, pipeline.extract.plan; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.unit
 def test_an_unseen_joint_repeats_its_last_place():
     keypoints = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
     repeat_last_valid(keypoints, np.array([0, 1, 0, 1.0]).reshape(1, 4, 1), np.tile([0, 0, 10, 20.0], (1, 4, 1)))
@@ -308,7 +318,7 @@ def test_a_segment_without_a_true_skeleton_is_a_failure(tmp_path):
         lambda file: replaced(file, "clip_id", "0"),
         lambda file: replaced(file, "clip_id", list("01")),
         lambda file: replaced(file, "clip_id", None),
-        lambda file: (file.__delitem__("boxes"), file.create_dataset("boxes", (6, 10**12, 4), chunks=(1, 64, 4))),
+        lambda file: (file.__delitem__("boxes"), file.create_dataset("boxes", (6, 10**12, 4), "f4", chunks=(1, 64, 4))),
     ],
 )
 def test_an_odd_file_of_true_skeletons_is_one_sentence(tmp_path, change):

@@ -93,6 +93,25 @@ def test_two_workers_on_one_store_are_harmless(tmp_path):
 
 
 @pytest.mark.fault
+def test_what_another_worker_has_sealed_meanwhile_is_not_made_again(tmp_path):
+    corridor = Corridor(tmp_path)
+
+    class Overtaken(FakeEstimator):
+        """While it looks at its first crops, another worker does all that there is."""
+
+        def estimate(self, crops, cue_rows):
+            if not self.calls:
+                Corridor.over(tmp_path).run()
+            return super().estimate(crops, cue_rows)
+
+    told = []
+    result = corridor.run(Overtaken(), progress=lambda done, total: told.append((done, total)))
+    assert 0 < corridor.estimator.crops < 6 * 8 and result.estimated == corridor.estimator.crops / 8
+    assert (result.clips, result.changed) == (6, False) and told[0] == (1, 6)
+    assert verify_store(store_of(corridor)) == []
+
+
+@pytest.mark.fault
 def test_bad_files_are_rows_among_the_failures_and_the_rest_goes_on(tmp_path):
     corridor = Corridor(tmp_path, videos=3)
     (corridor.root / "text.mp4").write_text("no video")

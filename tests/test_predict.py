@@ -259,7 +259,7 @@ def test_nobody_is_an_answer(project: Path, tmp_path: Path, monkeypatch: pytest.
         def detect(self, frame: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
-    monkeypatch.setattr("pipeline.extract.plan.Detector", Blind)
+    monkeypatch.setattr("pipeline.hpe.detector.Detector", Blind)
     (tmp_path / "detector.onnx").write_bytes(b"any")
     video = write_video(tmp_path / "empty.mp4", frames=10)
     words = [str(video), *RUN, "--detector", str(tmp_path / "detector.onnx")]

@@ -22,9 +22,9 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
+from pipeline.extract.boxes import box_source, lanes
 from pipeline.extract.extract import extract
 from pipeline.extract.plan import Source, open_ground_truth
-from pipeline.extract.stream import lanes
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip, write_clips
@@ -88,7 +88,7 @@ def _boxes_seconds(clips: list[Clip], source: Source) -> float:
     """What the detector takes for the sampled frames; 0 for boxes that nobody has to look for."""
     if source.recipe.boxes != "detector":
         return 0.0
-    boxes = source.boxes()
+    boxes = box_source(source.recipe, source.truth)
     return sum(_timed(partial(boxes, *frame)) for frame in _frames(clips, source))
 
 
@@ -111,7 +111,7 @@ def _batches(
     clips: list[Clip], source: Source, estimator: Estimator, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The crops and cue rows that the extraction of these clips gives to the pose model."""
-    boxes = source.boxes()
+    boxes = box_source(source.recipe, source.truth)
     crops, cue_rows, last, slot = [], [], None, 0
     cue_slots = (
         set(cue_positions(source.recipe.frames, source.recipe.cue_frames).tolist()) if estimator.cue_width else set()

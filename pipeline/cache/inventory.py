@@ -21,14 +21,13 @@ def summary(folder: Path) -> dict[str, Any]:
     """One store: dataset, folder, fingerprint, shards done and planned, clips, failures, bytes, bytes of orphans."""
     store = open_store(folder)
     layout = store.layout()
-    planned = layout.shards if layout else 0
-    receipts = [receipt for shard in range(planned) if (receipt := store.receipt(shard))]
+    receipts = store.receipts(layout) if layout else []
     return {
         "dataset": folder.parent.name,
         "store": folder.name,
         "fingerprint": store.recipe.fingerprint,
         "shards_done": len(receipts),
-        "shards": planned,
+        "shards": layout.shards if layout else 0,
         "clips": sum(len(receipt.clips) for receipt in receipts),
         "failures": sum(len(receipt.failures) for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.cache.schema import columns
 from pipeline.errors import PosebridgeError
-from pipeline.extract.stream import lanes
+from pipeline.extract.boxes import lanes
 from pipeline.hpe.base import Estimator
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.provenance import git_commit, versions
-from pipeline.cache.reader import MappedShard
-from pipeline.cache.sealed import canonical_json
-from pipeline.cache.store import Layout, Receipt, Store, plan_layout, rows_hash
-from pipeline.cache.writer import ShardWriter
+from pipeline.cache.shard import ShardState, make_shard, shard_state, wanted_shards
+from pipeline.cache.store import Layout, Store, plan_layout
 from pipeline.errors import PosebridgeError
+from pipeline.extract.boxes import box_source
 from pipeline.extract.ground_truth import ground_truth_rows
-from pipeline.extract.plan import ShardPlan, Source, check_recipe, open_ground_truth, plan_shards
+from pipeline.extract.plan import Source, check_recipe, open_ground_truth
 from pipeline.extract.stream import PoseStream
 from pipeline.files.names import check_name
 from pipeline.hpe.base import Estimator
@@ -104,33 +101,46 @@ def extract(
     store = Store(cache_root or cache / "store", of_variant(dataset, variant), recipe)
     existing = store.layout()
     layout = existing or plan_layout(len(clips), params.clips_per_shard)
-    todo = [plan for plan in plan_shards(clips, layout.shards, store, source, retry_failed) if not plan.done]
+    look = source.look if recipe.needs_videos else None
+    wanted = wanted_shards(clips, layout.shards, source.row_hash, source.failure_hash, look, retry_failed)
+    todo = [state for each in wanted if not (state := shard_state(store, each)).done]
     estimator = None
     if todo or existing is None:
-        if source.needs_videos:
+        if recipe.needs_videos:
             _refuse_gone(todo, source, dataset, params.max_failures)
             estimator = build_estimator(recipe)
             check_joints(recipe, estimator)
         joints, cue_width = _widths(estimator, source)
         _refuse_small_disk(todo, store, replace(layout, joints=joints, cue_width=cue_width))
         layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
-    total, finished = sum(len(plan.estimate) for plan in todo), count(1)
-    few_frames: list[str] = []
     stream = None
     if estimator is not None:
-        stream = PoseStream(recipe, estimator, source.boxes(), params.batch_size, params.max_lost_frames)
-    for plan in todo:
-        rows = _watched(_rows(plan, source, stream), recipe.frames, few_frames)
-        make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
-    receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
+        boxes = box_source(recipe, source.truth)
+        stream = PoseStream(recipe, estimator, boxes, params.batch_size, params.max_lost_frames)
+    planned, estimated, copied = sum(len(state.todo) for state in todo), 0, 0
+    few_frames: list[str] = []
+
+    def tick() -> None:
+        nonlocal estimated
+        estimated += 1
+        progress(estimated, planned)
+
+    for former in todo:
+        state = shard_state(store, former.wanted, former)  # another worker may have sealed it meanwhile
+        planned += len(state.todo) - len(former.todo)
+        if not state.done:
+            rows = _watched(_rows(state, source, stream), recipe.frames, few_frames)
+            make_shard(store, layout, state, rows, tick)
+            copied += len(state.copy)
+    receipts = store.receipts(layout)
     index = index_path(cache, dataset, of_variant(recipe_name, variant))
     changed = write_index(index, of_variant(dataset, variant), store, layout, receipts)
     return Extraction(
         index=index,
         store=store.folder,
         clips=sum(len(receipt.clips) for receipt in receipts),
-        estimated=total,
-        copied=sum(len(plan.copy) for plan in todo),
+        estimated=estimated,
+        copied=copied,
         failures=tuple(failure for receipt in receipts for failure in receipt.failures),
         changed=changed,
         seconds=time.monotonic() - begun,
@@ -138,8 +148,8 @@ def extract(
     )
 
 
-def _refuse_gone(todo: list[ShardPlan], source: Source, dataset: str, max_failures: int) -> None:
-    gone = [clip for plan in todo for clip in plan.estimate if plan.videos[clip.path] == GONE]
+def _refuse_gone(todo: Sequence[ShardState], source: Source, dataset: str, max_failures: int) -> None:
+    gone = [clip for state in todo for clip in state.todo if state.videos[clip.path] == GONE]
     if len(gone) > max_failures:
         raise PosebridgeError(
             f"{len(gone)} clips of {dataset} have lost their video since ingest, first {gone[0].clip_id!r} "
@@ -147,10 +157,10 @@ def _refuse_gone(todo: list[ShardPlan], source: Source, dataset: str, max_failur
         )
 
 
-def _refuse_small_disk(todo: list[ShardPlan], store: Store, layout: Layout) -> None:
+def _refuse_small_disk(todo: Sequence[ShardState], store: Store, layout: Layout) -> None:
     """The need: every new shard, beside what is there."""
     row_bytes = sum(column.row_bytes for column in store.columns(layout))
-    need = sum((len(plan.copy) + len(plan.estimate)) * row_bytes + FILE_OVERHEAD for plan in todo)
+    need = sum((len(state.copy) + len(state.todo)) * row_bytes + FILE_OVERHEAD for state in todo)
     place = store.folder
     while not place.exists():
         place = place.parent
@@ -175,11 +185,11 @@ def _widths(estimator: Estimator | None, source: Source) -> tuple[int, int]:
     return source.truth.joints, 0
 
 
-def _rows(plan: ShardPlan, source: Source, stream: PoseStream | None) -> Iterable[dict[str, Any] | Failure]:
+def _rows(state: ShardState, source: Source, stream: PoseStream | None) -> Iterable[dict[str, Any] | Failure]:
     if stream is not None:
-        return stream.run(plan.estimate, source.root, plan.videos)
+        return stream.run(state.todo, source.root, state.videos)
     assert source.truth is not None
-    return ground_truth_rows(plan.estimate, source.truth, source.recipe)
+    return ground_truth_rows(state.todo, source.truth, source.recipe)
 
 
 def _watched(
@@ -190,52 +200,3 @@ def _watched(
         if not isinstance(row, Failure) and shows_few(row["video_record"], frames):
             few_frames.append(row["clip_id"])
         yield row
-
-
-def make_shard(
-    plan: ShardPlan, store: Store, layout: Layout, rows: Iterable[dict[str, Any] | Failure], tick: Callable[[], None]
-) -> None:
-    """Write one shard and its receipt: unchanged clips from the sealed predecessor, the others from `rows`."""
-    texts = {
-        "clip_id": plan.hashes,
-        "video_path": [clip.path for clip in plan.clips],
-        "video_identity": [record.identity for record in plan.videos.values()],
-    }
-    widths = {name: max([len(value.encode()) for value in values], default=1) or 1 for name, values in texts.items()}
-    attributes = {
-        "recipe": store.recipe.canonical_json(),
-        "software": canonical_json(versions()).decode(),
-        "commit": git_commit(),
-    }
-    failures, written = list(plan.keep_failed), []
-    file, sha256, size, checksums = "", "", 0, None
-    if expected := plan.expected():
-        with ShardWriter(store.stem(plan.shard), store.columns(layout, widths), expected, attributes) as writer:
-            if plan.copy and plan.predecessor:
-                old = MappedShard(store.folder / plan.predecessor.file, store.columns(layout), store.remedy)
-                for clip_id in plan.copy:
-                    writer.write(clip_id, {name: array[old.rows[clip_id]] for name, array in old.items()})
-            for row in rows:
-                if isinstance(row, Failure):
-                    failures.append(row)
-                else:
-                    writer.write(row["clip_id"], row)
-                tick()
-            if written := writer.clip_ids:
-                path, sha256 = writer.seal()
-                file, size, checksums = path.name, writer.size, writer.checksums
-    store.commit(
-        Receipt(
-            shard=plan.shard,
-            fingerprint=store.recipe.fingerprint,
-            rows_sha256=rows_hash(plan.hashes.values()),
-            clips={clip_id: plan.hashes[clip_id] for clip_id in written},
-            failed={failure.clip_id: plan.failure_hashes[failure.clip_id] for failure in failures},
-            failures=tuple(sorted(failures, key=lambda failure: failure.clip_id)),
-            videos=plan.videos,
-            file=file,
-            sha256=sha256,
-            bytes=size,
-            checksums=checksums,
-        )
-    )

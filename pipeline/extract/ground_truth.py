@@ -57,7 +57,7 @@ class GroundTruth:
 
 
 def _read(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Clip ids, keypoints [N, F, V, 2] and boxes [N, F, 4]. Raises the errors of h5py, and ValueError for odd arrays."""
+    """Clip ids, keypoints [N, F, V, 2] and boxes [N, F, 4]. Raises errors of h5py, and ValueError for odd arrays."""
     with h5py.File(path, "r") as file:
         names, *arrays = (file[key] for key in ("clip_id", "keypoints", "boxes"))
         if sum(array.nbytes for array in arrays) > path.stat().st_size:

@@ -97,9 +97,8 @@ def import_archive(path: Path, dataset: str, recipe_name: str, *, cache: Path, c
     store = open_store(folder)
     layout = store.layout()
     assert layout is not None
-    receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
     index = index_path(cache, dataset, recipe_name)
-    write_index(index, dataset, store, layout, receipts)
+    write_index(index, dataset, store, layout, store.receipts(layout))
     return index
 
 

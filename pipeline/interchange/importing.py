@@ -8,8 +8,8 @@ cache/store/<dataset>/... and cache/<dataset>/<recipe>/index.json. The labels of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.store import Store
+from pipeline.cache.shard import make_shard, shard_state, wanted_shards
+from pipeline.cache.store import Store, row_hash
 from pipeline.errors import PosebridgeError
-from pipeline.extract.extract import make_shard
-from pipeline.extract.plan import Source, plan_shards
-from pipeline.extract.stream import repeat_last_valid
 from pipeline.files.names import check_name
 from pipeline.ingest.merge import read_former, write_merged
 from pipeline.interchange.annotations import Annotation, read_annotations
 from pipeline.manifest.clips import Clip, read_classes, read_clips
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
+from pipeline.skeleton.unseen import repeat_last_valid
 from pipeline.video.sampling import sample_positions
 
 PARTS = {"train": "train", "val": "test", "test": "test"}  # the lists called `val` are what these sets are tested on
@@ -44,18 +43,6 @@ class Imported:
     written: int
     parts: dict[str, int]
     missing: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FileSource(Source):
-    """Rows from annotations in memory; a changed annotation changes its row's hash, an added one no other."""
-
-    annotations: dict[str, Annotation] = field(default_factory=dict)
-
-    def row_hash(self, clip: Clip) -> str:
-        annotation = self.annotations[clip.clip_id]
-        content = annotation.keypoints.tobytes() + annotation.scores.tobytes()
-        return hashlib.sha256(super().row_hash(clip).encode() + content).hexdigest()[:16]
 
 
 def import_skeletons(
@@ -92,17 +79,23 @@ def import_skeletons(
     clips_csv = manifests / dataset / "clips.csv"
     clips = _clips(clips_csv, annotations, parts, file)
 
-    source = FileSource(file.parent, recipe, None, {annotation.clip_id: annotation for annotation in annotations})
+    by_id = {annotation.clip_id: annotation for annotation in annotations}
+
+    def content_hash(clip: Clip) -> str:
+        """A changed annotation changes its row's hash, an added one no other."""
+        content = by_id[clip.clip_id].keypoints.tobytes() + by_id[clip.clip_id].scores.tobytes()
+        return hashlib.sha256(row_hash(clip).encode() + content).hexdigest()[:16]
+
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, len(graph_of(recipe.layout).joints), 0)
-    todo = [plan for plan in plan_shards(clips, layout.shards, store, source, True) if not plan.done]
-    total, finished = sum(len(plan.estimate) for plan in todo), count(1)
-    for plan in todo:
-        rows = _rows(plan.estimate, source.annotations, recipe)
-        make_shard(plan, store, layout, rows, lambda: progress(next(finished), total))
-    receipts = [receipt for shard in range(layout.shards) if (receipt := store.receipt(shard))]
+    wanted = wanted_shards(clips, layout.shards, content_hash, content_hash)
+    todo = [state for each in wanted if not (state := shard_state(store, each)).done]
+    total, finished = sum(len(state.todo) for state in todo), count(1)
+    for state in todo:
+        rows = (skeleton_row(clip, by_id[clip.clip_id], recipe) for clip in state.todo)
+        make_shard(store, layout, state, rows, lambda: progress(next(finished), total))
     index = index_path(cache, dataset, recipe_name)
-    write_index(index, dataset, store, layout, receipts)
+    write_index(index, dataset, store, layout, store.receipts(layout))
     counts = {part: sum(clip.part == part for clip in clips) for part in ("train", "test", "")}
     return Imported(index, store.folder, clips_csv, len(clips), total, counts, missing)
 
@@ -190,11 +183,6 @@ def _clips(path: Path, annotations: Sequence[Annotation], parts: dict[str, str],
                 f"{clip.label}; import it as a data set of another name."
             )
     return [there[clip.clip_id] for clip in clips]
-
-
-def _rows(clips: Sequence[Clip], annotations: dict[str, Annotation], recipe: Recipe) -> Iterator[dict[str, Any]]:
-    for clip in clips:
-        yield skeleton_row(clip, annotations[clip.clip_id], recipe)
 
 
 def skeleton_row(clip: Clip, annotation: Annotation, recipe: Recipe) -> dict[str, Any]:

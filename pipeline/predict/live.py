@@ -15,8 +15,9 @@ import numpy as np
 
 from pipeline.cache.schema import columns
 from pipeline.errors import PosebridgeError
-from pipeline.extract.plan import Source, check_recipe
-from pipeline.extract.stream import BoxSource, PoseStream
+from pipeline.extract.boxes import BoxSource, box_source
+from pipeline.extract.plan import check_recipe
+from pipeline.extract.stream import PoseStream
 from pipeline.files.names import text_of
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
@@ -60,7 +61,7 @@ class LivePoses:
         self.estimator = build_estimator(self.recipe)
         check_joints(self.recipe, self.estimator)
         own = boxes if recipe.boxes == "manifest" else None
-        source = remember(own or Source(Path(), self.recipe, None).boxes())
+        source = remember(own or box_source(self.recipe, None))
         self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)
 
     def rows(self, clips: Sequence[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:

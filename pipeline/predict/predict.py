@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.extract.boxes import BoxSource
 from pipeline.extract.ground_truth import GroundTruth
-from pipeline.extract.stream import BoxSource
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights

@@ -1,0 +1,158 @@
+"""One shard of a store: what it is to hold, what of that is sealed already, and making it.
+
+A shard in which anything has changed is made anew; what has not changed is copied from its predecessor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.provenance import git_commit, versions
+from pipeline.cache.reader import MappedShard
+from pipeline.cache.sealed import canonical_json
+from pipeline.cache.store import Layout, Receipt, Store, rows_hash, shard_of
+from pipeline.cache.writer import ShardWriter
+from pipeline.files.hashing import sha256_file
+from pipeline.manifest.clips import Clip
+from pipeline.manifest.failure import Failure
+from pipeline.video.identity import VideoRecord
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a shard is to hold.
+
+    `hashes` are of all that a clip's row depends on beside its video, `failure_hashes` of all that its failure does:
+    one that has changed is tried again, and with `retry_failed` every one. `look` gives the record of a video as it is
+    now, from its path and the record that the store has; it is None where rows come from no video.
+    """
+
+    shard: int
+    clips: list[Clip]  # in the order of the file
+    hashes: dict[str, str]  # by clip_id
+    failure_hashes: dict[str, str]
+    look: Callable[[str, VideoRecord | None], VideoRecord] | None = None
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """What is there of a wanted shard, and what is to be done."""
+
+    wanted: Wanted
+    receipt: Receipt | None  # of the shard as it is now
+    videos: dict[str, VideoRecord]  # by path, as they are now
+    copy: list[str]  # unchanged clips, by id
+    failed: list[Failure]  # that are not tried again
+    todo: list[Clip]
+    done: bool
+
+
+def wanted_shards(
+    clips: Iterable[Clip],
+    shards: int,
+    row_hash: Callable[[Clip], str],
+    failure_hash: Callable[[Clip], str],
+    look: Callable[[str, VideoRecord | None], VideoRecord] | None = None,
+    retry_failed: bool = False,
+) -> Iterator[Wanted]:
+    """The shards that hold these clips; see `Wanted`."""
+    by_shard: dict[int, list[Clip]] = {shard: [] for shard in range(shards)}
+    for clip in sorted(clips, key=lambda clip: (clip.path, clip.clip_id)):
+        by_shard[shard_of(clip.path, shards)].append(clip)
+    for shard, members in by_shard.items():
+        hashes, failures = ({clip.clip_id: of(clip) for clip in members} for of in (row_hash, failure_hash))
+        yield Wanted(shard, members, hashes, failures, look, retry_failed)
+
+
+def shard_state(store: Store, wanted: Wanted, former: ShardState | None = None) -> ShardState:
+    """What the store has of a shard, by its receipt. A `former` answer still stands where the receipt is the same."""
+    receipt = store.receipt(wanted.shard)
+    if former is not None and receipt == former.receipt:
+        return former
+    known = receipt.videos if receipt else {}
+    paths = sorted({clip.path for clip in wanted.clips}) if wanted.look else []
+    videos = {path: wanted.look(path, known.get(path)) for path in paths} if wanted.look else {}
+    whole = receipt is not None and store.has_file(receipt)
+    there = receipt.clips if receipt and whole else {}
+    tried = receipt.failed if receipt and not wanted.retry_failed else {}
+    reasons = {failure.clip_id: failure for failure in receipt.failures} if receipt else {}
+    copy, failed, todo = [], [], []
+    for clip in wanted.clips:
+        same_video = not videos or (clip.path in known and known[clip.path].identity == videos[clip.path].identity)
+        if same_video and there.get(clip.clip_id) == wanted.hashes[clip.clip_id]:
+            copy.append(clip.clip_id)
+        elif same_video and tried.get(clip.clip_id) == wanted.failure_hashes[clip.clip_id]:
+            failed.append(reasons[clip.clip_id])
+        else:
+            todo.append(clip)
+    done = bool(receipt and whole and not todo and receipt.rows_sha256 == rows_hash(wanted.hashes.values()))
+    if receipt and copy and not done and not _is_sound(store.folder / receipt.file, receipt.sha256):
+        kept = {failure.clip_id for failure in failed}
+        copy, todo = [], [clip for clip in wanted.clips if clip.clip_id not in kept]  # no source of copies
+    return ShardState(wanted, receipt, videos, copy, failed, todo, done)
+
+
+def _is_sound(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_file(path) == sha256
+    except OSError:  # a bad sector, say
+        return False
+
+
+def make_shard(
+    store: Store,
+    layout: Layout,
+    state: ShardState,
+    rows: Iterable[dict[str, Any] | Failure],
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a shard and its receipt: unchanged clips from its predecessor, others from `rows`, with a `tick` each."""
+    wanted, failures = state.wanted, list(state.failed)
+    texts = {
+        "clip_id": wanted.hashes,
+        "video_path": [clip.path for clip in wanted.clips],
+        "video_identity": [record.identity for record in state.videos.values()],
+    }
+    widths = {name: max([len(value.encode()) for value in values], default=1) or 1 for name, values in texts.items()}
+    attributes = {
+        "recipe": store.recipe.canonical_json(),
+        "software": canonical_json(versions()).decode(),
+        "commit": git_commit(),
+    }
+    kept = {failure.clip_id for failure in failures}
+    written: list[str] = []
+    file, sha256, size, checksums = "", "", 0, None
+    if expected := [clip.clip_id for clip in wanted.clips if clip.clip_id not in kept]:
+        with ShardWriter(store.stem(wanted.shard), store.columns(layout, widths), expected, attributes) as writer:
+            if state.copy and state.receipt:
+                old = MappedShard(store.folder / state.receipt.file, store.columns(layout), store.remedy)
+                for clip_id in state.copy:
+                    writer.write(clip_id, {name: array[old.rows[clip_id]] for name, array in old.items()})
+            for row in rows:
+                if isinstance(row, Failure):
+                    failures.append(row)
+                else:
+                    writer.write(row["clip_id"], row)
+                tick()
+            if written := writer.clip_ids:
+                path, sha256 = writer.seal()
+                file, size, checksums = path.name, writer.size, writer.checksums
+    store.commit(
+        Receipt(
+            shard=wanted.shard,
+            fingerprint=store.recipe.fingerprint,
+            rows_sha256=rows_hash(wanted.hashes.values()),
+            clips={clip_id: wanted.hashes[clip_id] for clip_id in written},
+            failed={failure.clip_id: wanted.failure_hashes[failure.clip_id] for failure in failures},
+            failures=tuple(sorted(failures, key=lambda failure: failure.clip_id)),
+            videos=state.videos,
+            file=file,
+            sha256=sha256,
+            bytes=size,
+            checksums=checksums,
+        )
+    )
