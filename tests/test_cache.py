@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import resource
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from pipeline.cache import checksums
+from pipeline.cache import index as index_module
+from pipeline.cache import reader as reader_module
 from pipeline.cache.index import write_index
 from pipeline.cache.reader import CacheReader, MappedShard
 from pipeline.cache.schema import columns, locate
@@ -75,6 +81,83 @@ def test_a_read_through_the_memory_map_equals_h5py_and_what_was_written(tmp_path
             assert file["cues"].attrs["axes"] == "clip person cue_frame anchor feature"
         with pytest.raises(ValueError, match="read-only"):
             arrays["keypoints"][0] = 0
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.unit
+def test_there_may_be_more_shards_than_a_process_may_have_files(tmp_path):
+    _, index, rows = make_store(tmp_path, shards=40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with CacheReader(index) as reader:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 8, hard))
+        try:
+            batch = reader.read(reader.clip_ids, ["scores"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (batch["scores"] == np.stack([rows[clip_id]["scores"] for clip_id in reader.clip_ids])).all()
+
+
+@pytest.mark.fault
+def test_too_few_files_for_a_process_are_no_damage(tmp_path):
+    _, index, _ = make_store(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with CacheReader(index) as reader:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(PosebridgeError, match="Too many open files.*ulimit") as error:
+                reader.read(["ü0a"], ["scores"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "delete" not in str(error.value)
+
+
+@pytest.mark.unit
+def test_mapped_shards_are_let_go_of_beyond_a_number(tmp_path, monkeypatch):
+    _, index, rows = make_store(tmp_path, shards=12)
+    monkeypatch.setattr(reader_module, "_mapped", functools.lru_cache(3)(reader_module._mapped.__wrapped__))
+    with CacheReader(index) as reader:
+        before = open_files()
+        for clip_id in 2 * reader.clip_ids:
+            shard = reader.shard(clip_id)
+            assert (shard["scores"][shard.rows[clip_id]] == rows[clip_id]["scores"]).all()
+        assert open_files() <= before + 3
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("change", ["vanishes", "shrinks", "is replaced"])
+def test_a_shard_that_changes_while_it_is_in_use_is_a_sentence(tmp_path, change):
+    _, index, _ = make_store(tmp_path)
+    with CacheReader(index) as reader:
+        reader.read(["ü0a"], ["scores"])
+        shard = reader.folder / reader.index["shards"][0]["file"]
+        content = shard.read_bytes()
+        shard.unlink()
+        if change == "shrinks":
+            shard.write_bytes(content[:-1000])
+        elif change == "is replaced":
+            shard.write_bytes(content)
+            os.utime(shard, (1, 1))
+        with pytest.raises(PosebridgeError, match=f"{shard.name} (cannot be read|has changed)"):
+            reader.read(["ü0a"], ["scores"])
+        assert reader.read(["ü1a"], ["scores"])["scores"].shape[0] == 1
+
+
+@pytest.mark.unit
+def test_an_index_is_read_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    _, index, rows = make_store(tmp_path)
+    monkeypatch.setattr(checksums, "RECENT", -(10**18))
+    read = []
+    monkeypatch.setattr(index_module, "read_sealed", lambda *given: read.append(given) or read_sealed(*given))
+    for _ in range(3):
+        with CacheReader(index) as reader:
+            assert reader.clip_ids == sorted(rows)
+    assert len(read) == 1
+    _, index, rows = make_store(tmp_path, shards=3)
+    with CacheReader(index) as reader:
+        assert reader.clip_ids == sorted(rows) and len(read) == 2
 
 
 @pytest.mark.unit

@@ -7,6 +7,7 @@ Nobody's malice is kept out by a crc32; that is what the sha256 and `cache verif
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -52,7 +53,15 @@ def checksums_of(content: bytes, places: Mapping[str, Place]) -> Checksums:
     return Checksums(zlib.crc32(view[end:], rest), datasets)
 
 
-# What this process has found sound: (path, inode, size, two times) of a file -> names of its datasets, "" for the rest.
+def settled(path: Path, status: os.stat_result) -> tuple | None:
+    """What tells that a file is as it was: path, inode, size and two times. None for one that is too young to tell."""
+    newest = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - newest <= RECENT:
+        return None
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+# What this process has found sound: a file -> names of its datasets, "" for the rest.
 _sound: dict[tuple, set[str]] = {}
 
 
@@ -69,9 +78,7 @@ class Checker:
         except OSError as error:
             raise unreadable(self._path, error, self._remedy) from None
         self._size = status.st_size
-        newest = max(status.st_mtime_ns, status.st_ctime_ns)
-        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        self._done = _sound.setdefault(key, set()) if time.time_ns() - newest > RECENT else set()
+        self._done = _sound.setdefault(key, set()) if (key := settled(path, status)) else set()
 
     def check_rest(self) -> None:
         """The bytes between the datasets."""

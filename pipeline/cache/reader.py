@@ -1,11 +1,16 @@
-"""Reading the cache: batches of clips through a read-only memory map.
+"""Reading the cache: batches of clips out of sealed shards, by plain reads at known places.
 
 Reads `cache/<dataset>/<recipe>/index.json` and the shards that it names. What a process reads for the first time is
-compared with the index's checksums, so that a damaged shard gives an error and no wrong result.
+compared with the index's checksums, so that a damaged shard gives an error and no wrong result. No shard is kept open:
+there may be more of them than a process may have files. And under a plain read a shard that vanishes or shrinks is an
+error, while under a memory map it kills the process.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +24,8 @@ from pipeline.files.durable import unreadable
 from pipeline.recipe import Recipe
 from pipeline.video.record import ClipRecord
 
+MOST_MAPPED = 128  # files at a time: a system gives a process about a thousand
+
 
 class MappedShard(Mapping[str, np.ndarray]):
     """One shard as read-only arrays [N, ...] by name, that lie on the disk.
@@ -31,17 +38,18 @@ class MappedShard(Mapping[str, np.ndarray]):
         self._checker = Checker(path, checksums, remedy) if checksums else None
         if self._checker:
             self._checker.check_rest()
-        places = locate(path, expected, remedy)
+        self._path, self._remedy = path, remedy
+        self._places = locate(path, expected, remedy)
         if checksums and {name: (part.offset, part.bytes) for name, part in checksums.datasets.items()} != {
-            name: (place.offset, place.bytes) for name, place in places.items()
+            name: (place.offset, place.bytes) for name, place in self._places.items()
         }:
             raise PosebridgeError(f"{path} has its datasets at other places than its checksums say; {remedy}.")
         try:
-            buffer = np.memmap(path, np.uint8, "r")
-            self._arrays = {
-                name: np.ndarray(place.shape, place.dtype, buffer, place.offset) for name, place in places.items()
-            }
-            ids = [clip_id.decode() for clip_id in self["clip_id"]]
+            self._status = _identity(path.stat())
+            self._check("clip_id")
+            place = self._places["clip_id"]
+            read = np.fromfile(path, place.dtype, place.shape[0], offset=place.offset)
+            ids = [clip_id.decode() for clip_id in read]
         except (OSError, ValueError) as error:
             raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); {remedy}.") from None
         self.rows = {clip_id: row for row, clip_id in enumerate(ids)}
@@ -49,15 +57,55 @@ class MappedShard(Mapping[str, np.ndarray]):
             raise PosebridgeError(f"{path} holds a clip twice; {remedy}.")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if self._checker:
-            self._checker.check(name)
-        return self._arrays[name]
+        self._check(name)
+        place = self._places[name]
+        try:
+            return np.ndarray(place.shape, place.dtype, _mapped(self._path, self._status), place.offset)
+        except OSError as error:
+            raise unreadable(self._path, error, self._remedy) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self._places)
+
+    def copy(self, rows: Sequence[int], places: Sequence[int], batch: Mapping[str, np.ndarray]) -> None:
+        """Read these rows of every dataset of `batch` to these places of it, in Python's other threads' time.
+
+        Raises PosebridgeError where the file has vanished or changed since it was opened.
+        """
+        for name in batch:
+            self._check(name)
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                whole = _identity(os.fstat(file.fileno())) == self._status
+                for name, array in batch.items():
+                    start, size = self._places[name].offset, array[:1].nbytes
+                    for row, place in zip(rows, places, strict=True):
+                        file.seek(start + row * size)
+                        whole = whole and file.readinto(array[place : place + 1].data) == size
+        except OSError as error:
+            raise unreadable(self._path, error, self._remedy) from None
+        if not whole:
+            raise PosebridgeError(f"{self._path} has changed since it was opened; run the same command again.")
+
+    def _check(self, name: str) -> None:
+        if self._checker:
+            self._checker.check(name)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    """What a file keeps while nobody touches it."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(MOST_MAPPED)
+def _mapped(path: Path, status: tuple[int, int, int]) -> np.memmap:
+    """A whole file as bytes. What falls out of the cache is unmapped once nobody has an array of it any more."""
+    if _identity(path.stat()) != status:
+        raise PosebridgeError(f"{path} has changed since it was opened; run the same command again.")
+    return np.memmap(path, np.uint8, "r")
 
 
 class CacheReader:
@@ -123,12 +171,14 @@ class CacheReader:
                 raise PosebridgeError(
                     f"The cache {self.folder.name} has no dataset {name!r}; it has {', '.join(self.names)}."
                 )
-        shards = [self.shard(clip_id) for clip_id in clip_ids]  # first: an odd index may name shapes beyond all memory
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, clip_id in enumerate(clip_ids):
+            self.shard(clip_id)  # before anything is made: an odd index may name shapes beyond all memory
+            places[self._shard_of[clip_id]].append(place)
         batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
-        for place, (clip_id, shard) in enumerate(zip(clip_ids, shards, strict=True)):
-            row = shard.rows[clip_id]
-            for name in names:
-                batch[name][place] = shard[name][row]
+        for number, own in places.items():
+            shard = self._open[number]
+            shard.copy([shard.rows[clip_ids[place]] for place in own], own, batch)
         return batch
 
     def record(self, clip_id: str) -> ClipRecord | None:
@@ -160,6 +210,7 @@ class CacheReader:
     def close(self) -> None:
         """Let go of the memory maps."""
         self._open.clear()
+        _mapped.cache_clear()
 
     def _check_file(self, entry: dict[str, object]) -> None:
         path = self.folder / str(entry["file"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -32,6 +33,8 @@ def unreadable(path: Path, error: OSError, remedy: str) -> PosebridgeError:
     """The sentence for a file that the disk does not give us. Nobody should delete what they merely may not read."""
     if isinstance(error, PermissionError):
         remedy = "ask whoever owns it to let you read it"
+    elif error.errno == errno.EMFILE:
+        remedy = "let a process have more of them (`ulimit -n 4096`)"
     return PosebridgeError(f"{path} cannot be read ({error.strerror or type(error).__name__}); {remedy}.")
 
 
