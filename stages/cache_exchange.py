@@ -162,11 +162,11 @@ def estimate(
     \b
     Example: posebridge cache estimate --recipe refined
     """
-    from pipeline.bench.stage_one import write_noise
     from pipeline.extract.cost import CORPORA, corpus_of, estimate, probe
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest.clips import read_clips
+    from pipeline.video.noise import write_noise
 
     params = load_params(params_path)
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))

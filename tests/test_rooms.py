@@ -60,6 +60,20 @@ def test_rooms_import_only_rooms_before_them():
     assert not out_of_order(needs)
 
 
+def test_only_its_own_command_imports_what_measures():
+    stages = {path.stem: path.read_text(encoding="utf-8") for path in (PIPELINE.parent / "stages").glob("*.py")}
+    assert [name for name, text in stages.items() if "bench" in map(room, imported(text))] == ["bench"]
+
+
+def test_no_room_knows_the_command_line():
+    for path in PIPELINE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & {"stages", "click", "tqdm", "tests"}, path
+            assert not (isinstance(node, ast.Name) and node.id == "print"), path
+
+
 def test_only_the_front_door_lies_in_no_room():
     assert {path.stem for path in PIPELINE.glob("*.py")} == FRONT_DOOR
 

@@ -13,11 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 
 from pipeline.cache.reader import CacheReader
@@ -31,6 +29,7 @@ from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.video.decode import Video
+from pipeline.video.noise import write_noise
 from pipeline.video.sampling import cue_positions
 
 
@@ -156,6 +155,7 @@ import sys
 from pathlib import Path
 from pipeline.bench.stage_one import peak_rss_mb
 from pipeline.video.decode import Video
+from pipeline.video.noise import write_noise
 with Video(Path(sys.argv[1])) as video:
     for _ in video.frames(sorted(set(video.sample(int(sys.argv[2])).tolist()))):
         pass
@@ -175,19 +175,6 @@ def bench_memory(folder: Path, frames: int = 300, factor: int = 10, sampled: int
             raise PosebridgeError(f"The measurement of {path.name} failed: {done.stderr.strip().splitlines()[-1]}.")
         peaks.append(float(done.stdout))
     return MemoryBench(frames, frames * factor, peaks[0], peaks[1], peaks[1] / peaks[0])
-
-
-def write_noise(path: Path, frames: int, width: int = 640, height: int = 360) -> None:
-    """Write a video that is hard to compress: noise that moves down the picture."""
-    noise = np.random.default_rng(0).integers(0, 256, (height + 64, width, 3), np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "40"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(noise[i % 64 : i % 64 + height]), "rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 @dataclass(frozen=True)
