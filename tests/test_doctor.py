@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import pipeline.doctor
 from pipeline.doctor import MISSING, NOTE, OK, check_dvc, check_encoder, check_packages, check_python, check_weights
@@ -40,6 +45,21 @@ def doctor(*words: str) -> tuple[int, dict[str, dict]]:
     answer = json.loads(done.stdout)
     assert answer["ok"] == (done.exit_code == 0) == (answer["missing"] == 0)
     return done.exit_code, {check["name"]: check for check in answer["checks"]}
+
+
+def test_what_is_imported_is_required() -> None:
+    """A package that only others bring may be gone with their next version."""
+    root = Path(__file__).parent.parent
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for room in ("pipeline", "stages") for path in
+             (root / room).rglob("*.py")]  # fmt: skip
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"pipeline", "stages"}
+    required = {canonicalize_name(Requirement(text).name) for text in pipeline.doctor.requirements()}
+    required |= {*pipeline.doctor.MM, *pipeline.doctor.FAISS}
+    bringers = packages_distributions()  # of what is installed: mmpose and faiss need not be
+    assert not [top for top in tops & set(bringers) if not required & set(map(canonicalize_name, bringers[top]))]
 
 
 def test_what_nobody_asked_for_is_a_note(project: Path) -> None:
