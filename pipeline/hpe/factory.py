@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 
 import numpy as np
 
@@ -42,8 +42,7 @@ def build_estimator(recipe: Recipe) -> Estimator:
 def _build(recipe: Recipe) -> Estimator:
     from pipeline.hpe.weights import find_weights
 
-    module, _, name = BACKENDS[recipe.backend].partition(":")
-    return getattr(importlib.import_module(module), name)(recipe, find_weights(recipe).path)
+    return resolve_name(BACKENDS[recipe.backend])(recipe, find_weights(recipe).path)
 
 
 def _try(recipe: Recipe, estimator: Estimator) -> None:
