@@ -38,7 +38,10 @@ def known_duplicates(dataset: Dataset, recipe: str, refuse: bool) -> list[Duplic
     index = index_path(dataset.cache, dataset.name, recipe)
     found = noted_duplicates(index, dataset.clips) if index.is_file() else []
     if found is None:
-        unknown = f"{index} has changed since duplicates were looked for; run `posebridge extract` (or `cache import`)."
+        unknown = (
+            f"Nobody has looked for duplicates in {index} as it is now; run `posebridge extract` (or `cache import`), "
+            "which extracts nothing twice."
+        )
         if refuse:
             raise PosebridgeError(unknown)
         say(unknown)
