@@ -19,6 +19,7 @@ from pipeline.cache.sealed import canonical_json, seal
 from pipeline.errors import PosebridgeError
 from pipeline.interchange import archive
 from pipeline.interchange.archive import export_archive, import_archive
+from pipeline.interchange.tar import OddMember, plain_files
 from stages.cli import main
 from tests.test_cache import make_store
 
@@ -172,6 +173,17 @@ def test_an_odd_archive_is_one_sentence_and_leaves_nothing(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["b", "b/store", "odd.tar.gz"]
+
+
+@pytest.mark.fault
+def test_a_file_has_one_note_before_it_and_no_endless_row_of_them():
+    note, file = (member("x", 0, tarfile.XHDTYPE), b""), (member(f"{S}/recipe.json", 2), b"{}")
+    raw = gzip.decompress(packed(note, file, note, file))
+    assert [(name, size, b"".join(content)) for name, size, content in plain_files(io.BytesIO(raw))] == [
+        (f"{S}/recipe.json", 2, b"{}")
+    ] * 2
+    with pytest.raises(OddMember):
+        list(plain_files(io.BytesIO(gzip.decompress(packed(note, note, file)))))
 
 
 def resealed(part: str, **changes):

@@ -32,7 +32,7 @@ def plain_files(file: BinaryIO) -> Iterator[tuple[str, int, Iterator[bytes]]]:
             note = _exactly(file, info.size + -info.size % BLOCK)
             if not _TIMES.fullmatch(note[: info.size]):
                 raise OddMember(info.name)
-            continue
+            info = tarfile.TarInfo.frombuf(_exactly(file, BLOCK), "utf-8", "strict")  # one note a file
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.size < 0:
             raise OddMember(info.name)
         content = _chunks(file, info.size)
