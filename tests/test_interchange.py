@@ -320,6 +320,15 @@ def test_the_commands_import_and_export(tmp_path, monkeypatch):
 
 
 @pytest.mark.unit
+def test_a_corrected_size_of_the_frame_is_taken_in(tmp_path):
+    made = records("coco17", 2)
+    for size in ((1080, 1920), (540, 960)):
+        done = run_import(tmp_path, dump(tmp_path / "a.pkl", [record | {"img_shape": size} for record in made]), COCO)
+        with CacheReader(done.index) as reader:
+            assert set(reader.read(reader.clip_ids, ["video_height"])["video_height"]) == {size[0]}
+
+
+@pytest.mark.unit
 def test_what_people_wrote_of_imported_clips_stays(tmp_path):
     file = dump(tmp_path / "a.pkl", {"split": split_of(made := records()), "annotations": made})
     path = run_import(tmp_path, file, split="xsub").clips_csv

@@ -83,8 +83,10 @@ def import_skeletons(
 
     def content_hash(clip: Clip) -> str:
         """A changed annotation changes its row's hash, an added one no other."""
-        content = by_id[clip.clip_id].keypoints.tobytes() + by_id[clip.clip_id].scores.tobytes()
-        return hashlib.sha256(row_hash(clip).encode() + content).hexdigest()[:16]
+        annotation = by_id[clip.clip_id]
+        facts = f"{row_hash(clip)} {annotation.keypoints.shape} {annotation.height} {annotation.width}"
+        content = annotation.keypoints.tobytes() + annotation.scores.tobytes()
+        return hashlib.sha256(facts.encode() + content).hexdigest()[:16]
 
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, len(graph_of(recipe.layout).joints), 0)
