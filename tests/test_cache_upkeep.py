@@ -182,6 +182,10 @@ def test_publishing_tells_what_is_missing(tmp_path, monkeypatch):
         publish("d", "r", project=tmp_path)
     with pytest.raises(PosebridgeError, match="no remote named 'x'; it has none"):
         publish("d", "r", project=tmp_path, remote="x")
+    (tmp_path / ".dvc" / "config").write_text("[core]\nno_scm = true\nremote = x\n['remote \"x\"']\nurl = x\n")
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(PosebridgeError, match="DVC cannot read this project's stages .*dvc.yaml.*; put them right"):
+        publish("d", "r", project=tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PosebridgeError, match="DVC is not installed"):
         publish("d", "r", project=tmp_path)

@@ -62,15 +62,17 @@ def publish(
 
 def _track(project: Path, path: Path) -> str:
     """Let DVC keep a path; returns what to push: its new `.dvc` file, or the stage of dvc.yaml that makes it."""
-    from dvc.exceptions import OutputNotFoundError
+    from dvc.exceptions import DvcException, OutputNotFoundError
     from dvc.repo import Repo
 
     name = path.relative_to(project).as_posix()
-    with Repo(str(project)) as repo:
-        try:
+    try:
+        with Repo(str(project)) as repo:
             stages = [out.stage for out in repo.find_outs_by_path(str(path.absolute()))]
-        except OutputNotFoundError:
-            stages = []
+    except OutputNotFoundError:
+        stages = []
+    except DvcException as error:
+        raise PosebridgeError(f"DVC cannot read this project's stages ({str(error)[:200]}); put them right.") from None
     if stages and stages[0].cmd:
         _dvc(project, "commit", "--quiet", "--force", stages[0].addressing)
         return stages[0].addressing
