@@ -16,20 +16,31 @@ from pipeline.cache import checksums
 from pipeline.cache import index as index_module
 from pipeline.cache import reader as reader_module
 from pipeline.cache.index import write_index
+from pipeline.cache.inventory import statistics
 from pipeline.cache.reader import CacheReader, MappedShard
 from pipeline.cache.schema import columns, locate
-from pipeline.cache.sealed import read_sealed, remove_abandoned, seal
+from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal
 from pipeline.cache.store import Receipt, Store, rows_hash, shard_of
 from pipeline.cache.verify import orphans, verify_index, verify_store
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import temporary, write_durably
+from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.recipe import Recipe
 from pipeline.video.record import RECORD_BYTES, ClipRecord
 
 RECIPE = Recipe(frames=6, cue_frames=3, persons=2, weights_sha256="0" * 64)
 WIDTHS = {"clip_id": 8, "video_path": 8, "video_identity": 8}
 JOINTS, WIDTH = 17, 5
+FRAME = {
+    **dict.fromkeys(("stage", "reason"), "str"),
+    **dict.fromkeys(("seen", "joints"), "int64"), "score": "float64", "anchors": "int64",
+    "frames": "int64", "fps": "float64", "height": "int64", "width": "int64", "video": "bool", "few_frames": "bool",
+    "container": "str", "track": "int64", "tracks": "int64", "orientation": "str", "pixel_aspect": "float64",
+    "size_changes": "int64", "lost": "int64", "timing": "str", "tone": "str", "alpha": "bool", "interlaced": "bool",
+    "distinct": "int64", "available": "int64", "joints_lost": "int64", "cues_lost": "int64",
+    **dict.fromkeys(("class", "part", "subject", "camera"), "str"),
+}  # fmt: skip
 
 
 def make_row(clip_id: str, recipe: Recipe = RECIPE, record: str = "") -> dict:
@@ -165,6 +176,53 @@ def test_a_recipe_without_cues_has_none(tmp_path):
     _, index, _ = make_store(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=6))
     with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="no dataset 'cues'"):
         reader.read(reader.clip_ids, ["cues"])
+
+
+@pytest.mark.unit
+def test_all_clips_are_one_table(tmp_path):
+    record = ClipRecord("matroska,webm", tracks=2, timing="mended", distinct=1, available=20, cues_lost=3)
+    store, index, rows = make_store(tmp_path, record=record.to_json())
+    values = read_sealed(index, "")
+    values["failures"] = [{"clip_id": "lost", "stage": "open", "reason": "it is no video"}]
+    index.write_bytes(canonical_json(seal(values)))
+    manifest = tmp_path / "manifest"
+    write_classes(manifest / "classes.csv", ["wave", "kick"])
+    listed = [Clip("ü0a", "a.mp4", label=1, subject="Ann", part="train"), Clip("lost", "b.mp4", label=0, part="test")]
+    write_clips(manifest / "clips.csv", [*listed, Clip("new", "c.mp4", label=0)])
+    with CacheReader(index) as reader:
+        alone, found = reader.frame(), reader.frame(manifest)
+    assert found.index.to_list() == [*sorted(rows), "lost"] and found.index.name == "clip_id"
+    assert found[alone.columns].equals(alone) and found.columns[-4:].to_list() == ["class", "part", "subject", "camera"]
+    assert found.dtypes.astype(str).to_dict() == FRAME
+    for clip_id, row in rows.items():
+        valid, scores = row["person_valid"] > 0, np.asarray(row["scores"], float)
+        there = found.loc[clip_id]
+        assert (there["seen"], there["joints"]) == (valid[0].sum(), valid.sum() * JOINTS)
+        assert there["score"] == scores[valid].sum() and there["anchors"] == (row["cue_scores"][0] > 0).sum()
+        assert there["frames"] == row["video_frames"] and there["fps"] == row["video_fps"]
+        assert ClipRecord(**there[list(vars(record))]) == record and there["video"] and there["few_frames"]
+        assert there["stage"] == there["reason"] == ""
+    assert found.loc["ü0a", ["class", "part", "subject", "camera"]].to_list() == ["kick", "train", "Ann", ""]
+    assert found.loc["ü0b", ["class", "part", "subject", "camera"]].to_list() == ["", "", "", ""]
+    lost = found.loc["lost"]
+    assert (lost["stage"], lost["reason"], lost["class"]) == ("open", "it is no video", "wave")
+    assert not lost["video"] and not found.loc["lost", "seen":"few_frames"].any()
+
+
+@pytest.mark.unit
+def test_a_table_of_clips_without_videos_or_without_clips(tmp_path):
+    _, index, rows = make_store(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=6))
+    with CacheReader(index) as reader:
+        found, values = reader.frame(), statistics(reader)
+    assert len(found) == len(rows) and not found["video"].any() and not found["anchors"].any()
+    assert values["anchors_seen"] is None and values["videos"]["clips_of_videos"] == 0
+    values = read_sealed(index, "") | {"shards": [], "clips": {}}
+    index.write_bytes(canonical_json(seal(values)))
+    with CacheReader(index) as reader:
+        assert reader.frame().empty and reader.frame().columns.to_list() == found.columns.to_list()
+        values = statistics(reader)
+    assert values["first_person_seen"] is values["mean_score"] is None and values["bytes_by_dataset"] == {}
+    assert values["failures"] == {} and values["videos"]["few_frames_first"] == []
 
 
 @pytest.mark.fault

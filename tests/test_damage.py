@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 
 import h5py
@@ -61,10 +62,11 @@ def test_a_flipped_bit_is_noticed_where_it_is_read_and_nowhere_else(store):
         for _ in range(2):
             with pytest.raises(PosebridgeError, match=f"{shard.name} is damaged.*'keypoints'.*extract --dataset d --"):
                 reader.read(["ü0a"], ["cues", "keypoints"])
-        with pytest.raises(PosebridgeError, match="is damaged"):
-            statistics(reader)
     with CacheReader(index, verify=False) as reader:
         reader.read(["ü0a"], ["keypoints"])
+    flip(shard, places["scores"]["offset"])
+    with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="is damaged.*'scores'"):
+        statistics(reader)
 
 
 def test_damage_between_the_datasets_and_in_clip_ids_is_noticed_at_once(store):
@@ -99,6 +101,20 @@ def test_a_shard_is_compared_once_per_process(store, monkeypatch):
         with CacheReader(index) as reader:
             reader.read(reader.clip_ids, ["scores"])
     assert len(done) == 6 * 3
+
+
+def test_datasets_that_reach_beyond_the_file_are_told_before_it_is_read(tmp_path):
+    """Though the checksum of what lies between the datasets fits."""
+    path = tmp_path / "shard.h5"
+    path.write_bytes(b"0123456789")
+
+    def checker(size: int) -> checksums.Checker:
+        parts = {"a": checksums.Part(2, size, zlib.crc32(b"23456789"))}
+        return checksums.Checker(path, checksums.Checksums(zlib.crc32(b"01"), parts), "remedy")
+
+    checker(8).check_rest()
+    with pytest.raises(PosebridgeError, match=r"shard.h5 is damaged: its datasets reach beyond its end; remedy"):
+        checker(9).check_rest()
 
 
 @pytest.mark.parametrize("name", ["layout.json", "recipe.json"])
@@ -165,6 +181,7 @@ ODD_INDEXES = {
     "shard missing": lambda v: v["shards"].pop(),
     "no shards": lambda v: v.update(shards={}),
     "clips a list": lambda v: v.update(clips=list(v["clips"])),
+    "clip of another name": lambda v: v["clips"].update(x=v["clips"].pop("ü0b")),
     "clip in no shard": lambda v: v["clips"].update(x=77),
     "clip in a text": lambda v: v["clips"].update(x="0"),
     "clip in true": lambda v: v["clips"].update(x=True),

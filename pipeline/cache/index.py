@@ -61,6 +61,18 @@ def index_path(cache: Path, dataset: str, recipe_name: str) -> Path:
     return cache / check_name(dataset, "data set") / check_name(recipe_name, "recipe") / "index.json"
 
 
+def entry_of(receipt: Receipt) -> dict[str, Any]:
+    """A receipt's shard as an index lists it, and `read_index` gives it back."""
+    return {
+        "shard": receipt.shard,
+        "file": receipt.file,
+        "sha256": receipt.sha256,
+        "bytes": receipt.bytes,
+        "clips": len(receipt.clips),
+        "checksums": receipt.checksums,
+    }
+
+
 def write_index(path: Path, dataset: str, store: Store, layout: Layout, receipts: list[Receipt]) -> bool:
     """Write the index unless the file already says the same; returns whether it was written."""
     values = {
@@ -70,14 +82,10 @@ def write_index(path: Path, dataset: str, store: Store, layout: Layout, receipts
         "recipe": json.loads(store.recipe.canonical_json()),
         "fingerprint": store.recipe.fingerprint,
         "layout": asdict(layout),
-        "shards": [
-            {"shard": r.shard, "file": r.file, "sha256": r.sha256, "bytes": r.bytes, "clips": len(r.clips),
-             "checksums": asdict(r.checksums)}
-            for r in receipts if r.checksums
-        ],
+        "shards": [entry_of(r) | {"checksums": asdict(r.checksums)} for r in receipts if r.checksums],
         "clips": {clip_id: r.shard for r in receipts for clip_id in r.clips},
         "failures": [asdict(failure) for r in receipts for failure in r.failures],
-    }  # fmt: skip
+    }
     content = canonical_json(seal(values))
     try:
         if path.is_file() and path.read_bytes() == content:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import CacheReader
@@ -51,30 +49,27 @@ def recipe_names(cache: Path) -> dict[tuple[str, str], list[str]]:
 
 def statistics(reader: CacheReader) -> dict[str, Any]:
     """One index: bytes a clip, bytes by dataset, how much was seen, odd videos, failures by stage and reason."""
-    shards = {id(shard): shard for shard in map(reader.shard, reader.clip_ids)}.values()
-    by_dataset: Counter[str] = Counter()
-    sums: defaultdict[str, float] = defaultdict(float)
-    for shard in shards:
-        by_dataset.update({name: int(array.nbytes) for name, array in shard.items()})
-        valid = shard["person_valid"]  # [N, M, T]
-        sums["slots"] += valid[:, 0].size
-        sums["seen"] += int(valid[:, 0].sum())
-        sums["joints"] += int(valid.sum()) * shard["scores"].shape[-1]
-        sums["score"] += float(shard["scores"].sum(where=valid[..., None], dtype=np.float64))
-        if "cue_scores" in shard:
-            sums["anchors"] += shard["cue_scores"][:, 0].size
-            sums["anchors_seen"] += int((shard["cue_scores"][:, 0] > 0).sum())
-    clips = len(reader.clip_ids)
-    total = sum(entry["bytes"] for entry in reader.index["shards"])
+    found = reader.frame()
+    failed = found[found["stage"] != ""]
+    clips, recipe, shards = len(reader.clip_ids), reader.recipe, reader.index["shards"]
+    total = sum(entry["bytes"] for entry in shards)
+    anchors = 0 if recipe.cues == "none" else clips * recipe.cue_frames * len(recipe.anchors)
     return {
         "clips": clips,
-        "shards": len(reader.index["shards"]),
+        "shards": len(shards),
         "bytes": total,
         "bytes_per_clip": total / clips if clips else 0,
-        "bytes_by_dataset": dict(by_dataset),
-        "first_person_seen": sums["seen"] / sums["slots"] if sums["slots"] else None,
-        "mean_score": sums["score"] / sums["joints"] if sums["joints"] else None,
-        "anchors_seen": sums["anchors_seen"] / sums["anchors"] if sums["anchors"] else None,
-        "videos": sum_up(reader),
-        "failures": dict(Counter(f"{failure['stage']}: {failure['reason']}" for failure in reader.failures)),
+        "bytes_by_dataset": {
+            column.name: sum(entry["checksums"].datasets[column.name].bytes for entry in shards)
+            for column in (reader.columns if shards else ())
+        },
+        "first_person_seen": _share(found["seen"].sum(), clips * recipe.frames),
+        "mean_score": _share(found["score"].sum(), found["joints"].sum()),
+        "anchors_seen": _share(found["anchors"].sum(), anchors),
+        "videos": sum_up(found),
+        "failures": (failed["stage"] + ": " + failed["reason"]).value_counts(sort=False).to_dict(),
     }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None

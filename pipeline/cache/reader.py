@@ -13,6 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import unreadable
 from pipeline.recipe import Recipe
 from pipeline.video.record import ClipRecord
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MOST_MAPPED = 128  # files at a time: a system gives a process about a thousand
 
@@ -121,6 +125,7 @@ class CacheReader:
         recipe, fingerprint: of the extraction.
         clip_ids: the clips that were extracted.
         failures: dicts of clip_id, stage and reason.
+        columns: the datasets of a shard.
         cue_width: D, 0 without cues.
         names: the datasets that `read` can give.
 
@@ -144,10 +149,13 @@ class CacheReader:
         self.index = index
         self.folder = (store_root or index_path.parents[2] / "store") / index["dataset"] / index["store"]
         layout = index["layout"]
-        self._columns = columns(self.recipe, layout.joints, layout.cue_width)
+        self.columns = columns(self.recipe, layout.joints, layout.cue_width)
         self.cue_width: int = layout.cue_width
-        self.names = tuple(column.name for column in self._columns if column.dtype.kind != "S")
+        self.names = tuple(column.name for column in self.columns if column.dtype.kind != "S")
         self._shard_of: dict[str, int] = index["clips"]
+        self._clips_of: dict[int, set[str]] = defaultdict(set)
+        for clip_id, number in self._shard_of.items():
+            self._clips_of[number].add(clip_id)
         self._files = {entry["shard"]: entry for entry in index["shards"]}
         self._open: dict[int, MappedShard] = {}
         self._verify = verify
@@ -165,7 +173,7 @@ class CacheReader:
 
         Raises PosebridgeError for a clip that the cache does not hold or a dataset that the recipe does not have.
         """
-        by_name = {column.name: column for column in self._columns if column.name in self.names}
+        by_name = {column.name: column for column in self.columns if column.name in self.names}
         for name in names:
             if name not in by_name:
                 raise PosebridgeError(
@@ -191,6 +199,16 @@ class CacheReader:
                 f"The record of {clip_id!r} in {self.folder} is damaged; delete its shard and run {self._command}."
             ) from None
 
+    def frame(self, manifest: Path | None = None) -> DataFrame:
+        """One row a clip, extracted or failed; the columns are those of pipeline/cache/frame.py.
+
+        `manifest` is a folder manifests/<dataset>, for what its clips.csv and classes.csv say of the clips. Raises
+        PosebridgeError for a damaged file.
+        """
+        from pipeline.cache.frame import frame  # pandas takes half a second to load
+
+        return frame(self, manifest)
+
     def shard(self, clip_id: str) -> MappedShard:
         """The opened shard that holds a clip."""
         if clip_id not in self._shard_of:
@@ -201,11 +219,15 @@ class CacheReader:
         if number not in self._open:
             path, remedy = self.folder / self._files[number]["file"], f"delete it and run {self._command}"
             checksums = self._files[number]["checksums"] if self._verify else None
-            shard = MappedShard(path, self._columns, remedy, checksums)
-            if clip_id not in shard.rows or len(shard.rows) != self._files[number]["clips"]:
+            shard = MappedShard(path, self.columns, remedy, checksums)
+            if shard.rows.keys() != self._clips_of[number]:
                 raise PosebridgeError(f"{path} holds other clips than its index; {remedy}.")
             self._open[number] = shard
         return self._open[number]
+
+    def shards(self) -> Iterator[MappedShard]:
+        """All of them, each opened when it is asked for."""
+        return (self.shard(next(iter(clip_ids))) for clip_ids in self._clips_of.values())
 
     def close(self) -> None:
         """Let go of the memory maps."""

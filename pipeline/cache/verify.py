@@ -5,11 +5,12 @@ The full check hashes every shard; the quick one compares sizes.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cache.index import read_index
+from pipeline.cache.index import entry_of, read_index
 from pipeline.cache.reader import MappedShard
 from pipeline.cache.store import Layout, Receipt, Store, open_store
 from pipeline.errors import PosebridgeError
@@ -86,7 +87,7 @@ def check_shard(store: Store, layout: Layout, receipt: Receipt, quick: bool) -> 
 
 
 def verify_index(path: Path, root: Path) -> list[Problem]:
-    """Check that an index is undamaged and names shards that exist in their size, with the receipts' hashes."""
+    """Check that an index is undamaged, and that its store's receipts say the same of its shards."""
     remedy = "run `posebridge extract` again"
     try:
         index = read_index(path, remedy)
@@ -95,11 +96,14 @@ def verify_index(path: Path, root: Path) -> list[Problem]:
             raise PosebridgeError(f"{path} has not the layout of its store; {remedy}.")
     except PosebridgeError as error:
         return [Problem(path, str(error))]
+    clips: defaultdict[int, set[str]] = defaultdict(set)
+    for clip_id, shard in index["clips"].items():
+        clips[shard].add(clip_id)
     problems = []
     for entry in index["shards"]:
         receipt = store.receipt(entry["shard"])
-        if receipt is None or (receipt.file, receipt.checksums) != (entry["file"], entry["checksums"]):
-            problems.append(Problem(path, f"{path} names {entry['file']}, which its receipt does not; {remedy}."))
+        if receipt is None or entry != entry_of(receipt) or clips[receipt.shard] != receipt.clips.keys():
+            problems.append(Problem(path, f"{path} says of {entry['file']} what its receipt does not; {remedy}."))
     return problems
 
 
