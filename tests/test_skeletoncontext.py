@@ -137,6 +137,13 @@ def test_a_drawn_prompt_is_of_the_own_class_and_its_answers_are_what_it_hides():
             assert gaps[row][list(mask)].tolist() == alone.gaps[0].nonzero()[:, 0].tolist()
             seen.add((label, mask))
     assert len(seen) == 3 * 7  # which slots are masked is left to chance
+    assert IGNORED < 0, "no entry of any vocabulary"
+
+
+def test_the_prompt_of_testing_has_no_word_of_any_class():
+    bare = fake_tokens()("", [fill(["a", "b", "c"], (True, True, True))])
+    assert torch.equal(Prompts(WORDS, "minilm").all_masked(), bare.states[0])
+    assert torch.equal(build().context.prompt, bare.states[0])
 
 
 def test_attention_to_a_single_token_is_attention():
@@ -190,12 +197,14 @@ def test_joint_priors_are_equal_shares_of_the_joints_of_the_parts():
 def test_weights_of_joints_and_their_calibration_by_hand():
     torch.manual_seed(0)
     branch = KeyPartBranch(D).double().requires_grad_(False)
+    first, last = branch.weigh[0], branch.weigh[-1]
     skeleton = features(2, dtype=torch.float64).skeleton
     found, weights = branch(skeleton)
     priors = joint_priors(["head;hands", "legs"], COCO_17).double()
     pooled, error = torch.zeros(2, 256, dtype=torch.float64), 0.0
     for b, t in itertools.product(range(2), range(3)):
-        raw = [float(branch.weigh(skeleton[b, :, t, v])) for v in range(17)]
+        inner = [(first.weight @ skeleton[b, :, t, v] + first.bias).clamp_min(0) for v in range(17)]
+        raw = [float(last.weight[0] @ each + last.bias[0]) for each in inner]
         total = sum(map(math.exp, raw))
         for v in range(17):
             w = math.exp(raw[v]) / total
@@ -214,6 +223,28 @@ def test_scores_are_a_tenth_of_the_mean_cosine_of_each_branch_added():
     for b, c in itertools.product(range(5), range(4)):
         cosines = [F.cosine_similarity(x[b], sentence, dim=0) for x in branches for sentence in candidates[c]]
         exact(0.1 * sum(cosines) / 3, found[b, c])
+
+
+def test_an_adaptation_compares_the_sum_of_both_branches_directions():
+    method, seen = build().double(), features(dtype=torch.float64)
+    found, classes = method.embed(seen), text().double()
+    for b, (context, parts) in enumerate(zip(*method.branches(seen), strict=True)):
+        both = context / context.norm() + parts / parts.norm()
+        exact(both / both.norm(), found[b])
+    for c, sentences in enumerate(classes):
+        mean = sum(sentences) / 3
+        exact(mean / mean.norm(), method.prototypes(classes)[c])
+
+
+def test_schedule_and_flags_are_the_published_ones():
+    method = SkeletonContext(dataclasses.replace(SHAPES, d_text=24), 3, {})
+    assert method.schedule() == {
+        "optimiser": "sgd", "nesterov": True, "lr": 0.1, "weight_decay": 5e-4, "batch_size": 64, "epochs": 30,
+        "milestones": (4, 20), "warmup": 0, "ema": 0.0, "patience": 0,
+    }  # fmt: skip
+    assert method.text_slots == ("one_line", "hands", "global")
+    assert (method.flags.heads, method.flags.dropout, method.flags.scale) == (12, 0.1, 0.1)
+    assert method.context.layer.cross.heads == 12 and method.context.layer.cross.forget.p == 0.1
 
 
 def test_the_loss_is_both_branches_naming_and_calibration_alike(monkeypatch):
@@ -259,6 +290,7 @@ def test_a_trained_method_is_loaded_without_words_and_without_a_language_model(m
     method = build()
     state = method.state_dict()
     assert all(len(value) < 1000 or "weight" in key for key, value in state.items())  # no prompt of any class
+    assert "priors" not in state
     monkeypatch.setattr(prompts, "read_tokens", lambda *_: pytest.fail("the language model is read at test"))
     other = SkeletonContext(SHAPES, 3, FLAGS)
     other.load_state_dict(state)
