@@ -153,6 +153,21 @@ def test_signatures_do_not_depend_on_the_batch():
 
 
 @pytest.mark.unit
+def test_a_signature_is_of_the_places_of_joints_at_eight_moments():
+    """Of 16 frames, those nearest to sevenths of the way from the first to the last."""
+    arrays = made_up(1, 0)
+
+    def differs(t, axis):
+        keypoints = arrays["keypoints"].copy()
+        keypoints[0, 0, t, 9, axis] += 5  # a wrist, in pixels
+        return not np.array_equal(Signatures.of(**arrays | {"keypoints": keypoints}).skeletons, plain)
+
+    plain = Signatures.of(**arrays).skeletons
+    assert [t for t in range(T) if differs(t, 0)] == [0, 2, 4, 6, 9, 11, 13, 15] and differs(15, 1)
+    assert np.array_equal(Signatures.of(**arrays | {"scores": arrays["scores"] / 2}).skeletons, plain)
+
+
+@pytest.mark.unit
 def test_the_same_video_is_found_by_its_hash():
     assert same_videos({"a": "1", "b": "", "c": "2", "d": "2"}, {"x": "2", "y": "", "z": "3"}) == {"x": "c"}
 

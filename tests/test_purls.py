@@ -22,7 +22,7 @@ from pipeline.learn.score import adapt_table
 from pipeline.learn.train import train
 from pipeline.methods import takes_cues
 from pipeline.methods.base import Features, Shapes
-from pipeline.methods.dynapurls import LR, PER_CLASS, WEIGHT_DECAY, Bank, DynaPurls, Refinement
+from pipeline.methods.dynapurls import LR, PER_CLASS, THRESHOLD, WEIGHT_DECAY, Bank, DynaPurls, Refinement
 from pipeline.methods.partition import SLOTS, StaticPartition, part_of, phase_vectors, static_shares
 from pipeline.methods.posebridge import Skeleton
 from pipeline.methods.purls import GLOBAL, Purls, PurlsMatched, contrastive
@@ -204,9 +204,9 @@ def test_the_bank_keeps_the_most_confident_of_each_pseudo_class():
     assert kept[label == 2].tolist() == [[40.0]]
 
 
-def test_a_less_confident_clip_replaces_nobody():
+def test_a_clip_that_is_not_more_confident_replaces_nobody():
     bank = Bank(1, 1)
-    for value, confidence in ((1.0, 0.5), (2.0, 0.4), (3.0, 0.6)):
+    for value, confidence in ((1.0, 0.5), (2.0, 0.4), (3.0, 0.6), (4.0, 0.6)):
         one = torch.tensor([confidence], dtype=torch.float64)
         bank.push(torch.tensor([[value]], dtype=torch.float64), one, torch.zeros(1, dtype=torch.long))
     assert bank.content()[0].tolist() == [[3.0]]
@@ -214,6 +214,7 @@ def test_a_less_confident_clip_replaces_nobody():
 
 def test_two_steps_of_the_refinement_by_hand():
     """W, b after two batches, by the analytic gradient and Adam written out."""
+    assert (PER_CLASS, THRESHOLD, LR, WEIGHT_DECAY) == (16, 0.1, 0.01, 0.001), "the published values"
     rng = np.random.default_rng(0)
     u, d, scale = 3, 5, 2.66
     t = rng.normal(size=(u, d))
