@@ -9,12 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from fakes import write_video
+from fakes import write_pictures, write_video
 
 from pipeline.files.hashing import sha256_file
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import GONE, UNREADABLE, VideoRecord, identify
 from pipeline.video.probe import probe
+from pipeline.video.truncation import is_cut
 
 FAULTS = Path(__file__).parents[2] / "shared/faults/videos"
 
@@ -187,6 +188,59 @@ def test_a_file_cut_anywhere_is_truncated_whether_or_not_it_can_be_opened(tmp_pa
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(VideoError, match="truncated"):
+        Video(path)
+
+
+@pytest.mark.fault
+def test_a_cut_gif_is_truncated_and_one_without_its_last_byte_is_not(tmp_path):
+    pictures = [np.full((48, 64, 3), 6 * i, np.uint8) for i in range(40)]
+    path = write_pictures(tmp_path / "a.gif", pictures, "rgb8", "gif")
+    data = path.read_bytes()
+    for content in (data, data[:-1], data + b"\0\0"):
+        path.write_bytes(content)
+        with Video(path) as video:
+            assert len(video.times) == 40
+    for size in (len(data) // 2, len(data) * 4 // 5, len(data) - 2):
+        path.write_bytes(data[:size])
+        with pytest.raises(VideoError, match="truncated"):
+            Video(path)
+
+
+@pytest.mark.fault
+def test_every_part_of_an_avi_beyond_a_gigabyte_is_looked_at(tmp_path):
+    path = write_video(tmp_path / "a.avi", frames=40, codec="mpeg4")
+    more = b"LIST" + (4 + 808).to_bytes(4, "little") + b"movi" + b"00dc" + (800).to_bytes(4, "little") + bytes(800)
+    data = path.read_bytes() + b"RIFF" + (4 + len(more)).to_bytes(4, "little") + b"AVIX" + more
+    for size, cut in ((len(data), False), (len(data) - 300, True)):
+        path.write_bytes(data[:size])
+        with path.open("rb", buffering=0) as file:
+            assert is_cut(file, "avi") == cut
+
+
+@pytest.mark.fault
+def test_a_track_that_turns_up_late_is_no_end_of_the_run(tmp_path):
+    """PyAV looks for it in a list that it has made at the beginning."""
+    path = write_video(tmp_path / "a.flv", frames=300)
+    sound = b"\x2e\xff\xfb\x90\0" + bytes(200)
+    length = len(sound).to_bytes(3)
+    tag = b"\x08" + length + (12000).to_bytes(3) + bytes(4) + sound + (11 + len(sound)).to_bytes(4)
+    path.write_bytes(path.read_bytes() + 3 * tag)
+    with Video(path) as video:
+        assert [position for _, position, _ in video.frames(range(len(video.times)))] == list(range(300))
+    assert probe(path).width == 64
+
+
+@pytest.mark.fault
+def test_an_end_that_cannot_be_read_is_no_end_of_the_run(tmp_path, monkeypatch):
+    def refuse(file, place, count):
+        raise OSError(5, "Input/output error")
+
+    path = write_video(tmp_path / "a.mkv", frames=5)
+    monkeypatch.setattr("pipeline.video.truncation._at", refuse)
+    with Video(path) as video:
+        assert len(video.times) == 5
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(VideoError, match="not a readable video"):
         Video(path)
 
 

@@ -117,7 +117,11 @@ def _read_dets(dets: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def suppress(corners: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Non-maximum suppression: the rows of corners [P, 4] that stay, best first."""
+    """Non-maximum suppression: the rows of corners [P, 4] that stay, best first.
+
+    Not by `cv2.dnn.NMSBoxes`: it compares scores and IoU in single precision, in which the scores of a sure detector
+    and boxes that share just a half are ties; and it knows no box of score 0.
+    """
     order = np.argsort(-scores, kind="stable")
     areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     kept = []

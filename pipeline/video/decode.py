@@ -153,7 +153,7 @@ class Video:
         read, torn, leading = 0, False, False
         self._palettes = False  # a palette comes with a packet, once, and lasts: no packet may be jumped over
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._source.packets():
                 if packet.size:
                     read += 1
                     torn = packet.is_corrupt  # of the last packet: a capture may well begin with a torn one
@@ -291,7 +291,7 @@ class Video:
         """Decode from where the file stands; None for a packet that does not decode, or only to a damaged picture."""
         decoder = alpha_decoder(self._stream)
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._source.packets():
                 if not packet.size and packet.dts is not None:
                     continue  # the frame before it stays; only the packet that empties the decoder has no stamp
                 try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -72,6 +74,11 @@ class OpenVideo:
         except BaseException:
             self.close()
             raise
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The packets of the chosen track from where the file stands, and one without data that empties the decoder."""
+        with suppress(IndexError):  # PyAV's, after all of these, where another track turned up behind the beginning
+            yield from self.container.demux(self.stream)
 
     def close(self) -> None:
         """Close the file; it may be closed already."""

@@ -32,7 +32,7 @@ def probe(path: Path) -> Header:
         container, stream = source.container, source.stream
         stream.codec_context.thread_count = 1
         pictures = pictures_of(stream)
-        frame = _first_frame(container, stream)
+        frame = _first_frame(source)
         if frame is None:
             raise VideoError("open", "the video holds no frame")
         try:
@@ -47,11 +47,11 @@ def probe(path: Path) -> Header:
         return Header(fps, stream.frames or None, height, width, seconds or None, pictures.treatment.orientation)
 
 
-def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame | None:
+def _first_frame(source: OpenVideo) -> av.VideoFrame | None:
     """The first that decodes within MOST_BROKEN packets that do not; None where there is none."""
     broken = 0
     try:
-        for packet in container.demux(stream):
+        for packet in source.packets():
             try:
                 if frames := packet.decode():
                     return frames[0]

@@ -15,7 +15,7 @@ EBML_SEGMENT = 0x18538067
 SYNC = 0x47  # of MPEG transport streams
 MAGIC = {
     b"\x1aE\xdf\xa3": "matroska", b"RIFF": "avi", b"FLV\1": "flv", b"OggS": "ogg", b"\x30\x26\xb2\x75": "asf",
-    b"\x06\x0e\x2b\x34": "mxf",
+    b"\x06\x0e\x2b\x34": "mxf", b"GIF8": "gif",
 }  # fmt: skip
 MXF_PACK = bytes.fromhex("060e2b34020501010d01020101")  # of a partition, of whatever kind
 
@@ -28,9 +28,11 @@ def is_cut(file: io.FileIO, format_name: str) -> bool:
         first = format_name.split(",")[0]
         check = {
             "mov": _mov, "matroska": _matroska, "avi": _avi, "mpegts": _mpegts, "mpeg": _mpeg, "asf": _asf, "ogg": _ogg,
-            "flv": _flv, "mxf": _mxf,
+            "flv": _flv, "mxf": _mxf, "gif": _gif,
         }.get(first)  # fmt: skip
         return check is not None and check(file, size)
+    except OSError:  # a bad sector: told where the frames are read, if they are concerned
+        return False
     finally:
         file.seek(place)
 
@@ -38,9 +40,12 @@ def is_cut(file: io.FileIO, format_name: str) -> bool:
 def likely_format(file: io.FileIO) -> str:
     """What FFmpeg would call the format of a file that it does not open, by the first bytes; "mov" for all others."""
     place = file.tell()
-    head = _at(file, 0, 4)
-    file.seek(place)
-    return MAGIC.get(head, "mov")
+    try:
+        return MAGIC.get(_at(file, 0, 4), "mov")
+    except OSError:
+        return "mov"
+    finally:
+        file.seek(place)
 
 
 def _at(file: io.FileIO, place: int, count: int) -> bytes:
@@ -102,15 +107,25 @@ def _ebml_number(data: bytes, keep_marker: bool) -> tuple[int, int]:
 
 
 def _avi(file: io.FileIO, size: int) -> bool:
-    """Whether the first list of frames (`movi`) is torn; one of size 0 was never completed, and tells nothing."""
-    place = 12  # behind the head of the RIFF
+    """Whether a list of frames (`movi`) is torn; one of size 0 was never completed, and tells nothing.
+
+    Beyond 1 GB there are several, in a RIFF each.
+    """
+    place, lists = 0, 0
     while place + 12 <= size:
         head = _at(file, place, 12)
         length = int.from_bytes(head[4:8], "little")
+        if head[:4] == b"RIFF":
+            place += 12
+            continue
         if head[:4] == b"LIST" and head[8:] == b"movi":
-            return length not in (0, 0xFFFFFFFF) and place + 8 + length > size
+            if length in (0, 0xFFFFFFFF) or place + 8 + length > size:
+                return length not in (0, 0xFFFFFFFF)
+            lists += 1
+        elif lists and head[:4] not in (b"idx1", b"JUNK"):
+            break  # whatever follows the frames is none of ours
         place += 8 + length + length % 2
-    return _at(file, 8, 4) == b"AVI "  # it ends before its frames begin
+    return not lists and _at(file, 8, 4) == b"AVI "  # it ends before its frames begin
 
 
 def _mpegts(file: io.FileIO, size: int) -> bool:
@@ -182,3 +197,22 @@ def _mxf(file: io.FileIO, size: int) -> bool:
     long = head[place + 16 : place + 17]
     place += 17 + (long[0] & 0x7F if long and long[0] & 0x80 else 0)  # behind the length of the pack
     return int.from_bytes(head[place + 24 : place + 32]) >= size
+
+
+def _gif(file: io.FileIO, size: int) -> bool:
+    """Whether a block is torn, by following the lengths; the byte that ends the file is often left out."""
+    place = 13 + _gif_colours(_at(file, 10, 1))
+    while place < size:
+        head = _at(file, place, 10)
+        if head[:1] not in (b"!", b","):
+            return False  # the end, or no block
+        place += 2 if head[:1] == b"!" else 11 + _gif_colours(head[9:])
+        while place < size and (length := _at(file, place, 1)[0]):
+            place += 1 + length
+        place += 1
+    return place > size
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Bytes of the table of colours that these flags tell of."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
