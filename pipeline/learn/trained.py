@@ -12,7 +12,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pipeline.cache.sealed import read_sealed
@@ -29,7 +28,7 @@ from pipeline.methods.base import Method
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.skeleton.shift_gcn import ShiftGCN
 
-MOST_BLOCKS = 64  # of an encoder that is read from a file
+MOST_BLOCKS, MOST_JOINTS = 64, 1000  # of an encoder that is read from a file
 
 
 def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
@@ -81,15 +80,13 @@ def load_encoder(
             )
     weights = load_tensors(path, values.get("weights_sha256"), f"{remedy} again")
     try:
+        joints, classes, width = values["joints"], len(values["classes"]), values["width"]
         blocks, inputs = tuple(values["blocks"]), values["inputs"]
-        if sum(blocks) > MOST_BLOCKS:
-            raise ValueError
-        sizes = (values["joints"], len(values["classes"]), values["width"], blocks, 0.0, inputs)
-        with torch.device("meta"):  # takes no memory, whatever the file says
-            wanted = ShiftGCN(*sizes).state_dict()
-        if {key: value.shape for key, value in wanted.items()} != {key: value.shape for key, value in weights.items()}:
-            raise ValueError
-        encoder = ShiftGCN(*sizes)
+        held = sum(value.numel() for value in weights.values())
+        least = sum(count * (width << stage) ** 2 for stage, count in enumerate(blocks)) + joints * inputs + classes
+        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or least > held:
+            raise ValueError  # before it takes memory that its own file does not fill
+        encoder = ShiftGCN(joints, classes, width, blocks, 0.0, inputs)
         encoder.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None
