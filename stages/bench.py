@@ -1,4 +1,5 @@
-"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know; and the price of leaks.
+"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know, a training step of the
+skeleton encoder, and the price of leaks.
 
 Reads videos, manifests and the cache; writes to a temporary folder only, but for the leaks (cache/leaks/).
 Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
@@ -35,7 +36,8 @@ from stages.shell import (
 
 @click.group(cls=Group)
 def command() -> None:
-    """Measure extraction, memory, the cache, ingest, examples, cues and leaks; exit code 1 where a limit is missed.
+    """Measure extraction, memory, the cache, ingest, training, examples, cues and leaks; exit code 1 where a limit is
+    missed.
 
     \b
     Examples:
@@ -43,6 +45,7 @@ def command() -> None:
       posebridge bench memory
       posebridge bench cache --dataset skelgap-mini --recipe refined
       posebridge bench ingest
+      posebridge bench encoder
       posebridge bench examples --dataset ut_interaction --recipe tinypose
       posebridge bench cues --weights skelgap-sem
       posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
@@ -226,6 +229,41 @@ def cues_command(weights: str, config: str, count: int, as_json: bool) -> None:
         cells = [f"{r.accuracy:.3f} ({r.ci95[0]:.3f}-{r.ci95[1]:.3f})" for r in result.readings if r.map == name]
         lines.append(f"{name:11}" + "".join(f"{c:22}" for c in cells) + f"{result.caption_r1.get(name, nan):.3f}")
     answer(dataclasses.asdict(result), "\n".join(lines), as_json)
+
+
+@command.command("encoder")
+@click.option("--layout", default="coco17", show_default=True, help="Of the joints.")
+@click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of the first blocks.")
+@click.option("--blocks", default="4,3,3", show_default=True, help="Blocks of each stage.")
+@click.option("--clips", type=click.IntRange(2), default=64, show_default=True, help="Of a batch.")
+@click.option("--persons", type=click.IntRange(1), default=2, show_default=True, help="In every clip.")
+@click.option("--frames", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="The fastest counts.")
+@click.option("--limit", type=float, default=2.0, show_default=True, help="Largest step / matrix products.")
+@json_option
+@plain_errors
+def encoder_command(
+    layout: str, width: int, blocks: str, clips: int, persons: int, frames: int, rounds: int, limit: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """A training step of Shift-GCN beside its matrix products alone, by default at the paper's size.
+
+    \b
+    Example: posebridge bench encoder --layout ntu25
+    """
+    from pipeline.bench.encoder import bench_encoder
+    from pipeline.params import EncodeParams
+
+    if not all(part.strip().isdigit() for part in blocks.split(",")):
+        raise PosebridgeError(f"--blocks should be numbers like 4,3,3, not {blocks!r}.")
+    params = EncodeParams(width=width, blocks=tuple(int(part) for part in blocks.split(",")))
+    result = bench_encoder(params, layout, clips, persons, frames, rounds)
+    sentence = (
+        f"{clips} clips of {persons} x {frames} x {result.joints} joints, {result.threads} threads: step "
+        f"{result.step_seconds:.3f} s, its matrix products ({result.gflop:.0f} GFLOP) {result.product_seconds:.3f} s; "
+        f"ratio {result.ratio:.2f} (limit {limit:.2f})."
+    )
+    _judge(result, sentence, {"ratio": limit}, as_json)
 
 
 @command.command("leaks")

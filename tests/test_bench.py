@@ -47,3 +47,19 @@ def test_the_hands_cues_know_more_of_the_object_than_the_whole_map():
     assert found["refined 16", "hands"] > found["refined 16", "global"] + 0.05
     assert found["refined 16", "hands"] > 3 * result["chance"]
     assert result["captions_asked"] == 0, "a hundred stills repeat captions: no gallery fills"
+
+
+@pytest.mark.unit
+def test_a_step_of_the_encoder_stands_beside_its_matrix_products():
+    """Five layers on 2 x 8 x 17 joints and one on 2 clips; each makes three products a step."""
+    small = "bench encoder --width 4 --blocks 1 --clips 2 --persons 1 --frames 8 --rounds 1 --json --limit"
+    done = CliRunner().invoke(main, [*small.split(), "1e9"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["joints"] == 17 and result["ratio"] == result["step_seconds"] / result["product_seconds"] > 0
+    weights = {272: [3 * 4] * 3 + [4 * 4, 4 * 256], 2: [256 * 60]}
+    assert result["gflop"] == pytest.approx(sum(3 * 2 * rows * sum(sizes) for rows, sizes in weights.items()) / 1e9)
+    failed = CliRunner().invoke(main, [*small.split(), "0"])
+    assert failed.exit_code == 1 and "ratio" in failed.output
+    wrong = CliRunner().invoke(main, ["bench", "encoder", "--blocks", "4,x"])
+    assert wrong.exit_code == 1 and "numbers like 4,3,3" in wrong.output
