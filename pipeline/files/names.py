@@ -56,7 +56,7 @@ def why_outside(text: str) -> str:
     name = name_of(text)
     if not name or name.endswith("/"):
         return f"the path {text!r} names no file"
-    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+    if name.startswith("/") or ".." in name.split("/"):
         return f"the path {text!r} lies outside of the data set's folder; name videos relative to it"
     return ""
 
