@@ -11,10 +11,11 @@ import json
 from dataclasses import asdict, dataclass
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.bounds import check_bounds, within
+from pipeline.files.bounds import check_bounds, one_of, within
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
+EXPOSURES = ("none", "captions", "captions-strict")  # of pose weights to words
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 
 
@@ -31,15 +32,13 @@ class Recipe:
     `backend` is one of hpe/factory.py's (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues) or
     `import` (skeletons from a file of others by `cache import`; no cues).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
-    since where the bytes lie does not change the result. `cues` is `refined`, `levels` or `none`. `taps` names the
-    tapped modules or inner tensors, shallow first; empty means the backbone's stages, or what the ONNX file shows.
-    `hpe_text` declares what words the weights were exposed to (`none`, `captions`, `captions-strict`); shipped
-    weights declare it themselves.
+    since where the bytes lie does not change the result. `taps` names the tapped modules or inner tensors, shallow
+    first; empty means the backbone's stages, or what the ONNX file shows.
+    `hpe_text` declares what words the weights were exposed to; shipped weights declare it themselves.
 
     For the ONNX backend, where the file does not say it itself: `mean` and `std` of pixel values 0..255 (of a network
-    for values 0..1, times 255), in the order of `channels` (`rgb` or `bgr`); `decoding` (`simcc`, `dark` or
-    `quarter`); `heatmap_offset`, crop pixels that are added to a place decoded from a heatmap (1.5 where cells of 4
-    pixels were aligned by their centres, 0 in mmpose).
+    for values 0..1, times 255), in the order of `channels`; `decoding`; `heatmap_offset`, crop pixels that are added to
+    a place decoded from a heatmap (1.5 where cells of 4 pixels were aligned by their centres, 0 in mmpose).
 
     With `boxes: detector` an RTMDet file `detector` finds the persons in every sampled frame: one is believed to be
     there from `detection_threshold`; `detector_sha256` is to the detector what `weights_sha256` is to the pose model.
@@ -49,14 +48,14 @@ class Recipe:
     config: str = "rtmpose-t_8xb256-420e_coco-256x192"  # a config name of mmpose
     weights: str = "skelgap-sem"
     weights_sha256: str = ""
-    hpe_text: str = "none"
-    precision: str = "float32"  # float32 or bfloat16
-    boxes: str = "full_frame"  # full_frame, manifest or detector
+    hpe_text: str = one_of(*EXPOSURES)
+    precision: str = one_of("float32", "bfloat16")
+    boxes: str = one_of("full_frame", "manifest", "detector")
     persons: int = within(1, 1, 64)  # M
     frames: int = within(32, 1, 10**5)  # T
     cue_frames: int = within(16, 1, 10**5)  # S
     taps: tuple[str, ...] = ()
-    cues: str = "refined"
+    cues: str = one_of("refined", "levels", "none")
     anchors: tuple[str, ...] = ANCHORS
     pooled_stride: int = within(16, 1, 1024)
     sigma: float = within(0.08, above=0)  # of the person's size, body-aware pooling
@@ -64,8 +63,8 @@ class Recipe:
     algorithm: int = within(ALGORITHM, 1)
     mean: tuple[float, ...] = within(())
     std: tuple[float, ...] = within((), above=0)
-    channels: str = ""
-    decoding: str = ""
+    channels: str = one_of("", "rgb", "bgr")
+    decoding: str = one_of("", "simcc", "dark", "quarter")
     heatmap_offset: float = within(0.0)
     detector: str = ""
     detector_sha256: str = ""
@@ -74,8 +73,8 @@ class Recipe:
     dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
 
     def __post_init__(self) -> None:
-        """Raise PosebridgeError for a number that is out of its bounds, and for anchors that no training could use:
-        unknown, doubled or without mirror image.
+        """Raise PosebridgeError for a number that is out of its bounds, an unknown word, and anchors that no training
+        could use: unknown, doubled or without mirror image.
         """
         check_bounds(self)
         for anchor in self.anchors:

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cache.index import read_index
@@ -88,7 +88,7 @@ def _named(cache: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str, str]]
 
 def _without_weights(recipe: Recipe) -> str:
     """What a recipe of params.yaml and that of its store have in common: files give hashes and `hpe_text` later."""
-    values = json.loads(replace(recipe, weights_sha256="", detector_sha256="", hpe_text="").canonical_json())
+    values = json.loads(recipe.canonical_json()) | {"weights_sha256": "", "detector_sha256": "", "hpe_text": ""}
     if recipe.backend != "mmpose":
         values["config"] = ""
     return json.dumps(values, sort_keys=True)

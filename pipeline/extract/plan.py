@@ -48,10 +48,6 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if recipe.needs_videos:
         check_backend(recipe)
-    if recipe.boxes not in ("full_frame", "manifest", "detector"):
-        raise PosebridgeError(f"The recipe's boxes {recipe.boxes!r} are unknown; use full_frame, manifest or detector.")
-    if recipe.cues not in ("refined", "levels", "none"):
-        raise PosebridgeError(f"The recipe's cues {recipe.cues!r} are unknown; use refined, levels or none.")
     graph_of(recipe.layout)
     if recipe.cues != "none" and recipe.layout != "coco17":
         raise PosebridgeError(

@@ -25,11 +25,10 @@ from pipeline.files.durable import draft_of
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
-from pipeline.recipe import Recipe
+from pipeline.recipe import EXPOSURES, Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DOWNLOADS = Path("cache/weights")
-EXPOSURES = ("none", "captions", "captions-strict")  # of `hpe_text`
 MOST_SHARED = 4  # times the size of a file that its tensors may take
 
 
