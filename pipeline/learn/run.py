@@ -100,7 +100,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         bank,
         skeletons,
         shapes,
-        hpe_text=getattr(recipe, "hpe_text", "unknown"),
+        hpe_text=recipe.hpe_text,
         fingerprints=(reader.fingerprint, dataset.reader(skeletons).fingerprint),
     )
 
