@@ -55,7 +55,10 @@ def test_labels_from_the_file_names(tmp_path, videos, go):
         (1, "s02", "test"),
     ]
     assert result.left_out == (("odd.mp4", "the name does not fit the pattern"),)
-    for pattern, complaint in (("(", "not a regular expression"), ("(?P<class>a)", "group 'class' is unknown")):
+    for pattern, complaint in (
+        ("(", "not a regular expression"), ("a{99999999999}", "not a regular expression"),
+        ("(" * 5000 + ")" * 5000, "not a regular expression"), ("(?P<class>a)", "group 'class' is unknown"),
+    ):  # fmt: skip
         with pytest.raises(PosebridgeError, match=complaint):
             go(pattern=pattern)
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.errors import PosebridgeError
 from pipeline.params import SynthParams
 from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset, write_video
@@ -114,6 +115,17 @@ def test_files_say_what_was_drawn(tmp_path: Path) -> None:
     assert len(frames) == FRAMES and frames[0].shape == (SIZE, SIZE, 3)
     drawn = render_clip(next(c for c in plan("skelgap-mini", SynthParams(1, 0, 1)) if c.clip_id == video.stem).spec)
     assert np.abs(frames[5].astype(int) - drawn.frames[5]).mean() < 6  # H.264 loses a little
+
+
+def test_a_folder_of_others_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine/a.mp4", "file"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for root in (tmp_path / "mine", Path(), Path("mine/../mine"), tmp_path / "file"):
+        with pytest.raises(PosebridgeError, match="holds what was not rendered, and would be replaced; correct"):
+            write_dataset("skelgap-mini", root, SynthParams(train_clips=1, test_clips=0, twins=1))
+    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "a.mp4", "file"}
 
 
 def test_writing_again_yields_the_same_bytes(tmp_path: Path) -> None:

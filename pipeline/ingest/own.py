@@ -41,7 +41,7 @@ def read_own(folder: Folder, labels: Path | None, pattern: str) -> Listing:
 def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[Entry]:
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise PosebridgeError(f"The pattern {pattern!r} is not a regular expression: {error}.") from None
     if unknown := set(expression.groupindex) - set(GROUPS):
         raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")

@@ -83,7 +83,7 @@ def write_dataset(
 ) -> dict[str, int]:
     """Render a data set to `root`, replacing what was there only when all is written; returns counts.
 
-    `progress` wraps the iteration over clips. Raises PosebridgeError for an unknown data set.
+    `progress` wraps the iteration over clips. Raises PosebridgeError for an unknown data set or a folder of others.
     """
     clips = plan(dataset, settings)
     with _replacing(root) as partial:
@@ -122,7 +122,14 @@ def _redrawn(spec: ClipSpec, field: str) -> ClipSpec:
 
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `root` only when all went well."""
+    """A folder to write to, which becomes `root` only when all went well.
+
+    Raises PosebridgeError where anything but a rendered data set is there, since it would be gone.
+    """
+    root = root.resolve()
+    there = root.is_file() or root.is_dir() and any(root.iterdir())
+    if there and not (root / "ground_truth.h5").is_file():
+        raise PosebridgeError(f"{root} holds what was not rendered, and would be replaced; correct its root.")
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     yield partial
