@@ -82,6 +82,8 @@ def command(
     videos = find_videos(video)
     if overlay is not None and len(videos) > 1:
         raise click.UsageError("--overlay takes one video, not a folder.")
+    if overlay is not None and overlay.exists() and overlay.samefile(videos[0]):
+        raise click.UsageError("--overlay would take the place of the video itself; name another file.")
     clips, unreadable = [], []
     for path in videos:
         try:
@@ -216,7 +218,7 @@ def run_predictions(
         "seconds": round(seconds, 3),
         "video_seconds": round(sum(last.values()), 3),
     }
-    if overlay is not None:
+    if overlay is not None and clips:
         begun = time.perf_counter()
         with counter("frame", leave=False) as show:
             path = write_overlay(clips[0].file(Path()), overlay, found, graph_of(live.recipe.layout), show)

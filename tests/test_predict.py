@@ -219,8 +219,9 @@ def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) 
     assert lines[0].startswith(str(tmp_path / "a.mp4")) and lines[-1] == "1 of 2 videos failed."
     assert [line.count(str(tmp_path / "b.mp4")) for line in lines] == [0, 1, 0], "a name is told once"
     (tmp_path / "a.mp4").unlink()
-    done = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN])
-    assert done.exit_code == 1 and "b.mp4" in done.stdout and "none of the videos could be read" in done.stderr
+    for words in ((), ("--overlay", str(tmp_path / "seen.mp4"))):
+        done = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN, *words])
+        assert done.exit_code == 1 and "b.mp4" in done.stdout and "none of the videos could be read" in done.stderr
 
 
 @pytest.mark.e2e
@@ -306,8 +307,10 @@ def test_bad_questions_are_one_sentence(project: Path, tmp_path: Path) -> None:
     assert "above 0 seconds" in refused(video, *RUN, "--window", "0")
     assert "no run named 'nobody'" in refused(video, "--run", "nobody", "--labels", LABELS)
     assert "true skeletons" in refused(video, "--run", "exact", "--labels", LABELS, "--dataset", "toy")
+    (tmp_path / "link.mp4").symlink_to(Path(video).resolve())
     for words in (
-        [video], [video, "--run", "fast"], [video, *RUN, "--examples", "videos"], [video, *RUN, "--overlay", "x.png"]
+        [video], [video, "--run", "fast"], [video, *RUN, "--examples", "videos"], [video, *RUN, "--overlay", "x.png"],
+        [video, *RUN, "--overlay", str(tmp_path / "link.mp4")],
     ):  # fmt: skip
         assert CliRunner().invoke(main, ["predict", *words]).exit_code == 2
 
@@ -409,6 +412,9 @@ def test_examples_need_no_training_and_are_estimated_once(
     assert found["labels"] == ["dark one", "light one"] and not found["cues"]
     assert ask(str(unknown), *words, "--cues")["cues"]
     assert "two at least" in refused(str(unknown), "--examples", str(tmp_path / "mine/dark_one"), "--recipe", "fake")
+    (tmp_path / "mine" / "light one").mkdir()
+    assert "two sub-folders for the action 'light one'" in refused(str(unknown), *words)
+    (tmp_path / "mine" / "light one").rmdir()
     write_audio(tmp_path / "mine" / "light_one" / "sound.mp4")
     found = ask(str(unknown), *words)
     (left_out,) = found["examples_left_out"]
@@ -442,6 +448,10 @@ def test_windows_cover_the_video_to_its_end(tmp_path: Path) -> None:
     assert [(c.start, c.end) for c in windows(video)] == [(0, pytest.approx(3.6))]
     starts = [c.start for c in windows(video, 2)]
     assert starts == [0, 1, pytest.approx(1.6)]
+    assert [c.start for c in windows(video, 2, float("inf"))] == [0, pytest.approx(1.6)]
+    for words in ((2, 1e-7), (1e-9,)):
+        with pytest.raises(PosebridgeError, match=r"a.mp4 of 4 s has more than 100000 windows.*longer --stride\.$"):
+            windows(video, *words)
     assert len(windows(video, 60)) == 1 and len({c.clip_id for c in windows(video, 0.5, 0.1)}) == 32
 
 

@@ -148,6 +148,9 @@ def load_examples(
         raise PosebridgeError(
             f"{folder} should hold a sub-folder of clips for every action, two at least; it has {len(actions)}."
         )
+    names = [action.name.replace("_", " ") for action in actions]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PosebridgeError(f"{folder} has two sub-folders for the action {twice[0]!r}; put their clips together.")
     videos = [(label, path) for label, action in enumerate(actions) for path in find_videos(action)]
     rows: list[Row] = []
     labels, left_out = [], []
@@ -168,7 +171,6 @@ def load_examples(
     reader = live.reader(rows)
     reads_cues = cues and live.recipe.cues != "none"
     samples = load_samples(reader.clip_ids, reader, reader if reads_cues else None)
-    names = [action.name.replace("_", " ") for action in actions]
     return ExampleScorer(names, samples, labels, neighbours), left_out
 
 

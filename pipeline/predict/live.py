@@ -29,6 +29,7 @@ from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import identify
 
 WINDOWS_AT_ONCE = 64  # windows of one video that are in memory together
+MOST_WINDOWS = 100_000  # of one video: a day and a night, every second
 UNSURE = 0.2  # a pose model that is sure of no joint, by the median over frames of the best one, has seen nobody
 
 Row = dict[str, Any]
@@ -164,8 +165,8 @@ def find_videos(place: Path) -> list[Path]:
 def windows(path: Path, window: float | None = None, stride: float | None = None) -> list[Clip]:
     """The whole video as one clip, or as windows of `window` seconds that begin every `stride` seconds.
 
-    The last window ends with the video. Raises PosebridgeError for a file
-    that is no video, and for a window or a stride that is not above zero.
+    The last window ends with the video. Raises PosebridgeError for a file that is no video, for a window or a stride
+    that is not above zero, and for more than MOST_WINDOWS.
     """
     for name, value in (("window", window), ("stride", stride)):
         if value is not None and not value > 0:
@@ -177,7 +178,12 @@ def windows(path: Path, window: float | None = None, stride: float | None = None
         raise PosebridgeError(f"{path} cannot be read as a video ({error}); name another one.") from None
     if window is None or window >= duration:
         return [Clip(text_of(f"{path}@0"), text_of(str(path)), 0.0, duration)]
-    step = stride or window / 2
+    step = min(stride or window / 2, duration - window)
+    if (duration - window) / step > MOST_WINDOWS:
+        raise PosebridgeError(
+            f"{path} of {duration:.0f} s has more than {MOST_WINDOWS} windows with one every {step:g} s; give a longer "
+            "--stride."
+        )
     count = int(np.ceil((duration - window) / step - 1e-9)) + 1
     starts = [min(i * step, duration - window) for i in range(count)]
     return [Clip(text_of(f"{path}@{start:.6f}"), text_of(str(path)), start, start + window) for start in starts]
