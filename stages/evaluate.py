@@ -86,7 +86,7 @@ def command(
 def told(metrics: list[dict], unseen: int) -> str:
     """The figures of all seeds in one phrase, beside chance and the number of clips."""
     from pipeline.report.leaderboard import percent
-    from pipeline.report.results import spread_of
+    from pipeline.report.runs import spread_of
 
     found = [each["zsl"]["top1"] for each in metrics if each["zsl"]]
     if not found:

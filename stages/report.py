@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.params import load_params
-from stages.shell import answer, json_option, plain_errors, say
+from stages.shell import answer, json_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:  # imported late, since it loads matplotlib
     from pipeline.report.swap_pictures import FramesOf
@@ -28,9 +28,12 @@ if TYPE_CHECKING:  # imported late, since it loads matplotlib
               help="Class lists and protocols.")  # fmt: skip
 @click.option("--params", "params_path", type=click.Path(path_type=Path),
               help="Only the data sets and runs of this file: one table of params/.")  # fmt: skip
+@root_option
 @json_option
 @plain_errors
-def command(results: Path, out: Path, manifests: Path, params_path: Path | None, as_json: bool) -> None:
+def command(
+    results: Path, out: Path, manifests: Path, params_path: Path | None, cache_root: Path | None, as_json: bool
+) -> None:
     """Gather every result into a leaderboard and one HTML page, beside published figures where there are any.
 
     Means and standard deviations are over seeds; one seed is called a single run. An incomplete metrics.json is named
@@ -48,7 +51,7 @@ def command(results: Path, out: Path, manifests: Path, params_path: Path | None,
 
     only = load_params(params_path) if params_path else None
     with writing(out):
-        report = make_report(results, out, manifests, only, frames(results, manifests))
+        report = make_report(results, out, manifests, only, frames(results, manifests), cache_root)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}

@@ -38,7 +38,8 @@ from pipeline.protocol.duplicates import (
 from pipeline.protocol.neighbours import nearest, projection
 from pipeline.protocol.signatures import LIMIT, Signatures, near_duplicates
 from pipeline.recipe import Recipe
-from pipeline.report.repeated import read_repeated, section
+from pipeline.report.page import templates
+from pipeline.report.repeated import read_repeated
 from pipeline.synth.dataset import write_video
 from pipeline.synth.scene import ClipSpec, render_clip
 
@@ -247,18 +248,39 @@ def test_the_report_shows_each_pair_with_pictures(world, tmp_path):
     index = world.cache / "d/fake/index.json"
     note_duplicates(index, world.clips)
     runs = [SimpleNamespace(first=SimpleNamespace(dataset="d", recipe=recipe)) for recipe in ("fake", "fake", "gone")]
-    (found,) = read_repeated(world.cache, world.manifests, runs, tmp_path)
+    names = ("wave", "clap")
+    ((found,), complaints) = read_repeated(world.cache, None, world.manifests, runs, names, tmp_path)
     assert [pair.test for pair in found.pairs] == ["test/copy", "test/encoded"] and len(found.strips) == 2
-    labelled = tuple(replace(pair, test_label=0, train_label=1) for pair in found.pairs)
-    text = "".join(section([replace(found, pairs=labelled)], ["wave", "clap"]))
-    first = section([replace(found, pairs=found.pairs[:1], strips=found.strips[:1])], [])
-    assert "1 test clip repeats a train clip" in "".join(first)
+    assert not complaints
+    template = templates().get_template("repeated.html")
+
+    def shown(**changes):
+        return template.render(section=SimpleNamespace(repeated=[replace(found, **changes)]))
+
+    text = shown(pairs=tuple(replace(pair, test_label=0, train_label=1) for pair in found.pairs))
+    assert "1 test clip repeats a train clip" in shown(pairs=found.pairs[:1], strips=found.strips[:1])
     captions = [f"<figcaption>{pair.train} | {pair.test}</figcaption>" for pair in found.pairs]
     assert all(caption in text for caption in captions), "a picture is told apart from the next"
     assert "2 test clips repeat" in text and text.count("data:image/png") == 2 and "same video" in text
     assert all(word in text for word in ("test/encoded", "train/05", "wave", "clap", "0.000"))
-    assert "No test clip was found" in "".join(section([replace(found, pairs=())], []))
-    assert "posebridge extract" in "".join(section([replace(found, pairs=None)], [])) and section([], []) == []
+    assert "No test clip was found" in shown(pairs=())
+    assert "posebridge extract" in shown(pairs=None)
+    assert not template.render(section=SimpleNamespace(repeated=[])).strip()
+
+
+@pytest.mark.e2e
+def test_the_pictures_of_pairs_are_found_in_another_store_and_missed_aloud(world, tmp_path):
+    index = world.cache / "d/fake/index.json"
+    note_duplicates(index, world.clips)
+    runs = [SimpleNamespace(first=SimpleNamespace(dataset="d", recipe=recipe)) for recipe in ("fake", "../odd")]
+    elsewhere = (world.cache / "store").rename(world.cache / "elsewhere")
+    try:
+        ((found,), complaints) = read_repeated(world.cache, elsewhere, world.manifests, runs, (), tmp_path)
+        assert len(found.strips) == 2 and not complaints
+        ((found,), (said,)) = read_repeated(world.cache, None, world.manifests, runs, (), tmp_path)
+        assert len(found.pairs) == 2 and not found.strips and "(d, fake)" in said and said.endswith(".")
+    finally:
+        elsewhere.rename(world.cache / "store")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.families import families, family_of
-from pipeline.report.results import read_runs
+from pipeline.report.runs import read_runs
 from tests.test_report import write_result
 
 pytestmark = pytest.mark.unit

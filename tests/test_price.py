@@ -23,7 +23,7 @@ from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import RunParams
 from pipeline.report.prices import TRAINED_ANEW, read_prices
-from pipeline.report.results import read_runs
+from pipeline.report.runs import read_runs
 from pipeline.text.bank import bank_path
 
 pytestmark = pytest.mark.unit

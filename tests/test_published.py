@@ -15,7 +15,7 @@ from pipeline.methods import METHODS
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.leaderboard import NONE
 from pipeline.report.published import MARK, MEASURES, compare, defects, read_published, text_table
-from pipeline.report.results import read_runs
+from pipeline.report.runs import read_runs
 from stages.report import command
 
 pytestmark = pytest.mark.unit

@@ -6,20 +6,24 @@ import csv
 import json
 import os
 import re
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+import pipeline
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.report import figures
 from pipeline.report.make import make_report
 from pipeline.report.prices import read_prices
-from pipeline.report.results import read_confusion, read_runs
+from pipeline.report.runs import read_confusion, read_runs
 from pipeline.report.swap import read_answers
 from stages.report import command
 
@@ -53,7 +57,7 @@ def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
     (folder / "metrics.json").write_text(json.dumps(data | changes))
     with (folder / "confusion.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["", *UNSEEN])
+        writer.writerow(["class", *UNSEEN])
         writer.writerows([name, *row] for name, row in zip(UNSEEN, counts.tolist(), strict=True))
     return folder / "metrics.json"
 
@@ -93,9 +97,8 @@ def test_leakage_is_the_excess_of_the_skeleton_run_on_estimated_skeletons_only(r
 
 def test_confusion_is_summed_over_seeds(results: Path) -> None:
     found = read_confusion(read_runs(results)[0][0])
-    assert found is not None
-    names, counts = found
-    assert names == UNSEEN and counts.sum() == 3 * 180 and np.trace(counts) == 6 * (20 + 19 + 22)
+    assert found is not None and list(found) == list(found.index) == UNSEEN
+    assert found.to_numpy().sum() == 3 * 180 and np.trace(found) == 6 * (20 + 19 + 22)
 
 
 def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Path, tmp_path: Path) -> None:
@@ -115,12 +118,12 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     assert rows[2]["seeds"] == "1" and rows[2]["zsl_top1_std"] == "" and rows[2]["gzsl_harmonic_mean"] == ""
     assert "67.8 ± 5.1" in report.markdown.read_text() and "single run" in report.markdown.read_text()
     page = report.html.read_text()
-    addresses = re.findall(r"(?:src|href)='([^']*)'", page)
+    addresses = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
     assert addresses and all(address.startswith("data:image/png;base64,") for address in addresses)
     assert "http" not in page and "url(" not in page
     for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5, gamma 0.3 / 0.4 / 0.5", "1.23 M"):
         assert text in page, text
-    assert page.count("<div class='scroll'><img") == 1, "bars with names are not shrunk to a phone's width"
+    assert page.count('<div class="scroll"><img') == 1, "bars with names are not shrunk to a phone's width"
     assert "0.987" not in page, "a score of the selection phase is no result"
     assert "9f9f9f" not in page, "a hash is no chosen value"
     settings = page[page.index("Settings and cost") :]
@@ -154,13 +157,13 @@ def test_text_from_results_is_escaped(tmp_path: Path) -> None:
     ("spoil", "sentence"),
     [
         (lambda text: "{", "is not readable as JSON"),
-        (lambda text: "[]", "lacks"),
+        (lambda text: "[]", "is not as it should be"),
         (lambda text: text.replace('"recipe"', '"recepi"'), "lacks recipe"),
         (lambda text: text.replace('"seed": 1', '"seed": 7'), "does not belong there"),
-        (lambda text: text.replace('"macro"', '"makro"'), "zsl should have"),
-        (lambda text: text.replace('"cue"', '"qeu"'), "ceiling should have"),
-        (lambda text: text.replace('"top1": 0.6', '"top1": NaN, "was": 0.6'), "between 0 and 1"),
-        (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "between 0 and 1"),
+        (lambda text: text.replace('"macro"', '"makro"'), "lacks zsl.macro"),
+        (lambda text: text.replace('"cue"', '"qeu"'), "lacks ceiling.cue"),
+        (lambda text: text.replace('"top1": 0.6', '"top1": NaN, "was": 0.6'), "zsl.top1: Input should be a finite"),
+        (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "zsl.top1: Input should be less than or equal to 1"),
         (lambda text: text.replace('"captions"', '"none"'), "another hpe_text than seed 0"),
     ],
 )
@@ -176,6 +179,43 @@ def test_a_spoilt_result_is_named_and_the_rest_goes_on(
     assert sentence in report.html.read_text()
 
 
+@pytest.mark.parametrize(
+    ("theirs", "n", "other"),
+    [
+        ("encode: {seeds: [1]}\ntrain: {lr: 0.002}\n", 180, ""),
+        ("encode: {seeds: [0]}\ntrain: {lr: 0.02}\n", 180, "section `train` of params.yaml"),
+        ("encode: {seeds: [0], width: 9}\ntrain: {lr: 0.002}\n", 180, "section `encode` of params.yaml"),
+        ("encode: 5\ntrain: [\n", 180, ""),
+        ("encode: {seeds: [0]}\ntrain: {lr: 0.002}\n", 170, "number of test clips"),
+    ],
+)
+def test_seeds_that_were_trained_or_tested_otherwise_are_not_averaged(
+    tmp_path: Path, theirs: str, n: int, other: str
+) -> None:
+    for seed, text in enumerate(("encode: {seeds: [0]}\ntrain: {lr: 0.002}\n", theirs)):
+        path = write_result(tmp_path, "posebridge", seed)
+        path.with_name("params.yaml").write_text(text)
+    path.write_text(path.read_text().replace('"n": 180', f'"n": {n}'))
+    ((run,), complaints) = read_runs(tmp_path)
+    assert run.seeds == ((0,) if other else (0, 1)) and len(complaints) == bool(other)
+    assert not other or f"another {other} than seed 0" in complaints[0] and str(path) in complaints[0]
+
+
+def test_every_figure_of_every_seed_is_a_cell_of_one_frame(results: Path) -> None:
+    write_result(results, "cued", 0, flags={"cues": True}, adapted={"top1": 0.5, "by": "pgfa", "values": {"t": 2}})
+    write_result(results, "spoilt", 0, seconds="long")
+    with pytest.warns(UserWarning, match="spoilt/seed-0/metrics.json is not as it should be: seconds"):
+        table = pipeline.results(results)
+    assert list(table)[:4] == ["dataset", "protocol", "run", "seed"] and len(table) == 8
+    row = table.set_index(["run", "seed"]).loc["posebridge", 2]
+    assert row.zsl_top1 == pytest.approx(22 / 30) and row.gzsl_harmonic == 0.509 and row.selection_gamma == 0.5
+    cued = table[table.run == "cued"].iloc[0]
+    assert (cued.flags_cues, cued.adapted_by, cued.adapted_values_t) == (True, "pgfa", 2)
+    means = table.groupby("run").zsl_top1.agg(["mean", "std", "count"])
+    assert means["mean"]["posebridge"] == pytest.approx(61 / 90) and means["count"]["skeleton_gt"] == 1
+    assert list(pipeline.results(results / "nowhere")) == ["dataset", "protocol", "run", "seed"]
+
+
 def test_a_protocol_without_unseen_classes_is_no_row_and_no_fault(results: Path) -> None:
     before, _ = read_runs(results)
     write_result(results, "trained_on_all", 0, zsl=None, gzsl=None)
@@ -185,7 +225,7 @@ def test_a_protocol_without_unseen_classes_is_no_row_and_no_fault(results: Path)
 
 def test_a_spoilt_confusion_is_named_and_the_rest_goes_on(results: Path, tmp_path: Path) -> None:
     spoilt = results / "skelgap-mini" / "compositional_18_6" / "skeleton" / "seed-1" / "confusion.csv"
-    spoilt.write_text("true,a,b\na,1,2\n")
+    spoilt.write_text("class,a,b\na,1,2\n")
     report = make_report(results, tmp_path / "report", MANIFESTS)
     assert len(report.complaints) == 1 and f"{spoilt} is not a square table" in report.complaints[0]
     assert len(report.runs) == 3 and len(list((tmp_path / "report").rglob("*-confusion.png"))) == 2
@@ -231,10 +271,30 @@ def test_what_lies_in_the_place_of_a_result_and_is_no_file_is_named(tmp_path: Pa
     assert len(runs) == 1 and len(complaints) == 1 and str(path) in complaints[0]
 
 
+def test_a_picture_of_a_thousand_classes_is_no_larger_than_memory() -> None:
+    names = [str(number) for number in range(1200)]
+    figure = figures.confusion(pd.DataFrame(np.eye(1200, dtype=int), names, names), "many")
+    assert max(figure.get_size_inches()) * figures.dots(figure) == pytest.approx(figures.LARGEST)
+    assert figures.dots(figures.confusion(pd.DataFrame([[1]], ["a"], ["a"]), "one")) == figures.DOTS
+
+
+def test_only_pictures_of_an_earlier_report_are_deleted(results: Path, tmp_path: Path) -> None:
+    own = tmp_path / "thesis/figures/own.png"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    make_report(results, tmp_path / "thesis", MANIFESTS)
+    assert own.is_file() and (old := tmp_path / "thesis/figures/skelgap-mini/compositional_18_6/top1.png").is_file()
+    shutil.move(old, old.with_name("gone.png"))
+    make_report(results, tmp_path / "thesis", MANIFESTS)
+    assert own.is_file() and old.is_file() and not old.with_name("gone.png").exists()
+
+
 TABLES = {"empty": b"", "nul": b"a\0b", "no text": b"\xff\xfe\xff", "huge": b"class,a\na," + b"9" * 40 + b"\n",
           "negative": b"class,a\na,-1\n", "digits": b"class,a\na," + b"9" * 9999 + b"\n", "quote": b'class,"a\na,1\n',
           "long": b"class,a\na," + b"x" * 200_000 + b"\n", "ragged": b"class,a,b\na,1\nb,1,2,3\n",
-          "cut": b"clip_id,label,pre", "other": b"clip_id,label,predicted,tuple\na,1,x,\n"}  # fmt: skip
+          "cut": b"clip_id,label,pre", "other": b"clip_id,label,predicted,tuple\na,1,x,\n",
+          "twice": b"clip_id,label,predicted,tuple\na,1,1,\na,1,2,\n",
+          "names": b"class,a,b\na,1,2\nc,3,4\n"}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -298,6 +358,8 @@ def test_what_a_leak_adds_to_a_skeleton_only_run_is_set_against_its_ceiling(tmp_
     html = make_report(root, tmp_path / "report", MANIFESTS).html.read_text()
     assert "The price of each leak" in html and "+40.0 ± 21.2" in html and "+40.0<" in html
     assert "purls_gt</b> (skeleton only, true skeletons)" in html and "HPE leakage</b> (purls:" in html
-    (folder / "purls.csv").write_text("nonsense\n1\n")
-    report = make_report(root, tmp_path / "report", MANIFESTS)
-    assert any("bench leaks" in complaint for complaint in report.complaints)
+    for text in ("nonsense\n1\n", "seed,leak,figure,clean,leaky\n0,epoch chosen on test,top-1,.5,50\n"):
+        (folder / "purls.csv").write_text(text)
+        (said,) = read_prices(folder, runs)[1]
+        assert "purls.csv is no table of leaks" in said and "bench leaks" in said
+    assert said in make_report(root, tmp_path / "report", MANIFESTS).complaints

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from fabricated import CLASSES, write_benchmark, write_run
@@ -23,9 +24,9 @@ from pipeline.report.clip_frames import clip_frames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.make import make_report
-from pipeline.report.parts import parts_of, parts_section
-from pipeline.report.results import Run, read_runs
-from pipeline.report.swap import rate, read_answers, tuples, twin_swap, variant_swap
+from pipeline.report.parts import parts_of, table
+from pipeline.report.runs import Run, read_runs
+from pipeline.report.swap import rate, read_answers, twin_swap, twins, variant_swap
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -77,6 +78,9 @@ def test_a_method_with_cues_stands_beside_itself_without(tmp_path: Path) -> None
     kinds = sort_out(list(by_name(tmp_path).values()))
     names = [(plain.first.run, cued.first.run) for plain, cued in with_cues(kinds.methods)]
     assert sorted(names) == [("purls", "purls_cues"), ("skeleton", "posebridge")]
+    alone = sort_out([run for run in by_name(tmp_path).values() if run.first.run == "purls_cues"])
+    named = Run(tuple(replace(result, run="purls") for result in alone.methods[0].results))
+    assert sort_out([named]).methods == (named,), "a default run with cues is a method all the same"
     assert [run.first.run for run in kinds.ablations["purls"]] == ["purls", "purls_static"]
     html = make_report(tmp_path, tmp_path / "report", MANIFESTS).html.read_text()
     assert "What cues add" in html
@@ -90,8 +94,8 @@ def test_which_half_of_an_answer_is_right(benchmark: Path) -> None:
     for name, found in known.items():
         assert found.motion.mean >= found.run.spread("zsl", "top1").mean - 1e-9, name
     assert parts_of(runs["skeleton"], {30: ("overhead", "cup")}) is None
-    html = "".join(parts_section([known["cues_only"], known["skeleton_gt"], known["posebridge"]]))
-    assert "<td>cues</td>" in html and "<td>skeletons</td>" in html and "<td>both</td>" in html
+    shown = table([known["cues_only"], known["skeleton_gt"], known["posebridge"]]).shown
+    assert shown.tolist() == ["cues", "skeletons", "both"]
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:
@@ -135,13 +139,12 @@ def test_whoever_knows_motion_and_object_always_changes_to_the_right_class(tmp_p
 
 
 def test_the_interval_knows_that_comparisons_of_a_tuple_hang_together() -> None:
-    alike = rate({str(i): [i % 2 == 0] * 20 for i in range(30)})
-    apart = rate({str(i): [j % 2 == 0 for j in range(20)] for i in range(30)})
+    groups = pd.Series(np.repeat(np.arange(30), 20))
+    alike, apart = rate(groups % 2 == 0, groups), rate(pd.Series(np.arange(600)) % 2 == 0, groups)
     assert alike.value == apart.value == 0.5 and alike.n == apart.n == 600
     assert alike.high - alike.low > 0.3 > 0.1 > apart.high - apart.low
-    assert (rate({"a": [True] * 9, "b": [True]}).low, rate({"a": [True] * 9, "b": [True]}).high) == pytest.approx(
-        binomial_interval(2, 2)
-    )
+    agreed = rate(pd.Series([True] * 10), pd.Series(["a"] * 9 + ["b"]))
+    assert (agreed.low, agreed.high) == pytest.approx(binomial_interval(2, 2))
 
 
 def test_a_clip_that_is_answered_alike_on_a_variant_has_not_changed(tmp_path: Path) -> None:
@@ -153,15 +156,14 @@ def test_a_clip_that_is_answered_alike_on_a_variant_has_not_changed(tmp_path: Pa
     copied = {r.seed: r for r in runs["posebridge@background"].results}
     for result in plain.results:  # make the variant's answers those of the run, but for one clip of each seed
         answers = read_answers(result)
-        kept = [clip_id for clip_id in answers if clip_id in read_answers(copied[result.seed])]
+        kept = answers[answers.index.isin(read_answers(copied[result.seed]).index)]
         path = copied[result.seed].folder / "predictions.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["clip_id", "label", "predicted", "tuple", "scores"])
-            for i, clip_id in enumerate(kept):
-                said = answers[clip_id]
+            for i, said in enumerate(kept.itertuples()):
                 predicted = said.predicted if i else (30 if said.predicted != 30 else 31)
-                writer.writerow([clip_id, said.label, predicted, said.tuple_id, ""])
+                writer.writerow([said.Index, said.label, predicted, said.tuple, ""])
     found = variant_swap(plain, runs["posebridge@background"])
     assert found is not None and found.n == 3 * 4 * 10 and found.value == pytest.approx(3 / 120)
     other = variant_swap(plain, runs["posebridge@subject"])
@@ -176,7 +178,7 @@ def test_a_curve_starts_on_the_clips_that_its_variant_has(tmp_path: Path) -> Non
     (curve,) = curves(kinds.methods, kinds.variants)["blur"]
     assert [level for level, _ in curve.points] == [0, 1, 3]
     answers = [read_answers(result) for result in kinds.methods[0].results]
-    first = [[a.label == a.predicted for c, a in said.items() if int(c.split("-")[2]) < 2] for said in answers]
+    first = [[a.label == a.predicted for a in said.itertuples() if int(a.Index.split("-")[2]) < 2] for said in answers]
     assert curve.points[0][1].mean == pytest.approx(np.mean([np.mean(seed) for seed in first]))
     assert curve.points[0][1].mean != pytest.approx(kinds.methods[0].spread("zsl", "top1").mean)  # type: ignore[union-attr]
     assert curve.points[2][1] == kinds.variants["posebridge"]["blur-3"].spread("zsl", "top1")
@@ -242,7 +244,6 @@ def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
 
 def test_tuples_are_those_with_two_twins_or_more(benchmark: Path) -> None:
     answers = read_answers(by_name(benchmark)["posebridge"].results[0])
-    found = tuples(answers)
-    assert len(found) == 18 and {len(members) for members in found.values()} == {3, 4}
-    alone = {clip_id: answer for clip_id, answer in answers.items() if answer.label == min(CLASSES)}
-    assert tuples(alone) == {}
+    sizes = twins(answers.sample(frac=1, random_state=0)).groupby("tuple", sort=False).size()
+    assert len(sizes) == 18 and set(sizes) == {3, 4} and sizes.index.is_monotonic_increasing
+    assert twins(answers[answers.label == min(CLASSES)]).empty

@@ -5,7 +5,6 @@ Reads nothing but results in memory and predictions.csv beside them; returns a m
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,8 @@ from matplotlib.figure import Figure
 
 from pipeline.manifest.variants import strength
 from pipeline.report.figures import BASELINE, COLOURS, FAINT, GRID, INK, SKELETON_CEILING
-from pipeline.report.results import Result, Run, Spread
+from pipeline.report.results import Result
+from pipeline.report.runs import Run, Spread, spread_of
 from pipeline.report.swap import answers_of
 
 
@@ -49,13 +49,13 @@ def start(run: Run, variant: Run) -> Spread:
     seeds = {result.seed: result for result in variant.results}
     values = [_accuracy(result, seeds[result.seed]) for result in run.results if result.seed in seeds]
     values = values or [result.zsl["top1"] for result in run.results]
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return spread_of(values)
 
 
 def _accuracy(result: Result, variant: Result) -> float:
     answers, there = answers_of(result), answers_of(variant)
-    right = [answer.predicted == answer.label for clip_id, answer in answers.items() if clip_id in there]
-    return statistics.fmean(right) if right else result.zsl["top1"]
+    answers = answers[answers.index.isin(there.index)]
+    return result.zsl["top1"] if answers.empty else float((answers.predicted == answers.label).mean())
 
 
 def draw_curves(found: Mapping[str, Sequence[Curve]], ceiling: float | None) -> Figure:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.results import Run, Spread, spread_of
+from pipeline.report.runs import Run, Spread, spread_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Family:
     """One run over the splits of a family; fractions.
 
     `top1` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds. `low` and
-    `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all
-    splits; as if those were independent, though splits share their clips.
+    `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all splits; as if those
+    were independent, though splits share their clips.
     """
 
     dataset: str
@@ -55,8 +55,8 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
     """The splits of one run, two at least, put together."""
     top1 = [spread.mean for member in members if (spread := member.spread("zsl", "top1"))]
     harmonic = [spread.mean for member in members if (spread := member.spread("gzsl", "harmonic"))]
-    clips = sum(member.first.zsl["n"] for member in members)
-    hits = round(sum(mean * member.first.zsl["n"] for mean, member in zip(top1, members, strict=True)))
+    clips = sum(member.first.test_clips for member in members)
+    hits = round(sum(mean * member.first.test_clips for mean, member in zip(top1, members, strict=True)))
     return Family(
         dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
         binomial_interval(hits, clips), spread_of(harmonic) if len(harmonic) == len(members) else None,

@@ -9,27 +9,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.report.leaderboard import percent
-from pipeline.report.results import Run
+from pipeline.report.runs import Run
 
 INK, FAINT, GRID = "#22303c", "#6b7883", "#e3e7ea"
 SKELETON_CEILING, CUE_CEILING = "#b3261e", "#b26a00"
 # posebridge has the first colour, other methods the next ones in the order of their names; the baseline is grey.
 COLOURS = ("#2563a8", "#2a8a6a", "#7a4fa3", "#c2577a", "#3b8ea5", "#8a7a2a", "#5a6acf", "#a0522d")
 BASELINE = "#9aa6b0"
+DOTS = 160  # an inch
+LARGEST = 12_000  # dots of a side: a confusion of 200 classes; of more, a class has fewer
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG of 160 dots an inch, without software versions in its metadata."""
+    """Write a PNG, without software versions in its metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=160, metadata={"Software": None})
+    figure.savefig(path, dpi=dots(figure), metadata={"Software": None})
     return path
+
+
+def dots(figure: Figure) -> float:
+    """An inch, so that no picture outgrows memory."""
+    return min(DOTS, LARGEST / max(figure.get_size_inches()))
 
 
 def bars(runs: Sequence[Run], chance: float | None) -> Figure:
@@ -82,9 +90,9 @@ def _label(run: Run) -> str:
 def _reference_lines(axes: Axes, runs: Sequence[Run], chance: float | None) -> None:
     """Vertical lines with their names above the plot: chance, skeleton-only ceiling, cue-only ceiling."""
     lines: list[tuple[float, str, str, str]] = []
-    if ceiling := runs[0].first.ceiling:
-        lines.append((ceiling["skeleton"], "skeleton-only\nceiling", SKELETON_CEILING, "-"))
-        lines.append((ceiling["cue"], "cue-only\nceiling", CUE_CEILING, "--"))
+    if ceilings := runs[0].first.ceilings:
+        lines.append((ceilings[0], "skeleton-only\nceiling", SKELETON_CEILING, "-"))
+        lines.append((ceilings[1], "cue-only\nceiling", CUE_CEILING, "--"))
     if chance is not None:
         lines.append((chance, "chance", FAINT, ":"))
     lines.sort(key=lambda line: line[0])
@@ -97,12 +105,12 @@ def _reference_lines(axes: Axes, runs: Sequence[Run], chance: float | None) -> N
                       fontsize=8, color=colour, linespacing=1.15)  # fmt: skip
 
 
-def confusion(names: Sequence[str], counts: np.ndarray, title: str, groups: Sequence[str] | None = None) -> Figure:
-    """Zero-shot confusion: counts [U, U], rows true, columns predicted; shaded by share of the row.
+def confusion(table: pd.DataFrame, title: str, groups: Sequence[str] | None = None) -> Figure:
+    """Zero-shot confusion: counts [U, U] by class name, rows true, columns predicted; shaded by share of the row.
 
     `groups` names each class's motion; classes with one motion lie in one box, since no skeleton can tell them apart.
     """
-    size = len(names)
+    names, counts, size = list(map(str, table)), table.to_numpy(), len(table)
     side = max(3.1, 0.36 * size)
     width, height = side + 1.8, side + 1.7  # room for the names of classes
     figure = Figure(figsize=(width, height), facecolor="white")

@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import t
 
-from pipeline.report.results import Run
+from pipeline.report.runs import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def sort_out(runs: Sequence[Run]) -> Kinds:
     methods, changed = [], defaultdict(list)
     for run in plain:
         full = default.get(run.first.method)
-        if full is None or _same_settings(_without_cues(run), full):
+        if full is None or _same_settings(_without_cues(run), _without_cues(full)):
             methods.append(run)
         else:
             changed[full.first.run].append(run)

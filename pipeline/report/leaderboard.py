@@ -6,14 +6,15 @@ Writes `cache/results/leaderboard.csv` (fractions 0..1) and `cache/report/leader
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.errors import PosebridgeError
+import pandas as pd
+
 from pipeline.files.durable import write_for_people
-from pipeline.files.tables import write_table
-from pipeline.files.yaml_file import read_yaml
-from pipeline.report.results import Run, Spread, group_by_protocol
+from pipeline.report.runs import Run, Spread, group_by_protocol
 
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {
@@ -33,13 +34,17 @@ def percent(spread: Spread | None) -> str:
     """`62.3 ± 1.2`, or `62.3` for a single run (the table names it so)."""
     if spread is None:
         return NONE
-    return f"{100 * spread.mean:.1f}" + ("" if spread.std is None else f" ± {100 * spread.std:.1f}")
+    return share(spread.mean) + ("" if spread.std is None else f" ± {share(spread.std)}")
 
 
-def interval(run: Run) -> str:
-    """The exact 95 % interval of the mean, in percent."""
-    low, high = run.ci95() or (0.0, 1.0)
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+def share(fraction: float) -> str:
+    """In percent, without the sign."""
+    return f"{100 * fraction:.1f}"
+
+
+def between(bounds: tuple[float, float] | None) -> str:
+    """An interval, in percent."""
+    return f"{share(bounds[0])} to {share(bounds[1])}" if bounds else NONE
 
 
 def points(difference: float | None) -> str:
@@ -57,25 +62,24 @@ def setting(run: Run) -> str:
     return ", ".join([run.first.method, *flags, *([run.first.test_variant] if run.first.test_variant else [])])
 
 
-def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """One row of printable cells for each run: title -> cell."""
-    table = []
-    for run in runs:
-        first = run.first
-        cells = {"run": first.run, "skeletons": first.skeletons, "HPE text": first.hpe_text, "seeds": seeds(run)}
-        cells |= {title: percent(run.spread(*key)) for key, title in MEASURES.items()}
-        cells["95 % interval"] = interval(run)
-        cells["vs ceiling"] = points(run.above_ceiling)
-        table.append(cells)
-    return table
+def rows(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row of printable cells for each run."""
+    return pd.DataFrame({
+        "run": [run.first.run for run in runs],
+        "skeletons": [run.first.skeletons for run in runs],
+        "HPE text": [run.first.hpe_text for run in runs],
+        "seeds": [seeds(run) for run in runs],
+        **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
+        "95 % interval": [between(run.ci95()) for run in runs],
+        "vs ceiling": [points(run.above_ceiling) for run in runs],
+    })  # fmt: skip
 
 
-def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> Path:
-    """Write one line a run; fractions with 6 digits, empty where unknown. `chances`: (dataset, protocol) -> chance.
+def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """One row a run; fractions, empty where unknown. `chances`: (dataset, protocol) -> chance.
 
     `settings` are the resolved sections `encode` and `train` of params.yaml, as JSON.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     records = []
     for run in runs:
         first = run.first
@@ -83,46 +87,38 @@ def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str],
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
                   "hpe_text": first.hpe_text, "skeletons": first.skeletons, "test_variant": first.test_variant,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
-                  "n": first.zsl["n"]}  # fmt: skip
+                  "n": first.test_clips}  # fmt: skip
         for section, key in MEASURES:
-            spread = run.spread(section, key)
-            record[f"{section}_{key}_mean"] = _number(spread.mean if spread else None)
-            record[f"{section}_{key}_std"] = _number(spread.std if spread else None)
-        record["ci95_low"], record["ci95_high"] = map(_number, run.ci95() or (None, None))
-        ceiling = first.ceiling or {}
-        record |= {f"ceiling_{kind}": _number(ceiling.get(kind)) for kind in ("skeleton", "cue")}
-        record["twin_hits_max"] = "" if run.twin_hits_max is None else run.twin_hits_max
-        record["chance"] = _number(chances.get((first.dataset, first.protocol)))
-        record |= {name: _number(run.mean(name)) for name in ("params", "gflops", "seconds")}
-        record["training_seconds"] = _number(run.training_seconds)
-        record["settings"] = _settings(first.folder / "params.yaml")
+            spread = run.spread(section, key) or Spread(math.nan, None)
+            record |= {f"{section}_{key}_mean": spread.mean, f"{section}_{key}_std": spread.std}
+        record["ci95_low"], record["ci95_high"] = run.ci95() or (None, None)
+        record["ceiling_skeleton"], record["ceiling_cue"] = first.ceilings or (None, None)
+        record |= {"twin_hits_max": run.twin_hits_max, "chance": chances.get((first.dataset, first.protocol))}
+        record |= {name: run.mean(name) for name in ("params", "gflops", "seconds")}
+        record |= {"training_seconds": run.training_seconds, "settings": _settings(first.trained)}
         records.append(record)
-    return write_table(path, list(records[0]), (record.values() for record in records))
+    return pd.DataFrame(records).astype({"twin_hits_max": "Int64"})
 
 
-def _settings(path: Path) -> str:
-    """How encoder and method were trained, by the parameters beside a result; empty where they cannot be read."""
-    try:
-        resolved = read_yaml(path, "run `posebridge evaluate`")
-        return json.dumps({name: resolved[name] for name in ("encode", "train")}, sort_keys=True)
-    except (PosebridgeError, KeyError, TypeError):
-        return ""
+def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> Path:
+    """Write the board, fractions with 6 digits."""
+    table = board(runs, chances).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_for_people(path, table.encode("utf-8", "backslashreplace"))
+    return path
 
 
 def text_table(runs: Sequence[Run]) -> str:
     """The table for a terminal: one block a protocol, aligned columns, empty columns left out."""
-    return "\n\n".join(f"{title}\n{aligned(_without_empty(rows(group)))}" for title, group in _titled(runs))
+    return "\n\n".join(f"{title}\n{aligned(filled(rows(group)))}" for title, group in _titled(runs))
 
 
 def write_markdown(path: Path, runs: Sequence[Run]) -> Path:
     """Write the same tables as Markdown."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     blocks = ["# Leaderboard", LEGEND]
     for title, group in _titled(runs):
-        table = _without_empty(rows(group))
-        lines = ["| " + " | ".join(table[0]) + " |", "|" + " --- |" * len(table[0])]
-        lines += ["| " + " | ".join(row.values()) + " |" for row in table]
-        blocks += [f"## {title}", "\n".join(lines)]
+        table = filled(rows(group))
+        lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
+        blocks += [f"## {title}", "\n".join(f"| {' | '.join(cells)} |" for cells in lines)]
     write_for_people(path, ("\n\n".join(blocks) + "\n").encode())
     return path
 
@@ -130,26 +126,25 @@ def write_markdown(path: Path, runs: Sequence[Run]) -> Path:
 def _titled(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     titled = []
     for (dataset, protocol), group in group_by_protocol(runs).items():
-        title = f"{dataset}, {protocol}: {group[0].first.zsl['n']} unseen test clips"
-        if ceiling := group[0].first.ceiling:
-            skeleton, cue = 100 * ceiling["skeleton"], 100 * ceiling["cue"]
-            title += f"; skeleton-only ceiling {skeleton:.1f}, cue-only ceiling {cue:.1f}"
+        title = f"{dataset}, {protocol}: {group[0].first.test_clips} unseen test clips"
+        if ceilings := group[0].first.ceilings:
+            title += f"; skeleton-only ceiling {share(ceilings[0])}, cue-only ceiling {share(ceilings[1])}"
         titled.append((title, group))
     return titled
 
 
-def _without_empty(table: list[dict[str, str]]) -> list[dict[str, str]]:
-    kept = [title for title in table[0] if any(row[title] != NONE for row in table)]
-    return [{title: row[title] for title in kept} for row in table]
+def filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns that have a dash in every cell."""
+    return table.loc[:, (table != NONE).any()]
 
 
-def aligned(table: list[dict[str, str]]) -> str:
+def aligned(table: pd.DataFrame) -> str:
     """Columns of equal width, for a terminal."""
-    widths = {title: max(len(title), *(len(row[title]) for row in table)) for title in table[0]}
-    lines = ["  ".join(title.ljust(width) for title, width in widths.items())]
-    lines += ["  ".join(row[title].ljust(width) for title, width in widths.items()) for row in table]
+    padded = [[title, *table[title]] for title in table]
+    widths = [max(map(len, cells)) for cells in padded]
+    lines = ("  ".join(map(str.ljust, cells, widths)) for cells in zip(*padded, strict=True))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _settings(trained: dict[str, Any]) -> str:
+    return json.dumps(trained, sort_keys=True) if trained else ""

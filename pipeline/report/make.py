@@ -8,7 +8,6 @@ has its leaderboard.csv beside its page. Command: posebridge report
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,7 @@ from pipeline.report.parts import Attributes
 from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.repeated import read_repeated
-from pipeline.report.repeated import section as repeated_section
-from pipeline.report.results import Run, group_by_protocol, read_confusion, read_runs
+from pipeline.report.runs import Run, group_by_protocol, read_confusion, read_runs
 from pipeline.report.swap import read_answers
 from pipeline.report.swap_pictures import FramesOf
 
@@ -45,11 +43,13 @@ class Report:
 
 
 def make_report(
-    results: Path, out: Path, manifests: Path, only: Params | None = None, frames_of: FramesOf = lambda *_: {}
-) -> Report:
+    results: Path, out: Path, manifests: Path, only: Params | None = None, frames_of: FramesOf = lambda *_: {},
+    store_root: Path | None = None,
+) -> Report:  # fmt: skip
     """Write the report anew, of all results or of `only` the data sets and runs in these parameters.
 
-    `frames_of` gives frames of clips for pictures; without it there are none of clips.
+    `frames_of` gives frames of clips for pictures; without it there are none of clips. `store_root` is where the stores
+    of extractions are, `store` in the cache folder by default.
     Raises PosebridgeError if there is no readable result at all.
     """
     folders = [results] if only is None else [results / dataset for dataset in only.datasets]
@@ -62,8 +62,9 @@ def make_report(
         reason = f" ({complaints[0]})" if complaints else ""
         raise PosebridgeError(f"{results} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
     make_folder(out)
-    if (out / "figures").is_dir():
-        shutil.rmtree(out / "figures")  # pictures of runs that are gone must not stay
+    if (out / "leaderboard.md").is_file():  # an earlier report, whose pictures of runs that are gone must not stay
+        for picture in out.glob("figures/*/*/*.png"):
+            picture.unlink()
     sections, chances = [], {}
     for (dataset, protocol), group in group_by_protocol(runs).items():
         names, chance, attributes = _from_manifests(manifests / dataset, protocol)
@@ -84,10 +85,11 @@ def make_report(
                 read_answers(result)
             except PosebridgeError as error:
                 complaints.append(str(error))
-        prices, left_out = read_prices(results.parent / "leaks" / dataset / protocol, group)
+        leaks, left_out = read_prices(results.parent / "leaks" / dataset / protocol, group)
         complaints += left_out
         analysis = analyse(kinds, folder, chance, names, attributes, frames_of)
-        repeated = repeated_section(read_repeated(results.parent, manifests, group, folder), names)
+        repeated, unpictured = read_repeated(results.parent, store_root, manifests, group, names, folder)
+        complaints += unpictured
         everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
         sections.append(
             Section(
@@ -99,7 +101,7 @@ def make_report(
                 tuple(confusions),
                 chance,
                 analysis,
-                prices,
+                leaks,
                 tuple(repeated),
             )
         )
@@ -132,8 +134,7 @@ def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:
     found = read_confusion(run)
     if found is None:
         return []
-    names, counts = found
     over = "single run" if run.single else f"{len(run.seeds)} seeds"
-    groups = [motions.get(name, name) for name in names] if motions else None
-    figure = figures.confusion(names, counts, f"{run.first.run} ({over})", groups)
+    groups = [motions.get(name, name) for name in map(str, found)] if motions else None
+    figure = figures.confusion(found, f"{run.first.run} ({over})", groups)
     return [figures.save(figure, folder / f"{run.first.run}-confusion.png")]

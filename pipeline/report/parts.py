@@ -7,20 +7,16 @@ the same of the object.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.html import table
+import pandas as pd
+
 from pipeline.report.leaderboard import percent, points
-from pipeline.report.results import Run, Spread, spread_of
+from pipeline.report.runs import Run, Spread, spread_of
 from pipeline.report.swap import answers_of
 
 Attributes = Mapping[int, tuple[str, str]]  # class index -> (motion, object)
-
-PARTS = """<p>Shares of the unseen test clips whose answer names the right motion, the right object, or both (top-1).
-The cue-only ceiling is that of an oracle that knows the object and nothing of the motion; cues are taken around
-joints, so a run without skeletons that gets past it has read posture from its cues.</p>"""
 
 
 @dataclass(frozen=True)
@@ -34,28 +30,32 @@ class Parts:
 
 def parts_of(run: Run, attributes: Attributes) -> Parts | None:
     """None where a seed left no predictions, or a class has no attributes."""
-    motion, held = [], []
+    known = pd.DataFrame(dict(attributes), index=["motion", "held"])  # a column for each class
+    right = []
     for result in run.results:
-        pairs = [(answer.label, answer.predicted) for answer in answers_of(result).values()]
-        if not pairs or any(index not in attributes for pair in pairs for index in pair):
+        answers = answers_of(result)
+        if answers.empty or not {*answers.label, *answers.predicted} <= attributes.keys():
             return None
-        motion.append(statistics.fmean(attributes[a][0] == attributes[b][0] for a, b in pairs))
-        held.append(statistics.fmean(attributes[a][1] == attributes[b][1] for a, b in pairs))
+        true, said = known[answers.label].to_numpy(), known[answers.predicted].to_numpy()  # [2, N]
+        right.append((true == said).mean(1).tolist())
+    motion, held = zip(*right, strict=True)
     return Parts(run, spread_of(motion), spread_of(held))
 
 
-def parts_section(found: Sequence[Parts]) -> list[str]:
-    """The part of the page; none where nothing was found."""
-    if not found:
-        return []
-    header = ["run", "shown", "motion right", "object right", "both", "above the cue-only ceiling"]
-    body = []
+def table(found: Sequence[Parts]) -> pd.DataFrame:
+    """Printable, a row a run."""
+    rows = []
     for each in found:
-        top1, ceiling = each.run.spread("zsl", "top1"), each.run.first.ceiling
-        excess = top1.mean - ceiling["cue"] if top1 and ceiling else None
-        body.append([each.run.first.run, _shown(each.run), percent(each.motion), percent(each.held), percent(top1),
-                     points(excess)])  # fmt: skip
-    return ["<h3>Which half of an answer is right</h3>", PARTS, table(header, body, numbers_from=2)]
+        top1, ceilings = each.run.spread("zsl", "top1"), each.run.first.ceilings
+        rows.append({
+            "run": each.run.first.run,
+            "shown": _shown(each.run),
+            "motion right": percent(each.motion),
+            "object right": percent(each.held),
+            "both": percent(top1),
+            "above the cue-only ceiling": points(top1.mean - ceilings[1] if top1 and ceilings else None),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _shown(run: Run) -> str:

@@ -11,21 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
-from pipeline.report.html import table
-from pipeline.report.leaderboard import NONE, percent, points
-from pipeline.report.results import Result, Run, Spread, spread_of
+from pipeline.report.leaderboard import percent, points, share
+from pipeline.report.results import Result
+from pipeline.report.runs import Run, Spread, spread_of
 
 TRAINED_ANEW = ("epoch chosen on test", "text whitened over every class")  # their clean figures are no results
 SAME = 0.01  # figures of two machines may differ by a clip or two
-
-PRICES = """<p>Mistakes that released evaluations make, made on purpose in an experiment apart, on the same trained
-models: <b>clean</b> is the figure as it is reported above, <b>with the leak</b> what would have been reported. The
-best epoch on test is sought in the same training, gone on with as long as the schedule allows; its clean figure is
-that of the epoch which validation had chosen, before prototypes are adapted to seen classes; whitened text has two
-trainings of its own, with the statistics of seen classes and of all. Whatever a skeleton-only
-run on true skeletons has above its ceiling is the leak and nothing else.</p>"""
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,11 @@ def read_prices(folder: Path, runs: Sequence[Run]) -> tuple[tuple[Price, ...], l
         except PosebridgeError as error:
             complaints.append(str(error))
             continue
-        ceiling = (run.first.ceiling or {}).get("skeleton") if run.first.skeletons == "gt" else None
+        exact = run.first.ceilings and run.first.skeletons == "gt" and not run.takes_cues
+        ceiling = run.first.ceilings[0] if exact and run.first.ceilings else None
         for (leak, figure), pairs in rows.items():
             clean, leaky = zip(*pairs, strict=True)
-            found.append(Price(leak, run.first.run, figure, clean, leaky, None if run.takes_cues else ceiling))
+            found.append(Price(leak, run.first.run, figure, clean, leaky, ceiling))
     dearest = {leak: max(p.gain.mean for p in found if p.leak == leak) for leak in {p.leak for p in found}}
     return tuple(sorted(found, key=lambda p: (-dearest[p.leak], p.leak, -p.gain.mean))), complaints
 
@@ -84,7 +80,7 @@ def _read_table(path: Path, run: Run) -> dict[tuple[str, str], list[tuple[float,
     others: list[int] = []  # seeds whose clean figure is not the reported one
     try:
         for row in open_table(path, ("seed", "leak", "figure", "clean", "leaky")):
-            clean, leaky = (row.number(column) for column in ("clean", "leaky"))
+            clean, leaky = (row.number(column, 0, 1) for column in ("clean", "leaky"))
             seed, leak, figure = row.whole("seed", 0, 1 << 31), row.needed("leak"), row.needed("figure")
             if clean is None or leaky is None or seed is None:
                 raise row.wrong("seed, clean and leaky", "a cell is empty")
@@ -108,15 +104,18 @@ def _figures(result: Result) -> dict[str, float]:
     return found
 
 
-def section(prices: Sequence[Price]) -> list[str]:
-    """The part of the page; none without prices."""
-    if not prices:
-        return []
-    header = ["leak", "run", "figure", "seeds", "clean", "with the leak", "price, points", "above the ceiling"]
-    body = []
+def table(prices: Sequence[Price]) -> pd.DataFrame:
+    """Printable, a row a price."""
+    rows = []
     for p in prices:
-        price = f"{points(p.gain.mean)}" + ("" if p.gain.std is None else f" ± {100 * p.gain.std:.1f}")
-        over = points(p.above_ceiling) if p.above_ceiling is not None else NONE
-        figures = [percent(spread_of(values)) for values in (p.clean, p.leaky)]
-        body.append([p.leak, p.run, p.figure, str(len(p.clean)), *figures, price, over])
-    return ["<h3>The price of each leak</h3>", PRICES, table(header, body, numbers_from=3)]
+        rows.append({
+            "leak": p.leak,
+            "run": p.run,
+            "figure": p.figure,
+            "seeds": str(len(p.clean)),
+            "clean": percent(spread_of(p.clean)),
+            "with the leak": percent(spread_of(p.leaky)),
+            "price, points": points(p.gain.mean) + ("" if p.gain.std is None else f" ± {share(p.gain.std)}"),
+            "above the ceiling": points(p.above_ceiling),
+        })  # fmt: skip
+    return pd.DataFrame(rows)

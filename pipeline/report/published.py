@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
-from pipeline.report.leaderboard import NONE, aligned, percent, points, seeds
-from pipeline.report.results import Run, Spread
+from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds
+from pipeline.report.runs import Run, Spread, spread_of
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
 MEASURES: dict[str, tuple[str, tuple[str, str] | None]] = {
@@ -71,7 +73,6 @@ class Comparison:
         """Title -> printable cell; a dash where we have nothing."""
         figure = self.figure
         protocols = figure.protocols[0] if len(figure.protocols) == 1 else f"mean of {', '.join(figure.protocols)}"
-        low, high = self.interval or (None, None)
         return {
             "data set": figure.dataset,
             "protocol": protocols,
@@ -80,7 +81,7 @@ class Comparison:
             "published": figure.printed + (MARK if figure.defects else ""),
             "ours": percent(self.ours),
             "difference": points(self.difference),
-            "95 % interval": NONE if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}",
+            "95 % interval": between(self.interval),
             "seeds": seeds(self.run) if self.run else NONE,
             "our run": self.run.first.run if self.run else NONE,
             "source": figure.source + (f"; {figure.note}" if figure.note else ""),
@@ -107,14 +108,20 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     return found
 
 
+def table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """Printable, a row a comparison."""
+    return pd.DataFrame([comparison.cells() for comparison in comparisons])
+
+
 def text_table(comparisons: Sequence[Comparison]) -> str:
     """The table for a terminal, one block a data set, with what must be known to read it; the page has the sources."""
-    blocks = []
-    for dataset in dict.fromkeys(comparison.figure.dataset for comparison in comparisons):
-        rows = [comparison.cells() for comparison in comparisons if comparison.figure.dataset == dataset]
-        shown = [{title: row[title] for title in row if title not in ("data set", "source")} for row in rows]
-        blocks.append(f"{dataset}: published | ours | difference\n{aligned(shown)}")
-    return "\n\n".join([*blocks, "\n".join([REMARK, *defects(comparisons)])]) if blocks else ""
+    if not comparisons:
+        return ""
+    blocks = [
+        f"{dataset}: published | ours | difference\n{aligned(rows.drop(columns=['data set', 'source']))}"
+        for dataset, rows in table(comparisons).groupby("data set", sort=False)
+    ]
+    return "\n\n".join([*blocks, "\n".join([REMARK, *defects(comparisons)])])
 
 
 def defects(comparisons: Sequence[Comparison]) -> list[str]:
@@ -179,7 +186,7 @@ def _beside(figure: Figure, runs: Sequence[Run]) -> list[Comparison]:
     own: dict[str, dict[str, Run]] = {}  # run's name -> protocol -> run
     for run in runs:
         first = run.first
-        if section == "adapted" and (first.adapted or {}).get("by") != figure.ours:
+        if section == "adapted" and first.adapted_by != figure.ours:
             continue
         if first.dataset == figure.dataset and first.protocol in figure.protocols and first.method == figure.ours:
             own.setdefault(first.run, {})[first.protocol] = run
@@ -205,4 +212,4 @@ def _spread(parts: Sequence[Run], section: str, key: str) -> Spread | None:
     if not all(value for table in tables for value in table):
         return None
     means = [statistics.fmean(value[key] for value in of_one_seed) for of_one_seed in zip(*tables, strict=True)]
-    return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None)
+    return spread_of(means)

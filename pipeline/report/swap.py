@@ -7,29 +7,21 @@ metrics.json; writes nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
+import pandas as pd
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import Row, open_table
 from pipeline.manifest.clips import MOST_CLASSES
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.results import Result, Run
+from pipeline.report.results import Result
+from pipeline.report.runs import Run
 
 DRAWS = 2000  # of the bootstrap
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a run said of one unseen test clip. `tuple_id` is shared by twins, empty for a clip without."""
-
-    label: int
-    predicted: int
-    tuple_id: str
+COLUMNS = {"clip_id": str, "label": int, "predicted": int, "tuple": str}
+NOTHING = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS).set_index("clip_id")
 
 
 @dataclass(frozen=True)
@@ -51,19 +43,22 @@ class TwinSwap:
     to_right: Rate
 
 
-def read_answers(result: Result) -> dict[str, Answer]:
-    """clip_id -> answer, of one seed; empty where it left no predictions.csv.
+def read_answers(result: Result) -> pd.DataFrame:
+    """What a seed said of each unseen test clip: by clip_id its `label`, the class `predicted`, and the `tuple` that it
+    shares with its twins, empty for a clip without. No rows where it left no predictions.csv.
 
     Raises PosebridgeError for a file of another form.
     """
     path = result.folder / "predictions.csv"
     if not path.is_file():
-        return {}
+        return NOTHING
+    rows: dict[str, tuple[int, int, str]] = {}
     try:
-        return {
-            row.raw("clip_id"): Answer(_index(row, "label"), _index(row, "predicted"), row.raw("tuple"))
-            for row in open_table(path, ("clip_id", "label", "predicted", "tuple"))
-        }
+        for row in open_table(path, list(COLUMNS)):
+            if row.raw("clip_id") in rows:
+                raise row.wrong("clip_id", "the clip is there twice")
+            rows[row.raw("clip_id")] = _index(row, "label"), _index(row, "predicted"), row.raw("tuple")
+        return pd.DataFrame.from_dict(rows, "index", columns=list(NOTHING)).rename_axis("clip_id")
     except PosebridgeError as error:
         why = str(error).removeprefix(str(path)).strip(" .,:")
         raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it ({why}); run it again.") from None
@@ -74,60 +69,58 @@ def _index(row: Row, column: str) -> int:
     return int(row.whole(column, 0, MOST_CLASSES) or 0)
 
 
-def answers_of(result: Result) -> dict[str, Answer]:
-    """As `read_answers`; empty for a file of another form, which the report names once."""
+def answers_of(result: Result) -> pd.DataFrame:
+    """As `read_answers`; no rows for a file of another form, which the report names once."""
     try:
         return read_answers(result)
     except PosebridgeError:
-        return {}
+        return NOTHING
 
 
 def twin_swap(run: Run) -> TwinSwap | None:
     """How a run answers when only the held object changes; None where it has no twins."""
-    changes: dict[str, list[bool]] = defaultdict(list)
-    to_right: dict[str, list[bool]] = defaultdict(list)
-    for result in run.results:
-        for name, members in tuples(answers_of(result)).items():
-            for before, after in permutations(members.values(), 2):
-                changed = before.predicted != after.predicted
-                changes[name].append(changed)
-                to_right[name].append(changed and after.predicted == after.label)
-    return TwinSwap(rate(changes), rate(to_right)) if changes else None
+    answers = [twins(answers_of(result)).reset_index() for result in run.results]
+    pairs = pd.concat([one.merge(one, on="tuple", suffixes=("", "_then")) for one in answers])
+    pairs = pairs[pairs.clip_id != pairs.clip_id_then]
+    if pairs.empty:
+        return None
+    changes = pairs.predicted != pairs.predicted_then
+    return TwinSwap(
+        rate(changes, pairs.tuple), rate(changes & (pairs.predicted_then == pairs.label_then), pairs.tuple)
+    )
 
 
 def variant_swap(run: Run, variant: Run) -> Rate | None:
     """How often a run answers otherwise on a variant of the same clip, on the same seed; None without such clips."""
     theirs = {result.seed: result for result in variant.results}
-    changes: dict[str, list[bool]] = defaultdict(list)
-    for result in run.results:
-        if result.seed in theirs:
-            others = answers_of(theirs[result.seed])
-            for clip_id, answer in answers_of(result).items():
-                if clip_id in others:
-                    changes[answer.tuple_id or clip_id].append(answer.predicted != others[clip_id].predicted)
-    return rate(changes) if changes else None
+    both = [
+        answers_of(result).join(answers_of(theirs[result.seed]), how="inner", rsuffix="_then").reset_index()
+        for result in run.results
+        if result.seed in theirs
+    ]
+    pairs = pd.concat(both) if both else pd.DataFrame()
+    if pairs.empty:
+        return None
+    return rate(pairs.predicted != pairs.predicted_then, pairs.tuple.where(pairs.tuple != "", pairs.clip_id))
 
 
-def tuples(answers: Mapping[str, Answer]) -> dict[str, dict[str, Answer]]:
-    """Name of a tuple -> clip_id -> answer, of the tuples with two twins or more; both in the order of their names."""
-    found: dict[str, dict[str, Answer]] = defaultdict(dict)
-    for clip_id in sorted(answers):
-        found[answers[clip_id].tuple_id][clip_id] = answers[clip_id]
-    return {name: found[name] for name in sorted(found) if name and len(found[name]) > 1}
+def twins(answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers of which a tuple has two or more, in the order of the tuples' names and of the clips'."""
+    shared = answers[(answers.tuple != "") & answers.tuple.duplicated(keep=False)]
+    return shared.sort_index().sort_values("tuple", kind="stable")
 
 
-def rate(groups: Mapping[str, Sequence[bool]]) -> Rate:
+def rate(hits: pd.Series, groups: pd.Series) -> Rate:
     """The share of True, with a percentile bootstrap over groups, since comparisons within a tuple hang together.
 
     Where all comparisons agree the bootstrap knows no spread; there every group counts as one trial of the exact
     binomial interval.
     """
-    hits = np.array([sum(group) for group in groups.values()], float)
-    counts = np.array([len(group) for group in groups.values()], float)
-    total, n = float(hits.sum()), int(counts.sum())
-    if total in (0, n):
-        low, high = binomial_interval(len(hits) if total else 0, len(hits))
+    found = hits.groupby(groups, sort=False).agg(["sum", "count"]).to_numpy(float)  # [groups, 2]
+    hit, n = found.sum(0)
+    if hit in (0, n):
+        low, high = binomial_interval(len(found) if hit else 0, len(found))
     else:
-        rows = np.random.default_rng(0).integers(len(hits), size=(DRAWS, len(hits)))
-        low, high = np.quantile(hits[rows].sum(1) / counts[rows].sum(1), (0.025, 0.975)).tolist()
-    return Rate(total / n, low, high, n, len(hits))
+        draws = found[np.random.default_rng(0).integers(len(found), size=(DRAWS, len(found)))].sum(1)  # [DRAWS, 2]
+        low, high = np.quantile(draws[:, 0] / draws[:, 1], (0.025, 0.975)).tolist()
+    return Rate(float(hit / n), low, high, int(n), len(found))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.report.figures import FAINT, INK, SKELETON_CEILING
-from pipeline.report.results import Run
-from pipeline.report.swap import Answer, answers_of, tuples
+from pipeline.report.runs import Run
+from pipeline.report.swap import NOTHING, answers_of, twins
 
 # dataset, variant, clip ids, frames of each -> clip_id -> [frames, H, W, 3] uint8, of those whose video is there
 FramesOf = Callable[[str, str, Sequence[str], int], dict[str, np.ndarray]]
@@ -34,12 +35,11 @@ def twin_rows(runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) ->
     """Two twins of the first tuple of every motion, with the answers of the first seed of `runs`."""
     answers = {run.first.run: answers_of(run.results[0]) for run in runs}
     rows = []
-    for members in _first_of_each_motion(next(iter(answers.values()), {})):
-        pair = list(members)[:2]
+    for label in _first_of_each_motion(next(iter(answers.values()), NOTHING)):  # of each clip of a tuple
+        pair = label.index[:2].tolist()
         frames = frames_of(runs[0].first.dataset, "", pair, 3)
         if set(pair) <= set(frames):
-            titles = {clip_id: _name(names, members[clip_id].label) for clip_id in pair}
-            rows.append([Shown(frames[c], titles[c], _said(answers, c, names)) for c in pair])
+            rows.append([Shown(frames[c], _name(names, label[c]), _said(answers, c, names)) for c in pair])
     return rows
 
 
@@ -48,13 +48,13 @@ def variant_rows(run: Run, variants: dict[str, Run], names: Sequence[str], frame
     answers = {"": answers_of(run.results[0])}
     answers |= {variant: answers_of(tested.results[0]) for variant, tested in variants.items()}
     rows = []
-    for members in _first_of_each_motion(answers[""]):
-        clip_id = next(iter(members))
+    for label in _first_of_each_motion(answers[""]):
+        clip_id = label.index[0]
         row = []
         for variant, said in answers.items():
             frames = frames_of(run.first.dataset, variant, [clip_id], 1)
-            if clip_id in frames and clip_id in said:
-                title = f"other {variant}" if variant else _name(names, members[clip_id].label)
+            if clip_id in frames and clip_id in said.index:
+                title = f"other {variant}" if variant else _name(names, label[clip_id])
                 row.append(Shown(frames[clip_id], title, _said({run.first.run: said}, clip_id, names)))
         if len(row) > 1:
             rows.append(row)
@@ -88,21 +88,20 @@ def draw_rows(rows: Sequence[Sequence[Shown]]) -> Figure:
     return figure
 
 
-def _first_of_each_motion(answers: dict[str, Answer]) -> list[dict[str, Answer]]:
-    """The first tuple of every motion: tuples of one motion are named alike but for a number at the end."""
-    firsts: dict[str, dict[str, Answer]] = {}
-    for name, members in tuples(answers).items():
-        firsts.setdefault(name.rpartition("-")[0], members)
-    return list(firsts.values())
+def _first_of_each_motion(answers: pd.DataFrame) -> list[pd.Series]:
+    """The labels of the first tuple of every motion, by clip: tuples of one motion are named alike but for a number at
+    the end.
+    """
+    found = twins(answers)
+    first = found.tuple.groupby(found.tuple.str.rpartition("-")[0], sort=False).transform("first")
+    return [label for _, label in found[found.tuple == first].groupby("tuple", sort=False).label]
 
 
-def _said(
-    answers: dict[str, dict[str, Answer]], clip_id: str, names: Sequence[str]
-) -> tuple[tuple[str, str, bool], ...]:
+def _said(answers: dict[str, pd.DataFrame], clip_id: str, names: Sequence[str]) -> tuple[tuple[str, str, bool], ...]:
     return tuple(
-        (run, _name(names, said[clip_id].predicted), said[clip_id].predicted == said[clip_id].label)
+        (run, _name(names, said.predicted[clip_id]), bool(said.predicted[clip_id] == said.label[clip_id]))
         for run, said in answers.items()
-        if clip_id in said
+        if clip_id in said.index
     )
 
 

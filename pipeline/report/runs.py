@@ -1,0 +1,180 @@
+"""Runs: the results of a run's seeds on one protocol, put together.
+
+Reads what results.py reads, and confusion.csv beside it. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import PosebridgeError
+from pipeline.files.tables import open_table
+from pipeline.methods import METHODS, takes_cues
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.results import AGAIN, Result, read_results
+
+MOST_CLIPS = 1 << 31  # in a cell of a confusion matrix
+
+# Two results are seeds of one run only if all of this is equal.
+SETTINGS = (
+    "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds and sample standard deviation; `std` is None for a single run."""
+
+    mean: float
+    std: float | None
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Of one figure for each seed. Sums are exact, unlike those of pandas, since many a mean is rounded at a 5."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The seeds of one named run on one protocol, at least one."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def first(self) -> Result:
+        """The lowest seed; its settings are those of all."""
+        return self.results[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(result.seed for result in self.results)
+
+    @property
+    def single(self) -> bool:
+        """A single run has no spread, and every table says so."""
+        return len(self.results) == 1
+
+    def spread(self, section: str, key: str) -> Spread | None:
+        """Mean and std of e.g. ("zsl", "top1") over the seeds; None where the section is absent."""
+        values = [getattr(result, section)[key] for result in self.results if getattr(result, section)]
+        return spread_of(values) if values else None
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a cost (`params`, `gflops`, `seconds`) over the seeds that state it."""
+        values = [value for result in self.results if (value := getattr(result, name)) is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Mean CPU seconds, of all threads, of one seed's training, both phases; None where no seed states it."""
+        values = [seconds for result in self.results if (seconds := result.selection.get("seconds")) is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
+    def above_ceiling(self) -> float | None:
+        """Mean zero-shot top-1 minus the skeleton-only ceiling, a fraction; None where no ceiling is known."""
+        top1 = self.spread("zsl", "top1")
+        return top1.mean - self.first.ceiling["skeleton"] if self.first.ceiling and top1 else None
+
+    @property
+    def twin_hits_max(self) -> int | None:
+        """The most twins of one tuple that any seed got right."""
+        hits = [result.ceiling.get("twin_hits_max") for result in self.results if result.ceiling]
+        return max((hit for hit in hits if hit is not None), default=None)
+
+    def ci95(self, section: str = "zsl") -> tuple[float, float] | None:
+        """The exact binomial interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can
+        mislead. All seeds answer the same clips, so their number makes it no narrower.
+        """
+        top1, n = self.spread(section, "top1"), self.first.zsl["n"]
+        return binomial_interval(round(top1.mean * n), n) if top1 else None
+
+    @property
+    def takes_cues(self) -> bool:
+        """Whether the method is shown cues; without them it is a skeleton-only one. Unknown methods are taken to be."""
+        return self.first.method not in METHODS or takes_cues(self.first.method, self.first.flags)
+
+    @property
+    def leakage(self) -> tuple[float, float, float] | None:
+        """HPE leakage: by how much a skeleton-only run on *estimated* skeletons passes the ceiling.
+
+        (excess of the mean, low, high), fractions; the interval is the exact one of the mean. None otherwise.
+        """
+        excess, ceiling, bounds = self.above_ceiling, self.first.ceiling, self.ci95()
+        if self.takes_cues or self.first.skeletons == "gt" or excess is None or not ceiling or not bounds:
+            return None
+        return excess, bounds[0] - ceiling["skeleton"], bounds[1] - ceiling["skeleton"]
+
+
+def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """All runs below `cache/results`, the best mean zero-shot top-1 first within a protocol.
+
+    Also one sentence for each file that was left out.
+    """
+    results, complaints = read_results(folder)
+    found: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        seeds = found[result.dataset, result.protocol, result.run]
+        if seeds and (other := _differing(result, seeds[0])):
+            complaints.append(f"{result.folder / 'metrics.json'} was made with another {other} than seed "
+                              f"{seeds[0].seed} of the same run; run `posebridge evaluate` for all seeds.")  # fmt: skip
+        else:
+            seeds.append(result)
+    runs = [Run(tuple(sorted(seeds, key=lambda result: result.seed))) for seeds in found.values()]
+    runs.sort(key=lambda run: (run.first.dataset, run.first.protocol, -_top1(run), run.first.run))
+    return runs, complaints
+
+
+def read_confusion(run: Run) -> pd.DataFrame | None:
+    """Zero-shot confusion summed over the seeds: counts [U, U] by class name (rows true, columns predicted).
+
+    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts.
+    """
+    paths = [result.folder / "confusion.csv" for result in run.results]
+    return sum(map(_read_counts, paths[1:]), _read_counts(paths[0])) if all(map(Path.is_file, paths)) else None
+
+
+def _read_counts(path: Path) -> pd.DataFrame:
+    try:
+        table = open_table(path, ("class",), missing="run `posebridge evaluate` again")
+        names = [name for name in table.columns if name != "class"]
+        rows = {row.needed("class"): [row.whole(name, 0, MOST_CLIPS) for name in names] for row in table}
+        counts = pd.DataFrame.from_dict(rows, "index", columns=names)
+    except PosebridgeError as error:
+        why = str(error).removeprefix(str(path)).strip(" .,:")
+        raise PosebridgeError(f"{path} is not a square table of counts ({why}); {AGAIN}.") from None
+    if list(counts.index) != names or counts.empty or counts.isna().any(axis=None):
+        raise PosebridgeError(f"{path} is not a square table of counts; {AGAIN}.")
+    return counts
+
+
+def group_by_protocol(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """(dataset, protocol) -> its runs, in the order given."""
+    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.first.dataset, run.first.protocol].append(run)
+    return dict(groups)
+
+
+def _top1(run: Run) -> float:
+    return statistics.fmean(result.zsl["top1"] for result in run.results)
+
+
+def _differing(result: Result, other: Result) -> str | None:
+    """What two results are no seeds of one run for. How they were trained counts where both tell."""
+    for name in SETTINGS:
+        if getattr(result, name) != getattr(other, name):
+            return name
+    if result.test_clips != other.test_clips:
+        return "number of test clips"
+    ours, theirs = result.trained, other.trained
+    for section in ours.keys() & theirs.keys():
+        if ours[section] | {"seeds": None} != theirs[section] | {"seeds": None}:
+            return f"section `{section}` of params.yaml"
+    return None
