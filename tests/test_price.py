@@ -230,9 +230,10 @@ def test_the_table_of_a_run_is_read_by_the_report(world):
     assert not complaints and {price.leak for price in prices} > {"pooled by the true class", *TRAINED_ANEW}
     assert all(len(price.clean) == 1 for price in prices)
     assert [price.gain.mean for price in prices][0] == max(price.gain.mean for price in prices)
+    other = 0 if runs[0].first.zsl["top1"] > 0.5 else 1
     for text, words in (
         ("leak,figure\nnone,top-1\n", "is no table of leaks"),
-        ("seed,leak,figure,clean,leaky\n0,none,top-1,2.0,2.0\n", "of other models than the results"),
+        (f"seed,leak,figure,clean,leaky\n0,none,top-1,{other},{other}\n", "of other models than the results"),
         ("seed,leak,figure,clean,leaky\n7,none,top-1,0.5,0.5\n", "of other models than the results"),
     ):
         path.write_text(text)

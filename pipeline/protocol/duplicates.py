@@ -23,7 +23,6 @@ from pipeline.manifest.clips import Clip
 from pipeline.protocol import films
 from pipeline.protocol.films import Film
 from pipeline.protocol.neighbours import nearest
-from pipeline.protocol.signatures import Signatures, near_duplicates
 from pipeline.skeleton.graph import graph_of
 
 HOW = "thumbnails"  # what is noted by another way of looking is looked for anew
@@ -111,9 +110,7 @@ def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | N
     if "thumbnail" in reader.names:
         near = _by_films(reader, ids["train"], others, films.LIMIT if limit is None else limit)
     else:
-        train, test = (_signatures(reader, members) for members in (ids["train"], ids["test"]))
-        pairs = near_duplicates(train, test, limit)
-        near = [(ids["test"][row], ids["train"][other], distance) for row, other, distance in pairs]
+        near = _by_skeletons(reader, ids["train"], ids["test"], limit)
     for test_id, train_id, distance in near:
         if test_id not in same:
             labels = label[test_id], label[train_id]
@@ -178,11 +175,22 @@ def _films(reader: CacheReader, clip_ids: Sequence[str]) -> list[Film]:
     return [Film.of(*pair) for pair in zip(arrays["thumbnail"], arrays["timestamp"], strict=True)]
 
 
-def _signatures(reader: CacheReader, clip_ids: Sequence[str]) -> Signatures:
-    """Batch by batch, since the skeletons of a large data set do not fit into memory."""
+def _by_skeletons(
+    reader: CacheReader, train: Sequence[str], test: Sequence[str], limit: float | None
+) -> list[tuple[str, str, float]]:
+    """(test clip, train clip, distance) below the limit, the nearest first. Batch by batch, since the skeletons of a
+    large data set do not fit into memory.
+    """
+    from pipeline.protocol.signatures import Signatures, near_duplicates  # late: PyTorch, which a note is read without
+
     names, graph = ("keypoints", "scores", "person_valid"), graph_of(reader.recipe.layout)
-    starts = range(0, len(clip_ids), BATCH)
-    batches = [Signatures.of(**reader.read(clip_ids[s : s + BATCH], names), graph=graph) for s in starts]
-    return Signatures(
-        np.concatenate([batch.skeletons for batch in batches]), np.concatenate([batch.seen for batch in batches])
-    )
+
+    def signatures(clip_ids: Sequence[str]) -> Signatures:
+        starts = range(0, len(clip_ids), BATCH)
+        batches = [Signatures.of(**reader.read(clip_ids[s : s + BATCH], names), graph=graph) for s in starts]
+        return Signatures(
+            np.concatenate([batch.skeletons for batch in batches]), np.concatenate([batch.seen for batch in batches])
+        )
+
+    pairs = near_duplicates(signatures(train), signatures(test), limit)
+    return [(test[row], train[other], distance) for row, other, distance in pairs]

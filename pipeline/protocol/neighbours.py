@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import torch
 
 BLOCK = 256  # rows asked for at a time
 
@@ -19,7 +18,7 @@ def nearest(known: np.ndarray, asked: np.ndarray, k: int) -> tuple[np.ndarray, n
     try:
         import faiss
     except ImportError:  # an extra: pip install '.[cpu]' or '.[gpu]'
-        return _by_blocks(torch.from_numpy(known), torch.from_numpy(asked), k)
+        return _by_blocks(known, asked, k)
     index = faiss.IndexFlatL2(known.shape[1])
     index.add(known)
     squared, rows = index.search(asked, k)
@@ -32,10 +31,12 @@ def projection(rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
 
 
-def _by_blocks(known: torch.Tensor, asked: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    distances, rows = [], []
-    for block in asked.split(BLOCK):
-        found = torch.cdist(block, known, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
+def _by_blocks(known: np.ndarray, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    import torch  # late, since FAISS is the rule
+
+    distances, rows, among = [], [], torch.from_numpy(known)
+    for block in torch.from_numpy(asked).split(BLOCK):
+        found = torch.cdist(block, among, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
         distances.append(found.values)
         rows.append(found.indices)
     return torch.cat(distances).numpy(), torch.cat(rows).numpy()
