@@ -197,7 +197,11 @@ def _listed(seeds: Sequence[int]) -> str:
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:
-    """Turn plain YAML data into `kind`, strictly."""
+    """Turn plain YAML data into `kind`, strictly.
+
+    Not by pydantic: an error in __post_init__ would lose its place, a missing or misspelt key its remedy, and `3.0` or
+    `true` for a whole number would need validators of our own; the sentences take as many lines as this.
+    """
     origin = typing.get_origin(kind)
     if isinstance(data, dict) and (odd := [key for key in data if not isinstance(key, str)]):
         raise PosebridgeError(f"{where}: the key {odd[0]!r} is read as no text; put it in quotes.")
