@@ -8,12 +8,7 @@ import numpy as np
 
 from pipeline.synth.motions import HIP_Y, Targets
 
-COCO_17 = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
-)  # fmt: skip
-# After the 17 joints of COCO come points that only the drawing needs.
+# After the 17 joints of COCO (coco17 in skeleton/graph.py) come points that only the drawing needs.
 NECK, PELVIS, HEAD, LEFT_HAND = 17, 18, 19, 20  # and the right hand
 
 
