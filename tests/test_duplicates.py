@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -26,8 +27,9 @@ from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
+from pipeline.manifest.clips import Clip
 from pipeline.params import ExtractParams, RunParams
-from pipeline.protocol import films
+from pipeline.protocol import duplicates, films
 from pipeline.protocol.duplicates import (
     Duplicate,
     find_duplicates,
@@ -171,6 +173,74 @@ def test_a_signature_is_of_the_places_of_joints_at_eight_moments():
 @pytest.mark.unit
 def test_the_same_video_is_found_by_its_hash():
     assert same_videos({"a": "1", "b": "", "c": "2", "d": "2"}, {"x": "2", "y": "", "z": "3"}) == {"x": "c"}
+
+
+class Shard(dict):
+    rows: dict[str, int]
+
+
+class Extraction:
+    """The contract of the cache reader, over arrays in memory; `identity` is of the clips' videos, by their ids."""
+
+    recipe = SimpleNamespace(layout="coco17")
+
+    def __init__(self, clip_ids, arrays, identity=()):
+        self.clip_ids, self.arrays, self.names = clip_ids, arrays, tuple(arrays)
+        self.held = Shard(video_identity=[dict(identity).get(clip_id, "").encode() for clip_id in clip_ids])
+        self.held.rows = {clip_id: row for row, clip_id in enumerate(clip_ids)}
+
+    def read(self, clip_ids, names):
+        return {name: self.arrays[name][[self.held.rows[clip_id] for clip_id in clip_ids]] for name in names}
+
+    def shard(self, clip_id):
+        assert clip_id in self.clip_ids
+        return self.held
+
+
+def listed(count, part, **sha256):
+    names = [f"{part}{i}" for i in range(count)]
+    return [Clip(name, f"{name}.mp4", label=i, part=part, sha256=sha256.get(name, "")) for i, name in enumerate(names)]
+
+
+@pytest.mark.unit
+def test_without_pictures_copies_are_found_by_hash_then_by_identity_then_by_skeleton(monkeypatch):
+    """Of test2, which repeats two clips, the same video is told. Clips of no part, or not extracted, do not count."""
+    monkeypatch.setattr(duplicates, "BATCH", 16)
+    train, test = made_up(40, 0), made_up(4, 1)
+    planted(train, test, 0, 33, scale=0.75, noise=0.0)
+    planted(train, test, 2, 9, noise=0.0)
+    both = {name: np.concatenate([train[name], test[name], train[name][:1]]) for name in train}
+    clips = [*listed(40, "train", train5="a"), *listed(4, "test", test1="a", test3="b"), *listed(1, "")]
+    gone = Clip("gone", "gone.mp4", part="train", sha256="b")
+    same = {"train7": "v", "test2": "v", "0": "w", "test3": "w"}
+    reader = Extraction([clip.clip_id for clip in clips], both, same)
+    found = find_duplicates(reader, [gone, *clips[::-1]])
+    assert found == [
+        Duplicate("test1", "train5", "same video", 0.0, 1, 5),
+        Duplicate("test2", "train7", "same video", 0.0, 2, 7),
+        Duplicate("test0", "train33", "near-duplicate", 0.0, 0, 33),
+    ]
+    for part in ("train", "test"):
+        assert find_duplicates(reader, [clip for clip in clips if clip.part == part]) == []
+
+
+@pytest.mark.unit
+def test_by_pictures_the_nearest_copy_comes_first_also_a_mirrored_one(monkeypatch):
+    monkeypatch.setattr(duplicates, "BATCH", 4)
+    rng = np.random.default_rng(0)
+    pictures = cv2.resize(rng.normal(128, 60, (6, 6, 13 * 8)), (24, 24), interpolation=cv2.INTER_CUBIC)
+    pictures = pictures.reshape(24, 24, 13, 8).transpose(2, 3, 0, 1).clip(10, 245)  # 13 clips of 8 frames
+    noisy = pictures[9, :, :, ::-1] + rng.normal(0, 8, (8, 24, 24))
+    films_ = np.concatenate([pictures[:10], noisy[None], pictures[2:3], pictures[12:]]).astype(np.uint8)
+    arrays = {"thumbnail": films_, "timestamp": np.tile(np.arange(8) / 8, (13, 1))}
+    clips = [*listed(10, "train"), *listed(3, "test")]
+    reader = Extraction([clip.clip_id for clip in clips], arrays)
+    exact, mirrored = find_duplicates(reader, clips)
+    assert (exact.test, exact.train, exact.kind) == ("test1", "train2", "near-duplicate")
+    assert (mirrored.test, mirrored.train) == ("test0", "train9")
+    assert exact.distance < 0.001 < mirrored.distance < films.LIMIT
+    assert find_duplicates(reader, clips, mirrored.distance / 2) == [exact]
+    assert len(find_duplicates(reader, clips, 9.0)) == 3
 
 
 @pytest.fixture(scope="module")
