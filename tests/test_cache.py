@@ -172,6 +172,17 @@ def test_an_index_is_read_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.unit
+def test_who_asks_for_a_clip_that_failed_is_told_why_it_did(tmp_path):
+    _, index, _ = make_store(tmp_path)
+    with CacheReader(index) as reader:
+        reader.failures += [{"clip_id": f"x{i}", "stage": "decode", "reason": f"reason {i}"} for i in range(3)]
+        with pytest.raises(PosebridgeError, match="'x1' is not in the cache .*; its extraction failed: reason 1."):
+            reader.read(["x1"], ["scores"])
+        with pytest.raises(PosebridgeError, match="'y' is not in the cache .*; bring it in with `posebridge extract"):
+            reader.read(["y"], ["scores"])
+
+
+@pytest.mark.unit
 def test_a_recipe_without_cues_has_none(tmp_path):
     _, index, _ = make_store(tmp_path, recipe=Recipe(backend="ground_truth", cues="none", frames=6))
     with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="no dataset 'cues'"):
@@ -331,9 +342,11 @@ def test_verify_names_the_damaged_shard(tmp_path):
     assert victim.name in problem.reason and "posebridge extract" in problem.reason
     victim.write_bytes(data[:-1])
     assert victim.name in verify_store(store.folder, quick=True)[0].reason
+    with pytest.raises(PosebridgeError, match="has not the size that its index says.*extract --dataset d --recipe r"):
+        CacheReader(index)
     victim.unlink()
     assert victim.name in verify_store(store.folder, quick=True)[0].reason
-    with pytest.raises(PosebridgeError, match="posebridge extract --dataset d --recipe r"):
+    with pytest.raises(PosebridgeError, match="is missing; bring it .*posebridge extract --dataset d --recipe r"):
         CacheReader(index)
 
 

@@ -84,6 +84,18 @@ def test_damage_between_the_datasets_and_in_clip_ids_is_noticed_at_once(store):
         shard.write_bytes(whole)
 
 
+def test_checksums_that_stand_for_other_datasets_are_noticed_at_once(store):
+    _, index, _ = store
+
+    def exchange(values: dict) -> None:
+        parts = values["shards"][0]["checksums"]["datasets"]
+        parts["scores"], parts["keypoints"] = parts["keypoints"], parts["scores"]
+
+    edit(index, exchange)
+    with CacheReader(index) as reader, pytest.raises(PosebridgeError, match="datasets at other places than its check"):
+        reader.read(["ü0a"], ["scores"])
+
+
 def test_a_shard_is_compared_once_per_process(store, monkeypatch):
     _, index, _ = store
     done, real = [], checksums.Checker._crc32

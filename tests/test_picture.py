@@ -138,7 +138,7 @@ def test_pixels_become_square_before_the_picture_is_turned(tmp_path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("second", [(128, 96), (32, 24), (64, 96)])
+@pytest.mark.parametrize("second", [(128, 96), (32, 24), (64, 96), (128, 48)])
 def test_frames_of_another_size_are_fitted_into_the_first(tmp_path, second):
     sizes = (64, 48), second
     path = write_sizes(tmp_path / "two.ts", [quarters(*sizes[i // 10]) for i in range(20)])
@@ -149,6 +149,9 @@ def test_frames_of_another_size_are_fitted_into_the_first(tmp_path, second):
     if second == (64, 96):  # higher than wide: black on both sides, proportions kept
         assert pictures[-1][:, :15].max() < 20 and pictures[-1][:, -15:].max() < 20
         assert corners(pictures[-1][:, 16:48]) == "RGBW"
+    elif second == (128, 48):  # twice as wide: black above and below
+        assert pictures[-1][:11].max() < 20 and pictures[-1][-11:].max() < 20
+        assert corners(pictures[-1][12:36]) == "RGBW"
     else:
         assert [corners(p) for p in pictures[10:]] == ["RGBW"] * 10
 
@@ -342,6 +345,13 @@ def test_an_ordinary_picture_is_what_one_call_of_swscale_gives(tmp_path, monkeyp
         monkeypatch.setattr(f"pipeline.video.picture.{name}", None)
     pictures, _ = decoded(path)
     assert all((one == other).all() for one, other in zip(plain, pictures, strict=True))
+
+
+@pytest.mark.unit
+def test_pixels_are_square_where_nothing_believable_is_said():
+    for said, applied in ((None, 1), (Fraction(0), 1), (Fraction(4), 4), (Fraction(1, 4), 0.25), (Fraction(17, 4), 1)):
+        assert Pictures(64, 48, said).aspect == applied, said
+    assert Pictures(64, 48, None).shape() == (48, 64) and Pictures(64, 48, Fraction(2)).shape("rotate90") == (128, 48)
 
 
 @pytest.mark.unit
