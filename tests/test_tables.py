@@ -165,6 +165,8 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_table(path, ("a", "b"), rows())
     assert path.read_bytes() == b"a,b\n1,\n" and list(tmp_path.iterdir()) == [path]
+    longest = write_table(tmp_path / ("ü" * 127 + "x"), ("a",), [])
+    assert longest.read_bytes() == b"a\n" and len(list(tmp_path.iterdir())) == 2
     (tmp_path / "file").touch()
     with pytest.raises(PosebridgeError, match="cannot be written"):
         write_table(tmp_path / "file" / "a.csv", ("a",), [])

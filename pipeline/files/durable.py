@@ -15,6 +15,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import sha256_file
 
 STAYS = "what is finished stays"
+LONGEST_NAME = 255  # bytes of a file's name, as systems have it
 
 
 @contextmanager
@@ -46,7 +47,8 @@ def temporary(path: Path) -> Path:
     """
     if not path.name or path.absolute().parent == Path("/dev") or path.exists() and not path.is_file():
         raise PosebridgeError(f"{path} is a folder, a device or a pipe, no file; name a file, or take it away.")
-    return path.with_name(f"{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+    mark = f".tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(os.fsdecode(os.fsencode(path.name)[: LONGEST_NAME - len(mark)]) + mark)
 
 
 def make_folder(path: Path) -> None:
