@@ -99,7 +99,9 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
-        """A scalar. `labels` [B] are rows of `text`, which holds exactly the classes trained on."""
+        """A scalar. `labels` [B] are rows of `text`, which holds exactly the classes trained on. They may stay on the
+        CPU: how many classes are among them is then known without waiting for a GPU.
+        """
 
     @abstractmethod
     def scores(self, features: Features, text: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class ContextBranch(nn.Module):
         """Take the prompts of the classes trained on; the head is made anew."""
         spelled = torch.tensor(list("\n".join(prompts.vocabulary).encode()), dtype=torch.uint8)
         self._fit_sizes(prompts.all_masked(), spelled, len(prompts.vocabulary))
-        self.prompts = prompts
+        self.prompts = prompts.to(self.prompt.device)
 
     def forward(self, skeleton: Tensor) -> Tensor:
         """The feature where no context is known: every slot is masked."""
@@ -174,10 +174,11 @@ class ContextBranch(nn.Module):
 
     def _fit_sizes(self, prompt: Tensor, spelled: Tensor, answers: int) -> None:
         """`bring` is a layer only where the language model is not as wide as the text."""
+        device = self.prompt.device
         same = prompt.shape[1] == self.width
-        self.bring = nn.Identity() if same else nn.Linear(prompt.shape[1], self.width)
-        self.answer = nn.Linear(self.width, answers)
-        self.prompt, self.spelled = prompt.clone(), spelled.clone()
+        self.bring = nn.Identity() if same else nn.Linear(prompt.shape[1], self.width, device=device)
+        self.answer = nn.Linear(self.width, answers, device=device)
+        self.prompt, self.spelled = prompt.clone().to(device), spelled.clone().to(device)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args) -> None:
         own = {"prompt": self.prompt, "spelled": self.spelled, "answer.bias": self.answer.bias}

@@ -83,6 +83,7 @@ class PGFA(EmbeddingMethod):
         }  # fmt: skip
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        labels = labels.to(text.device, non_blocking=True)
         return contrastive_kl(self.embed(features), self.prototypes(text)[labels], labels, self.flags.tau)
 
     def embed(self, features: Features) -> Tensor:

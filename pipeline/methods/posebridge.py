@@ -132,12 +132,12 @@ class PoseBridge(EmbeddingMethod):
         return torch.rand(len(q), device=q.device) < self.flags.cue_dropout
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
-        f = self.flags
+        f, labels = self.flags, labels.to(text.device, non_blocking=True)
         p = self.prototypes(text, adapted=f.adaptation == "mlp")
         z, c = self.paths(features)
         total = cosine_ce(z, p, labels, f.tau) + f.sup_con * sup_con(z, labels)
         there = c.detach().abs().sum(-1) > 0
-        if there.any():
+        if f.cues and there.any():
             c, own = c[there], labels[there]
             if f.additive:
                 total = total + f.cue_weight * cosine_ce(c, p, own, f.tau)

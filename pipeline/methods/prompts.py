@@ -65,7 +65,8 @@ class Prompts(nn.Module):
         """
         order = torch.rand(len(labels), len(SLOTS), device=labels.device).argsort(1).argsort(1)
         masked = order < count  # [B, 3]
-        number = (masked * torch.tensor([4, 2, 1], device=labels.device)).sum(1) - 1  # in MASKS
+        digits = torch.arange(len(SLOTS) - 1, -1, -1, device=labels.device)
+        number = (masked.long() << digits).sum(1) - 1  # in MASKS
         rows = self.row[labels, number]
         return self.states[rows], self.there[rows], self.gaps[rows], self.answers[labels].masked_fill(~masked, IGNORED)
 

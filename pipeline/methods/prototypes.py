@@ -39,12 +39,13 @@ class RidgeResidual(nn.Module):
         """prototypes [C, d] and visual class means [C, d] of the seen classes, both L2-normalised."""
         target = means - prototypes
         errors = torch.stack([leave_one_out(prototypes, target, s).square().sum() for s in STRENGTHS])
-        strength = STRENGTHS[int(errors.argmin())]
+        strengths = torch.tensor(STRENGTHS, dtype=torch.float64, device=errors.device)
+        strength = strengths[errors.argmin(0, keepdim=True)]  # [1]
         kernel = (prototypes @ prototypes.T).double()
         ridge = kernel + strength * torch.eye(len(kernel), dtype=torch.float64, device=kernel.device)
         self.anchors.copy_(prototypes)
         self.weights.copy_(torch.linalg.solve(ridge, target.double()))
-        self.strength.fill_(strength)
+        self.strength.copy_(strength[0])
 
 
 def leave_one_out(prototypes: Tensor, target: Tensor, strength: float) -> Tensor:

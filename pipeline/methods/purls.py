@@ -101,12 +101,13 @@ class Purls(Method):
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
         if len(labels) < 2:
             return 0 * self.scale.sum()  # a single clip has nothing to be contrasted with, nor a batch's statistics
-        classes, own = labels.unique(return_inverse=True)
-        clips = torch.arange(len(labels), device=labels.device)
-        pooled = self.pool(features, text[classes] if self.matched else text[labels][:, None])  # [B, U or 1, 8, 256]
+        classes, own = (part.to(text.device, non_blocking=True) for part in classes_among(labels))
+        text = text[classes]  # [U, 8, d_t]
+        pooled = self.pool(features, text if self.matched else text[own][:, None])  # [B, U or 1, 8, 256]
         x = self.in_text_space(pooled)  # the largest tensor: to divide by its length after the sum saves passes over it
-        cosines = products(x, text[classes]) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
-        columns = clips[: len(classes)] if self.matched else own  # the batch's classes, or its clips as published
+        cosines = products(x, text) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
+        # The batch's classes, or its clips as published.
+        columns = torch.arange(len(classes), device=own.device) if self.matched else own
         return self.slot_loss(cosines[:, columns], own[:, None] == columns)
 
     def slot_loss(self, cosines: Tensor, positive: Tensor) -> Tensor:
@@ -132,6 +133,16 @@ class PurlsMatched(Purls):
     """Trained as it is tested: sample i is scored against class j with its features pooled by j."""
 
     matched = True
+
+
+def classes_among(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The different ones of labels [B], in their order, and where each label stands among them: [U], [B].
+
+    torch's meta device knows no values: there all are different.
+    """
+    if labels.is_meta:
+        return labels, torch.arange(len(labels), device=labels.device)
+    return labels.unique(return_inverse=True)
 
 
 def products(x: Tensor, text: Tensor) -> Tensor:

@@ -89,9 +89,10 @@ class SkeletonContext(EmbeddingMethod):
                     f"{len(words)} lack it; add it to texts.csv."
                 )
         self.context.see(Prompts(words, self.flags.language_model))
-        self.priors = joint_priors([own["key_parts"] for own in words], self.graph)
+        self.priors = joint_priors([own["key_parts"] for own in words], self.graph).to(self.priors.device)
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        labels = labels.to(text.device, non_blocking=True)
         skeleton = self.map(features)
         context, naming = self.context.train_with(skeleton, labels, self.progress)
         key_parts, weights = self.key_parts(skeleton)

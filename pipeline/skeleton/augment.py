@@ -21,20 +21,21 @@ def augment(
     mirrored: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
-    """A random view of normalised skeletons [B, M, T, V, C + 1], clip by clip.
+    """A random view of normalised skeletons [B, M, T, V, C + 1], clip by clip; `generator` draws on their device.
 
     Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, with three dimensions also
     about the vertical up to 30 degrees, shear and scale of each axis up to 20 %, temporal crop to 75..100 % resampled
     to T, a little noise on every joint.
     """
     batch, _, frames = x.shape[:3]
+    device = x.device
     dimensions = x.shape[-1] - 1  # C
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator)
+        return low + (high - low) * torch.rand(*shape, generator=generator, device=device)
 
     if mirrored is None:
-        mirrored = torch.rand(batch, generator=generator) < 0.5
+        mirrored = torch.rand(batch, generator=generator, device=device) < 0.5
     x = torch.where(mirrored[:, None, None, None, None], mirror(x, graph), x)
 
     angle = uniform(-1, 1, batch) * math.radians(12) * strength
@@ -43,16 +44,18 @@ def augment(
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack([torch.stack([cos, -sin + shear], -1), torch.stack([sin, cos], -1)], -2)  # [B, 2, 2]
     if dimensions == 3:
-        turn = F.pad(turn, (0, 1, 0, 1)) + torch.tensor([0.0, 0.0, 1.0]).diag()  # [B, 3, 3]
+        turn = F.pad(turn, (0, 1, 0, 1))  # [B, 3, 3]
+        turn[:, 2, 2] = 1
         turn = turn @ _about_the_vertical(uniform(-1, 1, batch) * math.radians(30) * strength)
     xy = torch.einsum("bij,bmtvj->bmtvi", turn * scale[:, None], x[..., :-1])
     present = (x[..., -1:] > 0).float()
-    xy = xy + 0.01 * strength * torch.randn(xy.shape, generator=generator) * present
+    xy = xy + 0.01 * strength * torch.randn(xy.shape, generator=generator, device=device) * present
     x = torch.cat([xy, x[..., -1:]], dim=-1)
 
     length = 1 - uniform(0, 0.25, batch) * strength
-    start = (1 - length) * torch.rand(batch, generator=generator)
-    place = (start[:, None] + length[:, None] * torch.linspace(0, 1, frames)) * (frames - 1)  # [B, T]
+    start = (1 - length) * torch.rand(batch, generator=generator, device=device)
+    moments = torch.linspace(0, 1, frames, device=device)
+    place = (start[:, None] + length[:, None] * moments) * (frames - 1)  # [B, T]
     return resample_at(x, place)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import torch
 from torch import Tensor
 
 from pipeline.skeleton.graph import COCO_17, Graph
@@ -12,4 +15,11 @@ def mirror(x: Tensor, graph: Graph = COCO_17) -> Tensor:
 
     Whatever else is among the C, a score say, goes along with its joint.
     """
-    return x[..., list(graph.mirror), :] * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
+    mirrored = x[..., _order(graph, x.device), :]
+    mirrored[..., 0].neg_()
+    return mirrored
+
+
+@functools.cache  # a device that is handed a list lets everybody wait for it
+def _order(graph: Graph, device: torch.device) -> Tensor:
+    return torch.tensor(graph.mirror, device=device)

@@ -22,23 +22,27 @@ def normalise(keypoints: Tensor, scores: Tensor, person_valid: Tensor, graph: Gr
     """
     batch = keypoints.shape[0]
     xy, dimensions = keypoints.float(), keypoints.shape[-1]
-    hips = xy[..., list(graph.hips), :].mean(-2)  # [B, M, T, C]
-    shoulders = xy[..., list(graph.shoulders), :].mean(-2)
+    hips, shoulders = (_between(xy, *pair) for pair in (graph.hips, graph.shoulders))  # [B, M, T, C]
     torso = (shoulders - hips).norm(dim=-1)  # [B, M, T]
     height = xy[..., 1].amax(-1) - xy[..., 1].amin(-1)
     size = torch.maximum(torso, 0.2 * height)  # a torso seen from above, or one that was not found, has no length
 
     first = person_valid.any(-1).int().argmax(-1)  # [B] the first person with any valid frame
-    rows = torch.arange(batch)
+    rows = torch.arange(batch, device=xy.device)
     valid = person_valid[rows, first]  # [B, T]
     origin = _median(hips[rows, first], valid[..., None])  # [B, C]
     unit = _median(size[rows, first], valid).clamp_min(1.0 if dimensions == 2 else 0.01)  # [B]
 
     x = (xy - origin[:, None, None, None]) / unit[:, None, None, None, None]  # [B, M, T, V, C]
     if dimensions == 2:
-        x = x * x.new_tensor([1.0, -1.0])  # image rows grow downwards
+        x[..., 1].neg_()  # image rows grow downwards
     x = torch.cat([x, scores.float()[..., None]], dim=-1)  # [B, M, T, V, C + 1]
     return x * person_valid[..., None, None]
+
+
+def _between(x: Tensor, one: int, other: int) -> Tensor:
+    """The middle of two joints of x [..., V, C]."""
+    return (x[..., one, :] + x[..., other, :]) / 2
 
 
 def _median(values: Tensor, valid: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def resample_at(x: Tensor, place: Tensor) -> Tensor:
     low = place.floor().long().clamp(0, x.shape[2] - 1)
     high = (low + 1).clamp_max(x.shape[2] - 1)
     weight = (place - low)[:, None, :, None, None]
-    rows = torch.arange(len(x))[:, None]
+    rows = torch.arange(len(x), device=x.device)[:, None]
     moved = x.transpose(1, 2)  # [B, T, M, V, C]
     before, after = moved[rows, low].transpose(1, 2), moved[rows, high].transpose(1, 2)
     both = before.flatten(3).any(-1) & after.flatten(3).any(-1)  # [B, M, T']

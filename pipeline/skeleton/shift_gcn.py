@@ -176,7 +176,7 @@ class ShiftGCN(nn.Module):
         y = self.blocks(y)  # [T/4, B*M, V, 256]
         y = y.view(-1, batch, persons, joints, OUT_CHANNELS)
         share = person / person.sum(1, keepdim=True).clamp_min(1)  # [B, M]
-        return (y * share.to(y.dtype)[:, :, None, None]).sum(2)
+        return (y * share.to(y)[:, :, None, None]).sum(2)
 
     def forward(self, x: Tensor, person: Tensor) -> Tensor:
         """Class scores [B, C] from the pooled map [B, 256]; only the training of the encoder uses them."""

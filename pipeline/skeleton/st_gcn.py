@@ -105,5 +105,5 @@ class STGCN(nn.Module):
         y = self.input_norm(y).view(batch * persons, joints, inputs, frames).permute(0, 2, 3, 1)  # [B*M, C+1, T, V]
         y = self.layers(y.contiguous())
         y = y.view(batch, persons, *y.shape[1:])
-        weight = person.to(y.dtype)[:, :, None, None, None]
+        weight = person.to(y)[:, :, None, None, None]
         return (y * weight).sum(1) / weight.sum(1).clamp_min(1)
