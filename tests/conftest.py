@@ -1,10 +1,18 @@
-"""What every test shares: waiting threads spin only shortly, so that a busy machine stays usable."""
+"""What every test shares: waiting threads spin only shortly, so that a busy machine stays usable; slow tests have time."""
 
 import os
 
 import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch is loaded
+
+SLOW = 2 * 3600  # seconds that a test of the `slow` tier may take on a busy machine; the others have pyproject.toml's
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW))
 
 
 @pytest.fixture(scope="module")
