@@ -43,8 +43,9 @@ class Opened:
 
     def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples:
         """The features of these clips, or of a variant of them, as far as their extraction succeeded."""
-        skeletons = self.reader(self.skeletons, variant)
-        cues = self.reader(self.run.recipe, variant) if self.shapes.d_cue else None
+        skeletons, cues = self.reader(self.skeletons, variant), None
+        if self.shapes.d_cue:
+            cues = skeletons if self.run.recipe == self.skeletons else self.reader(self.run.recipe, variant)
         return load_samples([clip.clip_id for clip in clips], skeletons, cues)
 
     def clips_of(self, variant: str, clips: Sequence[Clip]) -> tuple[Clip, ...]:
@@ -86,9 +87,11 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     skeletons = skeletons_of(run)
     reads_cues = takes_cues(run.method, run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
-    reader = dataset.reader(run.recipe if reads_cues else skeletons)
-    recipe, joints = reader.recipe, dataset.reader(skeletons).recipe
-    shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.layout, inputs=joints.dimensions + 1)
+    joints = reader = dataset.reader(skeletons)
+    if reads_cues and run.recipe != skeletons:
+        reader = dataset.reader(run.recipe)
+    recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
+    shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
         if "cues" not in reader.names:
             raise PosebridgeError(f"The recipe {run.recipe!r} holds no cues; use another, or the method `skeleton`.")
@@ -101,7 +104,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         skeletons,
         shapes,
         hpe_text=recipe.hpe_text,
-        fingerprints=(reader.fingerprint, dataset.reader(skeletons).fingerprint),
+        fingerprints=(reader.fingerprint, joints.fingerprint),
     )
 
 
