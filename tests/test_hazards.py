@@ -146,17 +146,18 @@ def test_no_clip_besides_those_of_its_phase_is_in_training(world):
         train_phase(opened, phase, opened.samples((*phase.train, test[0])), encoder, QUICK, 0, 1)
 
 
-def test_the_trainer_cannot_build_the_test_set():
+def test_the_trainer_cannot_build_the_test_set_and_the_tester_not_train():
     """No module that encodes or trains imports heldout.py, not even by way of others or of a method, which is loaded by
-    its name; the one that evaluates does.
+    its name; the one that evaluates does, and has no loop to train with.
     """
-    code = "import sys, {0}; print('pipeline.protocol.heldout' in sys.modules)"
+    asked = ("pipeline.protocol.heldout", "pipeline.learn.loop")
+    code = f"import sys, {{0}}; print([name in sys.modules for name in {asked}])"
     places = [known.place for known in METHODS.values()] + list(ADAPTATIONS.values())
     named = {place.partition(":")[0] for place in places}
     training = ", ".join(["pipeline.learn.train", "pipeline.learn.encode", *sorted(named)])
-    for module, expected in ((training, "False"), ("pipeline.learn.evaluate", "True")):
+    for module, expected in ((training, [False, True]), ("pipeline.learn.evaluate", [True, False])):
         out = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
-        assert out.stdout.strip() == expected, module
+        assert out.stdout.strip() == str(expected), module
 
 
 @pytest.mark.parametrize("run", RUNS)
