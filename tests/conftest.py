@@ -1,4 +1,4 @@
-"""What every test shares: waiting threads spin only shortly, so that a busy machine stays usable; slow tests have time."""
+"""What every test shares: waiting threads spin shortly, so that a busy machine stays usable; slow tests have time."""
 
 import os
 
