@@ -250,9 +250,10 @@ def test_an_unknown_config_or_tap_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("first", ["sentence_transformers", "mmpose"])
 def test_pose_model_and_sentence_encoder_share_a_process_in_either_order(first: str) -> None:
-    mm = "from pipeline.hpe.mm_compat import import_mmpose; import_mmpose()"
+    mm = "import sys; from pipeline.hpe.mm_compat import import_mmpose; import_mmpose()"
     text = "import sentence_transformers"
-    lines = [mm, text] if first == "mmpose" else [text, mm]
+    quick = "assert 'transformers' not in sys.modules, 'it takes a second that no pose model needs'"
+    lines = [mm, quick, text] if first == "mmpose" else [text, mm]
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", "\n".join(lines)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
 

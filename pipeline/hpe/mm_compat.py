@@ -2,7 +2,8 @@
 
 mmpose imports mmcv.ops (compiled), mmdet, torchvision, xtcocotools and pkg_resources unconditionally. Where one is
 missing, a stand-in whose classes raise on use takes its place while mmpose is imported, and is removed afterwards, so
-that other libraries (transformers looks for torchvision) never see it.
+that other libraries (transformers looks for torchvision) never see it. What mmengine itself can do without, and takes
+seconds to load, is hidden from it meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from functools import cache
 from typing import Any
 
 from pipeline.errors import PosebridgeError
+
+HIDDEN = ("transformers", "torch.distributed.optim")  # of optimizers that no top-down model is trained with
 
 
 def _unavailable(name: str) -> type:
@@ -51,13 +54,17 @@ def _importable(name: str) -> bool:
 @contextmanager
 def stand_ins() -> Iterator[None]:
     """Stand-ins for missing modules, for as long as the block runs."""
-    before = set(sys.modules)
     made: list[str] = []
 
     def make(name: str, **attributes: Any) -> None:
         _module(name, **attributes)
         made.append(name)
 
+    modules: dict[str, Any] = sys.modules
+    for name in HIDDEN:
+        if name not in modules:
+            modules[name] = None  # whoever imports it gets an ImportError
+            made.append(name)
     if not _importable("mmcv._ext"):
         importlib.import_module("mmcv")
         make(
@@ -90,10 +97,8 @@ def stand_ins() -> Iterator[None]:
     try:
         yield
     finally:
-        # transformers, if mmengine loaded it meanwhile, remembers a torchvision that will be gone: it must look again.
-        for name in set(sys.modules) - before:
-            if name in made or name.partition(".")[0] == "transformers":
-                del sys.modules[name]
+        for name in made:
+            modules.pop(name, None)
 
 
 @cache

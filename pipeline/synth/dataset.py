@@ -28,6 +28,7 @@ from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.knobs import AS_IT_IS, Knobs
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.scene import FPS, FRAMES, ClipSpec, Rendered, render_clip
+from pipeline.video.ahead import ahead
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 
@@ -141,8 +142,8 @@ def _render(
     root: Path, clips: Sequence[PlannedClip], knobs: Knobs, progress: Callable[[Iterator], Iterator]
 ) -> None:
     truth: dict[str, list] = defaultdict(list)
-    for clip in progress(iter(clips)):
-        rendered = render_clip(clip.spec, knobs=knobs)
+    drawn = ahead(((clip, render_clip(clip.spec, knobs=knobs)) for clip in clips), 1)  # while the last one is encoded
+    for clip, rendered in progress(drawn):
         write_video(root / clip.path, rendered.frames, crf=knobs.crf)
         _note(truth, clip, rendered)
     _write_truth(root / "ground_truth.h5", truth)

@@ -97,12 +97,13 @@ def _mean(depths: np.ndarray, a: int, b: int) -> float:
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
-    return int(round(point[0] * (1 << SHIFT))), int(round(point[1] * (1 << SHIFT)))
+    x, y = point.tolist()  # plain numbers: this is called for every stroke
+    return round(x * (1 << SHIFT)), round(y * (1 << SHIFT))
 
 
 def _rgb(colour: np.ndarray) -> tuple[float, float, float]:
-    r, g, b = np.clip(colour, 0, 255)
-    return float(r), float(g), float(b)
+    r, g, b = (min(max(value, 0.0), 255.0) for value in colour.tolist())
+    return r, g, b
 
 
 def _capsule(image: np.ndarray, a: np.ndarray, b: np.ndarray, colour: np.ndarray, width: float) -> None:
