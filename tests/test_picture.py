@@ -95,7 +95,7 @@ def test_every_display_matrix_is_applied_as_a_player_does(tmp_path, name):
     pictures, video = decoded(path)
     assert [corners(picture) for picture in pictures] == [shown] * 3
     assert pictures[0].shape[:2] == ((64, 48) if matrix[0] == 0 else (48, 64))
-    assert video.treatment.orientation == probe(path).orientation == name
+    assert video.treatment.orientation == name
 
 
 @pytest.mark.fault
@@ -407,4 +407,5 @@ def test_what_a_camera_notes_in_each_picture_is_no_traceback_and_lays_it_down(tm
             assert video.treatment.orientation == name
             assert shown.shape[:2] == ((64, 48) if steps[0] else (48, 64))
             assert np.abs(shown.astype(int) - lay_down(picture, name)).mean() < 8
-    assert probe(tmp_path / "a.avi").orientation == name
+    header = probe(tmp_path / "a.avi")
+    assert (header.height, header.width) == shown.shape[:2]

@@ -100,7 +100,8 @@ def test_headers_that_lie_are_not_believed(tmp_path):
     place = data.index(b"\x44\x89\x88") + 3  # the element Duration, a float64 in milliseconds
     data[place : place + 8] = struct.pack(">d", 20000.0)
     mkv.write_bytes(data)
-    assert probe(mkv).duration == pytest.approx(20), "the lie is in place"
+    with av.open(str(mkv)) as container:
+        assert container.duration == 20 * av.time_base, "the lie is in place"
     with Video(mkv) as video:
         assert (len(video.times), video.duration, video.fps) == (50, pytest.approx(2.0), pytest.approx(25))
         assert video.sample(5).tolist() == [5, 15, 25, 35, 45]

@@ -16,20 +16,18 @@ MOST_BROKEN = 64  # packets
 
 @dataclass(frozen=True)
 class Header:
-    """`frames` and `duration` (seconds) are None where the container does not tell; the sides are as shown."""
+    """`fps` and `frames` are None where the container does not tell; the sides are as shown."""
 
     fps: float | None
     frames: int | None
     height: int
     width: int
-    duration: float | None
-    orientation: str  # what the display matrix asks for, a key of `picture.STEPS`; empty where upright
 
 
 def probe(path: Path) -> Header:
     """Read a header. Raises VideoError for a file that is unreadable, empty, without video or without a first frame."""
     with OpenVideo(path) as source:
-        container, stream = source.container, source.stream
+        stream = source.stream
         stream.codec_context.thread_count = 1
         pictures = pictures_of(stream)
         frame = _first_frame(source)
@@ -39,12 +37,8 @@ def probe(path: Path) -> Header:
             height, width, _ = pictures.rgb(frame).shape
         except PictureError as error:
             raise VideoError("open", str(error)) from None
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        else:
-            seconds = (container.duration or 0) / av.time_base
         fps = float(stream.average_rate) if stream.average_rate else None
-        return Header(fps, stream.frames or None, height, width, seconds or None, pictures.treatment.orientation)
+        return Header(fps, stream.frames or None, height, width)
 
 
 def _first_frame(source: OpenVideo) -> av.VideoFrame | None:

@@ -26,14 +26,12 @@ class Timeline:
     """The frames in the order of display.
 
     order [n] int64: where they are in decoding order; stamps [n] int64: as in the file, NONE where there is none, for
-    finding a decoded frame again; times [n] float64: seconds from the first frame, ascending; interval: the usual
-    seconds between two frames; timing: see `ClipRecord`.
+    finding a decoded frame again; times [n] float64: seconds from the first frame, ascending; timing: see `ClipRecord`.
     """
 
     order: np.ndarray
     stamps: np.ndarray
     times: np.ndarray
-    interval: float
     timing: str
 
 
@@ -50,7 +48,7 @@ def arrange(pts: np.ndarray, dts: np.ndarray, tick: float, interval: float) -> T
     known = raw != NONE
     distinct = np.unique(raw[known])
     if 2 * known.sum() <= count or 2 * np.count_nonzero(np.diff(raw)) < count - 1:
-        return Timeline(np.arange(count), np.full(count, NONE), np.arange(count) * interval, interval, "counted")
+        return Timeline(np.arange(count), np.full(count, NONE), np.arange(count) * interval, "counted")
     by_dts = bool((dts != NONE).all())
     steps = np.diff(dts if by_dts else distinct)
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else interval / tick
@@ -63,7 +61,7 @@ def arrange(pts: np.ndarray, dts: np.ndarray, tick: float, interval: float) -> T
     wrong = _far_from_clock(stamps, clock, limit)
     if known.all() and not len(breaks) and not wrong.any():
         order = np.argsort(stamps, kind="stable")
-        return Timeline(order, raw[order], (stamps[order] - stamps[order[0]]) * tick, usual * tick, "stamps")
+        return Timeline(order, raw[order], (stamps[order] - stamps[order[0]]) * tick, "stamps")
     runs, outside = _runs(clock, breaks, usual, limit, slack)
     delay = float(np.median((stamps - clock)[~(wrong | outside)]))
     places = np.arange(count)
@@ -79,7 +77,7 @@ def arrange(pts: np.ndarray, dts: np.ndarray, tick: float, interval: float) -> T
         end = ticks[last - 1]
     mended = len(begun) > 2 or bool(wrong.any() or outside.any()) or not known.all()
     times = (ticks - ticks[0]) * tick
-    return Timeline(order, raw[order], times, usual * tick, "mended" if mended else "stamps")
+    return Timeline(order, raw[order], times, "mended" if mended else "stamps")
 
 
 def _filled(raw: np.ndarray, known: np.ndarray, usual: float) -> np.ndarray:
