@@ -303,5 +303,5 @@ def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) 
     """Answer, and fail where a value is above its limit."""
     answer(dataclasses.asdict(result) | {"limits": limits}, sentence, as_json)
     for name, limit in limits.items():
-        if getattr(result, name) > limit:
+        if not getattr(result, name) <= limit:  # nan is no limit
             raise PosebridgeError(f"The {name} {getattr(result, name):.3f} is above its limit {limit:.3f}.")

@@ -10,6 +10,7 @@ from fakes import FakeEstimator
 from test_extraction import RECIPE, Corridor
 
 from pipeline.bench.stage_one import bench_cache, bench_extract, bench_memory
+from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
 from stages.cli import main
@@ -27,6 +28,22 @@ def test_extraction_is_measured_on_the_same_clips(tmp_path):
     assert result.ratio == pytest.approx(result.wall_seconds / alone) and result.boxes_seconds == 0
     cache = bench_cache(tmp_path / "bench/0/bench/bench/index.json", batch=2, rounds=1)
     assert cache.clips == 6 and cache.bytes_per_clip == 8 * 17 * (8 + 2) + 4 * 6 * (8 * 2 + 2)
+
+
+@pytest.mark.e2e
+def test_what_cannot_be_measured_is_one_sentence(tmp_path):
+    corridor, params = Corridor(tmp_path, videos=1), ExtractParams()
+    clips = read_clips(tmp_path / "manifests/d/clips.csv")
+    (corridor.root / "0.mp4").write_text("no video")
+    for listed, said in ((clips, r"clip 0 cannot be measured .*--clips\.$"), ([], r"no clip to measure.*ingest`\.$")):
+        with pytest.raises(PosebridgeError, match=said):
+            bench_extract(listed, corridor.root, RECIPE, FakeEstimator(), tmp_path / "bench", params)
+    corridor.run()
+    with pytest.raises(PosebridgeError, match=r"index.json has no clip to read.*cache stats`\.$"):
+        bench_cache(corridor.index)
+    done = CliRunner().invoke(main, ["bench", "memory", "--frames", "10", "--factor", "2", "--limit", "nan"])
+    assert done.exit_code == 1 and "above its limit nan" in done.stderr
+    assert CliRunner().invoke(main, ["tune-hpe", "--out", "x.safetensors", "--lr", "-1"]).exit_code == 2
 
 
 @pytest.mark.e2e

@@ -28,7 +28,7 @@ from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
-from pipeline.video.decode import Video
+from pipeline.video.decode import Video, VideoError
 from pipeline.video.noise import write_noise
 from pipeline.video.sampling import cue_positions
 
@@ -64,8 +64,11 @@ def bench_extract(
     """Time decoding alone, the detector alone, the pose model alone and the real extraction; the medians of `repeats`
     alternating rounds.
 
-    `folder` is an empty temporary folder for the extractions.
+    `folder` is an empty temporary folder for the extractions. Raises PosebridgeError without clips, and for one whose
+    video cannot be read.
     """
+    if not clips:
+        raise PosebridgeError("There is no clip to measure; list some with `posebridge ingest`.")
     source = Source(root, recipe, open_ground_truth(root, recipe))
     batches = list(_batches(clips, source, estimator, params.batch_size))
     estimator.estimate(*batches[0])  # warm up
@@ -100,10 +103,15 @@ def _forward(estimator: Estimator, crops: np.ndarray, cue_rows: np.ndarray) -> C
 def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.ndarray]]:
     """Decode the sampled frames of every clip, and do nothing else."""
     for clip in clips:
-        with Video(clip.file(source.root)) as video:
-            positions = video.sample(source.recipe.frames, clip.start, clip.end)
-            for position, _, frame in video.frames(np.unique(positions).tolist()):
-                yield clip, position, frame
+        try:
+            with Video(clip.file(source.root)) as video:
+                positions = video.sample(source.recipe.frames, clip.start, clip.end)
+                for position, _, frame in video.frames(np.unique(positions).tolist()):
+                    yield clip, position, frame
+        except VideoError as error:
+            raise PosebridgeError(
+                f"The clip {clip.clip_id} cannot be measured ({error}); bring its video, or measure fewer --clips."
+            ) from None
 
 
 def _batches(
@@ -194,6 +202,8 @@ class CacheBench:
 def bench_cache(index: Path, store_root: Path | None = None, batch: int = 64, rounds: int = 5) -> CacheBench:
     """Read every clip in batches, in order and at random; medians of `rounds`, with warm files."""
     with CacheReader(index, store_root) as reader:
+        if not reader.clip_ids:
+            raise PosebridgeError(f"{index} has no clip to read; see why they failed with `posebridge cache stats`.")
         names: list[str] = [name for name in reader.names if name in ("keypoints", "scores", "cues", "cue_scores")]
         ordered = np.array(reader.clip_ids)
         places = {clip_id: _bare_rows(reader, clip_id, names) for clip_id in reader.clip_ids}
