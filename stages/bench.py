@@ -70,7 +70,7 @@ def extract_command(
     \b
     Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
     """
-    from pipeline.bench.stage_one import bench_extract
+    from pipeline.bench.extract import bench_extract
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest.clips import read_clips
     from stages.extract import build_estimator
@@ -105,7 +105,7 @@ def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> Non
     \b
     Example: posebridge bench memory --factor 10
     """
-    from pipeline.bench.stage_one import bench_memory
+    from pipeline.bench.memory import bench_memory
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_memory(Path(folder), frames, factor)
@@ -129,7 +129,7 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
     \b
     Example: posebridge bench cache --dataset skelgap-mini --recipe refined
     """
-    from pipeline.bench.stage_one import bench_cache
+    from pipeline.bench.cache import bench_cache
     from pipeline.cache.index import index_path
 
     result = bench_cache(index_path(cache, dataset, recipe_name), cache_root)
@@ -152,7 +152,7 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
     \b
     Example: posebridge bench ingest
     """
-    from pipeline.bench.ingestion import bench_ingest
+    from pipeline.bench.ingest import bench_ingest
 
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_ingest(Path(folder), videos)

@@ -47,7 +47,7 @@ def command(
     from pipeline.files.durable import writing
     from pipeline.report import published  # after parsing, so that --help needs no matplotlib
     from pipeline.report.leaderboard import LEGEND, text_table
-    from pipeline.report.make import make_report
+    from pipeline.report.report import make_report
 
     only = load_params(params_path) if params_path else None
     with writing(out):

@@ -98,8 +98,8 @@ def command(
 
         source = StillSource(kind, seed, without)
 
-    from pipeline.tune.loop import save_weights, tune
     from pipeline.tune.text import AT_ONCE, embed
+    from pipeline.tune.tune import save_weights, tune
 
     work_dir, text = out.with_suffix(".work"), None
     if sentences is not None:

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from fakes import FakeEstimator
 from test_extraction import RECIPE, Corridor
 
-from pipeline.bench.stage_one import bench_cache, bench_extract, bench_memory
+from pipeline.bench.cache import bench_cache
+from pipeline.bench.extract import bench_extract
+from pipeline.bench.memory import bench_memory
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams

@@ -28,11 +28,11 @@ from pipeline.tune.coco import CocoPeople, read_people
 from pipeline.tune.coco_crops import MIRRORED, CocoSource, augmentation, person_crop
 from pipeline.tune.coco_quality import keypoint_quality, measure_coco
 from pipeline.tune.data import Groups, collate
-from pipeline.tune.loop import tune
 from pipeline.tune.losses import TuningModel
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.start import find_start, load_start
 from pipeline.tune.text import TextVectors
+from pipeline.tune.tune import tune
 from stages.tune_hpe import command
 
 SIZE = (192, 256)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from fakes import FakeEstimator, write_video
 
-from pipeline.bench.ingestion import bench_ingest
+from pipeline.bench.ingest import bench_ingest
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract

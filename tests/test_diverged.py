@@ -19,7 +19,7 @@ from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
 from pipeline.protocol.gzsl import Stacking
 from pipeline.skeleton.resample import resample_at
-from pipeline.tune.loop import StopsWhenLost
+from pipeline.tune.tune import StopsWhenLost
 
 pytestmark = pytest.mark.unit
 RUN = RunParams(flags=FLAGS, recipe="refined")

@@ -114,7 +114,7 @@ def test_a_line_says_of_cues_what_the_methods_own_flag_says():
 
 def test_the_report_learns_who_takes_cues_without_loading_a_method_or_pytorch():
     code = (
-        "import sys; from pipeline.methods import takes_cues; import pipeline.report.make; "
+        "import sys; from pipeline.methods import takes_cues; import pipeline.report.report; "
         "assert takes_cues('pgfa', {'cues': True}); "
         "sys.exit('torch' in sys.modules or 'pipeline.methods.pgfa' in sys.modules)"
     )

@@ -21,8 +21,8 @@ import pipeline
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report import figures
-from pipeline.report.make import make_report
 from pipeline.report.prices import read_prices
+from pipeline.report.report import make_report
 from pipeline.report.runs import read_confusion, read_runs
 from pipeline.report.swap import read_answers
 from stages.report import command

@@ -23,8 +23,8 @@ from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.clip_frames import clip_frames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
-from pipeline.report.make import make_report
 from pipeline.report.parts import parts_of, table
+from pipeline.report.report import make_report
 from pipeline.report.runs import Run, read_runs
 from pipeline.report.swap import rate, read_answers, twin_swap, twins, variant_swap
 from stages.report import command

@@ -14,12 +14,12 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import load_state
 from pipeline.tune.data import Consecutive, collate
-from pipeline.tune.loop import _claim, save_weights, tune
 from pipeline.tune.losses import TuningModel, simcc_loss
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.start import Start, exposure, find_start
 from pipeline.tune.stills import StillSource
 from pipeline.tune.text import TextVectors, embed
+from pipeline.tune.tune import _claim, save_weights, tune
 from stages.tune_hpe import command
 
 pytestmark = pytest.mark.e2e
@@ -161,7 +161,7 @@ def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, 
     assert len(held) > 6
 
     import pipeline.text.encoder
-    import pipeline.tune.loop
+    import pipeline.tune.tune
 
     seen_by_the_model: list[str] = []
 
@@ -171,7 +171,7 @@ def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, 
         return PoseBridgeHPE(settings.config, text_width=32)
 
     monkeypatch.setattr(pipeline.text.encoder, "SentenceEncoder", MadeUp)
-    monkeypatch.setattr(pipeline.tune.loop, "tune", tuned)
+    monkeypatch.setattr(pipeline.tune.tune, "tune", tuned)
     out = tmp_path / "strict.safetensors"
     arguments = ["--kind", "sem", "--init", "skelgap-kp", "--without", "ball", "--without", "umbrella"]
     answer = CliRunner().invoke(command, [*arguments, "--measure", "4", "--out", str(out)], catch_exceptions=False)

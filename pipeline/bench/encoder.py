@@ -6,17 +6,15 @@ Reads and writes nothing. The ratio says how much of a step is spent on anything
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.bench.timing import seconds_of
 from pipeline.learn.seeds import keep_freed_memory
 from pipeline.params import EncodeParams
 from pipeline.skeleton.graph import graph_of
@@ -92,10 +90,4 @@ def _product_seconds(a: Operand, b: Operand) -> float:
     """What a product of two such matrices takes, once the processor has warmed up."""
     one, other = (torch.empty_strided(*operand).normal_() for operand in (a, b))
     one @ other
-    return _seconds(lambda: one @ other)
-
-
-def _seconds(work: Callable[[], Tensor | None]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    return seconds_of(lambda: one @ other)
