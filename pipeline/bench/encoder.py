@@ -63,7 +63,7 @@ def bench_encoder(
         step()
     steps, alone = [], []
     for _ in range(rounds):
-        steps.append(_seconds(step))
+        steps.append(seconds_of(step))
         alone.append(sum(count * _product_seconds(*pair) for pair, count in products.found.items()))
     return EncoderBench(
         clips, persons, frames, joints, params.width, params.blocks, torch.get_num_threads(),
