@@ -111,6 +111,15 @@ def test_where_there_is_no_bank_yet_the_texts_themselves_are_looked_at(world):
     assert sum("posebridge encode" in line for line in found) == 4 and len(found) == 7
 
 
+@pytest.mark.parametrize("flags", [{"level_widths": ["x"]}, {"anchors": 5}, {"anchors": [[]]}, {"heads": 0}], ids=str)
+@pytest.mark.parametrize("method", ["posebridge", "pgfa"])
+def test_odd_flags_are_told_beside_all_else_that_is_missing(world, method, flags):
+    found = lines(train, without_extractions(world), PROTOCOL, "r", RunParams(method=method, flags=flags), QUICK)
+    (name,) = flags
+    assert sum(name in line and f"method {method}" in line for line in found) == 1
+    assert sum("posebridge extract" in line for line in found) == 1
+
+
 def test_words_that_a_method_reads_are_asked_of_seen_classes(world):
     rows = [f"{i},{slot},words" for i, name in enumerate(CLASSES) for slot in ("label", "one_line", "hands", "global")]
     (world.folder / "texts.csv").write_text("\n".join(["index,slot,text", *rows]) + "\n")

@@ -193,8 +193,9 @@ def _any_method(run: RunParams, opened: Opened | None) -> Method:
     Raises PosebridgeError for flags that cannot be and for an adaptation that does not suit the method.
     """
     flags = run.flags
-    anchors = tuple(flags.get("anchors") or ("body", "left_hand", "right_hand"))
-    shapes = Shapes(384, 2, 1, anchors, sum(flags.get("level_widths") or (8,)))
+    lists = [flags[name] if isinstance(flags.get(name), list | tuple) else () for name in ("anchors", "level_widths")]
+    anchors = tuple(lists[0]) or ("body", "left_hand", "right_hand")
+    shapes = Shapes(384, 2, 1, anchors, sum(width for width in lists[1] if isinstance(width, int)) or 8)
     with torch.random.fork_rng(devices=[]):
         method = opened.method(len(opened.split.seen)) if opened else find_method(run.method)(shapes, 2, flags)
         if run.adapt:
