@@ -87,7 +87,7 @@ class Written(nn.Module):
 
 
 def model(method: Written) -> PhaseModel:
-    table = SimpleNamespace(samples=SimpleNamespace(clip_ids=[c.clip_id for c in ROWS]), batch=lambda rows: rows)
+    table = SimpleNamespace(samples=SimpleNamespace(clip_ids=[c.clip_id for c in ROWS]), batches=iter)
     return PhaseModel(PHASE, method, table, lambda classes: torch.tensor(classes).float()[:, None, None])  # type: ignore
 
 

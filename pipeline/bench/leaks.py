@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.evaluate import accuracy, open_test
-from pipeline.learn.feature_table import FeatureTable, feature_table
+from pipeline.learn.feature_table import Table, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
 from pipeline.learn.run import Opened, open_run
 from pipeline.learn.score import adapt_table, score_table
@@ -52,7 +52,7 @@ class Tested:
     gamma: float
     epochs: int  # of its training, as the selection phase chose
     adaptation: Adaptation | None
-    table: FeatureTable  # of the distinct inputs, as evaluation scores them
+    table: Table  # of the distinct inputs, as evaluation scores them
     place: Tensor  # [N] int64, where each clip's own is among them
     labels: np.ndarray  # [N] class indices
 

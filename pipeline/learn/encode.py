@@ -23,7 +23,7 @@ from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
 from pipeline.learn.dataset import Dataset, label_rows
-from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.preflight import Needs, need_extraction, need_parts, need_split
 from pipeline.learn.seeds import each_seed
@@ -31,7 +31,6 @@ from pipeline.learn.trained import encoder_folder, encoder_learnt_from
 from pipeline.params import EncodeParams
 from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.augment import augment
-from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
 
 
@@ -63,8 +62,8 @@ def encode_seed(
     split, reader = dataset.split(protocol), dataset.reader(skeletons)
     for name in PHASES:
         phase = training_phase(name, split, dataset.clips)
-        samples = load_samples([clip.clip_id for clip in phase.train], reader)
-        labels = label_rows(phase.train, samples.clip_ids, phase.classes)
+        samples = open_samples([clip.clip_id for clip in phase.train], reader)
+        labels, one = label_rows(phase.train, samples.clip_ids, phase.classes), samples.take([0])
         learnt = encoder_learnt_from(dataset, skeletons, phase)
         key = fingerprint(learnt, asdict(params), seed)
         encoder, progress = train_encoder(
@@ -75,8 +74,8 @@ def encode_seed(
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
         values = {
             "weights_sha256": save_tensors(encoder.state_dict(), path),
-            "joints": samples.keypoints.shape[3],
-            "inputs": samples.keypoints.shape[4] + 1,
+            "joints": one.keypoints.shape[3],
+            "inputs": one.keypoints.shape[4] + 1,
             "classes": phase.classes,
             "width": params.width,
             "blocks": params.blocks,
@@ -88,19 +87,26 @@ def encode_seed(
 
 
 def train_encoder(
-    samples: Samples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
+    samples: Samples | StoredSamples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
     *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
     what: str = "Encoder",
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
-    x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)  # [N, M, T, V, C + 1]
-    person = samples.person_valid.any(-1)  # [N, M]
+    held, one = samples.inputs if isinstance(samples, Samples) else None, samples.take([0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = ShiftGCN(x.shape[3], classes, params.width, params.blocks, params.dropout, x.shape[4])
+        joints, inputs = one.inputs[0].shape[3:]
+        encoder = ShiftGCN(joints, classes, params.width, params.blocks, params.dropout, inputs)
 
-    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
-        scores = encoder(augment(x[rows], generator, samples.graph), person[rows])
+    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
+        if held is None:
+            return samples.take(rows.tolist()).inputs
+        x, person = held  # [N, M, T, V, C + 1], [N, M]
+        return x[rows], person[rows]
+
+    def loss(rows: Tensor, generator: torch.Generator, loaded: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        x, person = loaded or load(rows)  # here is where a batch would go to another device
+        scores = encoder(augment(x, generator, one.graph), person)
         return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
 
     loop = Loop(
@@ -112,5 +118,8 @@ def train_encoder(
         seed=seed,
         bfloat16=params.bfloat16,
     )
-    progress = fit(encoder, loss, len(x), loop, state=state, fingerprint=key, on_epoch=on_epoch, what=what)
+    progress = fit(
+        encoder, loss, len(samples), loop, load=load if held is None else None, state=state, fingerprint=key,
+        on_epoch=on_epoch, what=what,
+    )  # fmt: skip
     return encoder, progress

@@ -26,7 +26,7 @@ from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, feature_table
-from pipeline.learn.features import Samples
+from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.preflight import (
     Needs,
     need_ceiling,
@@ -103,7 +103,7 @@ class OpenedTest:
     """The test clips of a run, or of a variant of them, with their features."""
 
     clips: tuple[Clip, ...]
-    samples: Samples  # of those whose extraction succeeded
+    samples: Samples | StoredSamples  # of those whose extraction succeeded
     labels: np.ndarray  # [N] of the samples, class indices
     all_seen: bool  # every test clip of the seen classes is among them
     twins: Mapping[str, str]  # clip_id -> name of its tuple, of the unseen classes' clips that have one
@@ -207,7 +207,7 @@ def adapted(
     started = time.perf_counter()
     adaptation = load_adaptation(name, method, selection)
     rows = np.flatnonzero(np.isin(test.labels, unseen))
-    distinct, where = test.samples.take(rows.tolist()).unique()
+    distinct, where = test.samples.only(rows.tolist()).unique()
     table = feature_table(encoder, distinct, opened.shapes.anchors)
     text = opened.bank.take(unseen, method.text_slots)
     scores = adapt_table(adaptation, table, text, torch.arange(len(distinct)))[where].numpy()
@@ -267,7 +267,7 @@ def count_parameters(*models: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples) -> float:
+def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples | StoredSamples) -> float:
     """Billions of floating-point operations for one clip, from its keypoints and cues to its scores."""
     one = samples.take([0])
     text = opened.bank.take(opened.split.unseen or opened.split.seen, method.text_slots)

@@ -1,21 +1,22 @@
 """The feature maps of clips, in memory or made batch by batch: what a method of stage two is shown.
 
-Reads and writes nothing.
+Reads the cache where clips stay on the disk; writes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.learn.features import Samples
+from pipeline.learn.features import Samples, StoredSamples
 from pipeline.methods.base import Features
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
-from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.video.ahead import ahead
 
 HELD_BYTES = 4 << 30  # of feature maps
 
@@ -52,12 +53,12 @@ class FeatureTable:
         cues, cue_scores = self.samples.cues, self.samples.cue_scores
         if cues is not None and cue_scores is not None:
             cues, cue_scores = cues[rows], cue_scores[rows]
-            turned = self.mirrored[views, rows]
-            if turned.any():
-                order = list(self.anchor_mirror)
-                cues[turned] = cues[turned][..., order, :]  # `cues` is a copy already
-                cue_scores[turned] = cue_scores[turned][..., order]
+            _mirror_cues(cues, cue_scores, self.mirrored[views, rows], self.anchor_mirror)
         return Features(self._maps(rows, views), self.samples.quality[rows], cues, cue_scores)
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
+        """The unaugmented view of each batch of rows."""
+        return map(self.batch, parts)
 
     @torch.no_grad()
     def _maps(self, rows: Tensor, views: Tensor) -> Tensor:
@@ -67,23 +68,77 @@ class FeatureTable:
         return self.encoder.feature_map(self.inputs[views, rows], self.person[rows])
 
 
+@dataclass(frozen=True)
+class StreamedTable:
+    """The same of clips that stay on the disk: a batch is read, then augmented and mapped.
+
+    Views are not held either: a clip that is not to be seen as it is gets a new one every time.
+    """
+
+    encoder: Encoder
+    samples: StoredSamples
+    anchor_mirror: tuple[int, ...] = ()
+
+    def load(self, rows: Tensor) -> Samples:
+        """Read clips, and compute what no chance is in: what a thread may do while another batch is worked on."""
+        samples = self.samples.take(rows.tolist())
+        _ = samples.inputs, samples.quality
+        return samples
+
+    @torch.no_grad()
+    def features(
+        self, samples: Samples, views: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Features:
+        """Features of a batch that was read; with a generator, the clips whose view is not 0 are augmented."""
+        x, person = samples.inputs  # here is where a batch would go to another device
+        if views is not None and generator is not None:
+            seen = views == 0
+            turned = (torch.rand(len(views), generator=generator) < 0.5) & ~seen
+            other = augment(x, generator, samples.graph, mirrored=turned)
+            x = torch.where(seen[:, None, None, None, None], x, other)
+            if samples.cues is not None and samples.cue_scores is not None:
+                _mirror_cues(samples.cues, samples.cue_scores, turned, self.anchor_mirror)
+        return Features(self.encoder.feature_map(x, person), samples.quality, samples.cues, samples.cue_scores)
+
+    def batch(
+        self, rows: Tensor, views: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Features:
+        """`features` of what `load` gives."""
+        return self.features(self.load(rows), views, generator)
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
+        """The unaugmented view of each batch of rows; the next one is read meanwhile."""
+        return map(self.features, ahead(map(self.load, parts), 1))
+
+
+Table = FeatureTable | StreamedTable
+
+
+def _mirror_cues(cues: Tensor, cue_scores: Tensor, turned: Tensor, order: Sequence[int]) -> None:
+    """Put the cues [B, M, S, A, D] of mirrored clips, `turned` [B], to the anchors of the other side, in place."""
+    if turned.any():
+        cues[turned] = cues[turned][..., list(order), :]
+        cue_scores[turned] = cue_scores[turned][..., list(order)]
+
+
 @torch.no_grad()
 def feature_table(
-    encoder: Encoder, samples: Samples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
+    encoder: Encoder, samples: Samples | StoredSamples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
     held_bytes: int = HELD_BYTES,
-) -> FeatureTable:  # fmt: skip
-    """The frozen encoder's maps, held in memory up to `held_bytes`.
+) -> Table:  # fmt: skip
+    """The frozen encoder's maps, held in memory up to `held_bytes`; of clips that stay on the disk, none.
 
     `views` > 1 adds augmented ones, for training only; one view is deterministic.
     """
-    x = normalise(samples.keypoints, samples.scores, samples.person_valid, samples.graph)
-    person = samples.person_valid.any(-1)
+    order = tuple(anchors.index(other_side(name)) for name in anchors)
+    if isinstance(samples, StoredSamples):
+        return StreamedTable(encoder, samples, order)
+    x, person = samples.inputs
     generator = torch.Generator().manual_seed(seed)
     inputs, mirrored = [x], torch.zeros(views, len(samples), dtype=torch.bool)
     for view in range(1, views):
         mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
         inputs.append(augment(x, generator, samples.graph, mirrored=mirrored[view]))
-    order = tuple(anchors.index(other_side(name)) for name in anchors)
     one = encoder.feature_map(x[:1], person[:1])
     if one.nbytes * views * len(samples) > held_bytes:
         return FeatureTable(encoder, torch.stack(inputs), None, person, mirrored, samples, order)

@@ -1,4 +1,4 @@
-"""The sample type of stage two: skeletons and pose-anchored cues of many clips, in memory.
+"""The sample type of stage two: skeletons and pose-anchored cues of clips, in memory, or on the disk until asked for.
 
 Reads an extraction through a cache reader (anything with `clip_ids` and `read`); a live extractor makes the same type.
 """
@@ -6,6 +6,7 @@ Reads an extraction through a cache reader (anything with `clip_ids` and `read`)
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -18,6 +19,11 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import Graph, graph_of
+from pipeline.skeleton.normalise import normalise
+from pipeline.video.ahead import ahead
+
+HELD_BYTES = 2 << 30  # of clips that are read into memory once; more of them stay on the disk
+CHUNK = 256  # clips that are read together where all are gone through
 
 
 class Reader(Protocol):
@@ -59,6 +65,17 @@ class Samples:
         score = (self.scores.mean(-1) * valid).sum(-1) / valid.sum(-1).clamp_min(1)
         return torch.stack([score, valid.mean(-1)], dim=-1)
 
+    @cached_property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """What a skeleton encoder is given: [N, M, T, V, C + 1] as `normalise` makes it, and who is there, [N, M]."""
+        x = normalise(self.keypoints, self.scores, self.person_valid, self.graph)
+        return x, self.person_valid.any(-1)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        return sum(array.nbytes for array in self._arrays())
+
     def take(self, rows: Sequence[int]) -> Samples:
         """The samples of these rows, in this order."""
         index = torch.as_tensor(list(rows), dtype=torch.long)
@@ -72,23 +89,85 @@ class Samples:
             self.layout,
         )
 
+    only = take  # as StoredSamples.only
+
     def unique(self) -> tuple[Samples, Tensor]:
         """The distinct samples, byte by byte, and for each of the N clips the row of its own: [N] int64.
 
         Scoring each distinct input once makes equal inputs score equally whatever batch they fall in, in every bit:
         with true skeletons, twins are equal inputs.
         """
-        arrays = [getattr(self, f.name) for f in fields(self) if f.name not in ("clip_ids", "layout")]
-        first: dict[bytes, int] = {}
-        rows: list[int] = []
-        where = []
-        for i in range(len(self)):
-            digest = hashlib.sha256(b"".join(a[i].numpy().tobytes() for a in arrays if a is not None)).digest()
-            if digest not in first:
-                first[digest] = len(rows)
-                rows.append(i)
-            where.append(first[digest])
-        return self.take(rows), torch.tensor(where, dtype=torch.long)
+        rows, where = _first_of_each(self.digests())
+        return self.take(rows), where
+
+    def digests(self) -> list[bytes]:
+        """A hash of each sample's bytes, whatever its id."""
+        arrays = self._arrays()
+        return [
+            hashlib.sha256(b"".join(array[row].numpy().tobytes() for array in arrays)).digest()
+            for row in range(len(self))
+        ]
+
+    def _arrays(self) -> list[Tensor]:
+        values = (getattr(self, f.name) for f in fields(self) if f.name not in ("clip_ids", "layout"))
+        return [value for value in values if value is not None]
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """N clips that stay on the disk, since they would not fit into memory. Of each, its id is held and nothing else."""
+
+    clip_ids: tuple[str, ...]
+    skeletons: Reader
+    cues: Reader | None = None
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def take(self, rows: Sequence[int]) -> Samples:
+        """The samples of these rows, in this order, read now. Raises PosebridgeError for a shard that is damaged."""
+        return _read([self.clip_ids[row] for row in rows], self.skeletons, self.cues)
+
+    def only(self, rows: Sequence[int]) -> StoredSamples:
+        """These rows, in this order; nothing is read."""
+        return replace(self, clip_ids=tuple(self.clip_ids[row] for row in rows))
+
+    def unique(self) -> tuple[StoredSamples, Tensor]:
+        """As `Samples.unique`. Cues, nine tenths of the bytes, are read only of clips whose skeletons are equal."""
+        keys = replace(self, cues=None)._digests()
+        if self.cues is not None:
+            count = Counter(keys)
+            alike = [row for row, key in enumerate(keys) if count[key] > 1]
+            for row, key in zip(alike, self.only(alike)._digests(), strict=True):
+                keys[row] = key
+        rows, where = _first_of_each(keys)
+        return self.only(rows), where
+
+    def _digests(self) -> list[bytes]:
+        parts = (range(len(self))[start : start + CHUNK] for start in range(0, len(self), CHUNK))
+        return [digest for samples in ahead(map(self.take, parts), 1) for digest in samples.digests()]
+
+
+def _first_of_each(keys: Sequence[bytes]) -> tuple[list[int], Tensor]:
+    """The rows of distinct keys, each where it stands first, and for every key the place of its own among them."""
+    first: dict[bytes, int] = {}
+    rows: list[int] = []
+    for row, key in enumerate(keys):
+        if key not in first:
+            first[key] = len(rows)
+            rows.append(row)
+    return rows, torch.tensor([first[key] for key in keys], dtype=torch.long)
+
+
+def open_samples(
+    clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None = None, held_bytes: int | None = None
+) -> Samples | StoredSamples:
+    """As `load_samples`; where they are more than `held_bytes` (by default HELD_BYTES), they stay on the disk."""
+    kept = _extracted(clip_ids, skeletons, cues)
+    one = _read(kept[:1], skeletons, cues)
+    if one.nbytes * len(kept) > (HELD_BYTES if held_bytes is None else held_bytes):
+        return StoredSamples(tuple(kept), skeletons, cues)
+    return _read(kept, skeletons, cues)
 
 
 def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None = None) -> Samples:
@@ -97,6 +176,11 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
     Clips that either extraction failed on are left out, in silence here: failures are rows of its index, and whoever
     counts compares `clip_ids`. Raises PosebridgeError when nothing is left, or when `cues` has none.
     """
+    return _read(_extracted(clip_ids, skeletons, cues), skeletons, cues)
+
+
+def _extracted(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None) -> list[str]:
+    """Those of the clips that are there."""
     there = set(skeletons.clip_ids) & set((cues or skeletons).clip_ids)
     kept = [clip_id for clip_id in clip_ids if clip_id in there]
     if not kept:
@@ -104,6 +188,10 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
             f"None of the {len(clip_ids)} clips wanted is in the cache; run `posebridge extract` for this dataset and "
             f"recipe."
         )
+    return kept
+
+
+def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Samples:
     arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
     layout, joints = skeletons.recipe.layout, arrays["keypoints"].shape[3]
     if joints != (wanted := len(graph_of(layout).joints)):
@@ -129,4 +217,4 @@ def load_samples(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None
 
 
 def _tensor(array: np.ndarray, dtype) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=dtype))  # a copy: the reader's memory map may go away
+    return torch.from_numpy(array.astype(dtype, copy=False))  # what a reader gives is ours, and may be half the memory

@@ -15,7 +15,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,9 +26,11 @@ from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tensors import save_tensors
+from pipeline.video.ahead import ahead
 
 LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
-Loss = Callable[[Tensor, torch.Generator], Tensor]  # rows [B] int64 of the training set -> a scalar
+Loss = Callable[..., Tensor]  # rows [B] int64 of the training set, a generator, and what was loaded, if so -> a scalar
+Load = Callable[[Tensor], object]  # rows [B] -> their data
 Validate = Callable[[], float]  # higher is better; called with the averaged weights in place, in eval mode
 
 
@@ -78,6 +80,7 @@ def fit(
     rows: int,
     loop: Loop,
     *,
+    load: Load | None = None,
     validate: Validate | None = None,
     state: Path | None = None,
     fingerprint: str = "",
@@ -87,6 +90,9 @@ def fit(
 ) -> Progress:
     """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last)
     weights.
+
+    `load`, where given, is called for every batch in another thread while the one before it is trained on, and `loss`
+    gets what it returns.
 
     `state` is where a killed run finds itself again; a state of another `fingerprint` (a hash of whatever the result
     depends on), or of other code, is ignored and overwritten, a damaged one set aside. `before_epoch` is called with
@@ -116,11 +122,12 @@ def fit(
             model.train()
             total = 0.0
             orders = [torch.randperm(rows, generator=generator) for _ in range(passes)]
-            for batch in chain.from_iterable(order.split(loop.batch_size) for order in orders):
+            batches = chain.from_iterable(order.split(loop.batch_size) for order in orders)
+            for batch, *loaded in _loaded(batches, load):
                 for group in optimizer.param_groups:
                     group["lr"] = loop.lr * _schedule(progress.step, loop, steps)
                 with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
-                    value = loss(batch, generator)
+                    value = loss(batch, generator, *loaded)
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -144,6 +151,13 @@ def fit(
     model.load_state_dict(best.state_dict())
     model.eval()
     return progress
+
+
+def _loaded(batches: Iterable[Tensor], load: Load | None) -> Iterator[tuple]:
+    """Each batch of rows, alone or with what was loaded for it ahead of time."""
+    if load is None:
+        return ((batch,) for batch in batches)
+    return ahead(((batch, load(batch)) for batch in batches), 1)
 
 
 @functools.cache

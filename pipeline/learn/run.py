@@ -16,7 +16,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
 from pipeline.learn.dataset import Dataset
-from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
@@ -41,12 +41,14 @@ class Opened:
     hpe_text: str  # what words the pose weights were exposed to
     fingerprints: tuple[str, ...]  # of the extractions
 
-    def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples:
-        """The features of these clips, or of a variant of them, as far as their extraction succeeded."""
+    def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples | StoredSamples:
+        """The features of these clips, or of a variant of them, as far as their extraction succeeded: in memory, or on
+        the disk where they are too many.
+        """
         skeletons, cues = self.reader(self.skeletons, variant), None
         if self.shapes.d_cue:
             cues = skeletons if self.run.recipe == self.skeletons else self.reader(self.run.recipe, variant)
-        return load_samples([clip.clip_id for clip in clips], skeletons, cues)
+        return open_samples([clip.clip_id for clip in clips], skeletons, cues)
 
     def clips_of(self, variant: str, clips: Sequence[Clip]) -> tuple[Clip, ...]:
         """Those of `clips` that a variant has, extracted or failed."""

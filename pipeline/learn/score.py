@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
-from pipeline.learn.feature_table import Encoder, FeatureTable, feature_table
-from pipeline.learn.features import Samples
+from pipeline.learn.feature_table import Encoder, Table, feature_table
+from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
@@ -19,7 +19,7 @@ from pipeline.protocol.guards import require_eval_mode, require_seen_centre, req
 
 
 def score_clips(
-    opened: Opened, encoder: Encoder, method: Method, samples: Samples, text: Tensor | None = None
+    opened: Opened, encoder: Encoder, method: Method, samples: Samples | StoredSamples, text: Tensor | None = None
 ) -> np.ndarray:
     """Scores of all classes, or of those that `text` [C, K, d_t] describes, for every clip: float32 [N, C].
 
@@ -46,32 +46,33 @@ def require_seen_text(opened: Opened, method: Method) -> None:
 
 
 @torch.no_grad()
-def score_table(method: Method, table: FeatureTable, text: Tensor, rows: Tensor) -> Tensor:
+def score_table(method: Method, table: Table, text: Tensor, rows: Tensor) -> Tensor:
     """Scores [N, C] of the unaugmented view of `rows`, all finite. There is no label among its arguments."""
     require_eval_mode(method)
-    scores = torch.cat([method.scores(table.batch(part), text) for part in rows.split(64)])
+    scores = torch.cat([method.scores(features, text) for features in table.batches(rows.split(64))])
     return _finite(scores, method, table, rows)
 
 
-def adapt_table(adaptation: Adaptation, table: FeatureTable, text: Tensor, rows: Tensor) -> Tensor:
+def adapt_table(adaptation: Adaptation, table: Table, text: Tensor, rows: Tensor) -> Tensor:
     """Adapted scores [N, C] of the unaugmented view of `rows`. They arrive in a random order that is always the same:
     that of a file goes by classes. There is no label among the arguments.
     """
     require_eval_mode(adaptation.method)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    batches = (table.batch(part) for part in rows[order].split(adaptation.batch_size))
+    batches = table.batches(rows[order].split(adaptation.batch_size))
     scores = adaptation.scores(batches, text).detach()
     return _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
 
 
 @torch.no_grad()
-def embed_table(method: EmbeddingMethod, table: FeatureTable, rows: Tensor) -> Tensor:
+def embed_table(method: EmbeddingMethod, table: Table, rows: Tensor) -> Tensor:
     """Embeddings [N, d_t] of the unaugmented view of `rows`."""
     require_eval_mode(method)
-    return _finite(torch.cat([method.embed(table.batch(part)) for part in rows.split(64)]), method, table, rows)
+    embeddings = torch.cat([method.embed(features) for features in table.batches(rows.split(64))])
+    return _finite(embeddings, method, table, rows)
 
 
-def _finite(values: Tensor, method: Method, table: FeatureTable, rows: Tensor) -> Tensor:
+def _finite(values: Tensor, method: Method, table: Table, rows: Tensor) -> Tensor:
     """The values [N, X] of the clips `rows` [N]. Raises PosebridgeError where one is not finite: it would rank first or
     last by accident.
     """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.learn.dataset import label_rows
-from pipeline.learn.feature_table import FeatureTable
+from pipeline.learn.feature_table import Table
 from pipeline.learn.score import adapt_table, score_table
 from pipeline.manifest.clips import Clip
 from pipeline.methods import find_adaptation
@@ -32,7 +32,7 @@ class PhaseModel:
 
     phase: Phase
     method: Method
-    table: FeatureTable
+    table: Table
     text: Callable[[Sequence[int]], Tensor]  # class indices -> [C, K, d_t]
 
     def scores(

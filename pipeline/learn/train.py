@@ -21,8 +21,8 @@ from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
 from pipeline.learn.dataset import Dataset, label_rows
-from pipeline.learn.feature_table import Encoder, feature_table
-from pipeline.learn.features import Samples
+from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
+from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.preflight import Needs, need_encoders, need_parts, need_run, need_split
 from pipeline.learn.run import Opened, open_run, write_resolved
@@ -99,7 +99,8 @@ def train_seed(
 
 
 def train_phase(
-    opened: Opened, phase: Phase, samples: Samples, encoder: Encoder, params: Params, seed: int, epochs: int | None,
+    opened: Opened, phase: Phase, samples: Samples | StoredSamples, encoder: Encoder, params: Params, seed: int,
+    epochs: int | None,
     *, judge: Callable[[PhaseModel], float] | None = None, state: Path | None = None,
     on_epoch: Callable[[Progress], None] = ignore,
 ) -> tuple[PhaseModel, Progress]:  # fmt: skip
@@ -123,9 +124,17 @@ def train_phase(
     method.see_text(text)
     model = PhaseModel(phase, method, table, lambda classes: opened.bank.take(classes, slots))
 
-    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
+    def load(rows: Tensor) -> Samples:
+        assert isinstance(table, StreamedTable)
+        return table.load(train_rows[rows])
+
+    def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
         views = torch.randint(config.views, (len(rows),), generator=generator)
-        return method.loss(table.batch(train_rows[rows], views), labels[rows], text)
+        if isinstance(table, StreamedTable):
+            features = table.features(loaded or load(rows), views, generator)
+        else:
+            features = table.batch(train_rows[rows], views)
+        return method.loss(features, labels[rows], text)
 
     def ausuc(model: PhaseModel) -> float:
         return model.stacking(opened.split).ausuc()
@@ -140,18 +149,21 @@ def train_phase(
     loop = dataclasses.replace(loop, **method.schedule())
     planned = loop.epochs
     loop = dataclasses.replace(loop, epochs=planned if epochs is None else epochs)
+    parts = (phase.train, phase.held_out, phase.pseudo_unseen)
+    learnt = [[(clip.clip_id, clip.label) for clip in clips] for clips in parts]
     key = fingerprint(
         opened.fingerprints, opened.bank.encoder_sha256, hash_of(text), hash_of(judged), words, digest(encoder),
-        samples.clip_ids, dataclasses.asdict(phase), dataclasses.asdict(opened.run), dataclasses.asdict(config),
-        dataclasses.asdict(loop),
+        samples.clip_ids, phase.name, phase.classes, learnt, dataclasses.asdict(opened.run),
+        dataclasses.asdict(config), dataclasses.asdict(loop),
     )  # fmt: skip
 
     def tell_progress(progress: Progress) -> None:
         method.progress = progress.epoch / planned
 
     progress = fit(
-        method, loss, len(train_rows), loop, validate=judge and partial(judge, model), state=state, fingerprint=key,
-        on_epoch=on_epoch, before_epoch=tell_progress, what=f"{opened.run.method}, seed {seed}, {phase.name}",
+        method, loss, len(train_rows), loop, load=load if isinstance(table, StreamedTable) else None,
+        validate=judge and partial(judge, model), state=state, fingerprint=key, on_epoch=on_epoch,
+        before_epoch=tell_progress, what=f"{opened.run.method}, seed {seed}, {phase.name}",
     )  # fmt: skip
     if isinstance(method, EmbeddingMethod):
         method.finish(embed_table(method, table, train_rows), labels, text)
