@@ -163,6 +163,8 @@ def test_the_commands_list_what_they_lack_with_nothing_there(tmp_path, monkeypat
         result = CliRunner().invoke(stage.command, [*base, *options])
         assert result.exit_code == 1 and "things are missing" in result.stderr, result.stderr
         assert all(f"`posebridge {command}" in result.stderr for command in commands), result.stderr
+    for made, of in (("encoders", "refined"), ("models", "r")):
+        assert f"cache/{made}/toy/{PROTOCOL}/{of}/seed-0/final.safetensors is missing" in result.stderr
 
 
 def test_membership_of_a_class_is_not_computed_for_every_clip(world):
