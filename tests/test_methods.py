@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pipeline.errors import PosebridgeError
 from pipeline.methods import METHODS, find_method, takes_cues
 from pipeline.methods.base import Features, Method, Shapes
-from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Queries
+from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out
 from pipeline.params import choose, load_params
@@ -162,6 +162,27 @@ def test_a_subset_of_anchors_ignores_the_others():
     cues = seen.cues.clone()
     cues[..., 1:, :] = 7.0
     torch.testing.assert_close(method.scores(seen, text()), method.scores(dataclasses.replace(seen, cues=cues), text()))
+
+
+def test_levels_are_refined_from_shallow_to_deep_by_hand():
+    """G1 = P1(F1), G2 = P2(F2) + D(G1): each P a norm and a map, D a norm, SiLU and a map. Of four levels, two."""
+    torch.manual_seed(0)
+    levels, cues = Levels([1, 2, 4, 3], [1, 3], 5).double(), torch.randn(6, 10, dtype=torch.float64)
+    assert len(levels.carry) == 1 and [part[1].in_features for part in levels.enter] == [2, 3]
+
+    def normed(x):
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+
+    def mapped(x, layer):
+        return x @ layer.weight.T + layer.bias
+
+    (shallow, deep), (carry,) = levels.enter, levels.carry
+    first = mapped(normed(cues[:, 1:3]), shallow[1])
+    carried = normed(first)
+    carried = carried / (1 + (-carried).exp())
+    expected = mapped(normed(cues[:, 7:]), deep[1]) + mapped(carried, carry[2])
+    torch.testing.assert_close(levels(cues), expected)
+    assert len(Levels([1, 2], [], 5).carry) == 1, "none named: all of them"
 
 
 def test_the_gate_closes_the_bridge():
