@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from pipeline.cache.sealed import seal
 from pipeline.learn import encode as encoding
+from pipeline.learn import evaluate as evaluation
 from pipeline.learn import select as selection
 from pipeline.learn import train as phases
 from pipeline.learn.dataset import label_rows
 from pipeline.learn.encode import train_encoder
-from pipeline.learn.evaluate import evaluate, gflops
+from pipeline.learn.evaluate import adapted, count_parameters, evaluate, gflops, gzsl, write_zsl
 from pipeline.learn.feature_table import FeatureTable, Joints
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.loop import Loop, Progress
@@ -299,6 +300,66 @@ def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(
     )
 
 
+TWO_UNSEEN = Split("p", ("a", "b", "c", "d", "e"), unseen=(1, 4), validation=(0, 2))
+
+
+def test_answers_are_among_unseen_classes_and_rows_of_the_confusion_are_true_ones(tmp_path):
+    """By hand: of three clips of the unseen classes b and e, the first is taken for b, since c is no candidate."""
+    scores = np.array([[0, 0.3, 9, 0, 0.2], [9, 0.5, 0, 0, 0.1], [0, 9, 9, 0, 0], [0, 0.1, 0, 0, 0.2]])
+    samples = SimpleNamespace(clip_ids=("w", "x", "seen", "y"))
+    test = SimpleNamespace(labels=np.array([4, 1, 2, 4]), samples=samples, twins={"y": "tuple"})
+    found = write_zsl(tmp_path, TWO_UNSEEN, test, scores)  # type: ignore[arg-type]
+    assert (found["top1"], found["macro"], found["n"]) == (pytest.approx(2 / 3), 0.75, 3)
+    assert (tmp_path / "confusion.csv").read_text().splitlines() == ["class,b,e", "b,1,0", "e,1,1"]
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "clip_id,label,predicted,tuple,scores",
+        "w,4,1,,1:0.3 4:0.2",
+        "x,1,1,,1:0.5 4:0.1",
+        "y,4,4,tuple,1:0.1 4:0.2",
+    ]
+
+
+def test_adapted_answers_are_counted_of_every_clip_though_equal_ones_are_asked_once(monkeypatch):
+    """By hand: w and y are equal and taken for b, of which x is; so b has 1 of 1 and e 0 of 2."""
+    told: list[object] = []
+
+    def answer(adaptation, table, text, rows):
+        told.append((text.tolist(), rows.tolist()))
+        return torch.tensor([[0.3, 0.2], [0.5, 0.1]])
+
+    shifted = SimpleNamespace(choices={"shift": (0.0, -2.5)}, shift=-2.5)
+    monkeypatch.setattr(evaluation, "load_adaptation", lambda *_: shifted)
+    monkeypatch.setattr(evaluation, "feature_table", lambda encoder, samples, anchors: told.append(samples.clip_ids))
+    monkeypatch.setattr(evaluation, "adapt_table", answer)
+    x = torch.tensor([0.0, 1, 2, 0])[:, None, None, None, None].expand(4, 1, 1, 17, 2)
+    samples = Samples(("w", "x", "seen", "y"), x, torch.ones(4, 1, 1, 17), torch.ones(4, 1, 1).bool())
+    bank = SimpleNamespace(take=lambda classes, slots: torch.tensor(classes))
+    opened = SimpleNamespace(
+        run=SimpleNamespace(adapt="shifted"), split=TWO_UNSEEN, shapes=SimpleNamespace(anchors=()), bank=bank
+    )
+    test = SimpleNamespace(labels=np.array([4, 1, 2, 4]), samples=samples)
+    found = adapted(opened, None, SimpleNamespace(text_slots=()), test, {})  # type: ignore[arg-type]
+    assert told == [("w", "x"), ([1, 4], [0, 1])]
+    assert (found["top1"], found["macro"], found["n"]) == (pytest.approx(1 / 3), 0.5, 3)
+    assert (found["by"], found["shift"]) == ("shifted", -2.5)
+
+
+def test_gzsl_is_told_by_clips_and_by_classes_by_hand():
+    """At gamma 1: of a one of two, of c one of one; of b one of one, of e one of two."""
+    scores = np.zeros((6, 5))
+    scores[[0, 2], [0, 2]] = 5  # of a, of c: right
+    scores[1, [0, 1]] = 1.5, 1  # of a: said to be b
+    scores[3, [0, 1]] = 2.5, 2  # of b: right
+    scores[4, [0, 4]] = 5, 1  # of e: said to be a
+    scores[5, 4] = 1  # of e: right
+    labels = np.array([0, 0, 2, 1, 4, 4])
+    found = gzsl(TWO_UNSEEN, scores, labels, 1.0)
+    for suffix, value in (("", 2 / 3), ("_macro", 3 / 4)):
+        assert [found[name + suffix] for name in ("seen", "unseen", "harmonic")] == pytest.approx([value] * 3), suffix
+    assert found["gamma"] == 1.0
+    assert gzsl(TWO_UNSEEN, scores[:3], labels[:3], 1.0) is gzsl(TWO_UNSEEN, scores[3:], labels[3:], 1.0) is None
+
+
 class Multiplied(nn.Module):
     """An encoder of one product, [B, 2 * 8 * 17 * 3] by [816, 1000], and a method of one more, by [1000, classes]."""
 
@@ -317,6 +378,11 @@ def test_operations_are_those_of_one_clip_from_its_joints_to_its_scores_by_hand(
     bank = SimpleNamespace(take=lambda classes, slots: torch.zeros(len(classes), len(slots), 1))
     opened = SimpleNamespace(shapes=SimpleNamespace(anchors=()), split=SPLIT, bank=bank)
     assert gflops(opened, Multiplied(), Multiplied(), three) == 0.0026  # type: ignore[arg-type]
+
+
+def test_parameters_are_those_of_encoder_and_method_without_the_classifier_of_training():
+    encoder = nn.ModuleDict({"classifier": nn.Linear(9, 9), "body": nn.Linear(2, 3)})
+    assert count_parameters(encoder, nn.Linear(4, 1)) == 2 * 3 + 3 + 4 + 1
 
 
 # ---- what params.yaml says is what trains: the loop is written down instead of run
