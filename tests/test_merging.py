@@ -263,6 +263,20 @@ def test_what_cannot_be_read_is_a_row(root, monkeypatch):
     assert {"dead.mp4", "pipe.mp4"} < set(reasons) and result.clips == 1
 
 
+def test_a_path_written_otherwise_is_the_same_video(root):
+    path = go(root).clips_csv
+    edit(path, subject="Ann")
+    path.write_text(path.read_text().replace("wave/a.mp4", "./wave//a.mp4").replace("wave/a,", "mine,"))
+    (root / "labels.csv").write_text("path,label\n./wave/./a.mp4,wave\nwave//b.mp4,wave\n")
+    clips = read_clips(go(root).clips_csv)
+    assert [(c.clip_id, c.path, c.subject) for c in clips] == [
+        ("mine", "./wave//a.mp4", "Ann"), ("wave/b", "wave/b.mp4", "")
+    ], "what the cache knows by its path stays"  # fmt: skip
+    (root / "labels.csv").write_text("path,label\nwave/a.mp4,wave\n./wave/a.mp4,bow\n")
+    with pytest.raises(PosebridgeError, match="would occur twice; give every segment its own clip_id"):
+        go(root)
+
+
 def test_absolute_paths_in_the_root_are_read_and_others_refused(root):
     (root / "labels.csv").write_text(f"path,label\n{root / 'wave/a.mp4'},wave\n")
     assert [c.path for c in read_clips(go(root).clips_csv)] == ["wave/a.mp4"]

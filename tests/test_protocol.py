@@ -252,6 +252,9 @@ def test_one_source_video_in_both_parts_is_refused():
     for other in (Clip("b", "b.mp4", part="test", sha256="1" * 64), Clip("b", "a.mp4", start=1.0, part="test")):
         with pytest.raises(PosebridgeError, match="Clips a .train. and b .test. come from one video"):
             require_disjoint_sources([a, other])
+    for one, same in (("a.mp4", "./a.mp4"), ("x/a.mp4", "x//./a.mp4"), ("é.mp4", "e\u0301.mp4")):
+        with pytest.raises(PosebridgeError, match="come from one video"):
+            require_disjoint_sources([Clip("a", one, part="train"), Clip("b", same, part="test")])
     require_disjoint_sources([a, Clip("b", "a.mp4", part=""), Clip("c", "a.mp4", part="train")])  # not used
     require_disjoint_sources([a, Clip("b", "a.mp4", start=1.0, part="train")])  # segments of one video are fine
 

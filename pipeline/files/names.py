@@ -51,6 +51,11 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def plain_path(text: str) -> str:
+    """One form of all ways to write a path: `./a//b.mp4` is `a/b.mp4`, composed."""
+    return composed("/".join(part for part in text.split("/") if part not in ("", ".")))
+
+
 def why_outside(text: str) -> str:
     """Why a path of a list is not followed; empty where it stays below its root."""
     name = name_of(text)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.files.names import composed
+from pipeline.files.names import composed, plain_path
 from pipeline.manifest.clips import Clip, read_with_others, write_clips
 
 PEOPLES = ("label", "subject", "camera", "part")
@@ -22,7 +22,7 @@ Segment = tuple[str, str, str]
 def segment_of(path: str, start: float | None, end: float | None) -> Segment:
     """What a clip is cut from, as clips.csv writes it."""
     first, last = ("" if second is None else f"{second:.10g}" for second in (start, end))
-    return composed(path), first, last
+    return plain_path(path), first, last
 
 
 @dataclass
@@ -92,7 +92,7 @@ def write_merged(clips_csv: Path, clips: Sequence[Clip], former: FormerList, sam
             others[clip.clip_id] = former.others[was.clip_id]
         now = replace(
             clip,
-            path=was.path if composed(was.path) == composed(clip.path) else clip.path,
+            path=was.path if plain_path(was.path) == plain_path(clip.path) else clip.path,
             subject=clip.subject or was.subject,
             camera=clip.camera or was.camera,
             part=clip.part or was.part,

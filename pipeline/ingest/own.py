@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.names import composed, is_file, name_of, text_of, why_outside
+from pipeline.files.names import composed, is_file, name_of, plain_path, text_of, why_outside
 from pipeline.files.tables import Row, open_table
 from pipeline.ingest.base import Entry, Folder, Listing
 from pipeline.manifest.clips import PARTS, part_of, segment
@@ -88,4 +88,4 @@ def _video_of(row: Row, folder: Folder, listed: dict[str, str]) -> str:
         path = text_of(str(absolute.relative_to(root)))
     if why := why_outside(path):
         raise row.wrong("path", why)
-    return listed.get(composed(path), path)
+    return listed.get(plain_path(path), plain_path(path))

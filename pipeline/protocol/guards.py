@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import plain_path
 from pipeline.manifest.clips import Clip
 
 
@@ -38,7 +39,7 @@ def require_disjoint_sources(clips: Sequence[Clip]) -> None:
     for clip in clips:
         if clip.part not in ("train", "test"):
             continue
-        for source in filter(None, (clip.sha256, clip.path)):
+        for source in filter(None, (clip.sha256, plain_path(clip.path))):
             other = seen.setdefault(source, clip)
             if other.part != clip.part:
                 raise PosebridgeError(
