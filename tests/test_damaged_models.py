@@ -12,9 +12,10 @@ from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 from pipeline.cache.sealed import seal
 from pipeline.errors import PosebridgeError
 from pipeline.learn.encode import encode
+from pipeline.learn.encoders import encoder_folder, load_encoder
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.train import train
-from pipeline.learn.trained import encoder_folder, load_encoder, model_folder
+from pipeline.learn.trained import model_folder
 from pipeline.params import RunParams
 
 pytestmark = pytest.mark.fault

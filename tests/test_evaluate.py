@@ -17,12 +17,12 @@ from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.encode import encode
+from pipeline.learn.encoders import load_encoder
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.feature_table import feature_table
 from pipeline.learn.features import load_samples
 from pipeline.learn.run import open_run
 from pipeline.learn.train import train
-from pipeline.learn.trained import load_encoder
 from pipeline.params import RunParams
 from pipeline.recipe import other_side
 

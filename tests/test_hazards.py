@@ -21,11 +21,12 @@ from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
+from pipeline.learn.encoders import load_encoder
 from pipeline.learn.feature_table import feature_table
 from pipeline.learn.run import open_run
 from pipeline.learn.score import adapt_table, embed_table, score_clips, score_table
 from pipeline.learn.train import train, train_phase
-from pipeline.learn.trained import load_encoder, load_method
+from pipeline.learn.trained import load_method
 from pipeline.manifest.clips import write_clips
 from pipeline.methods import ADAPTATIONS, METHODS, find_method
 from pipeline.methods.adaptation import PrototypeAlignment

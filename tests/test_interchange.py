@@ -25,9 +25,9 @@ from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.unpickling import read_pickle
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
+from pipeline.learn.encoders import load_encoder
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.train import train
-from pipeline.learn.trained import load_encoder
 from pipeline.manifest.clips import Clip, read_clips, write_classes, write_clips
 from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams

@@ -335,7 +335,7 @@ def world(tmp_path_factory, one_thread):
 
 
 def test_end_to_end_without_an_encoder_and_adaptation_in_its_own_column(world, monkeypatch):
-    monkeypatch.setattr(trained, "_told_of_encoder", lambda *_: pytest.fail("a skeleton encoder is read"))
+    monkeypatch.setattr(trained, "told_of_encoder", lambda *_: pytest.fail("a skeleton encoder is read"))
     plain, _ = run_world(world, "pgfa", RunParams("pgfa", FLAGS, skeletons="gt"))
     both, selection = run_world(world, "pgfa_adapted", RunParams("pgfa", FLAGS, skeletons="gt", adapt="pgfa"))
     assert plain["adapted"] is None and "adapt" not in plain["selection"]

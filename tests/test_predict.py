@@ -22,10 +22,11 @@ from pipeline.files.tensors import save_tensors
 from pipeline.hpe.weights import resolve_weights
 from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.encode import encode
+from pipeline.learn.encoders import load_encoder
 from pipeline.learn.run import open_run
 from pipeline.learn.score import score_clips
 from pipeline.learn.train import train
-from pipeline.learn.trained import load_encoder, load_method
+from pipeline.learn.trained import load_method
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.manifest.failure import Failure
 from pipeline.params import ExtractParams, Params, load_params

@@ -23,11 +23,11 @@ from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
 from pipeline.learn.dataset import Dataset, label_rows
+from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
-from pipeline.learn.preflight import Needs, need_extraction, need_parts, need_split
+from pipeline.learn.needs import Needs, need_extraction, need_parts, need_split
 from pipeline.learn.seeds import each_seed
-from pipeline.learn.trained import encoder_folder, encoder_learnt_from
 from pipeline.params import EncodeParams
 from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.augment import augment

@@ -27,15 +27,8 @@ from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples, StoredSamples
-from pipeline.learn.preflight import (
-    Needs,
-    need_ceiling,
-    need_encoders,
-    need_methods,
-    need_parts,
-    need_run,
-    need_split,
-)
+from pipeline.learn.needs import Needs, need_parts, need_split
+from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
 from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import adapt_table, score_clips
 from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder

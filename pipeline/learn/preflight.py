@@ -1,99 +1,28 @@
-"""What `encode`, `train` and `evaluate` will need, looked up before anything is computed: all that is missing is told
-at once, a line each with the command that makes it.
+"""What a run needs beside what needs.py looks up: texts, encoders, methods, and what its test reads.
 
-Reads what they read; writes nothing.
+Reads what `train` and `evaluate` read; writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 
-from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError, all_missing
-from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
+from pipeline.learn.encoders import load_encoder
+from pipeline.learn.needs import Needs, classes_have, need_extraction
 from pipeline.learn.run import Opened, open_run, skeletons_of
-from pipeline.learn.trained import load_adaptation, load_encoder, load_method, model_folder
+from pipeline.learn.trained import load_adaptation, load_method, model_folder
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_adaptation, find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
-from pipeline.protocol.splits import Split, read_split
+from pipeline.protocol.splits import Split
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
-
-T = TypeVar("T")
-NAMED = 8  # classes of a line
-
-
-class Needs:
-    """Gathers what is missing. `known` are sentences on what was found missing before."""
-
-    def __init__(self, known: Iterable[str] = ()) -> None:
-        self.missing = list(known)
-
-    def get(self, opening: Callable[..., T], *arguments: object) -> T | None:
-        """What `opening` returns; None where it raises a PosebridgeError, which is noted."""
-        try:
-            return opening(*arguments)
-        except PosebridgeError as error:
-            self.missing.append(str(error))
-            return None
-
-    def require(self) -> None:
-        """Raise PosebridgeError with everything that was noted, each sentence once."""
-        if self.missing:
-            raise all_missing(self.missing)
-
-
-def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:
-    """Both files of the protocol. None too where the class list is not known. Raises PosebridgeError for no name."""
-    check_name(protocol, "protocol")
-    folder = dataset.folder / "protocols"
-    if dataset.class_names:
-        split = needs.get(read_split, folder, protocol, dataset.class_names)
-        if split is not None:
-            return split
-    for path in (folder / f"{protocol}.txt", folder / f"{protocol}.val.txt"):
-        if not is_file(path) and not any(str(path) in line for line in needs.missing):
-            needs.missing.append(f"{path} is missing; list the classes in it, an `index name` line each.")
-    return None
-
-
-def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str) -> None:
-    """Clips of part `train` for every seen class, or of part `test` for every unseen one, listed in clips.csv."""
-    if split is None or not dataset.clips:
-        return
-    kind, classes = ("seen", split.seen) if part == "train" else ("unseen", split.unseen)
-    there = {clip.label for clip in dataset.clips if clip.part == part}
-    if lacking := [split.class_names[label] for label in classes if label not in there]:
-        needs.missing.append(
-            f"{dataset.folder / 'clips.csv'}: {_classes(lacking)} no clip of part `{part}`, but {split.protocol} needs "
-            f"some of every {kind} class; write the column `part`."
-        )
-
-
-def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | None) -> CacheReader | None:
-    """An extraction, with train clips of every seen class in it."""
-    reader = needs.get(dataset.reader, recipe)
-    if reader is None or split is None:
-        return reader
-    there = set(reader.clip_ids)
-    train = [clip for clip in dataset.clips if clip.part == "train"]
-    listed = {clip.label for clip in train}
-    extracted = {clip.label for clip in train if clip.clip_id in there}
-    lacking = [split.class_names[c] for c in split.seen if c in listed and c not in extracted]
-    if lacking:
-        needs.missing.append(
-            f"The extraction by {recipe} holds no train clip of {_names(lacking)}; run `posebridge extract --dataset "
-            f"{dataset.name} --recipe {recipe} --retry-failed`."
-        )
-    return reader
 
 
 def need_run(
@@ -146,7 +75,7 @@ def need_texts(
                 known = ", ".join(sorted({slot for _, slot in there})) or "none"
                 needs.missing.append(f"The texts have no slot {slot!r}, but {known}; {remedy}")
             elif lacking:
-                needs.missing.append(f"The {_classes(lacking)} no text in the slot {slot!r}; {remedy}")
+                needs.missing.append(f"The {classes_have(lacking)} no text in the slot {slot!r}; {remedy}")
 
 
 def need_encoders(
@@ -201,13 +130,3 @@ def _any_method(run: RunParams, opened: Opened | None) -> Method:
         if run.adapt:
             find_adaptation(run.adapt)(method)
     return method
-
-
-def _classes(names: Sequence[str]) -> str:
-    """`class 'a' has`, `classes 'a', 'b' have`."""
-    return f"class {_names(names)} has" if len(names) == 1 else f"classes {_names(names)} have"
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(repr(name) for name in names[:NAMED]) + more

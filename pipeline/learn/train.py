@@ -24,7 +24,8 @@ from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
-from pipeline.learn.preflight import Needs, need_encoders, need_parts, need_run, need_split
+from pipeline.learn.needs import Needs, need_parts, need_split
+from pipeline.learn.preflight import need_encoders, need_run
 from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import embed_table
 from pipeline.learn.seeds import each_seed

@@ -1,8 +1,7 @@
-"""Opening what was trained, for testing, prediction and further training: encoders, methods with their chosen values.
+"""Opening trained methods, for testing and prediction, with their chosen values and the encoders below them.
 
-Reads cache/encoders/<dataset>/<protocol>/<skeletons>/seed-<k>/ and cache/models/<dataset>/<protocol>/<run>/seed-<k>/;
-writes nothing. Each file is compared with the hash that was noted when it was written, and with the clips, classes and
-texts that there are now.
+Reads cache/models/<dataset>/<protocol>/<run>/seed-<k>/ and what encoders.py reads; writes nothing. Each file is
+compared with the hash that was noted when it was written, and with the clips, classes and texts that there are now.
 """
 
 from __future__ import annotations
@@ -19,36 +18,19 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors
-from pipeline.learn.dataset import Dataset
+from pipeline.learn.encoders import load_encoder, told_of_encoder
 from pipeline.learn.feature_table import Encoder, Joints
 from pipeline.learn.run import Opened
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method
 from pipeline.protocol.training_set import Phase, training_phase
-from pipeline.skeleton.shift_gcn import ShiftGCN
-
-MOST_BLOCKS, MOST_JOINTS = 64, 1000  # of an encoder that is read from a file
-
-
-def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
-    """Where the encoders of (dataset, protocol, skeletons) lie."""
-    check_name(skeletons, "recipe")
-    return cache / "encoders" / check_name(dataset, "data set") / check_name(protocol, "protocol") / skeletons
 
 
 def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
     """Where the models of a run lie."""
     check_name(run, "run")
     return cache / "models" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run
-
-
-def encoder_learnt_from(dataset: Dataset, skeletons: str, phase: Phase) -> str:
-    """What an encoder has learnt from: the extraction, its clips with their labels, the classes."""
-    reader = dataset.reader(skeletons)
-    there = set(reader.clip_ids)
-    clips = [(clip.clip_id, clip.label) for clip in phase.train if clip.clip_id in there]
-    return fingerprint(reader.fingerprint, phase.classes, clips)
 
 
 def method_learnt_from(opened: Opened, phase: Phase) -> str:
@@ -62,53 +44,11 @@ def hash_of(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
-def load_encoder(
-    dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str, unchanged: bool = True
-) -> ShiftGCN:
-    """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it anew.
-
-    `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
-    might be among them. Only who tests nothing may do without.
-    """
-    path, values, remedy = _told_of_encoder(dataset, protocol, skeletons, seed, phase)
-    if unchanged:
-        now = training_phase(phase, dataset.split(protocol), dataset.clips)
-        if values.get("trained_on") != encoder_learnt_from(dataset, skeletons, now):
-            raise PosebridgeError(
-                f"{path} was trained on other clips, classes or another extraction than {protocol} has now, maybe on "
-                f"its test clips; {remedy} again."
-            )
-    weights = load_tensors(path, values.get("weights_sha256"), f"{remedy} again")
-    try:
-        joints, classes, width = values["joints"], len(values["classes"]), values["width"]
-        blocks, inputs = tuple(values["blocks"]), values["inputs"]
-        held = sum(value.numel() for value in weights.values())
-        least = sum(count * (width << stage) ** 2 for stage, count in enumerate(blocks)) + joints * inputs + classes
-        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or least > held:
-            raise ValueError  # before it takes memory that its own file does not fill
-        encoder = ShiftGCN(joints, classes, width, blocks, 0.0, inputs)
-        encoder.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None
-    return encoder.eval().requires_grad_(False)
-
-
-def _told_of_encoder(
-    dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str
-) -> tuple[Path, dict[str, Any], str]:
-    """The file of an encoder, what the .json beside it tells, and how to make it where it is not there."""
-    path = encoder_folder(dataset.cache, dataset.name, protocol, skeletons) / f"seed-{seed}" / f"{phase}.safetensors"
-    remedy = f"run `posebridge encode --dataset {dataset.name} --protocol {protocol} --skeletons {skeletons}`"
-    if not path.is_file():
-        raise PosebridgeError(f"{path} is missing; {remedy}.")
-    return path, read_sealed(path.with_suffix(".json"), f"{remedy} again"), remedy
-
-
 def encoder_sha256(opened: Opened, seed: int) -> str | None:
     """The hash of the encoder below a seed's final method; None for a method that has its own."""
     if find_method(opened.run.method).end_to_end:
         return None
-    values = _told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
+    values = told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
     return values.get("weights_sha256")
 
 
