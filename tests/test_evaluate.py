@@ -193,6 +193,13 @@ def test_a_variant_may_hold_some_classes_and_the_candidates_stay(world, darker):
     assert {row["tuple"] for row in answers} == {f"A-{i}" for i in range(6)}
 
 
+def test_where_no_clip_of_an_unseen_class_was_extracted_there_is_no_figure(world, darker):
+    """An accuracy of no clips would be written as NaN."""
+    seen = darker(only=lambda clip_id: clip_id.startswith("Ar"))
+    with pytest.raises(PosebridgeError, match="refined@low_light-2 holds no test clip of a class that is unseen"):
+        evaluate(seen, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
+
+
 def test_twins_of_seen_classes_do_not_count(world):
     path = world.cache / "videos/toy/twins.csv"
     before = path.read_text()

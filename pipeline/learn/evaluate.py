@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
@@ -111,6 +112,12 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
         clips = opened.clips_of(variant, clips)
     samples = opened.samples(clips, variant)
     labels = label_rows(clips, samples.clip_ids, range(len(dataset.class_names))).numpy()
+    if opened.split.unseen and not np.isin(labels, opened.split.unseen).any():
+        recipe = of_variant(opened.skeletons, variant)
+        raise PosebridgeError(
+            f"The extraction {recipe} holds no test clip of a class that is unseen in {opened.split.protocol}, so "
+            "there is nothing to count; run `posebridge extract` with --retry-failed, or make a variant of such clips."
+        )
     path = dataset.cache / "videos" / dataset.name / "twins.csv"
     twins = read_twins(path) if path.is_file() else {}
     of_unseen = {clip.clip_id for clip in clips if clip.label in opened.split.unseen}
