@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.learn.dataset import label_rows
+from pipeline.learn.dataset import label_rows, train_labels
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
+from pipeline.protocol.training_set import Phase
 
 pytestmark = pytest.mark.unit
 
@@ -71,6 +72,14 @@ def test_equal_samples_are_one_and_every_clip_finds_its_own():
     assert torch.equal(distinct.scores[where], found.scores)
     taken = found.take([3, 0])
     assert taken.clip_ids == ("d", "a") and torch.equal(taken.scores, found.scores[[3, 0]])
+
+
+def test_a_class_of_which_no_train_clip_was_extracted_is_named():
+    """One that was kept out of training may be there."""
+    phase = Phase("select", (2, 7), (Clip("a", "a.mp4", label=7), Clip("b", "b.mp4", label=2)))
+    assert train_labels(phase, ["b", "a", "b"], "abcdefgh").tolist() == [0, 1, 0]
+    with pytest.raises(PosebridgeError, match="No clip of 'c' that the phase 'select' trains on"):
+        train_labels(phase, ["a"], "abcdefgh")
 
 
 def test_labels_are_the_places_of_classes_among_those_named():

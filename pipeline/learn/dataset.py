@@ -19,6 +19,7 @@ from pipeline.files.names import check_name
 from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
+from pipeline.protocol.training_set import Phase
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,18 @@ def label_rows(clips: Iterable[Clip], clip_ids: Sequence[str], classes: Sequence
     column = {label: place for place, label in enumerate(classes)}
     label = {clip.clip_id: clip.label for clip in clips if clip.label is not None}
     return torch.tensor([column[label[clip_id]] for clip_id in clip_ids], dtype=torch.long)
+
+
+def train_labels(phase: Phase, clip_ids: Sequence[str], class_names: Sequence[str]) -> Tensor:
+    """Where the classes of the train clips `clip_ids` stand in the phase's: [N] int64.
+
+    Raises PosebridgeError for a class of which none is among them: it would be learnt from nothing.
+    """
+    labels = label_rows(phase.train, clip_ids, phase.classes)
+    learnt = set(labels.tolist())
+    if lacking := [class_names[label] for row, label in enumerate(phase.classes) if row not in learnt]:
+        raise PosebridgeError(
+            f"No clip of {lacking[0]!r} that the phase {phase.name!r} trains on was extracted; run `posebridge "
+            "extract` with --retry-failed."
+        )
+    return labels

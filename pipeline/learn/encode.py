@@ -22,7 +22,7 @@ from pipeline.cache.sealed import seal
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
-from pipeline.learn.dataset import Dataset, label_rows
+from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
@@ -63,7 +63,7 @@ def encode_seed(
     for name in PHASES:
         phase = training_phase(name, split, dataset.clips)
         samples = open_samples([clip.clip_id for clip in phase.train], reader)
-        labels, one = label_rows(phase.train, samples.clip_ids, phase.classes), samples.take([0])
+        labels, one = train_labels(phase, samples.clip_ids, split.class_names), samples.take([0])
         learnt = encoder_learnt_from(dataset, skeletons, phase)
         key = fingerprint(learnt, asdict(params), seed)
         encoder, progress = train_encoder(

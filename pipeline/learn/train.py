@@ -20,7 +20,7 @@ from pipeline.cache.sealed import seal
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
-from pipeline.learn.dataset import Dataset, label_rows
+from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
@@ -114,7 +114,7 @@ def train_phase(
     require_clips_of_phase(samples.clip_ids, (*phase.train, *phase.held_out, *phase.pseudo_unseen))
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
-    labels = label_rows(phase.train, [samples.clip_ids[row] for row in train_rows], phase.classes)
+    labels = train_labels(phase, [samples.clip_ids[row] for row in train_rows], opened.split.class_names)
     table = feature_table(encoder, samples, opened.shapes.anchors, views=config.views, seed=seed)
 
     with torch.random.fork_rng(devices=[]):
