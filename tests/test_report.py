@@ -8,6 +8,9 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-import pipeline
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report import figures
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
+from pipeline.report.results import results as frame_of
 from pipeline.report.runs import read_confusion, read_runs
 from pipeline.report.swap import read_answers
 from stages.report import command
@@ -205,7 +208,7 @@ def test_every_figure_of_every_seed_is_a_cell_of_one_frame(results: Path) -> Non
     write_result(results, "cued", 0, flags={"cues": True}, adapted={"top1": 0.5, "by": "pgfa", "values": {"t": 2}})
     write_result(results, "spoilt", 0, seconds="long")
     with pytest.warns(UserWarning, match="spoilt/seed-0/metrics.json is not as it should be: seconds"):
-        table = pipeline.results(results)
+        table = frame_of(results)
     assert list(table)[:4] == ["dataset", "protocol", "run", "seed"] and len(table) == 8
     row = table.set_index(["run", "seed"]).loc["posebridge", 2]
     assert row.zsl_top1 == pytest.approx(22 / 30) and row.gzsl_harmonic == 0.509 and row.selection_gamma == 0.5
@@ -213,7 +216,16 @@ def test_every_figure_of_every_seed_is_a_cell_of_one_frame(results: Path) -> Non
     assert (cued.flags_cues, cued.adapted_by, cued.adapted_values_t) == (True, "pgfa", 2)
     means = table.groupby("run").zsl_top1.agg(["mean", "std", "count"])
     assert means["mean"]["posebridge"] == pytest.approx(61 / 90) and means["count"]["skeleton_gt"] == 1
-    assert list(pipeline.results(results / "nowhere")) == ["dataset", "protocol", "run", "seed"]
+    assert list(frame_of(results / "nowhere")) == ["dataset", "protocol", "run", "seed"]
+
+
+def test_a_notebook_has_them_under_the_projects_name(results: Path) -> None:
+    root = Path(__file__).parent.parent
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    places = os.pathsep.join(str(root / where) for where in packages["where"])
+    code = f"import posebridge; print(len(posebridge.results({str(results)!r})))"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": places}, capture_output=True)
+    assert done.stdout == b"7\n" and "posebridge" in packages["include"], done.stderr
 
 
 def test_a_protocol_without_unseen_classes_is_no_row_and_no_fault(results: Path) -> None:
