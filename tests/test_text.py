@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -144,6 +146,26 @@ def test_a_damaged_encoder_is_a_sentence(tmp_path, make, name, content):
     (folder / name).write_bytes(content)
     with pytest.raises(PosebridgeError, match=r"encoder' could not be loaded; give `minilm`, .*\.$"):
         make(str(folder))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("make", [encoders.SentenceEncoder, LanguageModel])
+def test_code_in_an_encoders_folder_does_not_run(tmp_path, monkeypatch, make):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # transformers would ask
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for path in encoders.minilm_folder().iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    (folder / "modules.json").unlink()
+    (folder / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]')
+    if make is LanguageModel:
+        (folder / "config.json").unlink()
+        maps = dict.fromkeys(("AutoConfig", "AutoModel", "AutoTokenizer"), "evil.Evil")
+        (folder / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": maps}))
+    with pytest.raises(PosebridgeError, match="could not be loaded"):
+        make(str(folder))
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.fault

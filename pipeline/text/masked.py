@@ -59,8 +59,9 @@ class LanguageModel:
 
         local = Path(name).is_dir()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-            model = AutoModel.from_pretrained(name, local_files_only=local, use_safetensors=True)
+            data = {"local_files_only": local, "trust_remote_code": False}  # None would ask the person at the terminal
+            self._tokenizer = AutoTokenizer.from_pretrained(name, **data)
+            model = AutoModel.from_pretrained(name, use_safetensors=True, **data)
         except Exception as error:  # damaged files come out of the libraries as errors of many classes
             raise PosebridgeError(
                 f"The language model {name!r} could not be loaded; give `minilm`, the name of a BERT-like model or a "
