@@ -207,6 +207,14 @@ def test_the_embedded_encoder_gives_unit_vectors_that_know_meaning():
     assert drink @ sip > drink @ phone + 0.2
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_encoder_that_yields_no_numbers_is_one_sentence(monkeypatch, value):
+    model = encoders.SentenceEncoder("minilm")
+    monkeypatch.setattr(model.model, "encode", lambda texts, **_: np.full((len(texts), 3), value))
+    with pytest.raises(PosebridgeError, match="'minilm' yields no numbers; bring its weights again"):
+        model.encode(["a"])
+
+
 def test_an_encoder_that_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PosebridgeError, match="could not be loaded"):

@@ -63,10 +63,13 @@ class SentenceEncoder:
         self.sha256 = MINILM_SHA256 if name == "minilm" else _weights_sha256(self.model)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """L2-normalised embeddings of `texts`, float32 [N, d_t]."""
-        return self.model.encode(
+        """L2-normalised embeddings of `texts`, float32 [N, d_t]. Raises PosebridgeError for any that is no number."""
+        vectors = self.model.encode(
             list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
         ).astype(np.float32)
+        if not np.isfinite(vectors).all():
+            raise PosebridgeError(f"The sentence encoder {self.name!r} yields no numbers; bring its weights again.")
+        return vectors
 
 
 def minilm_folder() -> Path:
