@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.tracking.similarity import People, box_iou, closeness, oks, together
 
@@ -104,6 +103,8 @@ def _assign(tracks: list[Track], rows: np.ndarray, found: People, time: float) -
     """The pairs of tracks and findings that are the most similar as a whole."""
     if not tracks or not len(rows):
         return []
+    from scipy.optimize import linear_sum_assignment  # late: where nobody is followed it is not waited for
+
     expected = together([track.at(time) for track in tracks])
     there = found[rows]
     similarity = IOU * box_iou(expected, there) + OKS * oks(expected, there) + NEAR * closeness(expected, there)
