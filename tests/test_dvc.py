@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import re
 import shutil
@@ -20,6 +22,8 @@ from pipeline.params import load_params
 from stages.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+# Their products carry a hash that decides what is made anew: ALGORITHM and a recipe's fingerprint, and that of weights.
+BY_FINGERPRINT = {"extract", "tune-hpe"}
 # Stands in for every command: writes what the stage declares, and notes that it was called.
 STUB = """#!{python}
 import os, pathlib, sys
@@ -106,6 +110,63 @@ def test_everything_that_dvc_yaml_names_exists(project: Path) -> None:
                 assert made or (project / path).exists(), f"{stage.name} depends on {path}, which is not there"
 
 
+@functools.cache
+def imported(path: Path) -> set[Path]:
+    """The files of ours that one imports, late imports too, but none for types alone. Who takes a `find_...` from a
+    room has all of it open, by name.
+    """
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+    types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for node in {*ast.walk(tree)} - {inner for part in types for inner in ast.walk(part)}:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pipeline", "stages"):
+            room = ROOT.joinpath(*str(node.module).split("."))
+            for name in (alias.name for alias in node.names):
+                places = room / f"{name}.py", room / name / "__init__.py", room.with_suffix(".py"), room / "__init__.py"
+                found.add(next(place for place in places if place.is_file()))
+                found |= set(room.glob("*.py")) if name.startswith("find_") else set()
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith(("pipeline.", "stages.")) for alias in node.names), path
+    return found
+
+
+@functools.cache
+def needed(command: str) -> set[Path]:
+    """The file of a command, and all of pipeline/ that it imports, directly or not; relative to the project."""
+    waiting, seen = {ROOT / "stages" / f"{command.replace('-', '_')}.py"}, set()
+    own = next(iter(waiting))
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        waiting |= imported(path) - seen
+    return {path.relative_to(ROOT) for path in seen if path == own or "pipeline" in path.relative_to(ROOT).parts}
+
+
+def uncovered(command: str, deps: set[Path]) -> set[Path]:
+    """What a command imports and its stage does not depend on."""
+    return {path for path in needed(command) if not deps & {path, *path.parents}}
+
+
+@pytest.mark.unit
+def test_a_stage_depends_on_every_room_that_its_command_imports(project: Path) -> None:
+    """In the demo on no other room, too: what has not changed is not made again."""
+    checked: set[tuple[str, frozenset[Path]]] = set()
+    with Repo(str(project)) as repo:
+        for stage in repo.index.stages:
+            deps = {Path(dep.fs_path).relative_to(project) for dep in stage.deps}
+            code = frozenset(dep for dep in deps if dep.parts[0] in ("pipeline", "stages"))
+            command = str(stage.cmd).split()[1]
+            if command in BY_FINGERPRINT or (command, code) in checked:
+                continue
+            checked.add((command, code))
+            assert not (missing := uncovered(command, set(code))), f"{stage.addressing} forgets {sorted(missing)}"
+            if stage.path_in_repo == "dvc.yaml":
+                for dep in code:
+                    assert uncovered(command, {*code} - {dep}), f"{stage.addressing} depends on {dep} for nothing"
+    assert {command for command, _ in checked} == {
+        "synth", "ingest", "text", "encode", "train", "evaluate", "report", "bench"
+    }  # fmt: skip
+
+
 @pytest.mark.unit
 def test_every_parameter_that_dvc_yaml_tracks_is_in_its_file_and_known(project: Path) -> None:
     tracked: dict[Path, set[str]] = {}
@@ -161,6 +222,9 @@ def test_repro_runs_what_has_changed_and_nothing_else(project: Path) -> None:
     dvc(project, "repro", "--quiet")
     first = calls(project)
     assert [line.split()[0] for line in first].count("extract") == 2 and first[-1] == "report"
+    compiled = project / "pipeline" / "learn" / "__pycache__" / "train.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"what Python leaves in a room")
     dvc(project, "repro", "--quiet")
     assert calls(project) == [], "a second repro must do nothing"
 
@@ -176,7 +240,7 @@ def test_repro_runs_what_has_changed_and_nothing_else(project: Path) -> None:
     dvc(project, "repro", "--quiet")
     assert calls(project) == [], "a knob of speed must re-run nothing"
 
-    method = next((project / "pipeline" / "methods").glob("*.py"))
+    method = project / "pipeline" / "methods" / "posebridge.py"
     method.write_text(method.read_text() + "\n")
     dvc(project, "repro", "--quiet")
     again = {line.split()[0] for line in calls(project)}
@@ -204,6 +268,12 @@ def test_one_command_makes_one_table_and_leaves_the_others_alone(project: Path) 
     assert first[-1].startswith("report") and not any("refined" in line for line in first)
     dvc(project, "repro", "--quiet", table)
     assert calls(project) == [], "a second repro must do nothing"
+
+    page = project / "pipeline" / "report" / "page.py"
+    page.write_text(page.read_text() + "\n")
+    dvc(project, "commit", "--quiet", "--force", "--with-deps", table)
+    dvc(project, "repro", "--quiet", table)
+    assert calls(project) == [], "whoever says that no figure depends on a change has nothing made again"
 
     changed = yaml.safe_load(params.read_text())
     changed["runs"]["skeleton_levels"]["flags"]["width"] = 32
