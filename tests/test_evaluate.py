@@ -350,8 +350,9 @@ def test_a_run_that_cannot_be_is_one_sentence(world, change, words):
 def test_what_is_missing_names_the_command_that_makes_it(world):
     with pytest.raises(PosebridgeError, match="posebridge train --dataset toy .* --run untrained"):
         evaluate(world, PROTOCOL, "untrained", RUNS["posebridge"], PARAMS)
-    with pytest.raises(PosebridgeError, match="run `posebridge train` again"):
-        evaluate(world, PROTOCOL, "posebridge", replace(RUNS["posebridge"], flags=FLAGS | {"width": 32}), PARAMS)
+    for changed in ({"width": 32}, {"additive": False}):  # the latter with weights of the same shapes
+        with pytest.raises(PosebridgeError, match="another method or flags than .*run `posebridge train` again"):
+            evaluate(world, PROTOCOL, "posebridge", replace(RUNS["posebridge"], flags=FLAGS | changed), PARAMS)
     more = replace(PARAMS, encode=replace(PARAMS.encode, seeds=(7,)))
     with pytest.raises(PosebridgeError, match="posebridge encode --dataset toy .* --skeletons refined"):
         train(world, PROTOCOL, "posebridge", RUNS["posebridge"], more)

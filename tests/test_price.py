@@ -116,6 +116,9 @@ class Rows:
     def batch(self, rows):
         return Features(rows[:, None].float(), torch.zeros(len(rows), 1, 2))
 
+    def batches(self, parts):
+        return map(self.batch, parts)
+
 
 class Chosen(Adaptation):
     """Right by its better value only."""

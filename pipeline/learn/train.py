@@ -30,7 +30,14 @@ from pipeline.learn.run import Opened, open_run, write_resolved
 from pipeline.learn.score import embed_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
-from pipeline.learn.trained import encoder_sha256, hash_of, method_learnt_from, model_folder, skeleton_encoder
+from pipeline.learn.trained import (
+    encoder_sha256,
+    hash_of,
+    method_and_flags,
+    method_learnt_from,
+    model_folder,
+    skeleton_encoder,
+)
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
@@ -88,6 +95,7 @@ def train_seed(
     final, then = go("final", progress.best_epoch)
     selection["seconds"] = round(progress.seconds + then.seconds, 2)
     selection["trained_on"] = method_learnt_from(opened, final.phase)
+    selection["run"] = method_and_flags(run)
 
     place = folder / f"seed-{seed}"
     selection["weights_sha256"] = {

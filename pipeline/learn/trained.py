@@ -7,6 +7,7 @@ compared with the hash that was noted when it was written, and with the clips, c
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pipeline.learn.run import Opened
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method
+from pipeline.params import RunParams
 from pipeline.protocol.training_set import Phase, training_phase
 
 
@@ -37,6 +39,11 @@ def method_learnt_from(opened: Opened, phase: Phase) -> str:
     """What a method has learnt from: extractions, clips with their labels, classes and their descriptions."""
     text = hash_of(opened.bank.embeddings[list(phase.classes)])
     return fingerprint(opened.fingerprints, phase.classes, [(c.clip_id, c.label) for c in phase.train], text)
+
+
+def method_and_flags(run: RunParams) -> dict[str, Any]:
+    """What a run's weights mean, as JSON gives it back: many a flag changes no weight's shape."""
+    return json.loads(json.dumps({"method": run.method, "flags": run.flags}, default=str))
 
 
 def hash_of(tensor: Tensor) -> str:
@@ -84,13 +91,14 @@ def load_method(
             )
     if selection["weights_sha256"].get("encoder") != encoder_sha256(opened, seed):
         raise PosebridgeError(f"{path} was trained on another skeleton encoder than there is now; {remedy} again.")
+    other = f"{path} is of another method or flags than the run {run_name!r} has now; run `posebridge train` again."
+    if selection.get("run") != method_and_flags(opened.run):
+        raise PosebridgeError(other)
     method = opened.method(len(opened.split.seen))
     try:
         method.load_state_dict(load_tensors(path, selection["weights_sha256"].get("final"), f"{remedy} again"))
     except RuntimeError:
-        raise PosebridgeError(
-            f"{path} is of other flags than the run {run_name!r} has now; run `posebridge train` again."
-        ) from None
+        raise PosebridgeError(other) from None
     for name in method.choices:
         setattr(method, name, chosen_value(selection, name, place / "selection.json", f"{remedy} again"))
     return method.eval().requires_grad_(False), selection
