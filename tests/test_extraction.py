@@ -246,7 +246,7 @@ def test_keypoints_are_finite_and_scores_between_0_and_1(corridor):
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("wrong", [{"boxes": "auto"}, {"cues": "all"}, {"backend": "ground_truth"}])
+@pytest.mark.parametrize("wrong", [{"backend": "ground_truth"}, {"backend": "import"}, {"layout": "ntu25"}])
 def test_a_recipe_that_cannot_be_followed_is_refused(corridor, wrong):
     corridor.recipe = dataclasses.replace(RECIPE, **wrong)
     with pytest.raises(PosebridgeError, match="recipe"):
@@ -350,6 +350,10 @@ def test_boxes_from_the_manifest(tmp_path):
     with h5py.File(corridor.root / "ground_truth.h5", "r+") as file:
         file["boxes"][2] += 1
     assert corridor.run().estimated == 1, "the one clip whose boxes have changed"
+    with h5py.File(corridor.root / "ground_truth.h5", "r+") as file:
+        file["boxes"][4] = 0
+    result = corridor.run()
+    assert result.clips == 5 and [(f.clip_id, f.stage) for f in result.failures] == [("4", "track")]
 
 
 @pytest.mark.e2e

@@ -112,14 +112,14 @@ class PendingClip:
         self._cues_lost[person, steps] = (~known).sum()
 
     def row(self) -> dict[str, Any] | Failure:
-        """The finished row, a value for every column of the shard; a Failure where a detector found nobody, or the
-        pose model gave no finite number.
+        """The finished row, a value for every column of the shard; a Failure where there was nobody, or the pose model
+        gave no finite number.
         """
         if self._crops and not self._answered:
             reason = f"the pose model gives no finite number for any of its {self._crops} crops"
             return Failure(self.clip.clip_id, "pose", reason)
         track_id = self._follow_persons() if self._recipe.boxes == "detector" else None
-        if track_id is not None and track_id.max() < 0:
+        if not self._crops or track_id is not None and track_id.max() < 0:
             return Failure(self.clip.clip_id, "track", "no person was found in its frames")
         valid = self.scores.max(-1) > 0  # [M, T]
         repeat_last_valid(self.keypoints, self.scores, self.boxes)
