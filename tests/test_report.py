@@ -23,11 +23,11 @@ from click.testing import CliRunner
 from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report import figures
+from pipeline.report.answers import read_answers
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
 from pipeline.report.results import results as frame_of
 from pipeline.report.runs import read_confusion, read_runs
-from pipeline.report.swap import read_answers
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -318,7 +318,7 @@ def test_odd_tables_beside_a_result_are_a_sentence(tmp_path: Path, kind: str) ->
     with pytest.raises(PosebridgeError, match=r"confusion.csv.*\.$"):
         read_confusion(run)
     with pytest.raises(PosebridgeError, match=r"predictions.csv is not as .*run it again\.$"):
-        read_answers(run.first)
+        read_answers(run.first.folder / "predictions.csv")
 
 
 def test_a_place_where_no_report_can_be_written_is_one_sentence(results: Path, tmp_path: Path) -> None:

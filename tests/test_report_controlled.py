@@ -20,13 +20,14 @@ from scipy.stats import ttest_rel
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import clip_frames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.parts import parts_of, table
 from pipeline.report.report import make_report
 from pipeline.report.runs import Run, read_runs
-from pipeline.report.swap import rate, read_answers, twin_swap, twins, variant_swap
+from pipeline.report.swap import rate, twin_swap, twins, variant_swap
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -155,8 +156,8 @@ def test_a_clip_that_is_answered_alike_on_a_variant_has_not_changed(tmp_path: Pa
     plain = runs["posebridge"]
     copied = {r.seed: r for r in runs["posebridge@background"].results}
     for result in plain.results:  # make the variant's answers those of the run, but for one clip of each seed
-        answers = read_answers(result)
-        kept = answers[answers.index.isin(read_answers(copied[result.seed]).index)]
+        answers = result.answers
+        kept = answers[answers.index.isin(read_answers(copied[result.seed].folder / "predictions.csv").index)]
         path = copied[result.seed].folder / "predictions.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -177,7 +178,7 @@ def test_a_curve_starts_on_the_clips_that_its_variant_has(tmp_path: Path) -> Non
     kinds = sort_out(list(by_name(tmp_path).values()))
     (curve,) = curves(kinds.methods, kinds.variants)["blur"]
     assert [level for level, _ in curve.points] == [0, 1, 3]
-    answers = [read_answers(result) for result in kinds.methods[0].results]
+    answers = [result.answers for result in kinds.methods[0].results]
     first = [[a.label == a.predicted for a in said.itertuples() if int(a.Index.split("-")[2]) < 2] for said in answers]
     assert curve.points[0][1].mean == pytest.approx(np.mean([np.mean(seed) for seed in first]))
     assert curve.points[0][1].mean != pytest.approx(kinds.methods[0].spread("zsl", "top1").mean)  # type: ignore[union-attr]
@@ -243,7 +244,7 @@ def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
 
 
 def test_tuples_are_those_with_two_twins_or_more(benchmark: Path) -> None:
-    answers = read_answers(by_name(benchmark)["posebridge"].results[0])
+    answers = by_name(benchmark)["posebridge"].results[0].answers
     sizes = twins(answers.sample(frac=1, random_state=0)).groupby("tuple", sort=False).size()
     assert len(sizes) == 18 and set(sizes) == {3, 4} and sizes.index.is_monotonic_increasing
     assert twins(answers[answers.label == min(CLASSES)]).empty

@@ -14,7 +14,6 @@ from pipeline.manifest.variants import strength
 from pipeline.report.figures import BASELINE, COLOURS, FAINT, GRID, INK, SKELETON_CEILING
 from pipeline.report.results import Result
 from pipeline.report.runs import Run, Spread, spread_of
-from pipeline.report.swap import answers_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def start(run: Run, variant: Run) -> Spread:
 
 
 def _accuracy(result: Result, variant: Result) -> float:
-    answers, there = answers_of(result), answers_of(variant)
+    answers, there = result.answers, variant.answers
     answers = answers[answers.index.isin(there.index)]
     return result.zsl["top1"] if answers.empty else float((answers.predicted == answers.label).mean())
 

@@ -14,7 +14,6 @@ import pandas as pd
 
 from pipeline.report.leaderboard import percent, points
 from pipeline.report.runs import Run, Spread, spread_of
-from pipeline.report.swap import answers_of
 
 Attributes = Mapping[int, tuple[str, str]]  # class index -> (motion, object)
 
@@ -33,7 +32,7 @@ def parts_of(run: Run, attributes: Attributes) -> Parts | None:
     known = pd.DataFrame(dict(attributes), index=["motion", "held"])  # a column for each class
     right = []
     for result in run.results:
-        answers = answers_of(result)
+        answers = result.answers
         if answers.empty or not {*answers.label, *answers.predicted} <= attributes.keys():
             return None
         true, said = known[answers.label].to_numpy(), known[answers.predicted].to_numpy()  # [2, N]

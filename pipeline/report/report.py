@@ -18,6 +18,7 @@ from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
+from pipeline.report.answers import read_answers
 from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
@@ -26,7 +27,6 @@ from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.repeated import read_repeated
 from pipeline.report.runs import Run, group_by_protocol, read_confusion, read_runs
-from pipeline.report.swap import read_answers
 from pipeline.report.swap_pictures import FramesOf
 
 
@@ -65,46 +65,12 @@ def make_report(
     if (out / "leaderboard.md").is_file():  # an earlier report, whose pictures of runs that are gone must not stay
         for picture in out.glob("figures/*/*/*.png"):
             picture.unlink()
-    sections, chances = [], {}
-    for (dataset, protocol), group in group_by_protocol(runs).items():
-        names, chance, attributes = _from_manifests(manifests / dataset, protocol)
-        motions = {names[index]: motion for index, (motion, _) in attributes.items()}
-        if chance is not None:
-            chances[dataset, protocol] = chance
-        folder = out / "figures" / dataset / protocol
-        kinds = sort_out(group)
-        bars = figures.save(figures.bars(kinds.methods, chance), folder / "top1.png")
-        confusions = []
-        for run in kinds.methods:
-            try:
-                confusions += _confusion(run, motions, folder)
-            except PosebridgeError as error:
-                complaints.append(str(error))
-        for result in (result for run in group for result in run.results):
-            try:
-                read_answers(result)
-            except PosebridgeError as error:
-                complaints.append(str(error))
-        leaks, left_out = read_prices(results.parent / "leaks" / dataset / protocol, group)
+    sections: list[Section] = []
+    for group in group_by_protocol(runs).values():
+        section, left_out = _section(group, results, out, manifests, frames_of, store_root)
+        sections.append(section)
         complaints += left_out
-        analysis = analyse(kinds, folder, chance, names, attributes, frames_of)
-        repeated, unpictured = read_repeated(results.parent, store_root, manifests, group, names, folder)
-        complaints += unpictured
-        everyone = [run for run in group if not run.first.test_variant or run in kinds.methods]
-        sections.append(
-            Section(
-                dataset,
-                protocol,
-                kinds.methods,
-                tuple(everyone),
-                bars,
-                tuple(confusions),
-                chance,
-                analysis,
-                leaks,
-                tuple(repeated),
-            )
-        )
+    chances = {(s.dataset, s.protocol): s.chance for s in sections if s.chance is not None}
     html = out / "index.html"
     comparisons = compare(runs, manifests)
     write_for_people(html, page(sections, complaints, comparisons).encode())
@@ -116,6 +82,43 @@ def make_report(
         complaints=tuple(complaints),
         comparisons=tuple(comparisons),
     )
+
+
+def _section(
+    group: list[Run], results: Path, out: Path, manifests: Path, frames_of: FramesOf, store_root: Path | None
+) -> tuple[Section, list[str]]:
+    """All that is known of the runs of one protocol, with its pictures; and one sentence for each file left out."""
+    dataset, protocol = group[0].first.dataset, group[0].first.protocol
+    folder, cache = out / "figures" / dataset / protocol, results.parent
+    names, chance, attributes = _from_manifests(manifests / dataset, protocol)
+    motions = {names[index]: motion for index, (motion, _) in attributes.items()}
+    kinds = sort_out(group)
+    confusions, complaints = [], []
+    for run in kinds.methods:
+        try:
+            confusions += _confusion(run, motions, folder)
+        except PosebridgeError as error:
+            complaints.append(str(error))
+    for result in (result for run in group for result in run.results):
+        try:
+            read_answers(result.folder / "predictions.csv")
+        except PosebridgeError as error:
+            complaints.append(str(error))
+    leaks, unpriced = read_prices(cache / "leaks" / dataset / protocol, group)
+    repeated, unpictured = read_repeated(cache, store_root, manifests, group, names, folder)
+    section = Section(
+        dataset,
+        protocol,
+        runs=kinds.methods,
+        everyone=tuple(run for run in group if not run.first.test_variant or run in kinds.methods),
+        bars=figures.save(figures.bars(kinds.methods, chance), folder / "top1.png"),
+        confusions=tuple(confusions),
+        chance=chance,
+        analysis=analyse(kinds, folder, chance, names, attributes, frames_of),
+        leaks=leaks,
+        repeated=tuple(repeated),
+    )
+    return section, [*complaints, *unpriced, *unpictured]
 
 
 def _from_manifests(folder: Path, protocol: str) -> tuple[list[str], float | None, Attributes]:

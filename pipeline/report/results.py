@@ -1,13 +1,15 @@
 """Results as `evaluate` wrote them, read with care: one `Result` a seed, and all of them as one DataFrame.
 
-Reads `cache/results/<dataset>/<protocol>/<run>/seed-<k>/{metrics.json, params.yaml}`. Writes nothing.
+Reads `cache/results/<dataset>/<protocol>/<run>/seed-<k>/{metrics.json, predictions.csv, params.yaml}`. Writes
+nothing.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -17,6 +19,7 @@ from typing_extensions import TypedDict
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.yaml_file import read_yaml
+from pipeline.report.answers import NOTHING, read_answers
 
 MOST_BYTES = 64 << 20  # of a metrics.json
 PLACE = ["dataset", "protocol", "run", "seed"]
@@ -116,6 +119,14 @@ class Result:
         """How many clips of unseen classes were answered."""
         return self.zsl["n"]
 
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """Clip by clip, see answers.py; no rows where predictions.csv is of another form, which the report names."""
+        try:
+            return read_answers(self.folder / "predictions.csv")
+        except PosebridgeError:
+            return NOTHING
+
     @property
     def trained(self) -> dict[str, Any]:
         """The sections `encode` and `train` of the parameters beside it; empty where they cannot be read."""
@@ -180,7 +191,8 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 
     Where a result has no such value, the cell is NaN.
     """
-    rows = [{name: value for name, value in vars(result).items() if value is not None} for result in results]
+    names = [field.name for field in fields(Result)]
+    rows = [{name: value for name in names if (value := getattr(result, name)) is not None} for result in results]
     table = pd.json_normalize(rows, sep="_")
     return table.reindex(columns=[*PLACE, *table.columns.difference(PLACE, sort=False)])
 

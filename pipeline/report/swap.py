@@ -12,16 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import PosebridgeError
-from pipeline.files.tables import Row, open_table
-from pipeline.manifest.clips import MOST_CLASSES
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.results import Result
 from pipeline.report.runs import Run
 
 DRAWS = 2000  # of the bootstrap
-COLUMNS = {"clip_id": str, "label": int, "predicted": int, "tuple": str}
-NOTHING = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS).set_index("clip_id")
 
 
 @dataclass(frozen=True)
@@ -43,43 +37,9 @@ class TwinSwap:
     to_right: Rate
 
 
-def read_answers(result: Result) -> pd.DataFrame:
-    """What a seed said of each unseen test clip: by clip_id its `label`, the class `predicted`, and the `tuple` that it
-    shares with its twins, empty for a clip without. No rows where it left no predictions.csv.
-
-    Raises PosebridgeError for a file of another form.
-    """
-    path = result.folder / "predictions.csv"
-    if not path.is_file():
-        return NOTHING
-    rows: dict[str, tuple[int, int, str]] = {}
-    try:
-        for row in open_table(path, list(COLUMNS)):
-            if row.raw("clip_id") in rows:
-                raise row.wrong("clip_id", "the clip is there twice")
-            rows[row.raw("clip_id")] = _index(row, "label"), _index(row, "predicted"), row.raw("tuple")
-        return pd.DataFrame.from_dict(rows, "index", columns=list(NOTHING)).rename_axis("clip_id")
-    except PosebridgeError as error:
-        why = str(error).removeprefix(str(path)).strip(" .,:")
-        raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it ({why}); run it again.") from None
-
-
-def _index(row: Row, column: str) -> int:
-    row.needed(column)
-    return int(row.whole(column, 0, MOST_CLASSES) or 0)
-
-
-def answers_of(result: Result) -> pd.DataFrame:
-    """As `read_answers`; no rows for a file of another form, which the report names once."""
-    try:
-        return read_answers(result)
-    except PosebridgeError:
-        return NOTHING
-
-
 def twin_swap(run: Run) -> TwinSwap | None:
     """How a run answers when only the held object changes; None where it has no twins."""
-    answers = [twins(answers_of(result)).reset_index() for result in run.results]
+    answers = [twins(result.answers).reset_index() for result in run.results]
     pairs = pd.concat([one.merge(one, on="tuple", suffixes=("", "_then")) for one in answers])
     pairs = pairs[pairs.clip_id != pairs.clip_id_then]
     if pairs.empty:
@@ -94,7 +54,7 @@ def variant_swap(run: Run, variant: Run) -> Rate | None:
     """How often a run answers otherwise on a variant of the same clip, on the same seed; None without such clips."""
     theirs = {result.seed: result for result in variant.results}
     both = [
-        answers_of(result).join(answers_of(theirs[result.seed]), how="inner", rsuffix="_then").reset_index()
+        result.answers.join(theirs[result.seed].answers, how="inner", rsuffix="_then").reset_index()
         for result in run.results
         if result.seed in theirs
     ]

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.report.answers import NOTHING
 from pipeline.report.figures import FAINT, INK, SKELETON_CEILING
 from pipeline.report.runs import Run
-from pipeline.report.swap import NOTHING, answers_of, twins
+from pipeline.report.swap import twins
 
 # dataset, variant, clip ids, frames of each -> clip_id -> [frames, H, W, 3] uint8, of those whose video is there
 FramesOf = Callable[[str, str, Sequence[str], int], dict[str, np.ndarray]]
@@ -33,7 +34,7 @@ class Shown:
 
 def twin_rows(runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) -> list[list[Shown]]:
     """Two twins of the first tuple of every motion, with the answers of the first seed of `runs`."""
-    answers = {run.first.run: answers_of(run.results[0]) for run in runs}
+    answers = {run.first.run: run.results[0].answers for run in runs}
     rows = []
     for label in _first_of_each_motion(next(iter(answers.values()), NOTHING)):  # of each clip of a tuple
         pair = label.index[:2].tolist()
@@ -45,8 +46,8 @@ def twin_rows(runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) ->
 
 def variant_rows(run: Run, variants: dict[str, Run], names: Sequence[str], frames_of: FramesOf) -> list[list[Shown]]:
     """A clip of every motion as it is and in each of `variants` (name -> the run tested on it), with the answers."""
-    answers = {"": answers_of(run.results[0])}
-    answers |= {variant: answers_of(tested.results[0]) for variant, tested in variants.items()}
+    answers = {"": run.results[0].answers}
+    answers |= {variant: tested.results[0].answers for variant, tested in variants.items()}
     rows = []
     for label in _first_of_each_motion(answers[""]):
         clip_id = label.index[0]
