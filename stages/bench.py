@@ -48,6 +48,7 @@ def command() -> None:
       posebridge bench encoder
       posebridge bench examples --dataset ut_interaction --recipe tinypose
       posebridge bench cues --weights skelgap-sem
+      posebridge bench scale --like kinetics400
       posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
 
@@ -264,6 +265,63 @@ def encoder_command(
         f"ratio {result.ratio:.2f} (limit {limit:.2f})."
     )
     _judge(result, sentence, {"ratio": limit}, as_json)
+
+
+@command.command("scale")
+@click.option("--like", default="kinetics400", show_default=True, help="The published data set: kinetics400 or ntu120.")
+@click.option("--clips", type=click.IntRange(1, 2_000_000), help="Other than the data set has.")
+@click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
+@click.option("--steps", type=click.IntRange(4, 10_000), default=16, show_default=True, help="Of each stage.")
+@click.option("--dense", is_flag=True, help="Noise in all of the store, so that the disk is read.  [default: holes]")
+@click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Where the temporary folder is made.  [default: the system's]")  # fmt: skip
+@click.option("--limit-memory", type=float, default=1500, show_default=True, help="Most MB above those at 2,400 clips.")
+@click.option("--limit-first", type=float, default=60, show_default=True, help="Most seconds before the first step.")
+@click.option("--limit-waiting", type=float, default=0.1, show_default=True, help="Largest share of waiting for data.")
+@click.option("--limit-ratio", type=float, default=1.05, show_default=True,
+              help="Largest ratio of a step from the cache and one from memory.")  # fmt: skip
+@params_option
+@json_option
+@plain_errors
+def scale_command(
+    like: str, clips: int | None, run_name: str, steps: int, dense: bool, folder: Path | None, limit_memory: float,
+    limit_first: float, limit_waiting: float, limit_ratio: float, params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Stage two at the size of a published data set: memory, seconds before the first step, steps, hours of a table.
+
+    A store of noise is made for it, and removed; checksums are left alone while steps are timed.
+
+    \b
+    Example: posebridge bench scale --like kinetics400
+    """
+    from pipeline.bench.scale import bench_scale
+    from pipeline.bench.scale_store import LIKES
+
+    params = load_params(params_path)
+    run, published = choose(params.runs, run_name, "run"), choose(LIKES, like, "data set to be like")
+    result = bench_scale(
+        like, clips or published.clips, params_path, params, run_name, run,
+        steps=steps, dense=dense, folder=folder, tell=say,
+    )  # fmt: skip
+    lines = [f"{result.clips:,} clips like {like}, run {run_name}; made in {result.store_seconds:.0f} s, "
+             f"{result.store_gb:.1f} GB on the disk:"]  # fmt: skip
+    for each in result.stages:
+        own = "unknown" if each.peak_own_mb is None else f"{each.peak_own_mb:,.0f} MB"
+        more = "" if each.grown_mb is None else f" ({each.grown_mb:+,.0f} above that of 2,400 clips)"
+        lines.append(
+            f"  {each.stage:9} peak {each.peak_mb:,.0f} MB, without mapped files {own}{more}; first step after "
+            f"{each.first_step_seconds:.1f} s; {each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of one "
+            f"from memory, {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h".replace("%", " %")
+        )
+    lines.append(
+        f"The table, {result.seeds} seeds: {result.hours:.1f} h. Comparing all checksums, once a process: "
+        f"{result.checksum_seconds:.0f} s."
+    )
+    limits = {
+        "grown_mb": limit_memory, "first_step_seconds": limit_first, "waiting_share": limit_waiting,
+        "cache_over_memory": limit_ratio,
+    }  # fmt: skip
+    _judge(result, "\n".join(lines), limits, as_json)
 
 
 @command.command("leaks")

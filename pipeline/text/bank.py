@@ -79,17 +79,25 @@ def make_bank(
         embeddings[index, slots.index(slot)] = vector
         mask[index, slots.index(slot)] = True
 
-    strings = h5py.string_dtype()
+    bank = TextBank(
+        torch.from_numpy(embeddings), torch.from_numpy(mask), slots, tuple(class_names), encoder, model.sha256
+    )
+    return save_bank(bank, dataset, cache, _sources(class_names, texts))
+
+
+def save_bank(bank: TextBank, dataset: str, cache: Path, sources_sha256: str = "") -> Path:
+    """Write a bank; returns the file's path. `sources_sha256` is of the texts that it was made of, if anybody cares."""
+    embeddings, mask, strings = bank.embeddings.numpy(), bank.mask.numpy(), h5py.string_dtype()
 
     def fill(file: h5py.File) -> None:
-        file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=encoder, encoder_sha256=model.sha256)
-        file.attrs.update(sources_sha256=_sources(class_names, texts), sha256=_content(embeddings, mask))
+        file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=bank.encoder, encoder_sha256=bank.encoder_sha256)
+        file.attrs.update(sources_sha256=sources_sha256, sha256=_content(embeddings, mask))
         file.create_dataset("embeddings", data=embeddings).attrs["axes"] = "class, slot, dimension"
         file["mask"] = mask
-        file.create_dataset("slots", data=list(slots), dtype=strings)
-        file.create_dataset("class_names", data=class_names, dtype=strings)
+        file.create_dataset("slots", data=list(bank.slots), dtype=strings)
+        file.create_dataset("class_names", data=list(bank.class_names), dtype=strings)
 
-    path = bank_path(dataset, encoder, cache)
+    path = bank_path(dataset, bank.encoder, cache)
     write_for_people(path, hdf5_bytes(fill))
     return path
 

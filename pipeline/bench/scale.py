@@ -1,0 +1,218 @@
+"""Stage two at the size of a published data set: memory, the time before the first step, steps, the wait for data.
+
+A store of noise is made in a temporary folder (scale_store.py), and the true code of each stage runs over it for some
+steps, in a process of its own (scale_stage.py).
+    posebridge bench scale --like kinetics400
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.bench.scale_store import LIKES, NAME, let_go, make_store
+from pipeline.cache.checksums import Checker
+from pipeline.cache.index import index_path, read_index
+from pipeline.errors import PosebridgeError
+from pipeline.methods import find_method
+from pipeline.params import Params, RunParams
+
+STAGES = ("encode", "train", "evaluate")
+BASE_CLIPS = 2_400  # what peaks of memory are compared with
+SAMPLED = 0.02  # seconds between two looks at a process
+
+
+@dataclass(frozen=True)
+class StageScale:
+    """One stage. Its peaks are of its own process: `peak_mb` is all resident memory, `peak_own_mb` what of it is no
+    page of a file, looked at fifty times a second (None where the system does not tell). `grown_mb` is the latter less
+    that of the same stage over 2,400 clips.
+    """
+
+    stage: str
+    first_step_seconds: float  # from the start of the process to the first batch
+    step_seconds: float  # the median, as the two below
+    waiting_share: float  # of the time of the steps
+    cache_over_memory: float  # a step / one whose batch is in memory already
+    peak_mb: float
+    peak_own_mb: float | None
+    grown_mb: float | None
+    hours: float  # of the whole table
+
+
+@dataclass(frozen=True)
+class ScaleBench:
+    """All stages of one run on one data set; the figures that have limits are the largest of the stages."""
+
+    like: str
+    clips: int
+    run: str
+    seeds: int
+    store_gb: float
+    store_seconds: float
+    checksum_seconds: float  # to compare all shards with their checksums once, as each process does in its first epoch
+    stages: tuple[StageScale, ...]
+    hours: float
+    first_step_seconds: float
+    waiting_share: float
+    cache_over_memory: float
+    grown_mb: float
+
+
+@dataclass(frozen=True)
+class _Measured:
+    values: dict[str, Any]
+    began: float
+    peak_mb: float
+    own_mb: float | None
+
+
+def bench_scale(
+    like: str, clips: int, params_path: Path, params: Params, run_name: str, run: RunParams, *, steps: int = 16,
+    dense: bool = False, folder: Path | None = None, tell: Callable[[str], None] = lambda message: None,
+) -> ScaleBench:  # fmt: skip
+    """Measure encode, train and evaluate over `clips` clips like a data set's, and over 2,400.
+
+    `dense` fills the whole store with noise, so that the disk is really read; otherwise most of it are holes. `folder`
+    is where the temporary folder is made. Raises PosebridgeError where the disk has not the room, or a stage fails.
+    """
+    kind = LIKES[like]
+    stages = STAGES[find_method(run.method).end_to_end :]
+    slots = _slots(run, kind.classes)
+    found: dict[int, dict[str, _Measured]] = {}
+    for count in dict.fromkeys((min(BASE_CLIPS, clips), clips)):
+        with tempfile.TemporaryDirectory(prefix="posebridge-scale-", dir=folder) as name:
+            place = Path(name).resolve()
+            tell(f"Making a store of {count:,} clips in {place}.")
+            begun = time.perf_counter()
+            make_store(place, kind, count, slots, dense)
+            store_seconds = time.perf_counter() - begun
+            store_gb = sum(path.stat().st_blocks for path in place.rglob("*.h5")) * 512 / 1e9
+            checksum_seconds = _checksum_seconds(place)
+            found[count] = {}
+            for stage in ("prepare", *stages):
+                let_go(place)
+                tell(f"Measuring {stage} over {count:,} clips." if stage != "prepare" else "Preparing.")
+                command = (stage, str(place), str(params_path.resolve()), run_name, str(steps))
+                found[count][stage] = _measure(command)
+    batches, seeds = found[clips]["prepare"].values, len(params.seeds(run))
+    score = float(np.mean(found[clips]["evaluate"].values["steps"] or [0.0]))
+    result = tuple(
+        _stage(stage, found[clips][stage], found[min(found)][stage], batches, score, params, seeds)
+        for stage in stages
+    )
+    return ScaleBench(
+        like, clips, run_name, seeds, store_gb, store_seconds, checksum_seconds, result,
+        hours=sum(each.hours for each in result),
+        first_step_seconds=max(each.first_step_seconds for each in result),
+        waiting_share=max(each.waiting_share for each in result),
+        cache_over_memory=max(each.cache_over_memory for each in result),
+        grown_mb=max(each.grown_mb or 0.0 for each in result),
+    )  # fmt: skip
+
+
+def _slots(run: RunParams, classes: int) -> tuple[str, ...]:
+    """The text slots that a run's method reads."""
+    from pipeline.bench.scale_store import CUE_WIDTH, RECIPE, TEXT_WIDTH
+    from pipeline.methods.base import Shapes
+
+    shapes = Shapes(TEXT_WIDTH, RECIPE.persons, RECIPE.cue_frames, RECIPE.anchors, CUE_WIDTH)
+    method = find_method(run.method)(shapes, classes, run.flags)
+    return tuple(dict.fromkeys(("label", *method.text_slots, *method.word_slots)))
+
+
+def _checksum_seconds(folder: Path, count: int = 4) -> float:
+    """What comparing all shards with their checksums takes, by the first ones."""
+    index = read_index(index_path(folder / "cache", NAME, NAME), "")
+    store, entries = folder / "cache" / "store" / NAME / index["store"], index["shards"][:count]
+    begun = time.perf_counter()
+    for entry in entries:
+        checker = Checker(store / entry["file"], entry["checksums"], "")
+        checker.check_rest()
+        for name in ("clip_id", "keypoints", "scores", "person_valid", "cues", "cue_scores"):
+            checker.check(name)
+    return (time.perf_counter() - begun) / len(entries) * len(index["shards"])
+
+
+def _measure(arguments: tuple[str, ...]) -> _Measured:
+    """Run scale_stage.py in a process of its own and look at its memory. Raises PosebridgeError where it fails."""
+    command = [sys.executable, "-m", "pipeline.bench.scale_stage", *arguments]
+    began, peak, own = time.time(), 0.0, None
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=errors, stderr=errors, cwd=Path(__file__).parents[2])
+        try:
+            while process.poll() is None:
+                status = _status(process.pid)
+                peak = max(peak, status.get("VmHWM", 0.0))
+                if "RssAnon" in status:
+                    own = max(own or 0.0, status["RssAnon"] + status.get("RssShmem", 0.0))
+                time.sleep(SAMPLED)
+        finally:
+            process.kill()
+            process.wait()
+        errors.seek(0)
+        last = (errors.read().strip().splitlines() or [f"it ended with {process.returncode}"])[-1]
+    if process.returncode:
+        sentence = last.removeprefix("pipeline.errors.PosebridgeError: ")
+        raise PosebridgeError(f"Measuring {arguments[0]} failed: {sentence}")
+    values = json.loads((Path(arguments[1]) / f"{arguments[0]}.json").read_bytes())
+    if not peak:  # no /proc
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return _Measured(values, began, peak, own)
+
+
+def _status(pid: int) -> dict[str, float]:
+    """Megabytes of /proc/<pid>/status; none on other systems than Linux, or when the process has just ended."""
+    with suppress(OSError, ValueError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        pairs = (line.split() for line in lines if line.endswith(" kB"))
+        return {name.rstrip(":"): int(value) * 1024 / 1e6 for name, value, _ in pairs}
+    return {}
+
+
+def _stage(
+    stage: str, at: _Measured, base: _Measured, batches: dict[str, Any], score: float, params: Params, seeds: int
+) -> StageScale:
+    values = at.values
+    if not values["steps"] or not values["from_memory"]:
+        raise PosebridgeError(f"The stage {stage} has too few batches to be measured; take more --clips.")
+    step, waits = float(np.median(values["steps"])), sum(values["waits"])
+    own, own_base = at.own_mb, base.own_mb
+    return StageScale(
+        stage,
+        first_step_seconds=values["first"] - at.began,
+        step_seconds=step,
+        waiting_share=waits / sum(values["steps"]),
+        cache_over_memory=step / float(np.median(values["from_memory"])),
+        peak_mb=at.peak_mb,
+        peak_own_mb=own,
+        grown_mb=None if own is None or own_base is None else own - own_base,
+        hours=seeds * _seconds(stage, float(np.mean(values["steps"])), score, batches, params) / 3600,
+    )
+
+
+def _seconds(stage: str, step: float, score: float, batches: dict[str, Any], params: Params) -> float:
+    """What a stage takes for one seed: its steps, and the batches that are scored in between. Training is taken to go
+    on for as many epochs as it may.
+    """
+    if stage == "encode":
+        return params.encode.epochs * sum(batches["encode"]) * step
+    if stage == "evaluate":
+        return batches["tested"] * score
+    judgements = batches["epochs"] + batches["choices"]
+    return (
+        batches["epochs"] * sum(batches["train"]) * step
+        + judgements * batches["judged"] * score
+        + batches["embedded"] * score
+    )

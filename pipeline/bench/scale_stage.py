@@ -1,0 +1,170 @@
+"""One stage over the store of scale_store.py, for so many steps, with a clock around its batches.
+
+What `bench scale` starts in a process of its own, so that the peak of memory is the stage's. Writes <stage>.json there.
+Command: python -m pipeline.bench.scale_stage train FOLDER params.yaml posebridge 16
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.bench.scale_store import NAME
+from pipeline.cache.sealed import seal
+from pipeline.files.durable import write_for_people
+from pipeline.files.tensors import save_tensors
+from pipeline.learn import feature_table, features, loop
+from pipeline.learn.dataset import Dataset, open_dataset
+from pipeline.learn.encode import encode
+from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.run import open_run
+from pipeline.learn.train import new_method, train
+from pipeline.learn.trained import encoder_sha256, method_learnt_from, model_folder
+from pipeline.params import Params, RunParams, choose, load_params
+from pipeline.protocol.heldout import heldout_clips
+from pipeline.protocol.training_set import PHASES, training_phase
+from pipeline.skeleton.shift_gcn import ShiftGCN
+
+WARM = 3  # batches that nobody counts
+BLOCK = 4  # steps from the cache, then as many from memory, and so on: what else the machine does falls on both
+SCORED = 64  # clips of a batch that is scored
+
+
+class Enough(Exception):
+    """As many steps as were asked for are done."""
+
+
+@dataclass
+class Meter:
+    """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
+    cache and about as many that are given again from memory; `once`, when they are gone through once only, with these
+    for the rest.
+    """
+
+    steps: int
+    once: bool = False
+    asked: list[float] = field(default_factory=list)
+    came: list[float] = field(default_factory=list)
+    again: list[bool] = field(default_factory=list)  # whether it came from memory
+    held: list[Any] = field(default_factory=list)
+
+    def around(self, ahead: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """`ahead` with this clock around it."""
+
+        def metered(items: Iterable[Any], depth: int) -> Iterator[Any]:
+            coming = ahead(items, depth)
+            while True:
+                number = len(self.came) - WARM
+                again = bool(self.held) and number >= 0 and number // BLOCK % 2 == 1
+                self.asked.append(time.time())
+                item = self.held[number % len(self.held)] if again else next(coming, None)
+                if item is None and self.once and number > 0:
+                    again, item = True, self.held[number % len(self.held)]
+                if item is None:
+                    self.asked.pop()
+                    return
+                self.came.append(time.time())
+                self.again.append(again)
+                if number >= 2 * self.steps:
+                    raise Enough
+                if len(self.held) < BLOCK:
+                    self.held.append(item)
+                yield item
+
+        return metered
+
+    def values(self) -> dict[str, Any]:
+        """When the first batch came; seconds of each step and of the wait for its batch, from the cache; of each step
+        from memory. A step goes from one batch to the next.
+        """
+        steps, waits, from_memory = [], [], []
+        for number in range(WARM, len(self.came) - 1):
+            seconds = self.asked[number + 1] - self.asked[number]
+            if self.again[number]:
+                from_memory.append(seconds)
+            else:
+                steps.append(seconds)
+                waits.append(self.came[number] - self.asked[number])
+        return {"first": self.came[0], "steps": steps, "waits": waits, "from_memory": from_memory}
+
+
+def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int) -> dict[str, Any]:
+    """Run one stage, or `prepare` them all."""
+    params = load_params(params_path)
+    run = replace(choose(params.runs, run_name, "run"), recipe=NAME, skeletons="estimated", text="minilm", seeds=())
+    params = replace(params, encode=replace(params.encode, seeds=params.encode.seeds[:1]))
+    dataset = open_dataset(NAME, folder / "manifests", folder / "cache", verify=False)
+    if stage == "prepare":
+        return prepare(dataset, run_name, run, params)
+    features.HELD_BYTES = 0  # few clips, too, are to be read batch by batch
+    meter = Meter(steps, once=stage == "evaluate")
+    place = feature_table if stage == "evaluate" else loop
+    place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]
+    try:
+        if stage == "encode":
+            encode(dataset, NAME, NAME, params.encode)
+        elif stage == "train":
+            train(dataset, NAME, run_name, run, params)
+        else:
+            evaluate(dataset, NAME, run_name, run, params)
+    except Enough:
+        pass
+    return meter.values()
+
+
+def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> dict[str, Any]:
+    """Write encoders and a method as they are before training, in the place of trained ones: how long a score takes
+    does not depend on the weights. Returns how many batches an epoch of each stage has.
+    """
+    split, seed = dataset.split(NAME), params.encode.seeds[0]
+    phases = {name: training_phase(name, split, dataset.clips) for name in PHASES}
+    for name, phase in phases.items():
+        encoder = ShiftGCN(17, len(phase.classes), params.encode.width, params.encode.blocks)
+        path = encoder_folder(dataset.cache, NAME, NAME, NAME) / f"seed-{seed}" / f"{name}.safetensors"
+        values = {
+            "weights_sha256": save_tensors(encoder.state_dict(), path), "joints": 17, "inputs": 3,
+            "classes": phase.classes, "width": params.encode.width, "blocks": params.encode.blocks,
+            "trained_on": encoder_learnt_from(dataset, NAME, phase),
+        }  # fmt: skip
+        write_for_people(path.with_suffix(".json"), json.dumps(seal(values)).encode())
+    opened = open_run(dataset, NAME, run)
+    method, _ = new_method(opened, split.seen)
+    method.see_text(opened.bank.take(split.seen, method.text_slots))
+    place = model_folder(dataset.cache, NAME, NAME, run_name) / f"seed-{seed}"
+    weights = {
+        "encoder": encoder_sha256(opened, seed),
+        "final": save_tensors(method.state_dict(), place / "final.safetensors"),
+    }
+    selection: dict[str, Any] = {name: values[0] for name, values in method.choices.items()}
+    selection |= {"gamma": 0.0, "epochs": 1, "weights_sha256": weights}
+    selection["trained_on"] = method_learnt_from(opened, phases["final"])
+    write_for_people(place / "selection.json", json.dumps(seal(selection)).encode())
+
+    own = asdict(params.train) | dict(method.schedule())
+    select, final = phases["select"], phases["final"]
+    test = heldout_clips(split, dataset.clips)
+    return {
+        "encode": [math.ceil(len(phase.train) / params.encode.batch_size) for phase in phases.values()],
+        "train": [math.ceil(len(phase.train) / own["batch_size"]) for phase in (select, final)],
+        "judged": math.ceil(len((*select.held_out, *select.pseudo_unseen)) / SCORED),
+        "embedded": math.ceil(len(final.train) / SCORED),
+        "tested": math.ceil(len((*test.unseen, *test.seen)) / SCORED),
+        "epochs": own["epochs"],
+        "choices": sum(len(values) for values in method.choices.values()) + 2,
+    }
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    name, where, params_file, run_called, count = sys.argv[1:]
+    found = main(name, Path(where), Path(params_file), run_called, int(count))
+    write_for_people(Path(where) / f"{name}.json", json.dumps(found).encode())

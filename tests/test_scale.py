@@ -1,0 +1,150 @@
+"""`bench scale`: a store of noise that is a true one, and stages that are measured over it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.bench import scale, scale_stage, scale_store
+from pipeline.bench.scale_stage import Enough, Meter
+from pipeline.bench.scale_store import NAME, Like, make_store, row_bytes
+from pipeline.cache.index import index_path
+from pipeline.cache.reader import CacheReader
+from pipeline.cache.verify import verify_index
+from pipeline.errors import PosebridgeError
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.features import load_samples
+from pipeline.params import EncodeParams, Params, TrainParams
+from pipeline.protocol.training_set import training_phase
+from stages.cli import main
+
+TINY = Like(60, 8, 2, 2, 0.2)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scale")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale_store, "CLIPS_A_SHARD", 25)
+        make_store(folder, TINY, TINY.clips, ("label", "global"))
+    return folder
+
+
+@pytest.mark.unit
+def test_the_store_is_a_true_one_of_holes(store):
+    index = index_path(store / "cache", NAME, NAME)
+    assert verify_index(index, store / "cache" / "store") == []
+    shards = list(store.rglob("*.h5"))
+    shards = [path for path in shards if path.name.startswith("shard-")]
+    assert len(shards) == 3 and sum(path.stat().st_size for path in shards) > 60 * row_bytes(dense=True)[1]
+    assert sum(path.stat().st_blocks for path in shards) * 512 < 60 * 2 * row_bytes(dense=False)[1]
+    with CacheReader(index, store / "cache" / "store") as reader:
+        assert len(reader.clip_ids) == 60
+        samples = load_samples(reader.clip_ids, reader, reader)
+    assert samples.cues.shape == (60, 2, 16, 6, 512) and not samples.cues.any()
+    assert len(samples.unique()[0]) == 60, "every clip is another"
+    assert samples.person_valid.any(-1).sum(0).tolist() == [60, 3 * 5], "the second one in every fourth of a shard"
+
+
+@pytest.mark.unit
+def test_its_protocol_has_clips_of_every_class_in_both_parts(store):
+    dataset = open_dataset(NAME, store / "manifests", store / "cache")
+    split = dataset.split(NAME)
+    assert (len(split.seen), split.unseen, split.validation) == (6, (6, 7), (4, 5))
+    assert {clip.label for clip in dataset.clips if clip.part == "test"} == set(range(8))
+    assert len(training_phase("select", split, dataset.clips).classes) == 4
+
+
+@pytest.mark.fault
+def test_a_disk_without_room_is_told_of_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
+    with pytest.raises(PosebridgeError, match=r"store of 240,000 clips takes \d+\.\d GB, but .* has 1.0 GB left"):
+        make_store(tmp_path, scale_store.LIKES["kinetics400"], 240_000, ("label",))
+    with pytest.raises(PosebridgeError, match="400 classes need 2,400 clips or more, not 100"):
+        make_store(tmp_path, scale_store.LIKES["kinetics400"], 100, ("label",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.fault
+def test_nothing_stays_after_ctrl_c(tmp_path, monkeypatch):
+    def interrupted(arguments):
+        assert Path(arguments[1]).is_relative_to(tmp_path) and list(Path(arguments[1]).rglob("*.h5"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(scale_store.LIKES, "tiny", TINY)
+    monkeypatch.setattr(scale, "_measure", interrupted)
+    done = CliRunner().invoke(main, ["bench", "scale", "--like", "tiny", "--folder", str(tmp_path)])
+    assert done.exit_code == 1 and "Measuring" not in done.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.unit
+def test_the_meter_tells_the_wait_from_the_work_by_hand(monkeypatch):
+    """A batch takes 3 s to come and 10 s to be worked on; one from memory comes at once."""
+    now = [100.0]
+    monkeypatch.setattr(scale_stage.time, "time", lambda: now[0])
+
+    def ahead(items, depth):
+        for item in items:
+            now[0] += 3
+            yield item
+
+    meter, seen = Meter(steps=6), []
+    with pytest.raises(Enough):
+        for item in meter.around(ahead)(range(100), 1):
+            seen.append(item)
+            now[0] += 10
+    assert seen == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 7, 8, 9, 10]
+    values = meter.values()
+    assert values["first"] == 103
+    assert values["steps"] == [13] * 8 and values["waits"] == [3] * 8 and values["from_memory"] == [10] * 4
+
+
+@pytest.mark.unit
+def test_hours_are_put_together_by_hand():
+    params = Params(encode=EncodeParams(epochs=5), train=TrainParams())
+    batches = {"encode": [10, 20], "train": [7, 8], "judged": 3, "embedded": 8, "tested": 4, "epochs": 6, "choices": 2}
+    assert scale._seconds("encode", 2.0, 0.5, batches, params) == 5 * 30 * 2
+    assert scale._seconds("train", 2.0, 0.5, batches, params) == 6 * 15 * 2 + (6 + 2) * 3 * 0.5 + 8 * 0.5
+    assert scale._seconds("evaluate", 0.5, 0.5, batches, params) == 4 * 0.5
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_true_stages_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setitem(scale_store.LIKES, "tiny", replace(TINY, clips=800, tested=0.45))
+    params = tmp_path / "params.yaml"
+    params.write_text("runs: {posebridge: {}}\nencode: {width: 4, blocks: [1], batch_size: 16, seeds: [0, 1]}\n")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    command = ["bench", "scale", "--like", "tiny", "--steps", "4", "--folder", str(folder), "--json"]
+    command += ["--params", str(params)]
+    for limit in ("memory", "first", "waiting", "ratio"):
+        command += [f"--limit-{limit}", "1e9"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert [each["stage"] for each in result["stages"]] == ["encode", "train", "evaluate"]
+    for each in result["stages"]:
+        assert each["first_step_seconds"] > 0 and each["step_seconds"] > 0 and each["hours"] > 0
+        assert 0 <= each["waiting_share"] <= 1 and each["peak_mb"] > 100 and each["grown_mb"] in (0, None)
+    assert (result["clips"], result["seeds"]) == (800, 2)
+    assert result["hours"] == pytest.approx(sum(each["hours"] for each in result["stages"]))
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.fault
+def test_a_stage_that_fails_is_one_sentence(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    lines = ["#!/bin/sh", "echo Traceback >&2", "echo pipeline.errors.PosebridgeError: It is missing. >&2", "exit 1"]
+    python.write_text("\n".join(lines))
+    python.chmod(0o755)
+    monkeypatch.setattr(scale.sys, "executable", str(python))
+    with pytest.raises(PosebridgeError, match="Measuring train failed: It is missing"):
+        scale._measure(("train", str(tmp_path), "params.yaml", "posebridge", "4"))
