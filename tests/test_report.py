@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -24,10 +25,11 @@ from pipeline.errors import PosebridgeError
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report import figures
 from pipeline.report.answers import read_answers
+from pipeline.report.leaderboard import percent
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
 from pipeline.report.results import results as frame_of
-from pipeline.report.runs import read_confusion, read_runs
+from pipeline.report.runs import read_confusion, read_runs, spread_of
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -88,6 +90,11 @@ def test_means_and_deviations_over_seeds(results: Path) -> None:
     single = runs[2].spread("zsl", "top1")
     assert single is not None and single.std is None and runs[2].single
     assert runs[2].spread("gzsl", "harmonic") is None
+
+
+def test_a_mean_that_is_rounded_at_a_5_is_the_same_in_any_order_of_seeds() -> None:
+    told = {percent(spread_of([hits / 400 for hits in order])) for order in itertools.permutations((361, 126, 210, 75))}
+    assert len(told) == 1 and told.pop().startswith("48.2 ± ")
 
 
 def test_leakage_is_the_excess_of_the_skeleton_run_on_estimated_skeletons_only(results: Path) -> None:

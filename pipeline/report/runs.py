@@ -36,7 +36,7 @@ class Spread:
 
 
 def spread_of(values: Sequence[float]) -> Spread:
-    """Of one figure for each seed. Sums are exact, unlike those of pandas, since many a mean is rounded at a 5."""
+    """Of one figure for each seed. Summed exactly: by pandas' means, rounding would hang on the order of seeds."""
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
