@@ -195,7 +195,7 @@ def test_metrics_say_what_was_chosen_on_phase_one_only(world):
     path = place(world, "models") / "selection.json"
     chosen = path.read_text()
     honest = metrics(world)
-    assert honest["method"] == "skeletoncontext" and honest["selection"] == read_sealed(path, "train")
+    assert honest["method"] == "skeletoncontext" and honest["selection"].items() <= read_sealed(path, "train").items()
     assert len(honest["selection"]["scores_by_epoch"]) == 3  # no early stop before all is masked
     found = []
     for gamma in (-9.0, 9.0):

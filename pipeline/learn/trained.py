@@ -92,7 +92,7 @@ def load_method(
     if selection["weights_sha256"].get("encoder") != encoder_sha256(opened, seed):
         raise PosebridgeError(f"{path} was trained on another skeleton encoder than there is now; {remedy} again.")
     other = f"{path} is of another method or flags than the run {run_name!r} has now; run `posebridge train` again."
-    if selection.get("run") != method_and_flags(opened.run):
+    if selection.pop("run", None) != method_and_flags(opened.run):  # figures name both themselves
         raise PosebridgeError(other)
     method = opened.method(len(opened.split.seen))
     try:
