@@ -56,6 +56,7 @@ def command(
     Example: posebridge extract --dataset skelgap-mini --recipe refined
     """
     from pipeline.extract.extract import extract  # after parsing, so that --help stays fast
+    from pipeline.files.memory import keep_freed_memory
     from pipeline.hpe.weights import resolve_weights
     from pipeline.protocol.duplicates import count_told
 
@@ -64,6 +65,7 @@ def command(
     given = {"max_failures": max_failures, "batch_size": batch_size}
     knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
     recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    keep_freed_memory()
     results = {}
     for variant in variants or ("",):
         name = of_variant(recipe_name, variant)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ from fakes import FakeEstimator, write_odd, write_video
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
+from pipeline.files.memory import keep_freed_memory
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import Clip, read_clips, write_clips
 from pipeline.params import ExtractParams
@@ -260,6 +262,16 @@ def test_planning_loads_neither_the_detector_nor_what_reads_videos():
     code = f"import sys, pipeline.extract.plan; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.unit
+def test_freed_memory_is_kept_where_the_c_library_is_able_to(monkeypatch):
+    told = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=lambda *option: told.append(option)))
+    keep_freed_memory()
+    assert told == [(-1, 1 << 30), (-3, 1 << 30)]
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace())
+    keep_freed_memory()
 
 
 @pytest.mark.unit
