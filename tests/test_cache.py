@@ -90,8 +90,10 @@ def test_a_read_through_the_memory_map_equals_h5py_and_what_was_written(tmp_path
             for name, array in arrays.items():
                 assert (file[name][:] == array).all() and file[name].chunks is None, name
             assert file["cues"].attrs["axes"] == "clip person cue_frame anchor feature"
+            assert file["keypoints"].attrs["unit"] == "pixel"
         with pytest.raises(ValueError, match="read-only"):
             arrays["keypoints"][0] = 0
+    assert {c.name: c.unit for c in columns(Recipe(dimensions=3), 25, 0)}["keypoints"] == "metre"
 
 
 def open_files() -> int:

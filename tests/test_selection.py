@@ -5,30 +5,47 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from synthetic import CLASSES, D_TEXT, PARAMS, PROTOCOL, SEEN, UNSEEN, VALIDATION, FakeReader, make_world
+from synthetic import (
+    ANCHORS,
+    CLASSES,
+    D_TEXT,
+    PARAMS,
+    PROTOCOL,
+    SEEN,
+    UNSEEN,
+    VALIDATION,
+    D,
+    FakeReader,
+    S,
+    make_world,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.cache.sealed import seal
+from pipeline.errors import PosebridgeError
 from pipeline.learn import encode as encoding
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn import select as selection
 from pipeline.learn import train as phases
 from pipeline.learn.dataset import label_rows
 from pipeline.learn.encode import train_encoder
-from pipeline.learn.evaluate import adapted, count_parameters, evaluate, gflops, gzsl, write_zsl
+from pipeline.learn.encoders import encoder_folder
+from pipeline.learn.evaluate import adapted, count_parameters, evaluate, gflops, gzsl, result_folder, write_zsl
 from pipeline.learn.feature_table import FeatureTable, Joints
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.loop import Loop, Progress
 from pipeline.learn.run import open_run
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
 from pipeline.learn.train import train, train_phase
+from pipeline.learn.trained import model_folder
 from pipeline.manifest.clips import Clip
 from pipeline.methods import METHODS, Known
 from pipeline.methods.adaptation import Adaptation
@@ -378,6 +395,32 @@ def test_operations_are_those_of_one_clip_from_its_joints_to_its_scores_by_hand(
     bank = SimpleNamespace(take=lambda classes, slots: torch.zeros(len(classes), len(slots), 1))
     opened = SimpleNamespace(shapes=SimpleNamespace(anchors=()), split=SPLIT, bank=bank)
     assert gflops(opened, Multiplied(), Multiplied(), three) == 0.0026  # type: ignore[arg-type]
+
+
+def test_a_run_has_its_shapes_from_its_skeletons_its_cues_and_its_texts(tmp_path):
+    world = make_world(tmp_path)
+    refined, gt = world.readers["refined"], world.readers["gt"]
+    space = FakeReader(replace(gt.recipe, layout="ntu25", dimensions=3), gt.clip_ids, gt.arrays)
+    world = replace(world, readers={"refined": refined, "gt": space})
+    opened = open_run(world, PROTOCOL, RunParams(skeletons="gt"))
+    assert opened.shapes == Shapes(
+        D_TEXT, refined.recipe.persons, S, ANCHORS, D, layout="ntu25", inputs=4
+    ), "text; persons, moments, anchors and width of cues; joints of three numbers and a score"
+    assert opened.skeletons == "gt" and opened.fingerprints == (refined.fingerprint, space.fingerprint)
+    blind = open_run(world, PROTOCOL, RunParams(method="skeleton", skeletons="gt"))
+    assert blind.shapes == Shapes(D_TEXT, space.recipe.persons, layout="ntu25", inputs=4)
+    assert blind.fingerprints == (space.fingerprint, space.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [(result_folder, "results"), (model_folder, "models"), (encoder_folder, "encoders")]
+)
+def test_what_is_made_lies_by_data_set_protocol_and_run_and_nowhere_else(folder, kind):
+    names = ["d", "p", "r"]
+    assert folder(Path("c"), *names) == Path("c") / kind / "d/p/r"
+    for place in range(3):
+        with pytest.raises(PosebridgeError):
+            folder(Path("c"), *names[:place], "../x", *names[place + 1 :])
 
 
 def test_parameters_are_those_of_encoder_and_method_without_the_classifier_of_training():
