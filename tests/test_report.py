@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import PosebridgeError
+from pipeline.manifest.variants import strength
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report import figures
 from pipeline.report.answers import read_answers
@@ -259,6 +260,8 @@ ODD = {
         ("zsl", 5), ("zsl", []), ("zsl", {"top1": 0.5, "macro": 0.5, "n": "x", "ci95": [0, 1]}),
         ("zsl", {"top1": 0.5, "macro": 0.5, "n": 0, "ci95": [0, 1]}),
         ("zsl", {"top1": 0.5, "macro": 0.5, "n": 9, "ci95": [0]}), ("zsl", {"top1": float("nan")}),
+        ("zsl", {"top1": 0.5, "macro": 0.5, "n": 10**400, "ci95": [0, 1]}), ("missing", 10**40),
+        ("ceiling", {"skeleton": 0.1, "cue": 0.2, "twin_hits_max": 10**20}),
         ("zsl", {"top1": True, "macro": [], "n": 9, "ci95": 0.5}),
         ("zsl", {"top1": [0.5], "macro": 0.5, "n": 9, "ci95": [0, 1]}),
         ("gzsl", "x"), ("gzsl", {"seen": 2}), ("adapted", {"top1": 0.5, "by": 5}), ("selection", None),
@@ -326,6 +329,20 @@ def test_odd_tables_beside_a_result_are_a_sentence(tmp_path: Path, kind: str) ->
         read_confusion(run)
     with pytest.raises(PosebridgeError, match=r"predictions.csv is not as .*run it again\.$"):
         read_answers(run.first.folder / "predictions.csv")
+
+
+def test_a_folder_of_any_bytes_and_a_variant_of_any_number_are_told(tmp_path: Path) -> None:
+    for variant in ("blur-1", "blur-2000000000", "blur-²"):
+        write_result(tmp_path, f"posebridge@{variant}", 0, test_variant=variant)
+    write_result(tmp_path, "posebridge", 0)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xff/metrics.json"))
+    odd.parent.mkdir()
+    odd.write_text("{")
+    report = make_report(tmp_path, tmp_path / "report", MANIFESTS)
+    assert "r\\udcff/metrics.json is not readable as JSON" in report.html.read_text()
+    assert [strength(f"blur-{end}") for end in ("2", "2000000000", "²")] == [
+        ("blur", 2), ("blur-2000000000", 0), ("blur-²", 0)
+    ]  # fmt: skip
 
 
 def test_a_place_where_no_report_can_be_written_is_one_sentence(results: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ at the end is a strength. Nothing is trained and nothing is chosen on a variant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ def of_variant(name: str, variant: str) -> str:
 
 def strength(variant: str) -> tuple[str, int]:
     """(`occlusion`, 2) of `occlusion-2`; (`background`, 0) of a variant without strengths."""
-    kind, _, number = variant.rpartition("-")
-    return (kind, int(number)) if kind and number.isdigit() else (variant, 0)
+    numbered = re.fullmatch(r"(.+)-(\d\d?)", variant, re.ASCII)
+    return (numbered[1], int(numbered[2])) if numbered else (variant, 0)
 
 
 def variant_root(root: Path, variant: str) -> Path:

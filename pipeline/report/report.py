@@ -73,7 +73,7 @@ def make_report(
     chances = {(s.dataset, s.protocol): s.chance for s in sections if s.chance is not None}
     html = out / "index.html"
     comparisons = compare(runs, manifests)
-    write_for_people(html, page(sections, complaints, comparisons).encode())
+    write_for_people(html, page(sections, complaints, comparisons).encode("utf-8", "backslashreplace"))
     return Report(
         csv=leaderboard.write_csv((results if only is None else out) / "leaderboard.csv", runs, chances),
         markdown=leaderboard.write_markdown(out / "leaderboard.md", runs),

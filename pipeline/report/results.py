@@ -22,6 +22,7 @@ from pipeline.files.yaml_file import read_yaml
 from pipeline.report.answers import NOTHING, read_answers
 
 MOST_BYTES = 64 << 20  # of a metrics.json
+MOST_CLIPS = 1 << 31
 PLACE = ["dataset", "protocol", "run", "seed"]
 AGAIN = "run `posebridge evaluate` again or remove it"
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -34,7 +35,7 @@ class Zsl(TypedDict):
 
     top1: Fraction
     macro: Fraction
-    n: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=1, le=MOST_CLIPS)]
     ci95: tuple[Fraction, Fraction]
 
 
@@ -60,7 +61,7 @@ class Ceiling(TypedDict):
 
     skeleton: Fraction
     cue: Fraction
-    twin_hits_max: NotRequired[int | None]
+    twin_hits_max: NotRequired[Annotated[int, Field(ge=0, le=MOST_CLIPS)] | None]
 
 
 @MORE
@@ -101,7 +102,7 @@ class Result:
     params: Amount | None
     gflops: Amount | None
     seconds: Amount | None
-    missing: Annotated[int, Field(ge=0)] = 0
+    missing: Annotated[int, Field(ge=0, le=MOST_CLIPS)] = 0
     folder: Path = Path()
 
     @property

@@ -17,9 +17,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.results import AGAIN, Result, read_results
-
-MOST_CLIPS = 1 << 31  # in a cell of a confusion matrix
+from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 
 # Two results are seeds of one run only if all of this is equal.
 SETTINGS = (
