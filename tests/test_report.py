@@ -246,8 +246,11 @@ def test_a_protocol_without_unseen_classes_is_no_row_and_no_fault(results: Path)
 def test_a_spoilt_confusion_is_named_and_the_rest_goes_on(results: Path, tmp_path: Path) -> None:
     spoilt = results / "skelgap-mini" / "compositional_18_6" / "skeleton" / "seed-1" / "confusion.csv"
     spoilt.write_text("class,a,b\na,1,2\n")
+    with pytest.raises(PosebridgeError, match="is not a square table"):
+        read_confusion(read_runs(results)[0][1])
+    spoilt.write_text("class,a,b\na,1,2\nb,1,2\n")
     report = make_report(results, tmp_path / "report", MANIFESTS)
-    assert len(report.complaints) == 1 and f"{spoilt} is not a square table" in report.complaints[0]
+    assert len(report.complaints) == 1 and f"{spoilt} is of other classes than" in report.complaints[0]
     assert len(report.runs) == 3 and len(list((tmp_path / "report").rglob("*-confusion.png"))) == 2
 
 

@@ -132,10 +132,18 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
 def read_confusion(run: Run) -> pd.DataFrame | None:
     """Zero-shot confusion summed over the seeds: counts [U, U] by class name (rows true, columns predicted).
 
-    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts.
+    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts, or is of other
+    classes than the first.
     """
     paths = [result.folder / "confusion.csv" for result in run.results]
-    return sum(map(_read_counts, paths[1:]), _read_counts(paths[0])) if all(map(Path.is_file, paths)) else None
+    if not all(map(Path.is_file, paths)):
+        return None
+    total, *others = map(_read_counts, paths)
+    for path, counts in zip(paths[1:], others, strict=True):
+        if list(counts) != list(total):
+            raise PosebridgeError(f"{path} is of other classes than {paths[0]}; {AGAIN}.")
+        total += counts
+    return total
 
 
 def _read_counts(path: Path) -> pd.DataFrame:
