@@ -132,8 +132,8 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
 def read_confusion(run: Run) -> pd.DataFrame | None:
     """Zero-shot confusion summed over the seeds: counts [U, U] by class name (rows true, columns predicted).
 
-    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts, or is of other
-    classes than the first.
+    None where a seed has no confusion.csv. Raises PosebridgeError if one is not a square table of counts, or is of
+    other classes than the first.
     """
     paths = [result.folder / "confusion.csv" for result in run.results]
     if not all(map(Path.is_file, paths)):
