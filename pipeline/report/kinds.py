@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scipy.stats import t
+from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats is slow to load
 
 from pipeline.report.runs import Run
 
@@ -103,7 +103,7 @@ def difference(run: Run, other: Run, section: str = "zsl", key: str = "top1") ->
     mean = statistics.fmean(gaps)
     if len(gaps) == 1:
         return Difference(mean, 1)
-    reach = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
+    reach = float(stdtrit(len(gaps) - 1, 0.975)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
     return Difference(mean, len(gaps), (mean - reach, mean + reach))
 
 
