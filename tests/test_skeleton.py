@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.resample import resample, resample_at
 from pipeline.skeleton.shift_gcn import Block, ShiftGCN, SpatialShift, TemporalShift
+from pipeline.skeleton.st_gcn import STGCN
 
 pytestmark = pytest.mark.unit
 
@@ -231,39 +235,122 @@ def test_the_spatial_shift_is_the_papers_and_its_inverse_undoes_it():
 def test_the_temporal_shift_interpolates_and_learns():
     shift = TemporalShift(2)
     shift.shift.data = torch.tensor([1.0, -0.25])
-    x = torch.arange(5.0)[None, :, None].expand(2, 5, 1)
-    y = shift(x)[:, :, 0]
+    x = torch.arange(5.0)[None, :, None, None].expand(1, 5, 1, 2)
+    y = shift(x)[0, :, 0].T
     torch.testing.assert_close(y[0], torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0]))  # from outside: zero
     torch.testing.assert_close(y[1, 1:], torch.tensor([0.75, 1.75, 2.75, 3.75]))
     y.sum().backward()
     assert shift.shift.grad.abs().sum() > 0
-    assert TemporalShift(2, stride=2)(x).shape == (2, 3, 1)
+    assert TemporalShift(2, stride=2)(x).shape == (1, 3, 1, 2)
 
 
-def test_a_temporal_convolution_shifts_mixes_channels_and_shifts_again():
-    block, x = Block(3, 4, 4, stride=2).double(), torch.randn(5, 2, 3, 4, dtype=torch.float64)
-    first, second = block.shift_in.hat(5).double(), block.shift_out.hat(3).double()
-    expected = torch.einsum("dut,dc,cts,sbvc->ubvd", second, block.temporal.weight, first, x)
-    torch.testing.assert_close(block.move(x), expected)
-    assert torch.autograd.gradcheck(block, x.requires_grad_())  # through transpositions and permutations of our own
+def plain_shift(x, shift, stride=1):
+    """Every value looked up by hand: x [P, T, V, C], shift [C]."""
+    frames = x.shape[1]
+
+    def at(t, c):
+        low = math.floor(t)
+        part = [x[:, f, :, c] if 0 <= f < frames else 0 * x[:, 0, :, c] for f in (low, low + 1)]
+        return part[0] * (low + 1 - t) + part[1] * (t - low)
+
+    return torch.stack([
+        torch.stack([at(t + shift[c], c) for c in range(x.shape[3])], -1) for t in range(0, frames, stride)
+    ], 1)  # fmt: skip
 
 
-@pytest.mark.parametrize(("wide", "stride"), [(4, 1), (2, 2)], ids=["identity", "projected"])
-def test_a_block_is_its_two_convolutions_each_with_a_path_around_it(wide, stride):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("far", [0.4, 1.7, 30.0])
+def test_a_temporal_shift_is_the_same_by_taps_and_by_a_matrix_however_far_it_goes(stride, far):
     torch.manual_seed(0)
-    block, x = Block(3, wide, 4, stride).double().eval(), torch.randn(5, 2, 3, wide, dtype=torch.float64)
-    torch.nn.init.normal_(block.mask)
-    shrink = (1 + 1e-5) ** -0.5  # a norm that has seen nothing yet
+    module, x = TemporalShift(6, stride).double(), torch.randn(2, 7, 3, 6, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        module.shift.mul_(far)
+    weight = torch.randn(2, -(-7 // stride), 3, 6, dtype=torch.float64)
+    expected = plain_shift(x, module.shift, stride)
+    wanted = torch.autograd.grad((expected * weight).sum(), (x, module.shift))
+    for way in (module.by_taps, module.by_matrix):
+        found = way(x)
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+        for a, b in zip(torch.autograd.grad((found * weight).sum(), (x, module.shift)), wanted, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
-    def around(path, x):
-        return x if wide == 4 else x @ path.linear.weight.T * shrink
 
-    shifted = torch.stack([torch.stack([x[..., (v + c) % 3, c] for c in range(wide)], -1) for v in range(3)], -2)
-    mixed = shifted * (1 + block.mask.tanh()) @ block.spatial.weight.T
-    back = torch.stack([torch.stack([mixed[..., (v - c) % 3, c] for c in range(4)], -1) for v in range(3)], -2)
-    spatial = (back * shrink + around(block.spatial_skip, x)).relu()
-    expected = (block.move(spatial) * shrink + around(block.skip, x[::stride])).relu()
-    torch.testing.assert_close(block(x), expected)
+def test_a_shift_that_is_no_number_is_left_for_the_loop_to_find():
+    module, x = TemporalShift(2), torch.randn(1, 4, 2, 2)
+    torch.nn.init.constant_(module.shift, torch.nan)
+    assert module(x).isnan().all()
+    torch.nn.init.constant_(module.shift, torch.inf)
+    assert not module(x).any(), "all that comes from outside the clip is zero"
+
+
+def plain_norm(norm, y):
+    mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2), unbiased=False)
+    return (y - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def plain_project(path, x):
+    if isinstance(path, torch.nn.Identity):
+        return x
+    return plain_norm(path.norm, x[:, :: path.stride] @ path.linear.weight.T)
+
+
+def plain_block(block, x):
+    """Two convolutions, each with a path around it, as the paper has them."""
+    joints = x.shape[2]
+
+    def spatial_shift(x, step):
+        return torch.stack([
+            torch.stack([x[:, :, (v + step * c) % joints, c] for c in range(x.shape[3])], -1) for v in range(joints)
+        ], 2)  # fmt: skip
+
+    y = spatial_shift(x, 1) * (1 + block.mask.tanh()) @ block.spatial.weight.T
+    y = (plain_norm(block.spatial_norm, spatial_shift(y, -1)) + plain_project(block.spatial_skip, x)).relu()
+    y = plain_shift(y, block.shift_in.shift, block.shift_in.stride) @ block.temporal.weight.T
+    y = plain_norm(block.temporal_norm, plain_shift(y, block.shift_out.shift))
+    return (y + plain_project(block.skip, x)).relu()
+
+
+def plain_map(net, x, person):
+    """[B, 256, T', V], person by person."""
+    y = torch.stack([x[b, m] for b, m in person.nonzero().tolist()])
+    y = plain_norm(net.input_norm, y.flatten(2)[:, :, None])[:, :, 0].view_as(y)
+    for block in net.blocks:
+        y = plain_block(block, y) if isinstance(block, Block) else plain_project(block[0], y).relu()
+    clips = []
+    for b in range(len(x)):
+        own = [y[i] for i, (clip, _) in enumerate(person.nonzero().tolist()) if clip == b]
+        clips.append(sum(own) / len(own) if own else 0 * y[0])
+    return torch.stack(clips).permute(0, 3, 1, 2)
+
+
+def test_the_encoder_is_the_papers_worked_out_plainly_and_so_is_every_gradient():
+    torch.manual_seed(0)
+    net = ShiftGCN(5, 3, width=4, blocks=(2, 1), inputs=3).double()
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, 0.5)
+    x, person = (
+        torch.randn(3, 2, 7, 5, 3, dtype=torch.float64),
+        torch.tensor([[1, 1], [0, 1], [0, 0]], dtype=torch.bool),
+    )
+    expected = plain_map(net, x, person)
+    torch.testing.assert_close(net.feature_map(x, person), expected, atol=1e-9, rtol=0)
+    scores = net(x, person)
+    torch.testing.assert_close(scores, net.classifier(expected.mean((2, 3))), atol=1e-9, rtol=0)
+    weight = torch.randn_like(scores)
+    wanted = torch.autograd.grad((net.classifier(expected.mean((2, 3))) * weight).sum(), list(net.parameters()))
+    found = torch.autograd.grad((scores * weight).sum(), list(net.parameters()))
+    for (name, _), a, b in zip(net.named_parameters(), found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9, msg=name)
+
+
+def test_the_names_and_shapes_of_weights_are_those_of_encoders_trained_before():
+    weights = {name: tuple(value.shape) for name, value in Block(17, 8, 16, 2).state_dict().items()}
+    norm = {"weight": (16,), "bias": (16,), "running_mean": (16,), "running_var": (16,), "num_batches_tracked": ()}
+    norms = ("spatial_norm", "temporal_norm", "spatial_skip.norm", "skip.norm")
+    assert weights == {
+        "mask": (17, 8), "spatial.weight": (16, 8), "spatial_skip.linear.weight": (16, 8), "skip.linear.weight": (16, 8),
+        "shift_in.shift": (16,), "temporal.weight": (16, 16), "shift_out.shift": (16,),
+    } | {f"{name}.{part}": shape for name in norms for part, shape in norm.items()}  # fmt: skip
 
 
 @pytest.mark.parametrize("joints", [17, 25])
@@ -275,13 +362,58 @@ def test_the_map_has_256_channels_whatever_the_width(joints):
         assert net(x, person).shape == (2, 4)
 
 
-def test_the_map_is_the_mean_over_persons_who_are_there():
-    net = ShiftGCN(17, 4, width=8, blocks=(1, 1, 1)).eval()
+ENCODERS = {
+    "shift_gcn": lambda: ShiftGCN(17, 4, width=8, blocks=(1, 1, 1)),
+    "st_gcn": lambda: STGCN(COCO_17, (8, 16), 32),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_map_is_the_mean_over_persons_who_are_there(kind):
+    net = ENCODERS[kind]().eval()
     x, person = torch.randn(2, 2, 8, 17, 3), torch.tensor([[True, False], [False, False]])
-    alone = net.feature_map(x[:, :1], torch.ones(2, 1, dtype=torch.bool))
+    x[0, 1], x[1] = torch.nan, torch.inf  # of nobody, whatever it is
+    alone = net.feature_map(x[:1, :1], torch.ones(1, 1, dtype=torch.bool))
     both = net.feature_map(x, person)
-    torch.testing.assert_close(both[0], alone[0])
+    torch.testing.assert_close(both[:1], alone)
     assert not both[1].any()  # nobody: zeros, not NaN
+    x, person = torch.randn(1, 2, 8, 17, 3), torch.ones(1, 2, dtype=torch.bool)
+    each = [net.feature_map(x[:, [m]], person[:, :1]) for m in (0, 1)]
+    torch.testing.assert_close(net.feature_map(x, person), (each[0] + each[1]) / 2)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_in_training_statistics_are_of_those_who_are_there(kind):
+    torch.manual_seed(0)
+    net, x = ENCODERS[kind]().train(), torch.randn(3, 2, 8, 17, 3) + 5
+    person = torch.tensor([[True, False], [False, False], [True, True]])
+    before = copy.deepcopy(net.state_dict())
+    net.feature_map(x, person)
+    after = copy.deepcopy(net.state_dict())
+    net.load_state_dict(before)
+    net.feature_map(x.flatten(0, 1)[person.flatten()][:, None], torch.ones(3, 1, dtype=torch.bool))
+    torch.testing.assert_close(net.state_dict(), after)
+    net.load_state_dict(before)
+    net.feature_map(x, torch.zeros_like(person)).sum().backward()  # a batch of nobody
+    seen = {name: value for name, value in net.state_dict().items() if "num_batches" not in name}
+    torch.testing.assert_close(seen, {name: before[name] for name in seen}, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_clip_has_the_same_map_in_every_batch(kind):
+    torch.manual_seed(0)
+    net, x = ENCODERS[kind]().double().eval(), torch.randn(5, 2, 8, 17, 3, dtype=torch.float64)
+    person = torch.tensor([[True, False], [True, True], [False, False], [False, True], [True, True]])
+    whole = net.feature_map(x, person)
+    for rows in ([0], [2], [3, 2], [4, 1, 0]):
+        torch.testing.assert_close(net.feature_map(x[rows], person[rows]), whole[rows], atol=1e-12, rtol=0)
+
+
+def test_only_persons_who_are_there_are_computed():
+    net, seen = ENCODERS["shift_gcn"]().eval(), []
+    net.blocks.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    net.feature_map(torch.randn(3, 2, 8, 17, 3), torch.tensor([[True, False], [False, False], [True, True]]))
+    assert seen == [3]
 
 
 def test_order_of_clips_in_a_batch_does_not_matter():

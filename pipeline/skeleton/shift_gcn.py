@@ -11,7 +11,10 @@ non-local shift lets every joint see every other: only the number of joints matt
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pipeline.skeleton.persons import mean_over_persons, places
 
 OUT_CHANNELS = 256
 
@@ -47,25 +50,10 @@ class _Permute(torch.autograd.Function):
         return grad.index_select(1, inverse), None, None
 
 
-class _Transpose(torch.autograd.Function):
-    """x [N, C] to [C, N], in memory too, and its gradient likewise: what reads a strided gradient takes many times as
-    long.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return x.t().contiguous()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return grad.t().contiguous()
-
-
 class TemporalShift(nn.Module):
     """Every channel moves in time by its own learned real number of frames.
 
-    Linear interpolation between frames is a product with a hat-shaped [T/stride, T] matrix per channel: gradients
-    reach the shift itself. Frames from outside the clip are zero.
+    Linear interpolation between frames: gradients reach the shift itself. Frames from outside the clip are zero.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
@@ -73,21 +61,36 @@ class TemporalShift(nn.Module):
         self.shift = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
         self.stride = stride
 
-    def hat(self, frames: int) -> Tensor:
-        """[C, ceil(frames / stride), frames], rows sum to 1 but at the ends."""
-        now = torch.arange(frames, device=self.shift.device, dtype=self.shift.dtype)
-        wanted = now[:: self.stride, None] + self.shift[:, None, None]  # [C, T', 1]
-        return (1 - (wanted - now).abs()).clamp_min(0)
+    def hat(self, offsets: Tensor) -> Tensor:
+        """What a channel takes of the frames that lie `offsets` after its own: [C, ...], between 0 and 1."""
+        return (1 - (self.shift.view(-1, *[1] * offsets.ndim) - offsets).abs()).clamp_min(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [C, T, N] -> [C, ceil(T / stride), N]."""
-        return self.hat(x.shape[1]).to(x.dtype) @ x
+        """x [P, T, V, C] -> [P, ceil(T / stride), V, C]."""
+        return self.by_taps(x) if x.device.type == "cpu" else self.by_matrix(x)
+
+    def by_taps(self, x: Tensor) -> Tensor:
+        """As a convolution of each channel with itself, as wide as the longest shift: many times faster on a CPU, but a
+        GPU would have to wait until that is known.
+        """
+        longest = self.shift.detach().abs().max().clamp_max(x.shape[1]).nan_to_num()
+        reach = int(longest) + 1
+        taps = self.hat(torch.arange(-reach, reach + 1, device=x.device, dtype=self.shift.dtype))  # [C, 2 reach + 1]
+        y = F.conv2d(
+            x.permute(0, 3, 1, 2), taps.to(x.dtype)[:, None, :, None], stride=(self.stride, 1), padding=(reach, 0),
+            groups=len(taps),
+        )  # fmt: skip
+        return y.permute(0, 2, 3, 1)
+
+    def by_matrix(self, x: Tensor) -> Tensor:
+        """As a product with a matrix [ceil(T / stride), T] for each channel."""
+        now = torch.arange(x.shape[1], device=x.device, dtype=self.shift.dtype)
+        hat = self.hat(now - now[:: self.stride, None])
+        return torch.einsum("cut,ptvc->puvc", hat.to(x.dtype), x)
 
 
 class Block(nn.Module):
-    """One spatial and one temporal shift graph convolution, with a residual path around both. Time comes first, so that
-    channels are brought before it, and back, by a plain transposition.
-    """
+    """One spatial and one temporal shift graph convolution, with a residual path around both."""
 
     def __init__(self, joints: int, channels_in: int, channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -104,25 +107,19 @@ class Block(nn.Module):
         same = channels_in == channels and stride == 1
         self.skip = nn.Identity() if same else Project(channels_in, channels, stride)
 
-    def forward(self, x: Tensor) -> Tensor:  # [T, B, V, C_in] -> [T/stride, B, V, C]
+    def forward(self, x: Tensor) -> Tensor:  # [P, T, V, C_in] -> [P, T/stride, V, C]
         y = self.spread(x) * (self.mask.tanh() + 1)
         y = self.spatial_norm(self.gather(self.spatial(y)))
-        y = torch.relu(y + self.spatial_skip(x))
-        return torch.relu(self.temporal_norm(self.move(y)) + self.skip(x))
-
-    def move(self, x: Tensor) -> Tensor:  # [T, B, V, C] -> [T/stride, B, V, C]
-        """Shift, linear, shift; channels come first meanwhile, which is how a shift wants them."""
-        frames, batch, joints, channels = x.shape
-        y = self.shift_in(_Transpose.apply(x.flatten(0, 2)).view(channels, frames, -1))  # [C, T/stride, B * V]
-        y = self.shift_out((self.temporal.weight @ y.flatten(1)).view_as(y))
-        return _Transpose.apply(y.flatten(1)).view(-1, batch, joints, channels)
+        y = (y + self.spatial_skip(x)).relu_()
+        y = self.shift_out(self.temporal(self.shift_in(y)))
+        return (self.temporal_norm(y) + self.skip(x)).relu_()
 
 
 class Norm(nn.BatchNorm1d):
-    """Batch norm over the last axis of x [T, B, V, C]."""
+    """Batch norm over the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, -2)).view_as(x)
+        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
 
 
 class Project(nn.Module):
@@ -133,7 +130,7 @@ class Project(nn.Module):
         self.linear, self.norm, self.stride = nn.Linear(channels_in, channels, bias=False), Norm(channels), stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(x[:: self.stride]))
+        return self.norm(self.linear(x[:, :: self.stride]))
 
 
 class ShiftGCN(nn.Module):
@@ -164,20 +161,18 @@ class ShiftGCN(nn.Module):
     def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
         """Normalised skeletons [B, M, T, V, C + 1] and who is there, person [B, M] bool, to the map [B, 256, T/4, V].
 
-        The mean over persons; a clip without any person gives zeros, never NaN.
+        The mean over persons; a clip without any person gives zeros, never NaN. Who is not there is not computed, and
+        in training the batch norms see only those who are. `person` may stay on the CPU, as `places` prefers.
         """
-        return self._map(x, person).permute(1, 3, 0, 2)
+        return self._map(x, person).permute(0, 3, 1, 2)
 
     def _map(self, x: Tensor, person: Tensor) -> Tensor:
-        """The same as it is made, [T/4, B, V, 256]: its gradient then is as well, and need not be read in strides."""
-        batch, persons, frames, joints, inputs = x.shape
-        y = x.flatten(0, 1).transpose(0, 1).reshape(frames, batch * persons, 1, joints * inputs)
-        y = self.input_norm(y).view(frames, batch * persons, joints, inputs)
-        y = self.blocks(y)  # [T/4, B*M, V, 256]
-        y = y.view(-1, batch, persons, joints, OUT_CHANNELS)
-        share = person / person.sum(1, keepdim=True).clamp_min(1)  # [B, M]
-        return (y * share.to(y)[:, :, None, None]).sum(2)
+        """The same as it is made, [B, T/4, V, 256]."""
+        place = places(person)
+        y = x.flatten(0, 1).index_select(0, place.to(x.device, non_blocking=True))  # [P, T, V, C + 1]
+        y = self.blocks(self.input_norm(y.flatten(2)).view_as(y))  # [P, T/4, V, 256]
+        return mean_over_persons(y, place, person)
 
     def forward(self, x: Tensor, person: Tensor) -> Tensor:
         """Class scores [B, C] from the pooled map [B, 256]; only the training of the encoder uses them."""
-        return self.classifier(self.dropout(self._map(x, person).mean(dim=(0, 2))))
+        return self.classifier(self.dropout(self._map(x, person).mean(dim=(1, 2))))

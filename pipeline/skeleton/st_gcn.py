@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.skeleton.graph import Graph
+from pipeline.skeleton.persons import mean_over_persons, places
 
 PUBLISHED_HIDDEN = (16, 16, 16, 16, 32, 32, 32, 64, 64)
 
@@ -98,12 +99,10 @@ class STGCN(nn.Module):
     def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
         """Normalised skeletons [B, M, T, V, C + 1] and who is there, person [B, M] bool, to the map [B, out, T', V].
 
-        The mean over persons; a clip without any person gives zeros, never NaN.
+        The mean over persons; a clip without any person gives zeros, never NaN. Who is not there is not computed, and
+        in training the batch norms see only those who are. `person` may stay on the CPU, as `places` prefers.
         """
-        batch, persons, frames, joints, inputs = x.shape
-        y = x.permute(0, 1, 3, 4, 2).reshape(batch * persons, joints * inputs, frames)
-        y = self.input_norm(y).view(batch * persons, joints, inputs, frames).permute(0, 2, 3, 1)  # [B*M, C+1, T, V]
-        y = self.layers(y.contiguous())
-        y = y.view(batch, persons, *y.shape[1:])
-        weight = person.to(y)[:, :, None, None, None]
-        return (y * weight).sum(1) / weight.sum(1).clamp_min(1)
+        place = places(person)
+        y = x.flatten(0, 1).index_select(0, place.to(x.device, non_blocking=True)).permute(0, 2, 3, 1)  # [P, V, C+1, T]
+        y = self.input_norm(y.flatten(1, 2)).view_as(y).permute(0, 2, 3, 1)  # [P, C+1, T, V]
+        return mean_over_persons(self.layers(y.contiguous()), place, person)
