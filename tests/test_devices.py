@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from test_skeletoncontext import fake_tokens
 
-from pipeline.methods import find_method, prompts
+from pipeline.methods import ADAPTATIONS, METHODS, find_adaptation, find_method, prompts
 from pipeline.methods.base import Features, Shapes
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.graph import GRAPHS, graph_of
@@ -29,11 +29,16 @@ WORDS = [
     {"environment": "street", "used_object": "none", "target_object": "none", "key_parts": "legs;feet"},
 ]
 FLAGS = {
+    "posebridge": ({}, {"gate": True, "adaptation": "mlp"}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}),
     "skeleton": ({},),
     "pgfa": ({}, {"encoder": "shift_gcn", "width": 4, "blocks": [1, 1]}, {"cues": True, "frames": 5}),
     "purls": ({"width": 8, "hidden": 16}, {"width": 8, "hidden": 16, "cues": True}, {"partition": "static"}),
     "purls_matched": ({"width": 8, "hidden": 16}, {"partition": "static", "hidden": 16}),
     "skeletoncontext": ({"heads": 2}, {"heads": 2, "cues": True}),
+}
+ADAPTED = {
+    "pgfa": ("posebridge", "skeleton", "pgfa", "skeletoncontext"),
+    "dynapurls": tuple(FLAGS),
 }
 MADE = [(name, flags) for name, several in FLAGS.items() for flags in several]
 
@@ -68,6 +73,10 @@ def build(name, flags, monkeypatch, device):
     method.see_text(text)
     method.see_words(WORDS)
     return method, text
+
+
+def test_every_method_and_every_adaptation_is_tried():
+    assert set(FLAGS) == set(METHODS) and set(ADAPTED) == set(ADAPTATIONS)
 
 
 @pytest.mark.parametrize("layout", GRAPHS)
@@ -110,3 +119,12 @@ def test_a_method_trains_and_scores_where_its_input_is(device, name, flags, held
         assert scores.device.type == device.type and scores.shape == (B, CLASSES)
     if hasattr(method, "finish"):
         method.finish(method.embed(x).detach(), labels.to(device), text)
+
+
+@pytest.mark.parametrize(("adaptation", "name"), [(by, name) for by, names in ADAPTED.items() for name in names])
+def test_an_adaptation_scores_where_its_input_is(device, adaptation, name, monkeypatch):
+    method, text = build(name, FLAGS[name][0], monkeypatch, device)
+    adapted = find_adaptation(adaptation)(method.eval().requires_grad_(False))
+    batches = [features(device, method.end_to_end) for _ in range(3)]
+    scores = adapted.scores(batches, text)
+    assert scores.device.type == device.type and scores.shape == (3 * B, CLASSES)

@@ -424,6 +424,21 @@ def test_losses_by_hand():
     torch.testing.assert_close(info_nce(z, z.flip(1), labels, 0.5), -shares / 6)
 
 
+def test_losses_of_the_clips_that_are_there_are_those_of_a_batch_without_the_others():
+    torch.manual_seed(0)
+    a, b = (F.normalize(torch.randn(7, 4, dtype=torch.float64), dim=-1).requires_grad_() for _ in range(2))
+    labels, there = torch.tensor([0, 1, 1, 2, 0, 2, 3]), torch.tensor([True, False, True, True, True, False, True])
+    for found, wanted in (
+        (cosine_ce(a, b, labels, 0.3, there), cosine_ce(a[there], b, labels[there], 0.3)),
+        (info_nce(a, b, labels, 0.3, there), info_nce(a[there], b[there], labels[there], 0.3)),
+    ):
+        torch.testing.assert_close(found, wanted)
+        for x, y in zip(torch.autograd.grad(found, (a, b)), torch.autograd.grad(wanted, (a, b)), strict=True):
+            torch.testing.assert_close(x, y)
+    for nothing in (cosine_ce(a, b, labels, 0.3, there & False), info_nce(a, b, labels, 0.3, there & False)):
+        assert nothing == 0 and all(not g.any() for g in torch.autograd.grad(nothing, (a, b)))
+
+
 def test_the_residual_moves_prototypes_and_alpha_scales_it():
     method = build()
     before = method.prototypes(text())

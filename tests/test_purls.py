@@ -251,6 +251,41 @@ def test_two_steps_of_the_refinement_by_hand():
     np.testing.assert_allclose(refinement.bias.detach().numpy()[:, 0], b, atol=1e-6, rtol=0)
 
 
+def test_no_step_is_made_before_a_clip_is_surely_of_a_class():
+    """Twenty classes as like as not, in two batches; then one that is sure. Adam counts from there, as PyTorch's."""
+    t = F.normalize(torch.randn(20, 1, 5, dtype=torch.float64), dim=-1)
+    refinement = Refinement(lambda kept, words: kept @ words[:, 0].T, t)
+    for _ in range(2):
+        refinement(torch.zeros(4, 5, dtype=torch.float64))
+    assert len(refinement.bank) == 0 and refinement.weight.eq(1).all() and not refinement.bias.any()
+    sure = 20 * t[[3, 7], 0]
+    refinement(sure)
+    weight = torch.ones_like(t).requires_grad_()
+    bias = torch.zeros_like(t).requires_grad_()
+    optimizer = torch.optim.Adam([weight, bias], lr=LR, weight_decay=WEIGHT_DECAY)
+    words = F.normalize(weight * t + bias, dim=-1)[:, 0]
+    F.cross_entropy(sure @ words.T, torch.tensor([3, 7])).backward()
+    optimizer.step()
+    torch.testing.assert_close(refinement.weight, weight, atol=1e-9, rtol=0)
+    torch.testing.assert_close(refinement.bias, bias, atol=1e-9, rtol=0)
+
+
+def test_the_bank_is_that_of_one_clip_after_another():
+    """Whatever comes at once, the bank holds what it would hold if every clip had come alone."""
+    torch.manual_seed(0)
+    bank, alone = Bank(4, 3), Bank(4, 3)
+    for size in (2, 30, 1, 17):
+        clips, confidence, pseudo = torch.randn(size, 2), torch.rand(size), torch.randint(4, (size,))
+        bank.push(clips, confidence, pseudo)
+        for row in range(size):
+            alone.push(clips[row : row + 1], confidence[row : row + 1], pseudo[row : row + 1])
+        found, wanted = (
+            sorted(zip(label.tolist(), clip.tolist(), strict=True))
+            for clip, label in (b.content() for b in (bank, alone))
+        )
+        assert found == wanted and len(bank) == len(found)
+
+
 @pytest.mark.parametrize("kind", [Purls, PurlsMatched, Skeleton])
 def test_adaptation_leaves_the_method_alone_and_is_the_same_again(kind):
     torch.manual_seed(0)

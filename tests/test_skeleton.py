@@ -249,7 +249,7 @@ def plain_shift(x, shift, stride=1):
     frames = x.shape[1]
 
     def at(t, c):
-        low = math.floor(t)
+        low = math.floor(float(t.detach()))
         part = [x[:, f, :, c] if 0 <= f < frames else 0 * x[:, 0, :, c] for f in (low, low + 1)]
         return part[0] * (low + 1 - t) + part[1] * (t - low)
 
@@ -348,7 +348,8 @@ def test_the_names_and_shapes_of_weights_are_those_of_encoders_trained_before():
     norm = {"weight": (16,), "bias": (16,), "running_mean": (16,), "running_var": (16,), "num_batches_tracked": ()}
     norms = ("spatial_norm", "temporal_norm", "spatial_skip.norm", "skip.norm")
     assert weights == {
-        "mask": (17, 8), "spatial.weight": (16, 8), "spatial_skip.linear.weight": (16, 8), "skip.linear.weight": (16, 8),
+        "mask": (17, 8), "spatial.weight": (16, 8),
+        "spatial_skip.linear.weight": (16, 8), "skip.linear.weight": (16, 8),
         "shift_in.shift": (16,), "temporal.weight": (16, 16), "shift_out.shift": (16,),
     } | {f"{name}.{part}": shape for name in norms for part, shape in norm.items()}  # fmt: skip
 

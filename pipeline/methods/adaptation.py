@@ -76,10 +76,11 @@ def align_prototypes(embeddings: Tensor, prototypes: Tensor, alpha: float) -> Te
     z, p = F.normalize(embeddings, dim=-1), F.normalize(prototypes, dim=-1)
     share = (z @ p.T).softmax(dim=-1)  # [N, C]
     entropy, label = torch.special.entr(share).sum(-1), share.argmax(-1)
-    aligned = p.clone()
-    for c in range(len(p)):
-        own = (label == c).nonzero()[:, 0]
-        kept = own[entropy[own].argsort(stable=True)[: int(alpha * len(own) + 1e-9)]]  # 0.6 * 5 is 3, not 2.9999...
-        if len(kept):
-            aligned[c] = F.normalize(z[kept].mean(0), dim=-1)
-    return aligned
+    order = entropy.argsort(stable=True)
+    order = order[label[order].argsort(stable=True)]  # class by class, the surest first
+    own = label[order, None] == torch.arange(len(p), device=p.device)  # [N, C]
+    count = own.sum(0)
+    rank = torch.arange(len(z), device=z.device)[:, None] - (count.cumsum(0) - count)  # in each class, from its first
+    kept = own & (rank < (alpha * count.double() + 1e-9).floor())  # 0.6 * 5 is 3, not 2.9999...
+    means = F.normalize(kept.to(z.dtype).T @ z[order], dim=-1)
+    return torch.where(kept.any(0)[:, None], means, p)

@@ -21,7 +21,7 @@ CHANNELS = 256
 class DifferentialEncoding(nn.Module):
     """D_ij = ReLU(Q_j - K_i), A = softmax of D over i, channel by channel; joint j becomes the sum over i of A_ij V_i.
 
-    Q, K, V are linear in the layer-normed joints. A few clips at a time, so that their differences stay in the
+    Q, K, V are linear in the layer-normed joints. On a CPU a few clips at a time, so that their differences stay in the
     processor's cache.
     """
 
@@ -32,7 +32,8 @@ class DifferentialEncoding(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:  # [B, V, channels] -> the same
         x = self.norm(h)
-        parts = zip(*(linear(x).split(4) for linear in (self.query, self.key, self.value)), strict=True)
+        some = 4 if x.device.type == "cpu" else len(x)
+        parts = zip(*(linear(x).split(some) for linear in (self.query, self.key, self.value)), strict=True)
         return torch.cat([self._encode(query, key, value) for query, key, value in parts])
 
     def _encode(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

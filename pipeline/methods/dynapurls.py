@@ -29,6 +29,7 @@ from pipeline.protocol.guards import require_eval_mode
 PER_CLASS = 16
 THRESHOLD = 0.1
 LR, WEIGHT_DECAY = 1e-2, 1e-3
+BETA, BETA_SQUARE, EPSILON = 0.9, 0.999, 1e-8  # Adam's own
 
 
 @runtime_checkable
@@ -90,38 +91,55 @@ class Refinement:
         self.compare, self.text = compare, text
         self.weight = torch.ones_like(text).requires_grad_()
         self.bias = torch.zeros_like(text).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.weight, self.bias], lr=LR, weight_decay=WEIGHT_DECAY)
+        self.means, self.squares = ([torch.zeros_like(text), torch.zeros_like(text)] for _ in range(2))  # of gradients
+        self.steps = torch.zeros((), dtype=torch.float64, device=text.device)
         self.bank = Bank(len(text), PER_CLASS)
 
     def refined(self) -> Tensor:
         """T~ [U, K, d_t], L2-normalised."""
         return F.normalize(self.weight * self.text + self.bias, dim=-1)
 
+    @torch.no_grad()
     def __call__(self, clips: Tensor) -> Tensor:
         """Take in a batch of clips [B, ...] and give its logits [B, U] by the text as refined with it."""
-        with torch.no_grad():
-            confidence, pseudo = self.compare(clips, self.refined()).softmax(1).max(1)
-            self.bank.push(clips, confidence, pseudo)
-        if len(self.bank):
-            self.step()
-        with torch.no_grad():
-            return self.compare(clips, self.refined())
+        confidence, pseudo = self.compare(clips, self.refined()).softmax(1).max(1)
+        self.bank.push(clips, confidence, pseudo)
+        self.step()
+        return self.compare(clips, self.refined())
 
+    @torch.no_grad()
     def step(self) -> None:
-        """One step of Adam on the mean cross-entropy of the whole bank; no gradient reaches the method."""
-        kept, pseudo = self.bank.content()
+        """One step of Adam on the mean cross-entropy of the whole bank; no gradient reaches the method.
+
+        Written out, since an empty bank causes none, and a GPU would have to be waited for to know that it is empty.
+        """
+        clips, pseudo, there = self.bank.everything()
         with torch.enable_grad():
-            loss = F.cross_entropy(self.compare(kept, self.refined()), pseudo)
-            self.weight.grad, self.bias.grad = torch.autograd.grad(loss, [self.weight, self.bias])
-        self.optimizer.step()
+            each = F.cross_entropy(self.compare(clips, self.refined()), pseudo, reduction="none")
+            loss = (each * there).sum() / there.sum().clamp_min(1)
+            gradients = torch.autograd.grad(loss, [self.weight, self.bias])
+        goes = there.any().double()  # 1 or 0
+        self.steps += goes
+        t = self.steps.clamp_min(1)
+        changed = (self.weight, self.bias)
+        for value, gradient, mean, square in zip(changed, gradients, self.means, self.squares, strict=True):
+            gradient = gradient + WEIGHT_DECAY * value
+            mean += goes * (1 - BETA) * (gradient - mean)
+            square += goes * (1 - BETA_SQUARE) * (gradient.square() - square)
+            length = (square / (1 - BETA_SQUARE**t)).sqrt() + EPSILON
+            value -= goes * LR * mean / (1 - BETA**t) / length
 
 
 class Bank:
-    """The most confident clips of each pseudo-class, at most `per_class` of each, so that none outweighs the others."""
+    """The most confident clips of each pseudo-class, at most `per_class` of each, so that none outweighs the others.
+
+    It has room for all of them from the first batch on, so that nobody waits for a GPU to know how many there are.
+    """
 
     def __init__(self, classes: int, per_class: int) -> None:
-        self.confidence = torch.zeros(classes, per_class)  # 0: an empty place
-        self.clips: Tensor | None = None  # [classes, per_class, ...]
+        self.classes, self.per_class, self.room = classes, per_class, classes * per_class
+        self.confidence = torch.zeros(self.room + 1)  # 0: an empty place; the last one is for clips that get none
+        self.clips: Tensor | None = None  # [room + 1, ...]
 
     def __len__(self) -> int:
         return int((self.confidence > 0).sum())
@@ -132,16 +150,27 @@ class Bank:
         """
         if self.clips is None:
             self.confidence = self.confidence.to(confidence)
-            self.clips = clips.new_zeros(*self.confidence.shape, *clips.shape[1:])
-        for row in (confidence > THRESHOLD).nonzero()[:, 0].tolist():
-            label = int(pseudo[row])
-            place = int(self.confidence[label].argmin())
-            if confidence[row] > self.confidence[label, place]:
-                self.confidence[label, place] = confidence[row]
-                self.clips[label, place] = clips[row]
+            self.clips = clips.new_zeros(self.room + 1, *clips.shape[1:])
+        label = torch.arange(self.classes, device=pseudo.device)[:, None]
+        offered = torch.where((pseudo == label) & (confidence > THRESHOLD), confidence, 0.0)  # [classes, B]
+        all_of_them = torch.cat([self.confidence[:-1].view(self.classes, -1), offered], 1)
+        best = all_of_them.sort(dim=1, descending=True, stable=True).indices[:, : self.per_class]  # who came first wins
+        chosen = torch.zeros_like(all_of_them, dtype=torch.bool).scatter(1, best, True)
+        stays, comes = chosen.split([self.per_class, len(clips)], 1)  # of each class, as many come as go
+        free = stays.long().argsort(dim=1, stable=True)  # its places, those of who goes first
+        number = (comes.cumsum(1) - 1).clamp_min(0)  # of a clip among those who come
+        place = (label * self.per_class + free.gather(1, number)).where(comes, self.room).amin(0)  # [B]
+        self.clips.index_copy_(0, place, clips)
+        self.confidence.index_copy_(0, place, confidence)
+        self.confidence[-1] = 0
+
+    def everything(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every place's clip [room, ...], pseudo-class [room] int64, and whether somebody has it [room]."""
+        assert self.clips is not None
+        pseudo = torch.arange(self.classes, device=self.clips.device).repeat_interleave(self.per_class)
+        return self.clips[:-1], pseudo, self.confidence[:-1] > 0
 
     def content(self) -> tuple[Tensor, Tensor]:
-        """The kept clips [n, ...] and their pseudo-classes [n] int64."""
-        assert self.clips is not None
-        there = self.confidence > 0
-        return self.clips[there], there.nonzero()[:, 0]
+        """The kept clips [n, ...] and their pseudo-classes [n]; a GPU is waited for."""
+        clips, pseudo, there = self.everything()
+        return clips[there], pseudo[there]

@@ -136,12 +136,11 @@ class PoseBridge(EmbeddingMethod):
         p = self.prototypes(text, adapted=f.adaptation == "mlp")
         z, c = self.paths(features)
         total = cosine_ce(z, p, labels, f.tau) + f.sup_con * sup_con(z, labels)
-        there = c.detach().abs().sum(-1) > 0
-        if f.cues and there.any():
-            c, own = c[there], labels[there]
+        if f.cues:
+            there = c.detach().abs().sum(-1) > 0
             if f.additive:
-                total = total + f.cue_weight * cosine_ce(c, p, own, f.tau)
-            total = total + f.info_nce * info_nce(c, p[own], own, f.tau)
+                total = total + f.cue_weight * cosine_ce(c, p, labels, f.tau, there)
+            total = total + f.info_nce * info_nce(c, p[labels], labels, f.tau, there)
         if f.adaptation == "mlp":
             moved = (p - self.prototypes(text, adapted=False)).square().sum(-1).mean()
             total = total + f.mlp_weight * moved
