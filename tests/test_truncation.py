@@ -99,13 +99,14 @@ def test_a_programme_stream_is_cut_within_a_packet_after_its_last_pack(cut, pack
     for less in (1, 8, 9, 10, 11):  # within the body, within the length, within the head
         assert cut("mpeg", whole[:-less]), less
     assert cut("mpeg", whole + pack[:-1]) and not cut("mpeg", whole + pack)
+    assert not cut("mpeg", pack + packet) and cut("mpeg", pack + packet[:-1])
     assert not cut("mpeg", bytes(99)), "no pack"
 
 
 def test_asf_is_cut_by_the_size_in_its_header(cut):
     def file(size: int, flags: int) -> bytes:
         head = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365") + bytes(24) + size.to_bytes(8, "little")
-        return bytes(30) + head + bytes(40) + bytes([flags]) + bytes(3 + 40)  # 30 + 88 + 1 + 43 = 162 bytes
+        return bytes(30) + head + b"\1" * 40 + bytes([flags]) + bytes(3 + 40)  # 30 + 88 + 1 + 43 = 162 bytes
 
     assert not cut("asf", file(162, 2)) and cut("asf", file(163, 2)) and not cut("asf", file(163, 3)), "3: live"
     assert not cut("asf", file(999, 0)[:121]) and not cut("asf", bytes(200)), "no header, or not a whole one"
@@ -138,6 +139,18 @@ def test_mxf_is_cut_before_its_last_partition(cut):
         size = len(file(0, length))
         assert not cut("mxf", file(size - 1, length)) and cut("mxf", file(size, length))
     assert not cut("mxf", bytes(99))
+
+
+def test_gif_is_cut_within_any_block_and_may_lack_its_last_byte(cut):
+    head = b"GIF89a" + bytes(4) + b"\x81" + bytes(2 + 12)  # a table of four colours
+    control = b"!\xf9\x04" + bytes(4) + b"\0"
+    picture = b"," + bytes(8) + b"\x80" + bytes(6) + b"\x08" + b"\x02ab\x03abc\0"  # of two colours of its own
+    whole = head + control + picture + control + picture
+    assert not cut("gif", whole) and not cut("gif", whole + b";") and not cut("gif", whole + b";of others")
+    assert cut("gif", head[:-1])
+    for block in (control, picture):
+        assert all(cut("gif", head + control + block[:n]) for n in range(1, len(block)))
+        assert not cut("gif", head + control + block)
 
 
 def test_a_format_is_told_by_its_first_bytes_and_others_are_not_judged(cut, tmp_path):
