@@ -310,7 +310,8 @@ def scale_command(
         more = "" if each.grown_mb is None else f" ({each.grown_mb:+,.0f} above that of 2,400 clips)"
         lines.append(
             f"  {each.stage:9} peak {each.peak_mb:,.0f} MB, without mapped files {own}{more}; first step after "
-            f"{each.first_step_seconds:.1f} s; {each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of one "
+            f"{each.first_step_seconds:.1f} s, shards open after {each.opening_seconds:.1f} s more; "
+            f"{each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of one "
             f"from memory, {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h".replace("%", " %")
         )
     lines.append(

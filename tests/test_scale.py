@@ -102,8 +102,29 @@ def test_the_meter_tells_the_wait_from_the_work_by_hand(monkeypatch):
             now[0] += 10
     assert seen == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 7, 8, 9, 10]
     values = meter.values()
-    assert values["first"] == 103
+    assert values["first"] == 103 and values["opening"] == 0
     assert values["steps"] == [13] * 8 and values["waits"] == [3] * 8 and values["from_memory"] == [10] * 4
+
+
+@pytest.mark.unit
+def test_batches_that_only_open_shards_are_no_steps_and_what_is_gone_through_once_is_filled_up(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(scale_stage.time, "time", lambda: now[0])
+
+    def ahead(items, depth):
+        for item in items:
+            now[0] += 3
+            yield item
+
+    meter, seen = Meter(steps=4, once=True, dropped=5), []
+    with pytest.raises(Enough):
+        for item in meter.around(ahead)(range(10), 1):
+            seen.append(item)
+            now[0] += 10
+    assert seen == [0, 6, 7, 8, 9, 7, 8, 0, 6, 7, 8], "three that nobody counts, two steps, and again what was held"
+    values = meter.values()
+    assert (values["first"], values["opening"]) == (3, 15)
+    assert values["steps"] == [13, 13] and values["from_memory"] == [10] * 6
 
 
 @pytest.mark.unit

@@ -42,6 +42,7 @@ class StageScale:
 
     stage: str
     first_step_seconds: float  # from the start of the process to the first batch
+    opening_seconds: float  # to open all other shards, which falls to the first steps of a process
     step_seconds: float  # the median, as the two below
     waiting_share: float  # of the time of the steps
     cache_over_memory: float  # a step / one whose batch is in memory already
@@ -192,6 +193,7 @@ def _stage(
     return StageScale(
         stage,
         first_step_seconds=values["first"] - at.began,
+        opening_seconds=values["opening"],
         step_seconds=step,
         waiting_share=waits / sum(values["steps"]),
         cache_over_memory=step / float(np.median(values["from_memory"])),

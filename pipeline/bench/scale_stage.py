@@ -47,11 +47,13 @@ class Enough(Exception):
 class Meter:
     """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
     cache and about as many that are given again from memory; `once`, when they are gone through once only, with these
-    for the rest.
+    for the rest. `dropped` batches after the first one are read and left out: by then all shards have been opened.
     """
 
     steps: int
     once: bool = False
+    dropped: int = 0
+    opening: float = 0.0  # seconds that these took
     asked: list[float] = field(default_factory=list)
     came: list[float] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)  # whether it came from memory
@@ -79,12 +81,17 @@ class Meter:
                 if len(self.held) < BLOCK:
                     self.held.append(item)
                 yield item
+                if len(self.came) == 1:
+                    begun = time.time()
+                    for _ in range(self.dropped):
+                        next(coming, None)
+                    self.opening = time.time() - begun
 
         return metered
 
     def values(self) -> dict[str, Any]:
-        """When the first batch came; seconds of each step and of the wait for its batch, from the cache; of each step
-        from memory. A step goes from one batch to the next.
+        """When the first batch came; seconds to open the other shards, of each step and of the wait for its batch, from
+        the cache; of each step from memory. A step goes from one batch to the next.
         """
         steps, waits, from_memory = [], [], []
         for number in range(WARM, len(self.came) - 1):
@@ -94,7 +101,9 @@ class Meter:
             else:
                 steps.append(seconds)
                 waits.append(self.came[number] - self.asked[number])
-        return {"first": self.came[0], "steps": steps, "waits": waits, "from_memory": from_memory}
+        return {
+            "first": self.came[0], "opening": self.opening, "steps": steps, "waits": waits, "from_memory": from_memory,
+        }  # fmt: skip
 
 
 def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int) -> dict[str, Any]:
@@ -106,7 +115,9 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int)
     if stage == "prepare":
         return prepare(dataset, run_name, run, params)
     features.HELD_BYTES = 0  # few clips, too, are to be read batch by batch
-    meter = Meter(steps, once=stage == "evaluate")
+    shards = len(dataset.reader(NAME).index["shards"])
+    batch = params.encode.batch_size if stage == "encode" else SCORED
+    meter = Meter(steps, once=stage == "evaluate", dropped=4 * shards // batch)
     place = feature_table if stage == "evaluate" else loop
     place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]
     try:
