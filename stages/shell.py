@@ -44,7 +44,7 @@ jobs_option = click.option(
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="So many seeds at a time, each in a process that holds all clips in memory.",
+    help="So many seeds at a time, each in a process that holds clips of up to 2 GB in memory.",
 )
 verify_option = click.option(
     "--verify/--no-verify",

@@ -32,8 +32,8 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
 
     With `jobs` of 1 they run here, one after another, with all of PyTorch's threads; else the cores are shared out, and
     since more threads add in another order, weights differ in their last bits from those of another number of jobs.
-    Every process holds the clips in memory. Raises what `work` raises, of the first seed that fails in their order,
-    what `on_epoch` raises, and PosebridgeError when a process is killed.
+    Every process holds the clips in memory, where they fit. Raises what `work` raises, of the first seed that fails in
+    their order, what `on_epoch` raises, and PosebridgeError when a process is killed.
     """
     jobs = min(jobs, len(seeds))
     if jobs < 2:
@@ -51,8 +51,8 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
         results = [future.result() for future in futures]
     except BrokenProcessPool:  # the queue may be left locked, so nobody waits for the listener
         raise PosebridgeError(
-            f"A process that trains a seed was killed, maybe for want of memory: each of {jobs} holds all clips. Run "
-            "the same command with fewer --jobs; it goes on where it was."
+            f"A process that trains a seed was killed, maybe for want of memory: each of {jobs} takes its own. Run the "
+            "same command with fewer --jobs; it goes on where it was."
         ) from None
     else:
         told.put(None)
