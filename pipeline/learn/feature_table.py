@@ -34,15 +34,9 @@ Encoder = ShiftGCN | Joints
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them.
+    """Maps of N clips, in R views (the first as seen, the others augmented), with the cues that go with them."""
 
-    The maps are held, or made anew for every batch where they would not fit (a view of all of NTU-120 is 18 GB).
-    """
-
-    encoder: Encoder
-    inputs: Tensor | None  # [R, N, M, T, V, C + 1] what maps are made of; None where they are held
-    maps: Tensor | None  # [R, N, 256, T', V] float32; of `Joints`, [R, N, M, T, V, C + 1]
-    person: Tensor  # [N, M] bool
+    maps: Tensor  # [R, N, 256, T', V] float32; of `Joints`, [R, N, M, T, V, C + 1]
     mirrored: Tensor  # [R, N] bool
     samples: Samples
     anchor_mirror: tuple[int, ...] = ()  # where each anchor's cue is found in a mirrored clip
@@ -54,33 +48,27 @@ class FeatureTable:
         if cues is not None and cue_scores is not None:
             cues, cue_scores = cues[rows], cue_scores[rows]
             _mirror_cues(cues, cue_scores, self.mirrored[views, rows], self.anchor_mirror)
-        return Features(self._maps(rows, views), self.samples.quality[rows], cues, cue_scores)
+        return Features(self.maps[views, rows], self.samples.quality[rows], cues, cue_scores)
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
         """The unaugmented view of each batch of rows."""
         return map(self.batch, parts)
 
-    @torch.no_grad()
-    def _maps(self, rows: Tensor, views: Tensor) -> Tensor:
-        if self.maps is not None:
-            return self.maps[views, rows]
-        assert self.inputs is not None
-        return self.encoder.feature_map(self.inputs[views, rows], self.person[rows])
-
 
 @dataclass(frozen=True)
 class StreamedTable:
-    """The same of clips that stay on the disk: a batch is read, then augmented and mapped.
+    """The same of clips whose maps would not fit into memory (a view of all of NTU-120 is 18 GB): a batch is taken,
+    from the disk where its clips are there, then augmented and mapped.
 
     Views are not held either: a clip that is not to be seen as it is gets a new one every time.
     """
 
     encoder: Encoder
-    samples: StoredSamples
+    samples: Samples | StoredSamples
     anchor_mirror: tuple[int, ...] = ()
 
     def load(self, rows: Tensor) -> Samples:
-        """Read clips, and compute what no chance is in: what a thread may do while another batch is worked on."""
+        """Take clips, and compute what no chance is in: what a thread may do while another batch is worked on."""
         samples = self.samples.take(rows.tolist())
         _ = samples.inputs, samples.quality
         return samples
@@ -89,7 +77,7 @@ class StreamedTable:
     def features(
         self, samples: Samples, views: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Features:
-        """Features of a batch that was read; with a generator, the clips whose view is not 0 are augmented."""
+        """Features of a batch that was taken; with a generator, the clips whose view is not 0 are augmented."""
         x, person = samples.inputs  # here is where a batch would go to another device
         if views is not None and generator is not None:
             seen = views == 0
@@ -107,7 +95,7 @@ class StreamedTable:
         return self.features(self.load(rows), views, generator)
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
-        """The unaugmented view of each batch of rows; the next one is read meanwhile."""
+        """The unaugmented view of each batch of rows; the next one is taken meanwhile."""
         return map(self.features, ahead(map(self.load, parts), 1))
 
 
@@ -126,12 +114,15 @@ def feature_table(
     encoder: Encoder, samples: Samples | StoredSamples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
     held_bytes: int = HELD_BYTES,
 ) -> Table:  # fmt: skip
-    """The frozen encoder's maps, held in memory up to `held_bytes`; of clips that stay on the disk, none.
+    """The frozen encoder's maps, held in memory up to `held_bytes`; beyond, and of clips on the disk, they are made
+    batch by batch.
 
     `views` > 1 adds augmented ones, for training only; one view is deterministic.
     """
     order = tuple(anchors.index(other_side(name)) for name in anchors)
-    if isinstance(samples, StoredSamples):
+    first, there = samples.take([0]).inputs
+    one = encoder.feature_map(first, there)
+    if isinstance(samples, StoredSamples) or one.nbytes * views * len(samples) > held_bytes:
         return StreamedTable(encoder, samples, order)
     x, person = samples.inputs
     generator = torch.Generator().manual_seed(seed)
@@ -139,11 +130,8 @@ def feature_table(
     for view in range(1, views):
         mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
         inputs.append(augment(x, generator, samples.graph, mirrored=mirrored[view]))
-    one = encoder.feature_map(x[:1], person[:1])
-    if one.nbytes * views * len(samples) > held_bytes:
-        return FeatureTable(encoder, torch.stack(inputs), None, person, mirrored, samples, order)
     maps = [
         torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
         for seen in inputs
     ]
-    return FeatureTable(encoder, None, torch.stack(maps), person, mirrored, samples, order)
+    return FeatureTable(torch.stack(maps), mirrored, samples, order)
