@@ -27,8 +27,8 @@ from pipeline.learn.encode import encode
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.run import open_run
-from pipeline.learn.train import new_method, train
-from pipeline.learn.trained import encoder_sha256, method_learnt_from, model_folder
+from pipeline.learn.train import new_method, train, write_trained
+from pipeline.learn.trained import model_folder
 from pipeline.params import Params, RunParams, choose, load_params
 from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.training_set import PHASES, training_phase
@@ -151,14 +151,8 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
     method, _ = new_method(opened, split.seen)
     method.see_text(opened.bank.take(split.seen, method.text_slots))
     place = model_folder(dataset.cache, NAME, NAME, run_name) / f"seed-{seed}"
-    weights = {
-        "encoder": encoder_sha256(opened, seed),
-        "final": save_tensors(method.state_dict(), place / "final.safetensors"),
-    }
-    selection: dict[str, Any] = {name: values[0] for name, values in method.choices.items()}
-    selection |= {"gamma": 0.0, "epochs": 1, "weights_sha256": weights}
-    selection["trained_on"] = method_learnt_from(opened, phases["final"])
-    write_for_people(place / "selection.json", json.dumps(seal(selection)).encode())
+    chosen = {name: values[0] for name, values in method.choices.items()} | {"gamma": 0.0, "epochs": 1}
+    write_trained(opened, place, seed, phases["final"], {"final": method}, chosen)
 
     own = asdict(params.train) | dict(method.schedule())
     select, final = phases["select"], phases["final"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,17 +95,25 @@ def train_seed(
     del select  # its clips may leave the memory
     final, then = go("final", progress.best_epoch)
     selection["seconds"] = round(progress.seconds + then.seconds, 2)
-    selection["trained_on"] = method_learnt_from(opened, final.phase)
-    selection["run"] = method_and_flags(run)
-
     place = folder / f"seed-{seed}"
-    selection["weights_sha256"] = {
-        "encoder": encoder_sha256(opened, seed),
-        "select": save_tensors(chooser.state_dict(), place / "select.safetensors"),
-        "final": save_tensors(final.method.state_dict(), place / "final.safetensors"),
+    write_trained(opened, place, seed, final.phase, {"select": chooser, "final": final.method}, selection)
+    write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
+
+
+def write_trained(
+    opened: Opened, place: Path, seed: int, final: Phase, methods: Mapping[str, Method], chosen: Mapping[str, Any]
+) -> None:
+    """The weights of the phases' methods, and selection.json: what was `chosen`, and what `load_method` compares."""
+    selection = {
+        **chosen,
+        "trained_on": method_learnt_from(opened, final),
+        "run": method_and_flags(opened.run),
+        "weights_sha256": {
+            "encoder": encoder_sha256(opened, seed),
+            **{name: save_tensors(m.state_dict(), place / f"{name}.safetensors") for name, m in methods.items()},
+        },
     }
     write_for_people(place / "selection.json", json.dumps(seal(selection), indent=1).encode() + b"\n")
-    write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
 
 
 def train_phase(
