@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ Operand = tuple[tuple[int, ...], tuple[int, ...]]  # its size and its strides
 
 @dataclass(frozen=True)
 class EncoderBench:
-    """Seconds of a step (forward, loss, backward, AdamW) and of its matrix products alone, each the fastest of all
-    rounds; `ratio` is the one by the other. Everybody is there in every clip.
+    """Seconds of a step (forward, loss, backward, AdamW) and of its matrix products alone, the step and each product
+    the fastest of all rounds; `ratio` is the one by the other. Everybody is there in every clip.
     """
 
     clips: int
@@ -61,14 +62,15 @@ def bench_encoder(
 
     with Products() as products:
         step()
-    steps, alone = [], []
+    whole, alone = inf, dict.fromkeys(products.found, inf)
     for _ in range(rounds):
-        steps.append(seconds_of(step))
-        alone.append(sum(count * _product_seconds(*pair) for pair, count in products.found.items()))
+        whole = min(whole, seconds_of(step))
+        alone = {pair: min(best, _product_seconds(*pair)) for pair, best in alone.items()}
+    together = sum(count * alone[pair] for pair, count in products.found.items())
     return EncoderBench(
         clips, persons, frames, joints, params.width, params.blocks, torch.get_num_threads(),
         sum(count * 2 * a[0][0] * a[0][1] * b[0][1] for (a, b), count in products.found.items()) / 1e9,
-        min(steps), min(alone), min(steps) / min(alone),
+        whole, together, whole / together,
     )  # fmt: skip
 
 
