@@ -96,6 +96,21 @@ def test_checksums_that_stand_for_other_datasets_are_noticed_at_once(store):
         reader.read(["ü0a"], ["scores"])
 
 
+def test_verify_compares_the_sha256_of_a_whole_shard(store):
+    """That of the receipt is changed in its last digit, which is not in the shard's name."""
+    store, _, _ = store
+    path = store.stem(0).with_suffix(".json")
+
+    def change(values: dict) -> None:
+        values["sha256"] = values["sha256"][:-1] + ("0" if values["sha256"][-1] != "0" else "1")
+
+    assert verify_store(store.folder) == []
+    edit(path, change)
+    assert verify_store(store.folder, quick=True) == []
+    (problem,) = verify_store(store.folder)
+    assert "its sha256 is not the receipt's" in problem.reason
+
+
 def test_a_shard_is_compared_once_per_process(store, monkeypatch):
     _, index, _ = store
     done, real = [], checksums.Checker._crc32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -37,3 +39,21 @@ def test_many_sentences_are_read_in_parts_and_once(monkeypatch):
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):
     with pytest.raises(PosebridgeError, match="could not be loaded; give `minilm`"):
         read_tokens(str(tmp_path), SENTENCES)
+
+
+@pytest.mark.fault
+def test_weights_that_are_a_pickle_are_not_opened(tmp_path):
+    """A whole and harmless model of transformers, but for its pytorch_model.bin, which could be code."""
+    from transformers import BertConfig, BertModel
+
+    small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = BertModel(small)
+    model.save_pretrained(tmp_path)
+    for path in minilm_folder().glob("*token*"):
+        shutil.copy(path, tmp_path)
+    shutil.copy(minilm_folder() / "vocab.txt", tmp_path)
+    assert LanguageModel(str(tmp_path)).read(SENTENCES).states.shape[2] == 8
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(PosebridgeError, match="could not be loaded; give `minilm`"):
+        LanguageModel(str(tmp_path))
