@@ -140,6 +140,13 @@ def test_a_sentence_stays_one_however_long_a_cell_is(tmp_path):
     assert len(str(error.value)) < 2000
 
 
+def test_every_column_of_a_clip_is_read_as_it_was_written(tmp_path):
+    whole = Clip("a", "b/a.mp4", 1.5, 2.25, 3, "Ann", "left", "test", "0f" * 32, 29.97, 48, 1080, 1920)
+    path = write_clips(tmp_path / "clips.csv", [whole, Clip("empty", "c.mp4")])
+    assert path.read_text().splitlines()[1] == f"a,b/a.mp4,1.5,2.25,3,Ann,left,test,{'0f' * 32},29.97,48,1080,1920"
+    assert read_clips(path) == [whole, Clip("empty", "c.mp4")]
+
+
 def test_what_is_written_is_read_again(tmp_path):
     names = ["a,b", 'say "a"', "line\nend", "line\rend", " blank ", "sep=;", "é", "-a", "12:30 squat"]
     path = write_clips(
