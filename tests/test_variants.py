@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
-from pipeline.manifest.variants import of_variant, strength, variant_root
+from pipeline.manifest.clips import Clip
+from pipeline.manifest.variants import of_variant, strength, variant_clips, variant_root
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
@@ -81,6 +83,17 @@ def test_several_variants_in_one_command_load_the_model_once(root: Path, monkeyp
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["variants"]
     assert {name: values["clips"] for name, values in found.items()} == {"dark-1": 1, "dark-2": 2} and len(built) == 1
+
+
+@pytest.mark.unit
+def test_the_clips_of_a_variant_keep_nothing_that_is_said_of_the_original_videos(tmp_path):
+    (tmp_path / "v@dark-2").mkdir()
+    for name in ("a", "c"):
+        (tmp_path / f"v@dark-2/{name}.mp4").touch()
+    said = {"sha256": "0" * 64, "fps": 25.0, "frames": 9, "height": 48, "width": 64}
+    plain = Clip("a", "a.mp4", 1.0, 2.0, 3, "Ann", "left", "test")
+    clips = [replace(plain, **said), Clip("b", "b.mp4", part="test"), Clip("c", "c.mp4", part="train")]
+    assert variant_clips(clips, "d", tmp_path / "v", "dark-2") == [plain]
 
 
 @pytest.mark.unit
