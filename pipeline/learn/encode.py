@@ -98,14 +98,14 @@ def train_encoder(
         joints, inputs = one.inputs[0].shape[3:]
         encoder = ShiftGCN(joints, classes, params.width, params.blocks, params.dropout, inputs)
 
-    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
-        if held is None:
-            return samples.take(rows.tolist()).inputs
-        x, person = held  # [N, M, T, V, C + 1], [N, M]
-        return x[rows], person[rows]
+    def load(rows: Tensor) -> Samples:
+        return samples.take(rows.tolist())
 
-    def loss(rows: Tensor, generator: torch.Generator, loaded: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        x, person = loaded or load(rows)  # here is where a batch would go to another device
+    def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
+        if held is None:
+            x, person = (loaded or load(rows)).inputs  # here is where a batch would go to another device
+        else:
+            x, person = held[0][rows], held[1][rows]  # [B, M, T, V, C + 1], [B, M]
         scores = encoder(augment(x, generator, one.graph), person)
         return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
 

@@ -68,10 +68,10 @@ class StreamedTable:
     anchor_mirror: tuple[int, ...] = ()
 
     def load(self, rows: Tensor) -> Samples:
-        """Take clips, and compute what no chance is in: what a thread may do while another batch is worked on."""
-        samples = self.samples.take(rows.tolist())
-        _ = samples.inputs, samples.quality
-        return samples
+        """Take clips: what a thread may do while another batch is worked on. It computes nothing, or PyTorch would give
+        it as many threads again, which would take the cores from those that train.
+        """
+        return self.samples.take(rows.tolist())
 
     @torch.no_grad()
     def features(

@@ -202,7 +202,7 @@ def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Sample
     samples = Samples(
         clip_ids=tuple(kept),
         keypoints=_tensor(arrays["keypoints"], np.float32),
-        scores=_tensor(arrays["scores"], np.float32).clamp(0, 1),
+        scores=_tensor(arrays["scores"].astype(np.float32).clip(0, 1), np.float32),
         person_valid=_tensor(arrays["person_valid"], bool),
         layout=layout,
     )
