@@ -224,9 +224,9 @@ def test_odd_metadata_is_one_sentence(text: str) -> None:
     [{"mean": [float("nan")] * 3}, {"std": [0, 1, 1]}, {"std": [1.0]}, {"channels": "cmyk"}, {"decoding": "magic"},
      {"mean": [1e999, 0, 0]}],
 )  # fmt: skip
-def test_values_that_cannot_be_are_one_sentence(tmp_path: Path, facts: dict) -> None:
+def test_values_that_cannot_be_are_one_sentence_that_names_the_file(tmp_path: Path, facts: dict) -> None:
     (tmp_path / "a.onnx").write_bytes(small_pose(json.dumps(facts)).SerializeToString())
-    with pytest.raises(PosebridgeError):
+    with pytest.raises(PosebridgeError, match=r"a\.onnx"):
         OnnxEstimator(Recipe(backend="onnx", config="", cues="none"), tmp_path / "a.onnx")
 
 

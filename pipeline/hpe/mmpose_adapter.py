@@ -12,7 +12,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.pooling import pooling_weights
+from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
@@ -91,9 +91,4 @@ class MmposeEstimator:
             return empty, empty.new_zeros(empty.shape[:2])
         if self.refiner is not None:
             return self.refiner.cues(features, keypoints, scores, recipe.anchors, recipe.sigma)
-        pooled = []
-        for feature, stride in zip(features, self.pose.strides, strict=True):
-            grid = (feature.shape[2], feature.shape[3])
-            weights, visible = pooling_weights(keypoints, scores, recipe.anchors, grid, stride, recipe.sigma)
-            pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
-        return torch.cat(pooled, -1), visible
+        return pool_levels(features, self.pose.strides, keypoints, scores, recipe.anchors, recipe.sigma)

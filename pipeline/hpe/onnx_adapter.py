@@ -18,7 +18,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded, decode_dark, decode_heatmap, decode_simcc
 from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_session, open_taps, read_facts, run_session
-from pipeline.hpe.pooling import pooling_weights
+from pipeline.hpe.pooling import pool_levels
 from pipeline.recipe import Recipe
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
@@ -82,7 +82,9 @@ class OnnxEstimator:
         recipe = self.recipe
         order = recipe.channels or facts.channels or "rgb"
         if order not in ("rgb", "bgr"):
-            raise PosebridgeError(f"The recipe's channels {order!r} are unknown; use rgb or bgr.")
+            raise PosebridgeError(
+                f"The channels {order[:60]!r} of {self._name} are unknown; set the recipe's to rgb or bgr."
+            )
         self._flip = order == "bgr"
         step = -1 if self._flip else 1
         mean = recipe.mean or facts.mean or IMAGENET_MEAN[::step]
@@ -184,13 +186,5 @@ class OnnxEstimator:
 
     def _cues(self, maps: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cues [K, A, D], pooled of all maps, and their scores [K, A]."""
-        anchors = self.recipe.anchors
-        pooled = [keypoints.new_zeros(len(keypoints), len(anchors), 0)]
-        visible = keypoints.new_zeros(len(keypoints), len(anchors))
-        for feature in maps if len(keypoints) else []:
-            grid = (feature.shape[2], feature.shape[3])
-            stride = self.crop_size[1] / grid[0]
-            weights, visible = pooling_weights(keypoints, scores, anchors, grid, stride, self.recipe.sigma)
-            pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
-        cues = torch.cat(pooled, -1)
-        return (cues if len(keypoints) else cues.new_zeros(0, len(anchors), self.cue_width)), visible
+        strides = [self.crop_size[1] / feature.shape[2] for feature in maps]
+        return pool_levels(maps, strides, keypoints, scores, self.recipe.anchors, self.recipe.sigma)

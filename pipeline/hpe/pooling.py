@@ -6,6 +6,7 @@ and anchors below are ours: an anchor is a set of points, each a linear combinat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -72,6 +73,23 @@ def pooling_weights(
         masks.append(torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask)))
         visible.append(strength.mean(-1) * (total[:, 0, 0] > 1e-4))
     return torch.stack(masks, 1), torch.stack(visible, 1)
+
+
+def pool_levels(
+    maps: Sequence[Tensor], strides: Sequence[float], keypoints: Tensor, scores: Tensor, anchors: tuple[str, ...],
+    sigma: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Cues [N, A, D], pooled of every map [N, C, H, W] and side by side, and their scores [N, A].
+
+    The scores are those of the last map; without any they are 0, and D is.
+    """
+    pooled = [keypoints.new_zeros(len(keypoints), len(anchors), 0)]
+    visible = keypoints.new_zeros(len(keypoints), len(anchors))
+    for feature, stride in zip(maps, strides, strict=True):
+        grid = (feature.shape[2], feature.shape[3])
+        weights, visible = pooling_weights(keypoints, scores, anchors, grid, stride, sigma)
+        pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
+    return torch.cat(pooled, -1), visible
 
 
 def _extent(keypoints: Tensor, seen: Tensor) -> Tensor:
