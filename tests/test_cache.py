@@ -74,7 +74,7 @@ def make_store(tmp_path, shards: int = 2, recipe: Recipe = RECIPE, record: str =
 
 
 @pytest.mark.unit
-def test_a_read_through_the_memory_map_equals_h5py_and_what_was_written(tmp_path):
+def test_what_is_read_equals_h5py_and_what_was_written(tmp_path):
     store, index, rows = make_store(tmp_path)
     order = ["ü1c", "ü0a", "ü1a", "ü0a"]
     with CacheReader(index) as reader:

@@ -1,1 +1,1 @@
-"""The feature cache: sealed HDF5 shards written once, receipts, an index, verification and reading by memory map."""
+"""The feature cache: sealed HDF5 shards written once, receipts, an index, verification and reading."""

@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset lies in a file, for a memory map."""
+    """Where a dataset lies in a file."""
 
     offset: int
     dtype: np.dtype

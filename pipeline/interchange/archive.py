@@ -1,6 +1,6 @@
 """A store in one compressed file: for an archive, a release, or a colleague without DVC.
 
-The working form stays uncompressed, since it is read through a memory map. The archive is a `.tar.gz` of recipe.json,
+The working form stays uncompressed, since single clips are read out of it. The archive is a `.tar.gz` of recipe.json,
 layout.json, the receipts and the shards that they name, in this order: what comes first says what may follow, so that
 an archive of somebody else can neither fill the disk nor hide anything. Import checks every hash before the store
 appears.
@@ -162,8 +162,8 @@ class _Unpacking:
                 if receipt.file:
                     self.announced[receipt.file] = receipt.bytes
                     self._count(receipt.bytes)
-        except _TooLarge as error:
-            raise PosebridgeError(str(error)) from None
+        except _TooLarge:
+            raise
         except PosebridgeError:
             raise PosebridgeError(f"{self.path} holds no sound store: {file.name} is odd; fetch it again.") from None
 
