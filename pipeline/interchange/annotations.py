@@ -33,6 +33,7 @@ MOST_CHARACTERS = 500  # of a clip's name
 FARTHEST = 1e7  # pixels or metres from the origin
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a list of clips
 
+
 @dataclass(frozen=True)
 class Annotation:
     """One clip. Joints that are not finite, or have score 0, were not seen."""
@@ -52,19 +53,19 @@ def read_annotations(path: Path) -> tuple[list[Annotation], dict[str, list[str]]
     Raises PosebridgeError naming file and clip for anything that is not as the module's docstring says.
     """
     records, splits = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
-    found: dict[str, Annotation] = {}
+    found: list[Annotation] = []
     names: set[str] = set()
     for place, record in enumerate(records):
         annotation = _annotation(record, f"{path}, annotation {place}")
         if composed(annotation.clip_id) in names:
             raise PosebridgeError(f"{path} has {annotation.clip_id!r} twice; make every frame_dir unique.")
         names.add(composed(annotation.clip_id))
-        found[annotation.clip_id] = annotation
+        found.append(annotation)
         if annotation.split:
             splits.setdefault(annotation.split, []).append(annotation.clip_id)
     if not found:
         raise PosebridgeError(f"{path} holds no annotation.")
-    return list(found.values()), splits
+    return found, splits
 
 
 def write_pickle(path: Path, annotations: Iterable[Annotation], splits: dict[str, list[str]]) -> int:

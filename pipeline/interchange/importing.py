@@ -90,7 +90,7 @@ def import_skeletons(
 
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, len(graph_of(recipe.layout).joints), 0)
-    wanted = wanted_shards(clips, layout.shards, content_hash, content_hash)
+    wanted = wanted_shards(clips, layout.shards, content_hash, lambda clip: "")  # none fails
     todo = [state for each in wanted if not (state := shard_state(store, each)).done]
     total, finished = sum(len(state.todo) for state in todo), count(1)
     for state in todo:
@@ -105,13 +105,11 @@ def import_skeletons(
 def check_import(recipe: Recipe) -> None:
     """Raise PosebridgeError for a recipe that no import can follow."""
     graph_of(recipe.layout)
-    if recipe.backend != "import" or recipe.cues != "none" or recipe.dimensions not in (2, 3):
+    if recipe.backend != "import" or recipe.cues != "none":
         raise PosebridgeError(
             "The recipe of an import should say `backend: import`, `cues: none`, a `layout` and `dimensions` 2 or 3; "
             "add one to params.yaml."
         )
-    if min(recipe.persons, recipe.frames) < 1:
-        raise PosebridgeError("The recipe's persons and frames should each be at least 1.")
 
 
 def _check(annotation: Annotation, recipe: Recipe, classes: int, file: Path) -> None:
