@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
@@ -142,7 +141,8 @@ def export_file(
 @click.command("estimate")
 @click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
 @click.option("--dataset", help="Probe with videos of this data set and estimate it too.  [default: a generated video]")
-@click.option("--clips", "count", default=4, show_default=True, help="How many of its videos to probe with.")
+@click.option("--clips", "count", type=click.IntRange(1), default=4, show_default=True,
+              help="How many of its videos to probe with.")  # fmt: skip
 @click.option("--seconds", default=6.0, show_default=True, help="About how long to probe.")
 @manifests_option
 @params_option
@@ -178,8 +178,6 @@ def estimate(
             paths = list(dict.fromkeys(clip.file(root) for clip in clips))
             videos = paths[:: max(1, len(paths) // count)][:count]
             corpora = (corpus_of(dataset, clips), *CORPORA)
-            if not videos:
-                raise PosebridgeError(f"{dataset} lists no clips; run `posebridge ingest --dataset {dataset}`.")
         else:
             videos = [Path(folder) / "probe.mp4"]
             write_noise(videos[0], 120)

@@ -158,6 +158,12 @@ def test_an_estimate_is_frames_and_crops_by_the_measured_speeds(tmp_path):
 
 
 @pytest.mark.unit
+def test_an_estimate_probes_with_one_video_at_least():
+    for count in ("0", "-1"):
+        assert CliRunner().invoke(main, ["cache", "estimate", "--dataset", "d", "--clips", count]).exit_code == 2
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_weights_are_for_whom_the_umask_says(tmp_path, umask, mode):
     before = os.umask(umask)

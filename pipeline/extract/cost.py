@@ -100,8 +100,8 @@ def probe(
         try:
             with Video(path) as video:
                 wanted = np.unique(video.sample(recipe.frames)).tolist()
-                size = next(frame.shape[0] * frame.shape[1] for *_, frame in list(video.frames(wanted))[:1])
-                pixels += size * (wanted[-1] + 1)
+                sizes = [frame.shape[0] * frame.shape[1] for *_, frame in video.frames(wanted)]  # all the same
+                pixels += sizes[0] * (wanted[-1] + 1)
         except VideoError as error:
             raise PosebridgeError(f"{path} cannot be probed ({error}); name another data set.") from None
     megapixels = pixels / 1e6 / (time.perf_counter() - begun)
