@@ -103,10 +103,9 @@ def _remote(project: Path, wanted: str) -> str:
     return wanted or default
 
 
-def _dvc(project: Path, *arguments: str) -> str:
+def _dvc(project: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise PosebridgeError(f"`dvc {' '.join(arguments)}` failed: {(lines or ['no message'])[0][:300]}")
-    return done.stdout

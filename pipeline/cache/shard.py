@@ -74,7 +74,7 @@ def shard_state(store: Store, wanted: Wanted, former: ShardState | None = None) 
     if former is not None and receipt == former.receipt:
         return former
     known = receipt.videos if receipt else {}
-    paths = sorted({clip.path for clip in wanted.clips}) if wanted.look else []
+    paths = sorted({clip.path for clip in wanted.clips})
     videos = {path: wanted.look(path, known.get(path)) for path in paths} if wanted.look else {}
     whole = receipt is not None and store.has_file(receipt)
     there = receipt.clips if receipt and whole else {}
