@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.bench.timing import seconds_of
-from pipeline.learn.seeds import keep_freed_memory
+from pipeline.files.memory import keep_freed_memory
 from pipeline.params import EncodeParams
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.shift_gcn import ShiftGCN

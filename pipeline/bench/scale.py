@@ -165,8 +165,7 @@ def _measure(arguments: tuple[str, ...]) -> _Measured:
         errors.seek(0)
         last = (errors.read().strip().splitlines() or [f"it ended with {process.returncode}"])[-1]
     if process.returncode:
-        sentence = last.removeprefix("pipeline.errors.PosebridgeError: ")
-        raise PosebridgeError(f"Measuring {arguments[0]} failed: {sentence}")
+        raise PosebridgeError(f"Measuring {arguments[0]} failed: {last}")
     values = json.loads((Path(arguments[1]) / f"{arguments[0]}.json").read_bytes())
     if not peak:  # no /proc
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

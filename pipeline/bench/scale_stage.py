@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 
-from pipeline.bench.scale_store import NAME
-from pipeline.cache.sealed import seal
+from pipeline.bench.scale_store import JOINTS, NAME
+from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
-from pipeline.files.tensors import save_tensors
 from pipeline.learn import feature_table, features, loop
 from pipeline.learn.dataset import Dataset, open_dataset
-from pipeline.learn.encode import encode
+from pipeline.learn.encode import encode, write_encoder
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.run import open_run
@@ -139,14 +138,9 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
     split, seed = dataset.split(NAME), params.encode.seeds[0]
     phases = {name: training_phase(name, split, dataset.clips) for name in PHASES}
     for name, phase in phases.items():
-        encoder = ShiftGCN(17, len(phase.classes), params.encode.width, params.encode.blocks)
+        encoder = ShiftGCN(JOINTS, len(phase.classes), params.encode.width, params.encode.blocks)
         path = encoder_folder(dataset.cache, NAME, NAME, NAME) / f"seed-{seed}" / f"{name}.safetensors"
-        values = {
-            "weights_sha256": save_tensors(encoder.state_dict(), path), "joints": 17, "inputs": 3,
-            "classes": phase.classes, "width": params.encode.width, "blocks": params.encode.blocks,
-            "trained_on": encoder_learnt_from(dataset, NAME, phase),
-        }  # fmt: skip
-        write_for_people(path.with_suffix(".json"), json.dumps(seal(values)).encode())
+        write_encoder(path, encoder, JOINTS, 3, phase, params.encode, encoder_learnt_from(dataset, NAME, phase))
     opened = open_run(dataset, NAME, run)
     method, _ = new_method(opened, split.seen)
     method.see_text(opened.bank.take(split.seen, method.text_slots))
@@ -171,5 +165,8 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
 if __name__ == "__main__":
     torch.manual_seed(0)
     name, where, params_file, run_called, count = sys.argv[1:]
-    found = main(name, Path(where), Path(params_file), run_called, int(count))
+    try:
+        found = main(name, Path(where), Path(params_file), run_called, int(count))
+    except PosebridgeError as error:
+        sys.exit(str(error))
     write_for_people(Path(where) / f"{name}.json", json.dumps(found).encode())

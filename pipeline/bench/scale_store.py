@@ -26,7 +26,7 @@ from pipeline.cache.schema import columns
 from pipeline.cache.store import Layout, Receipt, Store, row_hash, rows_hash, shard_name, shard_of
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import make_folder, writing
+from pipeline.files.durable import write_for_people, writing
 from pipeline.files.tables import write_table
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.recipe import Recipe
@@ -103,12 +103,10 @@ def _write_manifests(folder: Path, like: Like, clips: int, slots: tuple[str, ...
     write_table(folder / "classes.csv", ["index", "name"], enumerate(names))
     texts = ([index, slot, f"{slot} of {name}"] for index, name in enumerate(names) for slot in slots)
     write_table(folder / "texts.csv", ["index", "slot", "text"], texts)
-    make_folder(folder / "protocols")
     seen = like.classes - like.unseen
     unseen, validation = range(seen, like.classes), range(seen - like.validation, seen)
     for file, rows in ((f"{NAME}.txt", unseen), (f"{NAME}.val.txt", validation)):
-        with writing(folder):
-            (folder / "protocols" / file).write_text("".join(f"{index} {names[index]}\n" for index in rows))
+        write_for_people(folder / "protocols" / file, "".join(f"{index} {names[index]}\n" for index in rows).encode())
     listed = [
         Clip(
             f"clip{number:08d}", path, label=number % like.classes,

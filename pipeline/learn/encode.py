@@ -9,10 +9,12 @@ encoder sees train-part clips of its phase's classes only. Command: posebridge e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +31,7 @@ from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_sta
 from pipeline.learn.needs import Needs, need_extraction, need_parts, need_split
 from pipeline.learn.seeds import each_seed
 from pipeline.params import EncodeParams
-from pipeline.protocol.training_set import PHASES, training_phase
+from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.shift_gcn import ShiftGCN
 
@@ -71,19 +73,28 @@ def encode_seed(
             state=state / f"seed-{seed}-{name}.safetensors", key=key,
             on_epoch=partial(on_epoch, f"seed {seed}, {name}"), what=f"Encoder, seed {seed}, {name}",
         )  # fmt: skip
+        joints, inputs = one.inputs[0].shape[3:]
+        told = {"losses": progress.losses, "seconds": round(progress.seconds, 2)}
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
-        values = {
-            "weights_sha256": save_tensors(encoder.state_dict(), path),
-            "joints": one.keypoints.shape[3],
-            "inputs": one.keypoints.shape[4] + 1,
-            "classes": phase.classes,
-            "width": params.width,
-            "blocks": params.blocks,
-            "trained_on": learnt,
-            "losses": progress.losses,
-            "seconds": round(progress.seconds, 2),
-        }
-        write_for_people(path.with_suffix(".json"), json.dumps(seal(values), indent=1).encode() + b"\n")
+        write_encoder(path, encoder, joints, inputs, phase, params, learnt, told)
+
+
+def write_encoder(
+    path: Path, encoder: ShiftGCN, joints: int, inputs: int, phase: Phase, params: EncodeParams, learnt: str,
+    told: Mapping[str, Any] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """The weights, and beside them as .json what `load_encoder` compares, with what else is to be `told`."""
+    values = {
+        "weights_sha256": save_tensors(encoder.state_dict(), path),
+        "joints": joints,
+        "inputs": inputs,
+        "classes": phase.classes,
+        "width": params.width,
+        "blocks": params.blocks,
+        "trained_on": learnt,
+        **told,
+    }
+    write_for_people(path.with_suffix(".json"), json.dumps(seal(values), indent=1).encode() + b"\n")
 
 
 def train_encoder(

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 import torch
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.memory import keep_freed_memory
 from pipeline.learn.loop import OnEpoch, Progress
 
 T = TypeVar("T")
-# Training frees and takes the same large tensors at every step. glibc would give each back to the system and have it
-# filled with zeros anew, which costs a fifth of the time, and half where they are above 32 MB. Read when a process
-# begins; other systems ignore it.
-ALLOCATOR = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 Work = Callable[[int, OnEpoch], T]  # of one seed; it and what it returns can be pickled
 
 
@@ -72,24 +65,7 @@ def _context(module: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module, "torch._dynamo"])  # the latter is what every optimiser imports
-    given = os.environ.get("GLIBC_TUNABLES")
-    os.environ["GLIBC_TUNABLES"] = given or ALLOCATOR
-    try:
-        forkserver.ensure_running()  # the one process that reads it; the caller's environment stays as it was
-    finally:
-        if given is None:
-            del os.environ["GLIBC_TUNABLES"]
-        else:
-            os.environ["GLIBC_TUNABLES"] = given
     return context
-
-
-def keep_freed_memory() -> None:
-    """What ALLOCATOR says, for this process, which has begun already. Results are the same to the bit."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # other systems have no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_THRESHOLD, 1 << 30)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usable_cores() -> int:
@@ -103,6 +79,7 @@ _told: Any = None  # in a process of the pool: the queue to the one that waits
 def _begin(told: Any, threads: int) -> None:
     global _told
     _told = told
+    keep_freed_memory()
     torch.set_num_threads(threads)
 
 
