@@ -334,7 +334,8 @@ def test_files_from_others_are_refused(tmp_path, kind):
 @pytest.mark.fault
 def test_verify_names_the_damaged_shard(tmp_path):
     store, index, _ = make_store(tmp_path)
-    assert verify_store(store.folder) == [] == verify_index(index, tmp_path / "store") == orphans(store.folder)
+    assert verify_store(store.folder) == [] == verify_index(index, tmp_path / "store")
+    assert orphans(store, store.receipts(store.layout())) == []
     victim = sorted(store.folder.glob("shard-00001-*.h5"))[0]
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
@@ -358,6 +359,7 @@ def test_a_damaged_receipt_or_index_is_noticed(tmp_path):
     receipt = store.stem(0).with_suffix(".json")
     receipt.write_text(receipt.read_text().replace("ü0a", "ü0x"))
     assert store.receipt(0) is None, "a shard whose receipt is damaged is to be made again"
+    assert orphans(store, store.receipts(store.layout())) == [], "nobody can tell which shard it named"
     assert "damaged" in verify_store(store.folder)[0].reason
     index.write_text(index.read_text().replace('"clips":3', '"clips":4'))
     with pytest.raises(PosebridgeError, match="damaged.*posebridge extract --dataset d --recipe r"):

@@ -49,7 +49,7 @@ def find_garbage(root: Path, cache: Path, recipes: Iterable[Recipe], whole_store
     for folder in store_folders(root):
         try:
             store = open_store(folder)
-            replaced = orphans(folder)
+            replaced = orphans(store, store.receipts(store.layout()))
         except PosebridgeError:
             continue  # `cache verify` tells of it; what is not understood is not deleted
         name = (folder.parent.name, folder.name)

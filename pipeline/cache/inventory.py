@@ -19,7 +19,7 @@ def summary(folder: Path) -> dict[str, Any]:
     """One store: dataset, folder, fingerprint, shards done and planned, clips, failures, bytes, bytes of orphans."""
     store = open_store(folder)
     layout = store.layout()
-    receipts = store.receipts(layout) if layout else []
+    receipts = store.receipts(layout)
     return {
         "dataset": folder.parent.name,
         "store": folder.name,
@@ -29,7 +29,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "clips": sum(len(receipt.clips) for receipt in receipts),
         "failures": sum(len(receipt.failures) for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),
-        "orphan_bytes": sum(path.stat().st_size for path in orphans(folder) if is_file(path)),
+        "orphan_bytes": sum(path.stat().st_size for path in orphans(store, receipts) if is_file(path)),
     }
 
 

@@ -161,9 +161,10 @@ class Store:
         except PosebridgeError:
             return None
 
-    def receipts(self, layout: Layout) -> list[Receipt]:
-        """Those of all shards that are sealed."""
-        return [receipt for shard in range(layout.shards) if (receipt := self.receipt(shard))]
+    def receipts(self, layout: Layout | None) -> list[Receipt]:
+        """Those of all shards that are sealed; none where there is no layout yet."""
+        shards = layout.shards if layout else 0
+        return [receipt for shard in range(shards) if (receipt := self.receipt(shard))]
 
     def read_receipt(self, path: Path) -> Receipt:
         """Read and check a receipt. Raises PosebridgeError for a damaged or foreign one."""

@@ -107,18 +107,14 @@ def verify_index(path: Path, root: Path) -> list[Problem]:
     return problems
 
 
-def orphans(folder: Path) -> list[Path]:
+def orphans(store: Store, receipts: list[Receipt]) -> list[Path]:
     """Shards that no receipt names (predecessors, or the losers of a race): harmless, they only take space.
 
-    Those of a damaged or unreadable receipt are none: nobody can tell which of them it named.
+    `receipts` are all of the store that are sound. Shards of a damaged or unreadable one are no orphans: nobody can
+    tell which of them it named.
     """
-    store = open_store(folder)
-    layout = store.layout()
-    named, unknown = set(), set()
-    for shard in range(layout.shards if layout else 0):
-        if receipt := store.receipt(shard):
-            named.add(receipt.file)
-        elif store.stem(shard).with_suffix(".json").exists():
-            unknown.add(store.stem(shard).name)
-    found = sorted(folder.glob("shard-*.h5"))
+    named = {receipt.file for receipt in receipts}
+    unknown = {path.stem for path in store.folder.glob("shard-?????.json")}
+    unknown -= {store.stem(receipt.shard).name for receipt in receipts}
+    found = sorted(store.folder.glob("shard-*.h5"))
     return [path for path in found if path.name not in named and path.name.rpartition("-")[0] not in unknown]
