@@ -13,6 +13,7 @@ import tracemalloc
 
 import pytest
 from click.testing import CliRunner
+from test_cache import make_store
 
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.sealed import canonical_json, seal
@@ -21,7 +22,6 @@ from pipeline.interchange import archive
 from pipeline.interchange.archive import export_archive, import_archive
 from pipeline.interchange.tar import OddMember, plain_files
 from stages.cli import main
-from tests.test_cache import make_store
 
 
 @pytest.mark.unit

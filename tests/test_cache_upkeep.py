@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from fakes import FakeEstimator, write_video
 from safetensors.torch import load_file
+from test_cache import RECIPE, make_store
 
 from pipeline.cache.garbage import delete, find_garbage
 from pipeline.cache.publish import publish
@@ -26,8 +28,6 @@ from pipeline.files.tensors import save_tensors
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from stages.cli import main
-from tests.fakes import FakeEstimator, write_video
-from tests.test_cache import RECIPE, make_store
 
 DEAD = 4194400  # above the largest process number of Linux
 

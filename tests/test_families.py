@@ -6,11 +6,11 @@ import statistics
 from pathlib import Path
 
 import pytest
+from test_report import write_result
 
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.families import families, family_of
 from pipeline.report.runs import read_runs
-from tests.test_report import write_result
 
 pytestmark = pytest.mark.unit
 

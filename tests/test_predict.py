@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from fakes import FakeEstimator, write_audio, write_video
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
@@ -37,7 +38,6 @@ from pipeline.recipe import Recipe
 from pipeline.text.minilm import MiniLM
 from pipeline.video.decode import Video
 from stages.cli import main
-from tests.fakes import FakeEstimator, write_audio, write_video
 
 CLASSES = ["wave a hand", "bow", "kick a ball", "sit down"]
 LABELS = "greeting somebody, kicking, sitting"

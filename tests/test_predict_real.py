@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 import pytest
 from click.testing import CliRunner
+from fakes import write_video
 
 from stages.cli import main
-from tests.fakes import write_video
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "real"
 UT = REAL / "videos/ut-interaction-set1"
