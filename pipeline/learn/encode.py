@@ -103,7 +103,8 @@ def train_encoder(
     what: str = "Encoder",
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
-    held, one = samples.inputs if isinstance(samples, Samples) else None, samples.take([0])
+    one = samples.take([0])
+    held: tuple[Tensor, ...] = samples.inputs if isinstance(samples, Samples) else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         joints, inputs = one.inputs[0].shape[3:]
@@ -113,10 +114,7 @@ def train_encoder(
         return samples.take(rows.tolist())
 
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
-        if held is None:
-            x, person = (loaded or load(rows)).inputs  # here is where a batch would go to another device
-        else:
-            x, person = held[0][rows], held[1][rows]  # [B, M, T, V, C + 1], [B, M]
+        x, person = loaded.inputs if loaded else [part[rows] for part in held]  # [B, M, T, V, C + 1], [B, M]
         scores = encoder(augment(x, generator, one.graph), person)
         return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
 
@@ -130,7 +128,7 @@ def train_encoder(
         bfloat16=params.bfloat16,
     )
     progress = fit(
-        encoder, loss, len(samples), loop, load=load if held is None else None, state=state, fingerprint=key,
+        encoder, loss, len(samples), loop, load=None if held else load, state=state, fingerprint=key,
         on_epoch=on_epoch, what=what,
     )  # fmt: skip
     return encoder, progress

@@ -78,7 +78,7 @@ class StreamedTable:
         self, samples: Samples, views: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Features:
         """Features of a batch that was taken; with a generator, the clips whose view is not 0 are augmented."""
-        x, person = samples.inputs  # here is where a batch would go to another device
+        x, person = samples.inputs
         if views is not None and generator is not None:
             seen = views == 0
             turned = (torch.rand(len(views), generator=generator) < 0.5) & ~seen
