@@ -452,6 +452,21 @@ def test_a_method_is_trained_on_all_views_and_scored_on_the_first(tmp_path, monk
     assert scored and all(len(which) == 1 for which in scored), "to fit the ridge, as they are"
 
 
+def test_what_was_begun_on_other_weights_of_the_encoder_is_not_gone_on_with(tmp_path, monkeypatch):
+    """Other ones of the same size, such as the same with another sign."""
+    world, keys = make_world(tmp_path), []
+    opened = open_run(world, PROTOCOL, RunParams(method="skeleton", flags={"width": 8, "heads": 2, "layers": 1}))
+    phase = training_phase("final", opened.split, world.clips)
+    encoder = ShiftGCN(17, 2, 8, (1,), 0.0, 3).eval()
+    note = lambda model, *_, fingerprint, **options: keys.append(fingerprint) or model.eval() and Progress()  # noqa: E731
+    monkeypatch.setattr(phases, "fit", note)
+    for sign in (1, 1, -1):
+        with torch.no_grad():
+            encoder.blocks[0].temporal.weight.mul_(sign)
+        train_phase(opened, phase, opened.samples(phase.train), encoder, PARAMS, 0, 1)
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_an_encoder_is_trained_as_params_say_on_augmented_skeletons(tmp_path, monkeypatch):
     world = make_world(tmp_path)
     phase = training_phase("select", world.split(PROTOCOL), world.clips)

@@ -170,9 +170,9 @@ def train_phase(
     parts = (phase.train, phase.held_out, phase.pseudo_unseen)
     learnt = [[(clip.clip_id, clip.label) for clip in clips] for clips in parts]
     key = fingerprint(
-        opened.fingerprints, opened.bank.encoder_sha256, hash_of(text), hash_of(judged), words, digest(encoder),
-        samples.clip_ids, phase.name, phase.classes, learnt, dataclasses.asdict(opened.run),
-        dataclasses.asdict(config), dataclasses.asdict(loop),
+        opened.fingerprints, opened.bank.encoder_sha256, hash_of(text), hash_of(judged), words,
+        [hash_of(weights) for weights in encoder.state_dict().values()], samples.clip_ids, phase.name, phase.classes,
+        learnt, dataclasses.asdict(opened.run), dataclasses.asdict(config), dataclasses.asdict(loop),
     )  # fmt: skip
 
     def tell_progress(progress: Progress) -> None:
@@ -194,8 +194,3 @@ def new_method(opened: Opened, classes: Sequence[int]) -> tuple[Method, list[dic
     words = opened.words(classes, method.word_slots)
     method.see_words(words)
     return method, words
-
-
-def digest(encoder: Encoder) -> list[float]:
-    """A few numbers that change when any weight does."""
-    return [float(value.double().abs().sum()) for value in encoder.state_dict().values()]
