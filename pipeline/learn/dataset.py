@@ -40,6 +40,11 @@ class Dataset:
         """manifests/<dataset>."""
         return self.manifests / self.name
 
+    @property
+    def twins(self) -> Path:
+        """Where a generated data set names the clips that are twins of one another; others have no such file."""
+        return self.cache / "videos" / self.name / "twins.csv"
+
     def split(self, protocol: str) -> Split:
         """The protocol of this name; raises PosebridgeError as `read_split` does."""
         return read_split(self.folder / "protocols", protocol, self.class_names)

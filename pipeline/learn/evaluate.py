@@ -118,8 +118,7 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
             f"The extraction {recipe} holds no test clip of a class that is unseen in {opened.split.protocol}, so "
             "there is nothing to count; run `posebridge extract` with --retry-failed, or make a variant of such clips."
         )
-    path = dataset.cache / "videos" / dataset.name / "twins.csv"
-    twins = read_twins(path) if path.is_file() else {}
+    twins = read_twins(dataset.twins) if dataset.twins.is_file() else {}
     of_unseen = {clip.clip_id for clip in clips if clip.label in opened.split.unseen}
     return OpenedTest(
         clips,

@@ -13,7 +13,7 @@ from pipeline.learn.dataset import Dataset
 from pipeline.learn.encoders import load_encoder
 from pipeline.learn.needs import Needs, classes_have, need_extraction
 from pipeline.learn.run import Opened, open_run, skeletons_of
-from pipeline.learn.trained import load_adaptation, load_method, model_folder
+from pipeline.learn.trained import load_adaptation, load_method, place_of_method
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_adaptation, find_method, takes_cues
@@ -96,24 +96,21 @@ def need_methods(
 ) -> None:  # fmt: skip
     """What `train` made of the seeds; only whether it is there where the run could not be opened."""
     for seed in seeds:
-        if opened is not None and dataset.clips:
-            loaded = needs.get(load_method, opened, protocol, run_name, seed)
-            if loaded and run.adapt and opened.split.unseen:
-                needs.get(load_adaptation, run.adapt, *loaded)
+        if opened is None or not dataset.clips:
+            needs.get(place_of_method, dataset, protocol, run_name, seed)
             continue
-        path = model_folder(dataset.cache, dataset.name, protocol, run_name) / f"seed-{seed}" / "final.safetensors"
-        if not path.is_file():
-            command = f"posebridge train --dataset {dataset.name} --protocol {protocol} --run {run_name}"
-            needs.missing.append(f"{path} is missing; run `{command}`.")
+        loaded = needs.get(load_method, opened, protocol, run_name, seed)
+        if loaded and run.adapt and opened.split.unseen:
+            needs.get(load_adaptation, run.adapt, *loaded)
 
 
 def need_ceiling(needs: Needs, dataset: Dataset, split: Split | None) -> None:
     """Attributes and twins, where there are such files: they are read when all else is done."""
-    attributes, twins = dataset.folder / "attributes.csv", dataset.cache / "videos" / dataset.name / "twins.csv"
+    attributes = dataset.folder / "attributes.csv"
     if split is not None and split.unseen and attributes.is_file():
         needs.get(ceilings, attributes, split.unseen, dict.fromkeys(split.unseen, 1))
-    if twins.is_file():
-        needs.get(read_twins, twins)
+    if dataset.twins.is_file():
+        needs.get(read_twins, dataset.twins)
 
 
 def _any_method(run: RunParams, opened: Opened | None) -> Method:

@@ -19,6 +19,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors
+from pipeline.learn.dataset import Dataset
 from pipeline.learn.encoders import load_encoder, told_of_encoder
 from pipeline.learn.feature_table import Encoder, Joints
 from pipeline.learn.run import Opened
@@ -33,6 +34,15 @@ def model_folder(cache: Path, dataset: str, protocol: str, run: str) -> Path:
     """Where the models of a run lie."""
     check_name(run, "run")
     return cache / "models" / check_name(dataset, "data set") / check_name(protocol, "protocol") / run
+
+
+def place_of_method(dataset: Dataset, protocol: str, run_name: str, seed: int) -> tuple[Path, str]:
+    """The file of a seed's final method, and how to make it anew. Raises PosebridgeError where it is not there."""
+    path = model_folder(dataset.cache, dataset.name, protocol, run_name) / f"seed-{seed}" / "final.safetensors"
+    remedy = f"run `posebridge train --dataset {dataset.name} --protocol {protocol} --run {run_name}`"
+    if not path.is_file() or not path.with_name("selection.json").is_file():
+        raise PosebridgeError(f"{path} is missing; {remedy}.")
+    return path, remedy
 
 
 def method_learnt_from(opened: Opened, phase: Phase) -> str:
@@ -76,12 +86,9 @@ def load_method(
     `unchanged` refuses one that has learnt from other clips, classes or descriptions than the protocol has now: test
     clips might be among them. Only who tests nothing may do without.
     """
-    place = model_folder(opened.dataset.cache, opened.dataset.name, protocol, run_name) / f"seed-{seed}"
-    path = place / "final.safetensors"
-    remedy = f"run `posebridge train --dataset {opened.dataset.name} --protocol {protocol} --run {run_name}`"
-    if not path.is_file() or not (place / "selection.json").is_file():
-        raise PosebridgeError(f"{path} is missing; {remedy}.")
-    selection = read_selection(place / "selection.json", f"{remedy} again")
+    path, remedy = place_of_method(opened.dataset, protocol, run_name, seed)
+    chosen = path.with_name("selection.json")
+    selection = read_selection(chosen, f"{remedy} again")
     if unchanged:
         phase = training_phase("final", opened.split, opened.dataset.clips)
         if selection.get("trained_on") != method_learnt_from(opened, phase):
@@ -100,7 +107,7 @@ def load_method(
     except RuntimeError:
         raise PosebridgeError(other) from None
     for name in method.choices:
-        setattr(method, name, chosen_value(selection, name, place / "selection.json", f"{remedy} again"))
+        setattr(method, name, chosen_value(selection, name, chosen, f"{remedy} again"))
     return method.eval().requires_grad_(False), selection
 
 
