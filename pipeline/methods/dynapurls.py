@@ -141,9 +141,6 @@ class Bank:
         self.confidence = torch.zeros(self.room + 1)  # 0: an empty place; the last one is for clips that get none
         self.clips: Tensor | None = None  # [room + 1, ...]
 
-    def __len__(self) -> int:
-        return int((self.confidence > 0).sum())
-
     def push(self, clips: Tensor, confidence: Tensor, pseudo: Tensor) -> None:
         """Take those of B clips [B, ...] with a confidence [B] above the threshold; pseudo [B] is what they are
         predicted as. Where a class is full, a clip replaces the least confident one, if it is more confident.
@@ -169,8 +166,3 @@ class Bank:
         assert self.clips is not None
         pseudo = torch.arange(self.classes, device=self.clips.device).repeat_interleave(self.per_class)
         return self.clips[:-1], pseudo, self.confidence[:-1] > 0
-
-    def content(self) -> tuple[Tensor, Tensor]:
-        """The kept clips [n, ...] and their pseudo-classes [n]; a GPU is waited for."""
-        clips, pseudo, there = self.everything()
-        return clips[there], pseudo[there]
