@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PosebridgeError
 from stages.shell import say
 
-if TYPE_CHECKING:  # imported late, since it loads torch and FAISS
+if TYPE_CHECKING:  # imported late, since it takes long to load
     from pipeline.learn.dataset import Dataset
     from pipeline.protocol.duplicates import Duplicate
 

@@ -51,7 +51,7 @@ class FakeDataset(Dataset):
 
     readers: dict[str, FakeReader]
 
-    def reader(self, recipe: str, store_root: Path | None = None) -> FakeReader:  # type: ignore[override]
+    def reader(self, recipe: str) -> FakeReader:  # type: ignore[override]
         return self.readers[recipe]
 
 

@@ -280,6 +280,7 @@ def test_copies_are_found_in_a_cache(world):
 @pytest.mark.e2e
 def test_duplicates_are_noted_until_the_extraction_or_a_part_changes(world, monkeypatch):
     index = world.cache / "d/fake/index.json"
+    index.with_name("duplicates.json").unlink(missing_ok=True)
     assert noted_duplicates(index, world.clips) is None
     found = note_duplicates(index, world.clips)
     assert len(found) == 2 and noted_duplicates(index, world.clips) == found

@@ -1,4 +1,6 @@
-"""Work a bounded number of items ahead, in a thread: frames are decoded while the pose model is busy."""
+"""Work a bounded number of items ahead, in a thread: frames are decoded while the pose model is busy, clips are read
+while a batch is trained on.
+"""
 
 from __future__ import annotations
 
