@@ -17,8 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
-
-MOST_CLASSES = 10**6
+from pipeline.manifest.clips import MOST_CLASSES
 
 
 def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
