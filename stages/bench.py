@@ -1,5 +1,5 @@
-"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know, a training step of the
-skeleton encoder, and the price of leaks.
+"""`posebridge bench`: measure stage one, its speed on this machine and what its cues know; stage two, a training step
+of the skeleton encoder and the size of published data sets; and the price of leaks.
 
 Reads videos, manifests and the cache; writes to a temporary folder only, but for the leaks (cache/leaks/).
 Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
@@ -22,9 +22,11 @@ from stages.bars import epochs, progress
 from stages.shell import (
     Group,
     answer,
+    cache_option,
     dataset_option,
     jobs_option,
     json_option,
+    manifests_option,
     params_option,
     plain_errors,
     protocol_option,
@@ -59,7 +61,7 @@ def command() -> None:
 @click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
 @click.option("--limit", type=float, default=1 / 0.9,
               help="Largest wall / (decode + boxes + forward).  [default: 1/0.9]")  # fmt: skip
-@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
+@manifests_option
 @params_option
 @json_option
 @plain_errors
@@ -120,8 +122,8 @@ def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> Non
 @command.command("cache")
 @click.option("--dataset", required=True)
 @click.option("--recipe", "recipe_name", default="refined", show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--cache-root", type=click.Path(path_type=Path), help="Where the stores lie.  [default: <cache>/store]")
+@cache_option
+@root_option
 @json_option
 @plain_errors
 def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path | None, as_json: bool) -> None:

@@ -15,9 +15,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import is_file
 from pipeline.params import load_params
 from stages.bars import counter
-from stages.cache_exchange import cache_option, estimate, export_file, import_file, publish
+from stages.cache_exchange import estimate, export_file, import_file, publish
 from stages.cache_stats import stats
-from stages.shell import Group, answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import Group, answer, cache_option, json_option, params_option, plain_errors, root_option, say
 
 
 @click.group(cls=Group)

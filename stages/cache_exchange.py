@@ -15,11 +15,14 @@ import click
 from pipeline.params import choose, load_params
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, json_option, params_option, plain_errors, root_option
-
-cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-manifests_option = click.option(
-    "--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True
+from stages.shell import (
+    answer,
+    cache_option,
+    json_option,
+    manifests_option,
+    params_option,
+    plain_errors,
+    root_option,
 )
 
 

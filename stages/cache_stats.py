@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from stages.cache_exchange import cache_option
-from stages.shell import answer, json_option, plain_errors, root_option
+from stages.shell import answer, cache_option, json_option, plain_errors, root_option
 
 LARGEST = 6  # datasets whose sizes are shown; --json has all
 

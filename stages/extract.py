@@ -20,14 +20,23 @@ from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import (
+    answer,
+    cache_option,
+    json_option,
+    manifests_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+)
 
 
 @click.command()
 @click.option("--dataset", required=True, help="A data set named in params.yaml and listed by `ingest`.")
 @click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
-@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+@manifests_option
+@cache_option
 @root_option
 @click.option("--variant", "variants", multiple=True,
               help="This variant of the test clips instead, e.g. occlusion-2; may be repeated.")  # fmt: skip

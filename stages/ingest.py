@@ -14,7 +14,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.ingest.ingest import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
 from stages.bars import counter
-from stages.shell import answer, json_option, params_option, plain_errors, say
+from stages.shell import answer, json_option, manifests_option, params_option, plain_errors, say
 
 SHOWN = 10  # lines of each kind; missing.csv has them all
 
@@ -32,7 +32,7 @@ SHOWN = 10  # lines of each kind; missing.csv has them all
 @click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
 @click.option("--probe/--no-probe", "probe", default=None, help="Read every header.  [default: yes; no: NTU, Kinetics]")
 @click.option("--hash", "hash_files", is_flag=True, help="Note the sha256 of every file.")
-@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True)
+@manifests_option
 @params_option
 @json_option
 @plain_errors

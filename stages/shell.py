@@ -29,6 +29,10 @@ dataset_option = click.option("--dataset", required=True, help="Name of a folder
 protocol_option = click.option(
     "--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt."
 )
+manifests_option = click.option(
+    "--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True
+)
+cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
 root_option = click.option(
     "--cache-root",
     type=click.Path(path_type=Path),

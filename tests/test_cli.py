@@ -46,6 +46,12 @@ def test_a_wrong_call_is_exit_code_2(name: str) -> None:
         assert CliRunner().invoke(main, [*words.split(), "--no-such-option"]).exit_code == 2, words
 
 
+def test_the_labs_stores_are_named_once_for_all_commands() -> None:
+    roots = {words: option.envvar for name in COMMANDS for words, command in leaves(name) for option in command.params
+             if option.name == "cache_root"}  # fmt: skip
+    assert len(roots) > 10 and set(roots.values()) == {"POSEBRIDGE_CACHE_ROOT"}
+
+
 @pytest.mark.parametrize("words", [[], ["cache"], ["bench"]])
 def test_the_list_of_commands_has_whole_sentences(words: list[str]) -> None:
     shown = CliRunner().invoke(main, [*words, "--help"]).stdout
