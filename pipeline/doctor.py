@@ -63,6 +63,7 @@ def examine(
     if params is None:
         yield Check("params.yaml", NOTE, "none here", "run the command from the project's folder, or use --params")
         return
+    from pipeline.manifest.clips import read_clips
     from pipeline.text.encoder import split_variant
 
     for name in sorted({params.text.encoder, *(run.text for run in params.runs.values())}):
@@ -75,10 +76,15 @@ def examine(
         yield from check_weights(name, recipe, needed=name in recipes)
     there = [path.parent.name for path in sorted(manifests.glob("*/clips.csv"))]
     for dataset in dict.fromkeys([*datasets, *there]):
+        try:
+            clips = len(read_clips(manifests / dataset / "clips.csv"))
+        except PosebridgeError as error:
+            yield _lacking(f"disk: {dataset}", False, error)
+            continue
         for name, recipe in params.recipes.items():
             if recipe.backend != "import":
                 asked = dataset in datasets and (name in recipes or not recipes)
-                yield check_disk(dataset, name, recipe, manifests, cache, needed=asked)
+                yield check_disk(f"disk: {dataset}, {name}", clips, recipe, cache, needed=asked)
 
 
 def check_python(version: tuple[int, int, int]) -> Check:
@@ -200,21 +206,19 @@ def _tried(title: str, needed: bool, find: Callable[[], str]) -> Check:
     try:
         return Check(title, OK, find())
     except PosebridgeError as error:
-        found, _, remedy = str(error).rstrip(".").rpartition("; ")
-        return Check(title, MISSING if needed else NOTE, found or remedy, remedy if found else "")
+        return _lacking(title, needed, error)
 
 
-def check_disk(dataset: str, name: str, recipe: Recipe, manifests: Path, cache: Path, needed: bool) -> Check:
-    """Free space against what the clips of a data set take under a recipe, less what is there already."""
+def _lacking(title: str, needed: bool, error: PosebridgeError) -> Check:
+    """The check that ended in an error, its sentence cut into finding and remedy."""
+    found, _, remedy = str(error).rstrip(".").rpartition("; ")
+    return Check(title, MISSING if needed else NOTE, found or remedy, remedy if found else "")
+
+
+def check_disk(title: str, clips: int, recipe: Recipe, cache: Path, needed: bool) -> Check:
+    """Free space against what so many clips take under a recipe."""
     from pipeline.cache.schema import columns
-    from pipeline.manifest.clips import read_clips
 
-    title = f"disk: {dataset}, {name}"
-    try:
-        clips = len(read_clips(manifests / dataset / "clips.csv"))
-    except PosebridgeError as error:
-        found, _, remedy = str(error).rstrip(".").rpartition("; ")
-        return Check(title, NOTE, found, remedy)
     widths = {"none": 0, "refined": REFINED_WIDTH, "levels": LEVELS_WIDTH}
     row = sum(column.row_bytes for column in columns(recipe, JOINTS, widths.get(recipe.cues, LEVELS_WIDTH)))
     need = clips * row * 1.1  # the largest shard once more, and headers

@@ -91,6 +91,13 @@ def test_a_small_disk_fails_before_the_work_does(project: Path, monkeypatch: pyt
     assert code == 1 and checks["disk: toy, there"]["state"] == MISSING and checks["disk: toy, gone"]["state"] == NOTE
 
 
+def test_a_list_with_an_error_is_told_once(project: Path) -> None:
+    (project / "manifests/toy/clips.csv").write_text("nothing\n")
+    code, checks = doctor("--dataset", "toy")
+    assert code == 0 and [name for name in checks if name.startswith("disk")] == ["disk: toy"]
+    assert checks["disk: toy"]["found"].endswith("lacks the column clip_id")
+
+
 def test_packages_are_compared_with_what_the_project_requires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.doctor, "requirements", lambda: ["torch>=999", "no-such-thing", "numpy>=2"])
     found = {check.name: check for check in check_packages(mmpose=False)}
