@@ -163,10 +163,10 @@ def test_the_shipped_figures_are_of_protocols_that_exist_and_have_sources() -> N
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("a,p,top1,M,,50,s,", "line 2: the measure 'top1' is unknown"),
-        ("a,p,zsl_top1,M,,about 50,s,", "line 2: 'about 50' is not a percentage"),
-        ("a,p,zsl_top1,M,,500,s,", "line 2: '500' is not a percentage"),
-        ("a,p,zsl_top1,M,,50,,", "needs its protocol and its source"),
+        ("a,p,top1,M,,50,s,", "line 2, column measure: the measure 'top1' is unknown"),
+        ("a,p,zsl_top1,M,,about 50,s,", "line 2, column value: 'about 50' is not a percentage"),
+        ("a,p,zsl_top1,M,,500,s,", "line 2, column value: '500' is not a percentage"),
+        ("a,p,zsl_top1,M,,50,,", "line 2, column source: the cell is empty"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, row: str, complaint: str) -> None:

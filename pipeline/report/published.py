@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
 from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds
 from pipeline.report.runs import Run, Spread, spread_of
@@ -45,14 +44,10 @@ class Figure:
     method: str
     ours: str
     printed: str  # with the digits of its source
+    fraction: float  # as our accuracies are: 0..1
     source: str
     note: str
     defects: tuple[str, ...]
-
-    @property
-    def fraction(self) -> float:
-        """As our accuracies are: 0..1."""
-        return float(self.printed) / 100
 
 
 @dataclass(frozen=True)
@@ -136,45 +131,31 @@ def defects(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def read_published(path: Path, defects_path: Path) -> list[Figure]:
-    """Both files, joined. Raises PosebridgeError, with the line, for an unknown measure or a value that is no percent;
-    no file is no figure.
+    """Both files, joined. Raises PosebridgeError, with line and column, for an unknown measure, a value that is no
+    percentage, and a figure without protocol or source; no file is no figure.
     """
     if not path.is_file():
         return []
-    known = _read(defects_path, ("method", "measure", "defect"))
+    known = list(open_table(defects_path, ("method", "measure", "defect"), (), "bring it back with git"))
     figures = []
-    for line, row in _read(path, COLUMNS):
-        if row["measure"] not in MEASURES:
-            raise PosebridgeError(
-                f"{path}, line {line}: the measure {row['measure']!r} is unknown; use {', '.join(MEASURES)}."
-            )
-        if not _is_percent(row["value"]):
-            raise PosebridgeError(f"{path}, line {line}: {row['value']!r} is not a percentage; write it as printed.")
-        if not (row["protocol"] and row["source"]):
-            raise PosebridgeError(f"{path}, line {line}: a figure needs its protocol and its source.")
+    for row in open_table(path, COLUMNS, (), "bring it back with git"):
+        dataset, protocol, measure, method, ours, printed, source, note = map(row.text, COLUMNS)
+        if measure not in MEASURES:
+            raise row.wrong("measure", f"the measure {measure!r} is unknown; use {', '.join(MEASURES)}")
+        row.needed("value")
+        percentage = row.number("value", 0, 100, "a percentage as it is printed")
+        row.needed("protocol")
+        row.needed("source")
         defective = tuple(
-            d["defect"] for _, d in known if d["method"] == row["method"] and d["measure"] in ("", row["measure"])
+            d.text("defect") for d in known if d.text("method") == method and d.text("measure") in ("", measure)
         )
         figures.append(
             Figure(
-                row["dataset"], tuple(row["protocol"].split()), row["measure"], row["method"], row["ours"],
-                row["value"], row["source"], row["note"], defective,
+                dataset, tuple(protocol.split()), measure, method, ours, printed, (percentage or 0.0) / 100, source,
+                note, defective,
             )  # fmt: skip
         )
     return figures
-
-
-def _read(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Line and cells of every row."""
-    table = open_table(path, columns, (), "bring it back with git")
-    return [(row.line, {name: row.text(name) for name in columns}) for row in table]
-
-
-def _is_percent(text: str) -> bool:
-    try:
-        return 0 <= float(text) <= 100
-    except ValueError:
-        return False
 
 
 def _beside(figure: Figure, runs: Sequence[Run]) -> list[Comparison]:
