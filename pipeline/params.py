@@ -6,7 +6,6 @@ Light on purpose (no torch), so that the command line can take its defaults from
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
@@ -232,10 +231,6 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, list):
             raise PosebridgeError(f"{where} should be a list.")
         return tuple(_build(typing.get_args(kind)[0], value, where) for value in data)
-    if origin is types.UnionType:
-        if data is None:
-            return None
-        return _build(next(k for k in typing.get_args(kind) if k is not type(None)), data, where)
     if isinstance(data, int | float) and not -LARGEST < data < LARGEST:
         raise PosebridgeError(f"{where} should be a finite number, not {data!r}.")
     if kind is Any:
