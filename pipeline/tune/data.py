@@ -61,7 +61,7 @@ class Groups(Dataset):
 
 
 def inside(keypoints: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
-    """Which keypoints [V, 2] lie inside the crop, [V] bool."""
+    """Which keypoints [..., V, 2] lie inside the crop, [..., V] bool."""
     return np.asarray(((keypoints >= 0) & (keypoints < crop_size)).all(-1))
 
 

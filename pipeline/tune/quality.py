@@ -22,6 +22,7 @@ from pipeline.hpe.topdown import TopdownModel
 from pipeline.recipe import ANCHORS
 from pipeline.synth.objects import OBJECTS
 from pipeline.synth.stills import HELD_OUT_STREAM, Still, stills
+from pipeline.tune.data import inside
 
 THRESHOLD = 0.1  # of the larger side of the person's box
 WRISTS = (9, 10)
@@ -60,8 +61,8 @@ def look(pose: TopdownModel, source: Iterator[Still], batch_size: int = 20) -> I
         keypoints, raw = pose.decode(output)
         scale = matrices[:, 0, 0]
         truth = np.stack([still.keypoints for still in batch]) * scale[:, None, None] + matrices[:, None, :, 2]
-        inside = ((truth >= 0) & (truth < pose.crop_size)).all(-1)
-        yield Seen(batch, truth, inside, scale, keypoints, raw.clamp(0, 1), features)
+        labelled = inside(truth, pose.crop_size)
+        yield Seen(batch, truth, labelled, scale, keypoints, raw.clamp(0, 1), features)
 
 
 class KeypointQuality:
