@@ -90,13 +90,14 @@ def ingest(
     layout = None if labels or pattern else LAYOUTS.get(dataset)
     if layout is None and (split or without_missing):
         raise PosebridgeError(f"{dataset} is listed by its labels, so it has neither splits nor a list of skeletons.")
-    former = read_former(manifests / dataset / "clips.csv")
+    clips_csv, classes_csv = (manifests / dataset / name for name in ("clips.csv", "classes.csv"))
+    former = read_former(clips_csv)
     folder = list_folder(root)
     if layout is None:
         listing, without_skeleton = read_own(folder, labels, pattern), 0
     else:
         split = choose_split(dataset, layout, split)
-        listing = layout.read(folder, read_classes(manifests / dataset / "classes.csv"), split)
+        listing = layout.read(folder, read_classes(classes_csv), split)
         without_skeleton = _leave_out(listing, dataset, layout, manifests) if without_missing else 0
     listing.left_out.extend(folder.odd)
     entries = listing.entries
@@ -106,7 +107,7 @@ def ingest(
         read_headers = layout is None or not layout.large
     if layout is not None and layout.in_frames and not read_headers:
         raise PosebridgeError(f"The segments of {dataset} are told in frames, so headers are needed; omit --no-probe.")
-    classes, are_new = _classes(manifests / dataset / "classes.csv", entries)
+    classes, are_new = _classes(classes_csv, entries)
     index = {composed(name): position for position, name in enumerate(classes)}
     videos, unreadable = _looked_at(folder, entries, read_headers, hash_files, progress)
     clips = []
@@ -119,8 +120,7 @@ def ingest(
         else:
             clips.append(clip)
     if are_new and classes:
-        write_classes(manifests / dataset / "classes.csv", classes)
-    clips_csv = manifests / dataset / "clips.csv"
+        write_classes(classes_csv, classes)
     listing.remarks.extend(write_merged(clips_csv, clips, former, same_classes=not (are_new and classes)))
     result = Ingestion(
         clips_csv,
