@@ -5,9 +5,9 @@ Windows-1252, but only where nothing in the file is UTF-8. Cells are parted by c
 header has the columns that are asked for (a first line `sep=;` says it itself). Headings are taken without case and
 outer blanks. Blank rows and empty columns without a heading count as nothing, and so does a first column without one,
 the row numbers of pandas; a row that is too short lacks what is unknown, since spreadsheets leave out the commas at its
-end. An empty cell is unknown. Whole numbers may be written
-3.0; where the cells are parted by semicolon or tab, 1,5 is one and a half. Every message names line and column.
-Python's csv does the parsing and not pandas, which tells no line for a wrong cell.
+end. An empty cell is unknown. Whole numbers may be written 3.0; where the cells are parted by semicolon or tab, 1,5 is
+one and a half. Every message names line and column. Python's csv does the parsing and not pandas, which tells no line
+for a wrong cell.
 """
 
 from __future__ import annotations
