@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST = 2000  # characters of a line
 LIST = "\n  "  # before each thing that an error lists
@@ -22,6 +23,11 @@ def all_missing(sentences: Iterable[str]) -> PosebridgeError:
     """The error of one sentence, or the one that lists several, each once."""
     lines = list(dict.fromkeys(sentences))
     return PosebridgeError(lines[0] if len(lines) == 1 else LIST.join([f"{len(lines)} things are missing:", *lines]))
+
+
+def reason_of(error: PosebridgeError, path: Path) -> str:
+    """What an error says of the file that it names first, to stand in another sentence."""
+    return str(error).removeprefix(str(path)).strip(" .,:")
 
 
 def _readable(line: str) -> str:

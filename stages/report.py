@@ -44,14 +44,12 @@ def command(
       posebridge report
       posebridge report --params params/paper-pku.yaml --out cache/tables/paper-pku
     """
-    from pipeline.files.durable import writing
     from pipeline.report import published  # after parsing, so that --help needs no matplotlib
     from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.report import make_report
 
     only = load_params(params_path) if params_path else None
-    with writing(out):
-        report = make_report(results, out, manifests, only, frames(results, manifests), cache_root)
+    report = make_report(results, out, manifests, only, frames(results, manifests), cache_root)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}

@@ -350,6 +350,14 @@ def test_the_pictures_of_pairs_are_found_in_another_store_and_missed_aloud(world
         assert len(found.strips) == 2 and not complaints
         ((found,), (said,)) = read_repeated(world.cache, None, world.manifests, runs, (), tmp_path)
         assert len(found.pairs) == 2 and not found.strips and "(d, fake)" in said and said.endswith(".")
+        (tmp_path / "full/fake-repeated-2.png").mkdir(parents=True)  # where nothing can be written
+        ((found,), (said,)) = read_repeated(world.cache, elsewhere, world.manifests, runs, (), tmp_path / "full")
+        assert len(found.pairs) == 2 and not found.strips and "fake-repeated-2.png failed" in said
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d/clips.csv").write_text("clip_id\n")
+        (nothing, (said,)) = read_repeated(world.cache, elsewhere, tmp_path, runs, (), tmp_path)
+        assert not nothing and "(d, fake)" in said and "lacks the column path" in said
+        assert read_repeated(world.cache, elsewhere, tmp_path / "d", runs, (), tmp_path) == ([], [])
     finally:
         elsewhere.rename(world.cache / "store")
 

@@ -352,6 +352,24 @@ def test_a_place_where_no_report_can_be_written_is_one_sentence(results: Path, t
     (tmp_path / "file").touch()
     with pytest.raises(PosebridgeError, match="Writing .*file/report failed"):
         make_report(results, tmp_path / "file" / "report", MANIFESTS)
+    (tmp_path / "report/figures/skelgap-mini/compositional_18_6/top1.png").mkdir(parents=True)
+    with pytest.raises(PosebridgeError, match=r"Writing .*/top1.png failed"):
+        make_report(results, tmp_path / "report", MANIFESTS)
+
+
+def test_a_protocol_with_an_error_is_named_and_the_rest_goes_on(results: Path, tmp_path: Path) -> None:
+    for path in ("classes.csv", "protocols/compositional_18_6.val.txt", "protocols/compositional_18_6.txt"):
+        copy = tmp_path / "manifests/skelgap-mini" / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(MANIFESTS / "skelgap-mini" / path, copy)
+    attributes = copy.parents[1] / "attributes.csv"
+    attributes.write_text("index,motion,object\n999,drink,cup\n")
+    for spoilt in (attributes, copy):
+        report = make_report(results, tmp_path / "report", tmp_path / "manifests")
+        assert len(report.complaints) == 1 and str(spoilt) in report.complaints[0] and len(report.runs) == 3
+        assert "Chance is" not in report.html.read_text()
+        copy.write_text("30\nthirty\n")
+    assert not make_report(results, tmp_path / "report", tmp_path / "elsewhere").complaints
 
 
 def test_without_results_there_is_one_sentence(tmp_path: Path) -> None:

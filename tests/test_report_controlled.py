@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fabricated import CLASSES, write_benchmark, write_run
 from fakes import write_video
 from scipy.stats import ttest_rel
 
+from pipeline.files.tables import open_table
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
@@ -210,7 +212,13 @@ def test_without_videos_there_are_no_pictures_of_clips(benchmark: Path, tmp_path
     assert "whatever was answered" not in report.html.read_text()
 
 
-def test_predictions_of_another_form_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_predictions_of_another_form_are_named_once_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter[Path] = Counter()
+    monkeypatch.setattr(
+        "pipeline.report.answers.open_table", lambda path, *names: read.update([path]) or open_table(path, *names)
+    )
     write_run(tmp_path / "results", "posebridge", 0.9, 0.6)
     write_run(tmp_path / "results", "skeleton", 0.9, 0.0, method="skeleton")
     old = tmp_path / "results" / PLACE / "skeleton/seed-1/predictions.csv"
@@ -218,6 +226,7 @@ def test_predictions_of_another_form_are_named_and_the_rest_goes_on(tmp_path: Pa
     report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
     assert len(report.complaints) == 1 and f"{old} is not as `posebridge evaluate`" in report.complaints[0]
     assert len(report.runs) == 2 and "only the held object changes" in report.html.read_text()
+    assert read[old] == 1 and set(read.values()) == {1}, "at full size a file takes a second"
 
 
 def test_the_terminal_has_no_variants_and_one_table_of_params_has(benchmark: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import Row, open_table
 from pipeline.manifest.clips import MOST_CLASSES
 
@@ -30,7 +30,7 @@ def read_answers(path: Path) -> pd.DataFrame:
             rows[row.raw("clip_id")] = _index(row, "label"), _index(row, "predicted"), row.raw("tuple")
         return pd.DataFrame.from_dict(rows, "index", columns=list(NOTHING)).rename_axis("clip_id")
     except PosebridgeError as error:
-        why = str(error).removeprefix(str(path)).strip(" .,:")
+        why = reason_of(error, path)
         raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it ({why}); run it again.") from None
 
 

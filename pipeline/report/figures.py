@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pipeline.files.durable import writing
 from pipeline.report.leaderboard import percent
 from pipeline.report.runs import Run
 
@@ -28,10 +29,11 @@ LARGEST = 12_000  # dots of a side: a confusion of 200 classes; of more, a class
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG, without software versions in its metadata."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a PNG, without software versions in its metadata. Raises PosebridgeError where the disk does not let us."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=dots(figure), metadata={"Software": None})
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=dots(figure), metadata={"Software": None})
     return path
 
 

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats is slow to load
@@ -86,7 +86,7 @@ class Difference:
 
     mean: float
     seeds: int
-    interval: tuple[float, float] | None = field(default=None)  # None for a single seed
+    interval: tuple[float, float] | None = None  # None for a single seed
 
 
 def difference(run: Run, other: Run, section: str = "zsl", key: str = "top1") -> Difference | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
 from pipeline.report.leaderboard import percent, points, share
 from pipeline.report.results import Result
@@ -88,7 +88,7 @@ def _read_table(path: Path, run: Run) -> dict[tuple[str, str], list[tuple[float,
                 others.append(seed)
             rows.setdefault((leak, figure), []).append((clean, leaky))
     except PosebridgeError as error:
-        why = str(error).removeprefix(str(path)).strip(" .,:")
+        why = reason_of(error, path)
         raise PosebridgeError(f"{path} is no table of leaks ({why}); {again} again.") from None
     if others:
         raise PosebridgeError(f"{path} is of other models than the results of {path.stem}; {again} again.")

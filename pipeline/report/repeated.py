@@ -17,6 +17,7 @@ import pandas as pd
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import writing
 from pipeline.manifest.clips import read_clips
 from pipeline.protocol.duplicates import Duplicate, noted_duplicates
 from pipeline.report.leaderboard import NONE
@@ -51,17 +52,22 @@ def read_repeated(
     cache: Path, store_root: Path | None, manifests: Path, runs: Sequence[Run], class_names: Sequence[str], folder: Path
 ) -> tuple[list[Repeated], list[str]]:
     """Of every recipe of the runs, if its extraction is in `cache`; strips go to `folder`. And one sentence for each
-    recipe of whose pairs no strip could be made.
+    recipe whose pairs are unknown, or of whose pairs no strip could be made.
     """
     dataset = runs[0].first.dataset
+    clips_csv = manifests / dataset / "clips.csv"
     found, complaints = [], []
     for recipe in dict.fromkeys(run.first.recipe for run in runs):
         try:
             index = index_path(cache, dataset, recipe)
-            if not index.is_file():
-                continue
-            pairs = noted_duplicates(index, read_clips(manifests / dataset / "clips.csv"))
-        except PosebridgeError:  # no recipe of ours, or results of a data set whose manifests are elsewhere
+        except PosebridgeError:  # no recipe of ours
+            continue
+        if not (index.is_file() and clips_csv.is_file()):  # results from elsewhere
+            continue
+        try:
+            pairs = noted_duplicates(index, read_clips(clips_csv))
+        except PosebridgeError as error:
+            complaints.append(f"The repeated clips ({dataset}, {recipe}): {error}")
             continue
         try:
             strips = _strips(index, store_root, pairs or [], folder)
@@ -73,7 +79,9 @@ def read_repeated(
 
 
 def _strips(index: Path, store_root: Path | None, pairs: Sequence[Duplicate], folder: Path) -> tuple[Path, ...]:
-    """A picture of each of the first pairs; none without thumbnails. Raises PosebridgeError as the reader does."""
+    """A picture of each of the first pairs; none without thumbnails. Raises PosebridgeError as the reader does,
+    and where the disk does not let us.
+    """
     if not pairs:
         return ()
     written = []
@@ -83,7 +91,8 @@ def _strips(index: Path, store_root: Path | None, pairs: Sequence[Duplicate], fo
             frames = both[:, np.linspace(0, both.shape[1] - 1, FRAMES).round().astype(int)]
             strip = np.concatenate([np.concatenate(list(row), 1) for row in frames])
             path = folder / f"{index.parent.name}-repeated-{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), strip.repeat(ZOOM, 0).repeat(ZOOM, 1))
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(cv2.imencode(".png", strip.repeat(ZOOM, 0).repeat(ZOOM, 1))[1].tobytes())
             written.append(path)
     return tuple(written)

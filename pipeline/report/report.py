@@ -2,8 +2,8 @@
 
 Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}`, `cache/leaks/`, the duplicates noted in
 `cache/<dataset>/<recipe>/` and `manifests/`. Writes `cache/results/leaderboard.csv` and
-`cache/report/{leaderboard.md, index.html, figures/*.png}`; the report of one table
-has its leaderboard.csv beside its page. Command: posebridge report
+`cache/report/{leaderboard.md, index.html, figures/<dataset>/<protocol>/*.png}`; the report of one table has its
+leaderboard.csv beside its page. Command: posebridge report
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
-from pipeline.report.answers import read_answers
 from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
@@ -90,20 +89,20 @@ def _section(
     """All that is known of the runs of one protocol, with its pictures; and one sentence for each file left out."""
     dataset, protocol = group[0].first.dataset, group[0].first.protocol
     folder, cache = out / "figures" / dataset / protocol, results.parent
-    names, chance, attributes = _from_manifests(manifests / dataset, protocol)
+    confusions, complaints = [], []
+    try:
+        names, chance, attributes = _from_manifests(manifests / dataset, protocol)
+    except PosebridgeError as error:  # no chance line, no boxes
+        names, chance, attributes = [], None, {}
+        complaints.append(str(error))
     motions = {names[index]: motion for index, (motion, _) in attributes.items()}
     kinds = sort_out(group)
-    confusions, complaints = [], []
     for run in kinds.methods:
         try:
             confusions += _confusion(run, motions, folder)
         except PosebridgeError as error:
             complaints.append(str(error))
-    for result in (result for run in group for result in run.results):
-        try:
-            read_answers(result.folder / "predictions.csv")
-        except PosebridgeError as error:
-            complaints.append(str(error))
+    complaints += [result.unanswered for run in group for result in run.results if result.unanswered]
     leaks, unpriced = read_prices(cache / "leaks" / dataset / protocol, group)
     repeated, unpictured = read_repeated(cache, store_root, manifests, group, names, folder)
     section = Section(
@@ -122,14 +121,19 @@ def _section(
 
 
 def _from_manifests(folder: Path, protocol: str) -> tuple[list[str], float | None, Attributes]:
-    """Names of the classes, chance level of the protocol, attributes of the classes; empty where nothing tells."""
-    try:
-        names = read_classes(folder / "classes.csv")
-        unseen = read_split(folder / "protocols", protocol, names).unseen
-    except PosebridgeError:  # results of a data set whose manifests are elsewhere: no chance line, no boxes
+    """Names of the classes, chance level of the protocol, attributes of the classes; empty where nothing tells.
+
+    Raises PosebridgeError for a file with an error.
+    """
+    if not (folder / "classes.csv").is_file():  # results of a data set whose manifests are elsewhere
         return [], None, {}
+    names = read_classes(folder / "classes.csv")
+    unseen = read_split(folder / "protocols", protocol, names).unseen
     path = folder / "attributes.csv"
-    return names, (1 / len(unseen) if unseen else None), read_attributes(path) if path.is_file() else {}
+    attributes = read_attributes(path) if path.is_file() else {}
+    if unknown := [index for index in attributes if index >= len(names)]:
+        raise PosebridgeError(f"{path} has the class {unknown[0]}, and classes.csv has not; correct it.")
+    return names, (1 / len(unseen) if unseen else None), attributes
 
 
 def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:

@@ -120,15 +120,24 @@ class Result:
         """How many clips of unseen classes were answered."""
         return self.zsl["n"]
 
-    @cached_property
+    @property
     def answers(self) -> pd.DataFrame:
-        """Clip by clip, see answers.py; no rows where predictions.csv is of another form, which the report names."""
-        try:
-            return read_answers(self.folder / "predictions.csv")
-        except PosebridgeError:
-            return NOTHING
+        """Clip by clip, see answers.py; no rows where predictions.csv is of another form."""
+        return self._answers[0]
 
     @property
+    def unanswered(self) -> str:
+        """The sentence on a predictions.csv of another form; else empty."""
+        return self._answers[1]
+
+    @cached_property
+    def _answers(self) -> tuple[pd.DataFrame, str]:
+        try:
+            return read_answers(self.folder / "predictions.csv"), ""
+        except PosebridgeError as error:
+            return NOTHING, str(error)
+
+    @cached_property
     def trained(self) -> dict[str, Any]:
         """The sections `encode` and `train` of the parameters beside it; empty where they cannot be read."""
         try:

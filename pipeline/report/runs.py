@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
 from pipeline.protocol.metrics import binomial_interval
@@ -153,7 +153,7 @@ def _read_counts(path: Path) -> pd.DataFrame:
         rows = {row.needed("class"): [row.whole(name, 0, MOST_CLIPS) for name in names] for row in table}
         counts = pd.DataFrame.from_dict(rows, "index", columns=names)
     except PosebridgeError as error:
-        why = str(error).removeprefix(str(path)).strip(" .,:")
+        why = reason_of(error, path)
         raise PosebridgeError(f"{path} is not a square table of counts ({why}); {AGAIN}.") from None
     if list(counts.index) != names or counts.empty or counts.isna().any(axis=None):
         raise PosebridgeError(f"{path} is not a square table of counts; {AGAIN}.")
