@@ -218,7 +218,6 @@ def test_mixed_precision_trains():
     assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
-@pytest.mark.unit
 def test_few_samples_are_gone_through_several_times_an_epoch():
     seen = []
 

@@ -217,4 +217,4 @@ def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Sample
 
 
 def _tensor(array: np.ndarray, dtype) -> Tensor:
-    return torch.from_numpy(array.astype(dtype, copy=False))  # what a reader gives is ours, and may be half the memory
+    return torch.from_numpy(array.astype(dtype, copy=False))  # no copy where none is needed: it may be half the memory
