@@ -185,10 +185,10 @@ def test_a_removed_clip_leaves_the_cache_without_estimating(corridor):
 @pytest.mark.e2e
 def test_segments_of_one_video_are_decoded_in_one_pass(tmp_path, monkeypatch):
     opened = []
-    from pipeline.extract import stream as streaming
+    from pipeline.extract import stream
 
-    real = streaming.Video
-    monkeypatch.setattr(streaming, "Video", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = stream.Video
+    monkeypatch.setattr(stream, "Video", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     corridor = Corridor.over(tmp_path)
     write_video(corridor.root / "long.mp4", frames=49, keyframe_every=7)
     write_clips(
