@@ -37,6 +37,7 @@ from pipeline.predict.predict import NOBODY, RunScorer, find_trained, listed_box
 from pipeline.recipe import Recipe
 from pipeline.text.minilm import MiniLM
 from pipeline.video.decode import Video
+from pipeline.video.identity import identify
 from stages.cli import main
 
 CLASSES = ["wave a hand", "bow", "kick a ball", "sit down"]
@@ -171,7 +172,9 @@ def test_own_labels_are_ranked_with_shares_and_times(project: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_windows_make_a_timeline_and_look_at_shared_frames_once(project: Path, tmp_path: Path) -> None:
+def test_windows_make_a_timeline_and_look_at_shared_frames_once(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = write_video(tmp_path / "long.mp4", frames=48, fps=12)  # 4 s
     found = ask(str(video), *RUN, "--window", "2", "--stride", "1")
     assert [(p["start"], p["end"]) for p in found["predictions"]] == [(0, 2), (1, 3), (2, 4)]
@@ -179,10 +182,12 @@ def test_windows_make_a_timeline_and_look_at_shared_frames_once(project: Path, t
     assert done.exit_code == 0
     timeline = [line.split(" s  ")[0].split() for line in done.stdout.splitlines()]
     assert timeline == [["0.0", "-", "2.0"], ["1.0", "-", "3.0"], ["2.0", "-", "4.0"]]
-    estimator = FakeEstimator()
+    estimator, hashed = FakeEstimator(), []
+    monkeypatch.setattr("pipeline.predict.live.identify", lambda path: hashed.append(path) or identify(path))
     live = LivePoses(resolve_weights(project_params().recipes["fake"]), lambda _: estimator, batch_size=64)
     rows = dict(live.rows(windows(video, 2, 1)))
     assert len(rows) == 3 and estimator.crops == 4 * 4, "4 s, 4 frames a second, and not 3 x 8"
+    assert hashed == [video], "a day has 86,400 windows"
     alone = dict(live.rows(windows(video, 2, 1)[1:2]))
     (clip,) = alone
     assert np.array_equal(alone[clip]["cues"], rows[clip]["cues"])

@@ -70,7 +70,8 @@ class LivePoses:
 
         Where nobody is seen, a Failure of the stage `track`.
         """
-        videos = {clip.path: identify(clip.file(Path())) for clip in clips}
+        places = {clip.path: clip.file(Path()) for clip in clips}
+        videos = {path: identify(place) for path, place in places.items()}
         waiting = iter(sorted(clips, key=lambda clip: (clip.path, clip.start or 0.0)))
         while part := list(islice(waiting, WINDOWS_AT_ONCE)):
             found = {answer_id(answer): answer for answer in self._stream.run(part, Path(), videos)}
