@@ -83,8 +83,8 @@ def _video_of(row: Row, folder: Folder, listed: dict[str, str]) -> str:
     """The path of a row as the folder has it, or else as it is written. Raises PosebridgeError for one outside."""
     row.needed("path")
     path = row.raw("path") if composed(row.raw("path")) in listed else row.text("path")
-    absolute, root = PurePosixPath(name_of(path)), folder.root.resolve()
-    if absolute.is_absolute() and absolute.is_relative_to(root) and absolute != root:
+    absolute = PurePosixPath(name_of(path))
+    if absolute.is_absolute() and absolute.is_relative_to(root := folder.root.resolve()) and absolute != root:
         path = text_of(str(absolute.relative_to(root)))
     if why := why_outside(path):
         raise row.wrong("path", why)
