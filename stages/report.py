@@ -6,7 +6,6 @@ Command: posebridge report
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +67,6 @@ def frames(results: Path, manifests: Path) -> FramesOf:
     videos = results.parent / "videos"
     if not videos.is_dir():
         return lambda *_: {}
-    from pipeline.report.clip_frames import clip_frames
+    from pipeline.report.clip_frames import ClipFrames
 
-    return functools.partial(clip_frames, videos, manifests)
+    return ClipFrames(videos, manifests)

@@ -23,7 +23,7 @@ from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.answers import read_answers
-from pipeline.report.clip_frames import clip_frames
+from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.parts import parts_of, table
@@ -245,11 +245,13 @@ def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
     write_video(tmp_path / "videos/toy/test/a.mp4", offset=40)
     write_video(tmp_path / "videos/toy@dark/test/a.mp4", offset=0)
     (tmp_path / "videos/toy/test/c.mp4").write_text("no video")
-    found = clip_frames(tmp_path / "videos", tmp_path / "manifests", "toy", "", ["a", "b", "c", "d"], 3)
+    frames_of = ClipFrames(tmp_path / "videos", tmp_path / "manifests")
+    found = frames_of("toy", "", ["a", "b", "c", "d"], 3)
     assert list(found) == ["a"] and found["a"].shape == (3, 48, 64, 3) and found["a"].dtype == np.uint8
-    dark = clip_frames(tmp_path / "videos", tmp_path / "manifests", "toy", "dark", ["a"], 3)
+    (tmp_path / "manifests/toy/clips.csv").unlink()  # a list is read once
+    dark = frames_of("toy", "dark", ["a"], 3)
     assert dark["a"].mean() < found["a"].mean() - 30
-    assert clip_frames(tmp_path / "videos", tmp_path / "elsewhere", "toy", "", ["a"], 1) == {}
+    assert ClipFrames(tmp_path / "videos", tmp_path / "elsewhere")("toy", "", ["a"], 1) == {}
 
 
 def test_tuples_are_those_with_two_twins_or_more(benchmark: Path) -> None:
