@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes import write_audio, write_video
 
-from pipeline.video.ahead import ahead
+from pipeline.files.ahead import ahead
 from pipeline.video.decode import Video, VideoError
 from pipeline.video.identity import GONE, identify
 from pipeline.video.probe import probe

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, lanes
 from pipeline.extract.pending import Look, PendingClip, lost_joints
+from pipeline.files.ahead import ahead
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimator
@@ -25,7 +26,6 @@ from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
-from pipeline.video.ahead import ahead
 from pipeline.video.decode import MAX_LOST, Video, VideoError
 from pipeline.video.identity import VideoRecord
 from pipeline.video.sampling import SegmentError

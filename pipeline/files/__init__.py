@@ -1,1 +1,1 @@
-"""Files as such: names, tables, YAML, tensors, HDF5, whole writing. Knows nothing of what is in them."""
+"""Files as such, names, tables, YAML, tensors, HDF5, whole writing; memory, and reading ahead. Knows no content."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.files.ahead import ahead
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.methods.base import Features
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.shift_gcn import ShiftGCN
-from pipeline.video.ahead import ahead
 
 HELD_BYTES = 4 << 30  # of feature maps
 

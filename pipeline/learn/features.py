@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.ahead import ahead
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import Graph, graph_of
 from pipeline.skeleton.normalise import normalise
-from pipeline.video.ahead import ahead
 
 HELD_BYTES = 2 << 30  # of clips that are read into memory once; more of them stay on the disk
 CHUNK = 256  # clips that are read together where all are gone through

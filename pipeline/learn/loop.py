@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.ahead import ahead
 from pipeline.files.tensors import save_tensors
-from pipeline.video.ahead import ahead
 
 LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
 Loss = Callable[..., Tensor]  # rows [B] int64 of the training set, a generator, and what was loaded, if so -> a scalar

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.ahead import ahead
 from pipeline.files.durable import write_for_people
 from pipeline.files.hdf5 import hdf5_bytes
 from pipeline.files.tables import write_table
@@ -28,7 +29,6 @@ from pipeline.synth.catalogue import DATASETS, PROTOCOLS, ActionClass
 from pipeline.synth.knobs import AS_IT_IS, Knobs
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.scene import FPS, FRAMES, ClipSpec, Rendered, render_clip
-from pipeline.video.ahead import ahead
 
 TRAIN_SUBJECTS, TEST_SUBJECTS = tuple(range(8)), tuple(range(8, 12))
 
