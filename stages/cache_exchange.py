@@ -16,6 +16,7 @@ from pipeline.params import choose, load_params
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import (
+    FiniteRange,
     answer,
     cache_option,
     json_option,
@@ -146,7 +147,7 @@ def export_file(
 @click.option("--dataset", help="Probe with videos of this data set and estimate it too.  [default: a generated video]")
 @click.option("--clips", "count", type=click.IntRange(1), default=4, show_default=True,
               help="How many of its videos to probe with.")  # fmt: skip
-@click.option("--seconds", default=6.0, show_default=True, help="About how long to probe.")
+@click.option("--seconds", type=FiniteRange(0, 3600), default=6.0, show_default=True, help="About how long to probe.")
 @manifests_option
 @params_option
 @json_option

@@ -17,6 +17,16 @@ from pipeline.errors import LIST, PosebridgeError
 
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tab and line end
 
+
+class FiniteRange(click.FloatRange):
+    """A number between bounds; click's own range lets `nan` pass, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if (number := super().convert(value, param, ctx)) != number:
+            self.fail("nan is no number.", param, ctx)
+        return number
+
+
 params_option = click.option(
     "--params",
     "params_path",

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from pipeline.errors import PosebridgeError
 from pipeline.tune.settings import TuneSettings
 from stages.bars import progress
-from stages.shell import answer, json_option, plain_errors, say
+from stages.shell import FiniteRange, answer, json_option, plain_errors, say
 
 if TYPE_CHECKING:
     from pipeline.hpe.model import PoseBridgeHPE
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 @click.option("--images", type=click.IntRange(1), default=None, help="How many crops to train on.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Crops a step.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=None, help="Peak learning rate.")
+@click.option("--lr", type=FiniteRange(0, min_open=True), default=None, help="Peak learning rate.")
 @click.option("--workers", type=click.IntRange(0), default=None, help="Processes that prepare crops.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--without", multiple=True, metavar="WORD",

@@ -45,7 +45,9 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path):
         bench_cache(corridor.index)
     done = CliRunner().invoke(main, ["bench", "memory", "--frames", "10", "--factor", "2", "--limit", "nan"])
     assert done.exit_code == 1 and "above its limit nan" in done.stderr
-    assert CliRunner().invoke(main, ["tune-hpe", "--out", "x.safetensors", "--lr", "-1"]).exit_code == 2
+    for odd in ("-1", "nan"):
+        assert CliRunner().invoke(main, ["tune-hpe", "--out", "x.safetensors", "--lr", odd]).exit_code == 2
+        assert CliRunner().invoke(main, ["cache", "estimate", "--seconds", odd]).exit_code == 2
 
 
 @pytest.mark.e2e
