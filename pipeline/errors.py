@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
 LONGEST = 2000  # characters of a line
 LIST = "\n  "  # before each thing that an error lists
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 2
 
 
 class PosebridgeError(Exception):
@@ -28,6 +32,11 @@ def all_missing(sentences: Iterable[str]) -> PosebridgeError:
 def reason_of(error: PosebridgeError, path: Path) -> str:
     """What an error says of the file that it names first, to stand in another sentence."""
     return str(error).removeprefix(str(path)).strip(" .,:")
+
+
+def short(value: object) -> str:
+    """A value that somebody wrote, as it stands in a sentence: its middle is left out where it is long."""
+    return _SHORT.repr(value)
 
 
 def _readable(line: str) -> str:

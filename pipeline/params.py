@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, short
 from pipeline.files.bounds import MOST_SEED, check_bounds, within
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
@@ -213,7 +213,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             if key not in hints:
                 close = difflib.get_close_matches(key, hints, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(hints)}."
-                raise PosebridgeError(f"{where}: {_short(key)} is not a known key; {hint}")
+                raise PosebridgeError(f"{where}: {short(key)} is not a known key; {hint}")
         required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
         if missing := [name for name in required if name not in data]:
             raise PosebridgeError(f"{where}: the key {missing[0]!r} is missing.")
@@ -242,10 +242,5 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if kind is int and isinstance(data, float) and data.is_integer():  # 3.0, 1e3
         return int(data)
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
-        raise PosebridgeError(f"{where} should be {kind.__name__}, not {_short(data)}.")
+        raise PosebridgeError(f"{where} should be {kind.__name__}, not {short(data)}.")
     return data
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

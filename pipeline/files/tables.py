@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, short
 from pipeline.files.durable import write_for_people
 
 MOST_BYTES = 256 << 20  # of a file: 240,000 clips take 50 MB
@@ -67,7 +67,7 @@ class Row:
         if not math.isfinite(value) or not least <= value <= most:
             bounds = "" if math.isinf(least) else f", {least:.10g} or more"
             bounds += "" if math.isinf(most) else f", at most {most:.10g}"
-            self._refuse(column, f"{_short(written)} is not {what}{bounds}")
+            self._refuse(column, f"{short(written.strip())} is not {what}{bounds}")
         return value
 
     def whole(self, column: str, least: int, most: int, what: str = "a whole number") -> int | None:
@@ -76,7 +76,7 @@ class Row:
         if value is None:
             return None
         if not value.is_integer():
-            self._refuse(column, f"{_short(self.text(column))} is not {what}")
+            self._refuse(column, f"{short(self.text(column).strip())} is not {what}")
         return int(value)
 
     def wrong(self, column: str, why: str) -> PosebridgeError:
@@ -111,8 +111,8 @@ class Table:
         for place, cell in enumerate(cells):
             if cell.strip() and not (place < len(self.columns) and self.columns[place] or place == 0):
                 raise PosebridgeError(
-                    f"{self.path}, line {line}, column {place + 1}: {_short(cell)} stands under no heading; put a cell "
-                    f"that has {DELIMITERS[self.delimiter]} in it between quotation marks."
+                    f"{self.path}, line {line}, column {place + 1}: {short(cell.strip())} stands under no heading; put "
+                    f"a cell that has {DELIMITERS[self.delimiter]} in it between quotation marks."
                 )
 
 
@@ -143,7 +143,7 @@ def open_table(path: Path, needed: Sequence[str], known: Sequence[str] = (), mis
     for place, name in enumerate(columns):
         if name in places:
             where = f"{path}, line {line}, column {place + 1}"
-            raise PosebridgeError(f"{where}: {_short(name)} stands there twice; keep one.")
+            raise PosebridgeError(f"{where}: {short(name.strip())} stands there twice; keep one.")
         if name:
             places[name] = place
     if lacking := [name for name in needed if name not in places]:
@@ -245,8 +245,3 @@ def position(text: str, place: int | None = None) -> str:
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
-
-
-def _short(text: str) -> str:
-    text = text.strip()
-    return repr(text if len(text) <= 60 else text[:57] + "...")
