@@ -52,10 +52,10 @@ with open(os.environ["CALLS"], "a") as calls:
 """
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project as a tarball gives it: no git, no generated file."""
-    copy = tmp_path_factory.mktemp("tarball") / "posebridge"
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project as a tarball gives it, for one test: no git, no generated file."""
+    copy = tmp_path / "posebridge"
     copy.mkdir()
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, copy / name)
