@@ -143,9 +143,12 @@ def check_gpu() -> Check:
     """A GPU helps, and is not needed."""
     import torch
 
-    if torch.cuda.is_available():
-        return Check("gpu", OK, torch.cuda.get_device_name(0))
-    return Check("gpu", NOTE, f"none; {torch.get_num_threads()} CPU threads", "a GPU is faster, nothing needs one")
+    from pipeline.files.device import choose_devices, gpu_count, told_devices, why_none
+
+    if count := gpu_count():
+        return Check("gpu", OK, told_devices(choose_devices("cuda", count)))
+    found = f"none: {why_none()}; {torch.get_num_threads()} CPU threads"
+    return Check("gpu", NOTE, found, "a GPU is faster, nothing needs one")
 
 
 def check_dvc(path: Path) -> Check:

@@ -9,11 +9,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.errors import LIST, PosebridgeError
+
+if TYPE_CHECKING:
+    import torch
 
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tab and line end
 
@@ -58,13 +61,20 @@ jobs_option = click.option(
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="So many seeds at a time, each in a process that holds clips of up to 2 GB in memory.",
+    help="So many seeds at a time, each in a process that holds clips of up to 2 GB in memory; over all GPUs.",
 )
 verify_option = click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
     help="Compare what is read of the cache with its checksums; --no-verify is for who knows that the disk is sound.",
+)
+device_option = click.option(
+    "--device",
+    metavar="auto|cpu|cuda|cuda:N",
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU where there is one, e.g. cuda:1 the second one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result on stdout.")
 
@@ -82,6 +92,16 @@ class Group(click.Group):
 def say(message: str) -> None:
     """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
     click.echo(_shown(message), err=True)
+
+
+def devices_of(name: str, jobs: int = 1) -> tuple[torch.device, ...]:
+    """What --device stands for, as `choose_devices` has it; says on a line which GPU `auto` has taken."""
+    from pipeline.files.device import choose_devices, told_devices  # after parsing, so that --help needs no torch
+
+    devices = choose_devices(name, jobs)
+    if name == "auto" and devices[0].type == "cuda":
+        say(f"Computing on {told_devices(devices)}.")
+    return devices
 
 
 def answer(result: dict[str, Any], sentence: str, as_json: bool) -> None:
