@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PosebridgeError, short
-from pipeline.files.bounds import MOST_SEED, check_bounds, within
+from pipeline.files.bounds import MOST_SEED, check_bounds, one_of, within
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.recipe import Recipe
@@ -131,6 +131,58 @@ class RunParams:
 
 
 @dataclass(frozen=True)
+class SlurmParams:
+    """What each task of a Slurm array gets.
+
+    `partition`, empty, is the cluster's default one. `setup` are lines of shell that run before a task (`module load
+    cuda`), `sbatch` further options of sbatch by their long names (`{account: lab}`). A task that is lost (its time is
+    up, it is preempted, its node fails) is submitted again up to `resubmit` times.
+    """
+
+    partition: str = ""
+    gpus: int = within(0, 0, 1000)
+    cpus: int = within(4, 1, 10**4)
+    memory_gb: float = within(16.0, above=0, most=10**5)
+    minutes: int = within(24 * 60, 1, 10**6)
+    setup: tuple[str, ...] = ()
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    resubmit: int = within(3, 0, 100)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class RayParams:
+    """What each task of Ray gets, of the cluster at `address`; empty takes this machine. A task whose worker or node
+    dies is run again up to `retries` times.
+    """
+
+    address: str = ""
+    gpus: float = within(0.0, 0, 1000)
+    cpus: float = within(1.0, 0, 10**4)
+    retries: int = within(3, 0, 100)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class ExecutorParams:
+    """Where shards are extracted and seeds trained: `name` and `workers`, at most so many at once, are what
+    --executor and --workers are when they are not given.
+    """
+
+    name: str = one_of("local", "slurm", "ray")
+    workers: int = within(1, 1, 10**5)
+    slurm: SlurmParams = SlurmParams()
+    ray: RayParams = RayParams()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
 
@@ -139,6 +191,7 @@ class Params:
     runs: dict[str, RunParams] = field(default_factory=dict)
     synth: SynthParams = SynthParams()
     extract: ExtractParams = ExtractParams()
+    executor: ExecutorParams = ExecutorParams()
     text: TextParams = TextParams()
     encode: EncodeParams = EncodeParams()
     train: TrainParams = TrainParams()
