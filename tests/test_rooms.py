@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.unit
 PIPELINE = Path(__file__).parent.parent / "pipeline"
 ORDER = (
-    "errors", "files", "recipe", "params", "manifest",
+    "errors", "files", "executors", "recipe", "params", "manifest",
     "video", "cache", "ingest", "skeleton", "hpe", "tracking", "extract", "interchange",
     "text", "protocol", "methods", "learn", "report",
     "synth", "tune", "predict", "doctor", "bench",

@@ -93,11 +93,15 @@ def is_abandoned(draft: Path, age: float) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this host is alive."""
+    """Whether a process of this host is alive; one that is dead, and that nobody has waited for, is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
+        pass
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1]
+    except OSError:  # gone in this moment, or no Linux
         return True
-    return True
+    return state != [b"Z"]

@@ -5,7 +5,7 @@ A shard in which anything has changed is made anew; what has not changed is copi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,28 +51,30 @@ class ShardState:
     done: bool
 
 
-def wanted_shards(
-    clips: Iterable[Clip],
-    shards: int,
+def clips_of_shards(clips: Iterable[Clip], shards: int) -> list[list[Clip]]:
+    """The clips of every shard, in the order of its file."""
+    members: list[list[Clip]] = [[] for _ in range(shards)]
+    for clip in sorted(clips, key=lambda clip: (clip.path, clip.clip_id)):
+        members[shard_of(clip.path, shards)].append(clip)
+    return members
+
+
+def wanted_shard(
+    shard: int,
+    members: list[Clip],
     row_hash: Callable[[Clip], str],
     failure_hash: Callable[[Clip], str],
     look: Callable[[str, VideoRecord | None], VideoRecord] | None = None,
     retry_failed: bool = False,
-) -> Iterator[Wanted]:
-    """The shards that hold these clips; see `Wanted`."""
-    by_shard: dict[int, list[Clip]] = {shard: [] for shard in range(shards)}
-    for clip in sorted(clips, key=lambda clip: (clip.path, clip.clip_id)):
-        by_shard[shard_of(clip.path, shards)].append(clip)
-    for shard, members in by_shard.items():
-        hashes, failures = ({clip.clip_id: of(clip) for clip in members} for of in (row_hash, failure_hash))
-        yield Wanted(shard, members, hashes, failures, look, retry_failed)
+) -> Wanted:
+    """What the shard of these clips is to hold; see `Wanted`."""
+    hashes, failures = ({clip.clip_id: of(clip) for clip in members} for of in (row_hash, failure_hash))
+    return Wanted(shard, members, hashes, failures, look, retry_failed)
 
 
-def shard_state(store: Store, wanted: Wanted, former: ShardState | None = None) -> ShardState:
-    """What the store has of a shard, by its receipt. A `former` answer still stands where the receipt is the same."""
+def shard_state(store: Store, wanted: Wanted) -> ShardState:
+    """What the store has of a shard, by its receipt."""
     receipt = store.receipt(wanted.shard)
-    if former is not None and receipt == former.receipt:
-        return former
     known = receipt.videos if receipt else {}
     paths = sorted({clip.path for clip in wanted.clips})
     videos = {path: wanted.look(path, known.get(path)) for path in paths} if wanted.look else {}
@@ -109,8 +111,12 @@ def make_shard(
     state: ShardState,
     rows: Iterable[dict[str, Any] | Failure],
     tick: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a shard and its receipt: unchanged clips from its predecessor, others from `rows`, with a `tick` each."""
+    """Write a shard and its receipt: unchanged clips from its predecessor, others from `rows`, with a `tick` each.
+
+    What `check` raises, before the file and before the receipt is written, ends it: the shard is another's by then.
+    """
     wanted, failures = state.wanted, list(state.failed)
     texts = {
         "clip_id": wanted.hashes,
@@ -138,9 +144,11 @@ def make_shard(
                 else:
                     writer.write(row["clip_id"], row)
                 tick()
+            check()
             if written := writer.clip_ids:
                 path, sha256 = writer.seal()
                 file, size, checksums = path.name, writer.size, writer.checksums
+    check()
     store.commit(
         Receipt(
             shard=wanted.shard,

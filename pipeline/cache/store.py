@@ -23,7 +23,7 @@ from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.schema import SCHEMA, Column, columns
 from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal, typed
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import make_folder, write_durably, writing
+from pipeline.files.durable import make_folder, write_durably, write_once, writing
 from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
@@ -130,8 +130,9 @@ class Store:
             make_folder(self.folder)
             recipe = json.loads(self.recipe.canonical_json())
             write_durably(self.folder / "recipe.json", canonical_json(seal(recipe)))
-            write_durably(self.folder / "layout.json", canonical_json(seal(asdict(layout))))
-        elif (layout.joints, layout.cue_width) != (joints, cue_width):
+            write_once(self.folder / "layout.json", canonical_json(seal(asdict(layout))))
+            layout = self.layout() or layout  # another's, where it came first
+        if (layout.joints, layout.cue_width) != (joints, cue_width):
             raise PosebridgeError(
                 f"{self.folder} holds {layout.joints} joints and cues of width {layout.cue_width}, but the pose model "
                 f"yields {joints} and {cue_width}; raise the recipe's `algorithm`."
@@ -147,6 +148,10 @@ class Store:
     def stem(self, shard: int) -> Path:
         """`shard-00017` in this folder."""
         return self.folder / f"shard-{shard:05d}"
+
+    def lease(self, shard: int) -> Path:
+        """Where the lease of a shard lies; see cache/lease.py."""
+        return self.stem(shard).with_suffix(".lease")
 
     def commit(self, receipt: Receipt) -> None:
         """Write a receipt; from then on its shard exists."""

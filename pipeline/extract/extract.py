@@ -8,34 +8,29 @@ A variant of the test clips (pipeline/manifest/variants.py) has a store and an i
 
 from __future__ import annotations
 
-import shutil
+import functools
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import ShardState, make_shard, shard_state, wanted_shards
-from pipeline.cache.store import Layout, Store, plan_layout
+from pipeline.cache.lease import Watch, clear_dead
 from pipeline.errors import PosebridgeError
-from pipeline.extract.boxes import box_source
-from pipeline.extract.ground_truth import ground_truth_rows
-from pipeline.extract.plan import Source, check_recipe, open_ground_truth
-from pipeline.extract.stream import PoseStream
-from pipeline.files.names import check_name
+from pipeline.executors.base import Executor, Outcome, build_executor
+from pipeline.extract.progress import Tally, listening
+from pipeline.extract.survey import survey
+from pipeline.extract.work import ExtractJob, ShardMaker, ShardReport, refuse_small_disk
 from pipeline.hpe.base import Estimator
-from pipeline.hpe.joints import check_joints
-from pipeline.manifest.clips import read_clips
 from pipeline.manifest.failure import Failure
-from pipeline.manifest.variants import of_variant, variant_clips, variant_root
+from pipeline.manifest.variants import of_variant
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
-from pipeline.skeleton.graph import graph_of
-from pipeline.video.identity import GONE
-from pipeline.video.record import shows_few
 
-FILE_OVERHEAD = 64 << 10  # bytes of HDF5 headers and a receipt, generously
+POLL = 1.0  # seconds between two looks at the leases of others
+MOST_FAILED = 3  # shards, one after another: then something is wrong that ends the run
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,8 @@ class Extraction:
     """What a run did. `failures` are all that the index lists, those of earlier runs included.
 
     `few_frames` are the clips estimated now whose T samples show less than a quarter of the frames that they could
-    have shown: a pause, or time stamps that are wrong.
+    have shown: a pause, or time stamps that are wrong. `missing` are shards of other parts that are not sealed yet:
+    while there are any, no index is written.
     """
 
     index: Path
@@ -55,6 +51,7 @@ class Extraction:
     changed: bool
     seconds: float
     few_frames: tuple[str, ...] = ()
+    missing: int = 0
 
 
 def extract(
@@ -70,6 +67,8 @@ def extract(
     cache_root: Path | None = None,
     variant: str = "",
     retry_failed: bool = False,
+    executor: Executor | None = None,
+    part: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
     """Bring the cache of one (data set, recipe), or of a variant of its test clips, up to date.
@@ -77,126 +76,120 @@ def extract(
     Args:
         recipe: with `weights_sha256` filled in, since it names the store.
         root: the folder that the paths of clips.csv are relative to.
-        build_estimator: called once, and only if something is to be estimated.
+        build_estimator: called once a process, and only if something is to be estimated.
         cache_root: holds the store instead of `<cache>/store`: a lab's shared disk.
         params: `max_failures` bounds only how many videos may be gone before a run is refused; failures
             themselves are rows of the index, and the caller judges their number.
         retry_failed: try the failures of earlier runs again, although nothing about them has changed.
-        progress: told (clips done, clips to do) after every clip.
+        executor: runs the shards; by default this process, one after another.
+        part: (i, N), only the shards whose number leaves i when divided by N; the index is then written by whoever
+            finds all others sealed too.
+        progress: told (clips done, clips to do) after every clip, or every few seconds where others make the shards.
 
     Raises:
-        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then. Or the disk filled up
-            or failed: sealed shards stay then.
+        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then. Or shards failed, the
+            disk among the reasons: sealed shards stay then.
     """
     begun = time.monotonic()
-    check_recipe(recipe)
-    clips = read_clips(manifests / check_name(dataset, "data set") / "clips.csv")
-    if not clips:
-        raise PosebridgeError(
-            f"{manifests / dataset / 'clips.csv'} lists no clips; fill it with `posebridge ingest --dataset {dataset}`."
-        )
-    if variant:
-        clips, root = variant_clips(clips, dataset, root, variant), variant_root(root, variant)
-    source = Source(root, recipe, open_ground_truth(root, recipe))
-    store = Store(cache_root or cache / "store", of_variant(dataset, variant), recipe)
-    existing = store.layout()
-    layout = existing or plan_layout(len(clips), params.clips_per_shard)
-    look = source.look if recipe.needs_videos else None
-    wanted = wanted_shards(clips, layout.shards, source.row_hash, source.failure_hash, look, retry_failed)
-    todo = [state for each in wanted if not (state := shard_state(store, each)).done]
-    estimator = None
-    if todo or existing is None:
-        if recipe.needs_videos:
-            _refuse_gone(todo, source, dataset, params.max_failures)
-            estimator = build_estimator(recipe)
-            check_joints(recipe, estimator)
-        joints, cue_width = _widths(estimator, source)
-        _refuse_small_disk(todo, store, replace(layout, joints=joints, cue_width=cue_width))
-        layout = store.create(len(clips), params.clips_per_shard, joints, cue_width)
-    stream = None
-    if estimator is not None:
-        boxes = box_source(recipe, source.truth)
-        stream = PoseStream(recipe, estimator, boxes, params.batch_size, params.max_lost_frames)
-    planned, estimated, copied = sum(len(state.todo) for state in todo), 0, 0
-    few_frames: list[str] = []
-
-    def tick() -> None:
-        nonlocal estimated
-        estimated += 1
-        progress(estimated, planned)
-
-    for former in todo:
-        state = shard_state(store, former.wanted, former)  # another worker may have sealed it meanwhile
-        planned += len(state.todo) - len(former.todo)
-        if not state.done:
-            rows = _watched(_rows(state, source, stream), recipe.frames, few_frames)
-            make_shard(store, layout, state, rows, tick)
-            copied += len(state.copy)
-    receipts = store.receipts(layout)
-    index = index_path(cache, dataset, of_variant(recipe_name, variant))
-    changed = write_index(index, of_variant(dataset, variant), store, layout, receipts)
+    stores = cache_root or cache / "store"
+    job = ExtractJob(dataset, variant, recipe, root, stores, manifests, params, retry_failed, build_estimator)
+    maker = ShardMaker(job)
+    share, shares = part or (0, 1)
+    found = survey(maker, range(share, maker.shards, shares))
+    reports: list[ShardReport] = []
+    if found.todo:
+        executor = executor or build_executor("local")
+        maker.job = replace(job, shards=maker.shards, gone=len(found.gone))
+        if executor.here or maker.layout:  # else the workers, who know the widths of a new store, look before a shard
+            refuse_small_disk(found.rows, len(found.todo), maker.store, maker.layout_to_be())
+        reports = sorted(_make_all(maker, found.todo, executor, progress), key=lambda report: report.shard)
+    layout = maker.store.layout()
+    assert layout is not None
+    receipts = maker.store.receipts(layout)
+    others = (shard for shard in range(maker.shards) if shard % shares != share)
+    missing = sum(not maker.state(shard, glance=True).done for shard in others)
+    index, changed = index_path(cache, dataset, of_variant(recipe_name, variant)), False
+    if not missing:
+        changed = write_index(index, of_variant(dataset, variant), maker.store, layout, receipts)
     return Extraction(
         index=index,
-        store=store.folder,
+        store=maker.store.folder,
         clips=sum(len(receipt.clips) for receipt in receipts),
-        estimated=estimated,
-        copied=copied,
+        estimated=sum(report.estimated for report in reports),
+        copied=sum(report.copied for report in reports),
         failures=tuple(failure for receipt in receipts for failure in receipt.failures),
         changed=changed,
         seconds=time.monotonic() - begun,
-        few_frames=tuple(few_frames),
+        few_frames=tuple(clip_id for report in reports for clip_id in report.few_frames),
+        missing=missing,
     )
 
 
-def _refuse_gone(todo: Sequence[ShardState], source: Source, dataset: str, max_failures: int) -> None:
-    gone = [clip for state in todo for clip in state.todo if state.videos[clip.path] == GONE]
-    if len(gone) > max_failures:
-        raise PosebridgeError(
-            f"{len(gone)} clips of {dataset} have lost their video since ingest, first {gone[0].clip_id!r} "
-            f"({source.root}/{gone[0].path}); bring it back, or run `posebridge ingest --dataset {dataset}` again."
-        )
+def _make_all(
+    maker: ShardMaker, todo: dict[int, int], executor: Executor, progress: Callable[[int, int], None]
+) -> list[ShardReport]:
+    """Have every shard made: those that other workers have are asked for again when their leases are given back, or
+    expire. Raises PosebridgeError where shards failed; the others are made first, unless all seem to fail.
+    """
+    tally, watch = Tally(todo, progress), Watch()
+    work = functools.partial(maker.make, told=tally.told) if executor.here else maker.job
+    reports: list[ShardReport] = []
+    failed: list[Outcome] = []
+    leased: set[int] = set()
+    waiting, in_a_row = _turned(list(todo)), 0
+    try:
+        with nullcontext() if executor.here else listening(tally, maker.store):
+            while waiting:
+                with closing(executor.run(work, waiting)) as outcomes:
+                    for outcome in outcomes:
+                        if outcome.error:
+                            failed.append(outcome)
+                            in_a_row += 1
+                            if in_a_row == MOST_FAILED:
+                                raise _failure(failed)
+                        elif outcome.value.leased:
+                            leased.add(outcome.unit)
+                        else:
+                            in_a_row = 0
+                            reports.append(outcome.value)
+                            tally.ended(outcome.unit, outcome.value.estimated)
+                waiting = _given_back(maker, leased, watch, tally)
+    finally:
+        clear_dead(maker.store.folder)
+    if failed:
+        raise _failure(failed)
+    return reports
 
 
-def _refuse_small_disk(todo: Sequence[ShardState], store: Store, layout: Layout) -> None:
-    """The need: every new shard, beside what is there."""
-    row_bytes = sum(column.row_bytes for column in store.columns(layout))
-    need = sum((len(state.copy) + len(state.todo)) * row_bytes + FILE_OVERHEAD for state in todo)
-    place = store.folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < need:
-        raise PosebridgeError(
-            f"The run needs {need / 1e9:.3f} GB in {store.folder} but only {free / 1e9:.3f} GB are free; "
-            "make room or name another disk with --cache-root."
-        )
+def _turned(shards: list[int]) -> list[int]:
+    """The same, from anywhere on: workers that start together do not all ask for the same shard."""
+    first = secrets.randbelow(len(shards))
+    return shards[first:] + shards[:first]
 
 
-def _widths(estimator: Estimator | None, source: Source) -> tuple[int, int]:
-    """(V, D) of the run."""
-    if estimator is not None:
-        return estimator.joints, estimator.cue_width
-    assert source.truth is not None
-    if source.truth.joints != (wanted := len(graph_of(source.recipe.layout).joints)):
-        raise PosebridgeError(
-            f"{source.root / 'ground_truth.h5'} has {source.truth.joints} joints, but the recipe's layout "
-            f"{source.recipe.layout} has {wanted}; name its layout in the recipe."
-        )
-    return source.truth.joints, 0
+def _given_back(maker: ShardMaker, leased: set[int], watch: Watch, tally: Tally) -> list[int]:
+    """Wait for leases of others; the shards that are to be made after all. They are taken out of `leased`, and so are
+    those that are sealed.
+    """
+    free: list[int] = []
+    while leased and not free:
+        for shard in sorted(leased):
+            if watch.is_free(maker.store.lease(shard)):
+                leased.remove(shard)
+                if maker.state(shard, glance=True).done:
+                    tally.ended(shard, 0)
+                else:
+                    free.append(shard)
+        if leased and not free:
+            time.sleep(POLL)
+    return free
 
 
-def _rows(state: ShardState, source: Source, stream: PoseStream | None) -> Iterable[dict[str, Any] | Failure]:
-    if stream is not None:
-        return stream.run(state.todo, source.root, state.videos)
-    assert source.truth is not None
-    return ground_truth_rows(state.todo, source.truth, source.recipe)
-
-
-def _watched(
-    rows: Iterable[dict[str, Any] | Failure], frames: int, few_frames: list[str]
-) -> Iterator[dict[str, Any] | Failure]:
-    """The same rows; clips that show few of their frames are added to `few_frames`."""
-    for row in rows:
-        if not isinstance(row, Failure) and shows_few(row["video_record"], frames):
-            few_frames.append(row["clip_id"])
-        yield row
+def _failure(failed: Sequence[Outcome]) -> PosebridgeError:
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    log = f"; its log is {first.log}" if first.log else ""
+    return PosebridgeError(
+        f"Shard {first.unit}{more} failed: {first.error}{log}; put this right and run the same command again: sealed "
+        "shards stay."
+    )

@@ -39,6 +39,18 @@ class Source:
         record = identify(place_of(self.root, path), former)
         return former if former and former.identity and not record.identity else record
 
+    def glance(self, path: str, former: VideoRecord | None) -> VideoRecord:
+        """As `look`, but of a video that the cache does not know nothing is read: for a plan it is enough that it is
+        there.
+        """
+        if former is not None:
+            return self.look(path, former)
+        try:
+            status = place_of(self.root, path).stat()
+        except (OSError, ValueError):
+            return self.look(path, None)
+        return VideoRecord("", status.st_size, status.st_mtime_ns)
+
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise PosebridgeError for a recipe that no extraction can follow."""

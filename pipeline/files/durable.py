@@ -66,6 +66,24 @@ def write_durably(path: Path, content: bytes, stays: str = STAYS) -> None:
         _write(path, content)
 
 
+def write_once(path: Path, content: bytes, stays: str = STAYS) -> None:
+    """As `write_durably`, but a file that is there stays: of several that write it at once, the first one's counts."""
+    with writing(path, stays):
+        draft = temporary(path)
+        try:
+            draft.write_bytes(content)
+            _fsync(draft)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return
+            except OSError:  # a file system without links
+                draft.replace(path)
+            _fsync(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def write_for_people(path: Path, content: bytes) -> None:
     """As `write_durably`, with its folder; raises PosebridgeError where the disk is full or the place forbidden."""
     with _writing_for_people(path):

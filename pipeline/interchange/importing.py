@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import make_shard, shard_state, wanted_shards
+from pipeline.cache.shard import clips_of_shards, make_shard, shard_state, wanted_shard
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name
@@ -90,7 +90,8 @@ def import_skeletons(
 
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, len(graph_of(recipe.layout).joints), 0)
-    wanted = wanted_shards(clips, layout.shards, content_hash, lambda clip: "")  # none fails
+    members = enumerate(clips_of_shards(clips, layout.shards))
+    wanted = (wanted_shard(*each, content_hash, lambda clip: "") for each in members)  # none fails
     todo = [state for each in wanted if not (state := shard_state(store, each)).done]
     total, finished = sum(len(state.todo) for state in todo), count(1)
     for state in todo:

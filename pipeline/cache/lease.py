@@ -1,0 +1,209 @@
+"""Leases: who makes a shard now. Any number of workers on any machines may join, leave and be killed.
+
+`shard-00017.lease` is made exclusively by the worker that takes the shard, changes every few seconds while it works,
+and is deleted when it is done. One that has not changed for a minute is of a dead worker, and is taken over: by the
+clock of the one who watches it, since those of machines differ. No lock is used and no modification time is read, so
+leases work on NFS. Receipts stay the commit point: a lease that is lost or doubled costs time, and no byte of a shard.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.provenance import versions
+from pipeline.cache.sealed import is_running
+from pipeline.errors import PosebridgeError
+from pipeline.files.durable import temporary, writing
+
+RENEWED, EXPIRES = 5.0, 60.0  # seconds
+LARGEST = 4096  # bytes that are read of a lease
+
+
+class LeaseLost(Exception):
+    """Somebody has taken the lease over: this process was stopped for longer than a lease lasts."""
+
+
+class Lease:
+    """The right to make one shard, from `take`; a context manager that gives it back.
+
+    `told` is a pair of numbers that others can read of it, clips done and to do.
+    """
+
+    told = (0, 0)
+
+    def __init__(self, path: Path, handle: int, content: bytes):
+        self.path, self._handle, self._content = path, handle, content
+        self._beats = 0
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._left.set()
+        self._thread.join()
+        if self._is_ours():
+            self.path.unlink(missing_ok=True)
+        os.close(self._handle)
+
+    def check(self) -> None:
+        """Raises LeaseLost where it is no longer ours."""
+        if not self._is_ours():
+            raise LeaseLost
+
+    def _is_ours(self) -> bool:
+        return (_read(self.path) or b"").startswith(self._content)
+
+    def _renew(self) -> None:
+        """Through the open file, so that a worker which wakes up late never touches the lease of another."""
+        while not self._left.wait(RENEWED):
+            self._beats += 1
+            tail = "\n{} {} {}".format(self._beats, *self.told).ljust(64)
+            with suppress(OSError):  # of a full disk, say; in the worst case another makes the shard too
+                os.pwrite(self._handle, tail.encode(), len(self._content))
+                os.fsync(self._handle)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a lease tells of the one who has it. `done` and `todo` count the clips of the shard."""
+
+    machine: str = ""
+    pid: int = 0
+    version: str = ""
+    done: int = 0
+    todo: int = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was a process of this machine that runs no more. Of other machines nobody knows: False."""
+        return self.machine == this_machine() and not is_running(self.pid)
+
+
+def take(path: Path) -> Lease | None:
+    """The lease at `path` where nobody has it, or had it and is dead; else None.
+
+    Raises PosebridgeError where the disk does not take it.
+    """
+    lease = _make(path)
+    if lease is None and holder(path).is_dead:
+        clear(path, _read(path))
+        lease = _make(path)
+    return lease
+
+
+def _make(path: Path) -> Lease | None:
+    values = {
+        "machine": this_machine(),
+        "pid": os.getpid(),
+        "token": secrets.token_hex(8),
+        "version": versions().get("posebridge", ""),
+    }
+    content = json.dumps(values).encode()
+    with writing(path, "sealed shards stay"):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        try:
+            os.write(handle, content)
+            os.fsync(handle)
+        except BaseException:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+    return Lease(path, handle, content)
+
+
+def holder(path: Path) -> Holder:
+    """Who has a lease; nobody we know where there is none or it is not written yet."""
+    head, _, tail = (_read(path) or b"").partition(b"\n")
+    try:
+        values: Any = json.loads(head)
+        _, done, todo = map(int, tail.split() or (0, 0, 0))
+        return Holder(str(values["machine"]), int(values["pid"]), str(values["version"]), done, todo)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Holder()
+
+
+def clear(path: Path, seen: bytes | None) -> None:
+    """Take away a lease that is still as it was `seen`.
+
+    Renamed first: of two that clear it, one finds it gone. What was renamed by mistake, since another has cleared and
+    taken it in this very moment, is put back.
+    """
+    aside = temporary(path)
+    if _read(path) != seen:
+        return
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        if _read(aside) != seen:
+            with suppress(OSError):
+                os.link(aside, path)
+        aside.unlink()
+
+
+def clear_dead(folder: Path) -> None:
+    """Take away the leases in a folder whose holders were processes of this machine and run no more."""
+    for path in folder.glob("*.lease"):
+        content = _read(path)
+        if holder(path).is_dead:
+            clear(path, content)
+
+
+class Watch:
+    """What one process has seen of the leases of others, by its own clock in seconds."""
+
+    def __init__(self, expires: float = EXPIRES, clock: Callable[[], float] = time.monotonic):
+        self._expires, self._clock = expires, clock
+        self._seen: dict[Path, tuple[bytes, float]] = {}
+
+    def is_free(self, path: Path) -> bool:
+        """Whether nobody has the lease now. One that has not changed for `expires` seconds, or whose holder is dead, is
+        cleared first.
+        """
+        content, now = _read(path), self._clock()
+        if content is None:
+            self._seen.pop(path, None)
+            return True
+        before, since = self._seen.get(path, (None, now))
+        if content != before:
+            since = now
+        self._seen[path] = (content, since)
+        if now - since < self._expires and not holder(path).is_dead:
+            return False
+        clear(path, content)
+        return _read(path) is None
+
+
+def this_machine() -> str:
+    """A name of this machine, or of this container, within which process numbers are the same."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(parts)
+
+
+def _read(path: Path) -> bytes | None:
+    """The file as it is now, since NFS asks its server when a file is opened; None where it is gone."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return None
+        raise PosebridgeError(f"{path} cannot be read ({error.strerror}); put the disk right.") from None

@@ -1,0 +1,57 @@
+"""What runs units of work, shards of a store or seeds of a training, and what it tells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Protocol
+
+from pipeline.errors import PosebridgeError
+
+LOGS = Path("cache/logs")
+
+# Each `Executor` is built with (workers, logs, options), and imported only when it is asked for.
+EXECUTORS = {
+    "local": "pipeline.executors.local:LocalExecutor",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one unit, as it ends."""
+
+    unit: int
+    value: Any = None  # what work(unit) returned, plain and picklable; None where it failed
+    error: str = ""  # one sentence
+    log: str = ""  # path of the log of the process or task that had the unit; empty where there is none
+
+
+class Executor(Protocol):
+    """Runs units of work. `here` says that it does so in this process: work need not be picklable then, and its errors
+    are raised.
+    """
+
+    here: bool
+
+    def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
+        """The outcome of work(unit) for every unit, as they end; once more for one whose worker was lost.
+
+        `work` is called many times in one process, and may keep there what it has loaded. Leaving the iterator early
+        stops what it started. Raises PosebridgeError where nothing can be run at all.
+        """
+        ...
+
+
+def build_executor(
+    name: str, workers: int = 1, logs: Path = LOGS, options: Mapping[str, Any] | None = None
+) -> Executor:
+    """The executor of a name in `EXECUTORS`, for so many units at a time; logs are made in the folder `logs`.
+
+    Raises PosebridgeError for another name, and where the executor's package is not installed.
+    """
+    if name not in EXECUTORS:
+        raise PosebridgeError(f"There is no executor {name!r}; there are {', '.join(EXECUTORS)}.")
+    executor: Executor = resolve_name(EXECUTORS[name])(workers, logs, options or {})
+    return executor

@@ -1,0 +1,185 @@
+"""The executor of one machine: this process, or several that share out its cores and GPUs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PosebridgeError
+from pipeline.executors.base import Outcome
+from pipeline.files.durable import make_folder
+
+GRACE = 8.0  # seconds for a process to leave its work; a cluster gives 10 or 30 before it kills
+TRIES = 2  # of a unit whose process is killed
+
+
+class LocalExecutor:
+    """With one worker everything runs in this process. More are processes of their own, each with its share of the
+    cores that this one may use and, in turn, one of its GPUs; what they print goes to a log each.
+    """
+
+    def __init__(self, workers: int, logs: Path, options: Mapping[str, Any]):
+        self.workers, self.here, self._logs = workers, workers == 1, logs
+
+    def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
+        """See `Executor.run`."""
+        if self.here:
+            for unit in units:
+                yield Outcome(unit, work(unit))
+            return
+        make_folder(self._logs)
+        content, waiting, lost = pickle.dumps(work), deque(units), Counter[int]()
+        slots = list(range(self.workers))
+        busy: dict[Connection, _Worker] = {}
+        idle: list[_Worker] = []
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self.workers:
+                    worker = idle.pop() if idle else _Worker(slots.pop(0), self.workers, self._logs, content)
+                    busy[worker.connection] = worker
+                    worker.begin(waiting.popleft())
+                for connection in wait(list(busy)):
+                    worker = busy.pop(connection)  # type: ignore[call-overload]
+                    outcome = worker.outcome()
+                    if outcome is not None:
+                        idle.append(worker)
+                    else:
+                        slots.append(worker.slot)
+                        lost[worker.unit] += 1
+                        if lost[worker.unit] < TRIES:
+                            waiting.append(worker.unit)
+                            continue
+                        outcome = Outcome(worker.unit, error=worker.fate(), log=str(worker.log))
+                    yield outcome
+        finally:
+            _stop([*busy.values(), *idle])
+
+
+class _Worker:
+    """A process, seen from outside, and the unit that it was given last."""
+
+    def __init__(self, slot: int, workers: int, logs: Path, content: bytes):
+        self.slot, self.unit = slot, -1
+        self.log = logs / f"{socket.gethostname()}-{os.getpid()}-{slot}.log"
+        context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it has not
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, slot, workers, self.log, content), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def begin(self, unit: int) -> None:
+        self.unit = unit
+        with suppress(OSError):  # it is dead, which `outcome` tells
+            self.connection.send(unit)
+
+    def outcome(self) -> Outcome | None:
+        """What it says of its unit; None where it is dead."""
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return None
+        return outcome
+
+    def fate(self) -> str:
+        """A sentence on how it died."""
+        code = self.process.exitcode or 0
+        how = f"was killed by signal {-code}, maybe for want of memory" if code < 0 else f"left with exit code {code}"
+        return f"its process {how}; with fewer workers each has more"
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """End processes: at once those that wait, others as soon as they have put their things away."""
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.connection.close()
+        if worker.log.is_file() and not worker.log.stat().st_size:
+            worker.log.unlink(missing_ok=True)
+
+
+def _serve(connection: Connection, slot: int, workers: int, log: Path, content: bytes) -> None:
+    """A worker's process: unit in, outcome out, until it is stopped or nobody is there any more who gives it any."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(handle, stream.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all of a terminal; the parent passes it on
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    _take_share(slot, workers)
+    work = pickle.loads(content)
+    while True:
+        try:
+            connection.send(_outcome(work, connection.recv(), log))
+        except (EOFError, BrokenPipeError):
+            return
+
+
+def _outcome(work: Callable[[int], Any], unit: int, log: Path) -> Outcome:
+    try:
+        return Outcome(unit, work(unit), log=str(log))
+    except PosebridgeError as error:
+        return Outcome(unit, error=str(error).rstrip("."), log=str(log))
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(unit, error=f"{type(error).__name__}: {error}".partition("\n")[0], log=str(log))
+
+
+def _leave(number: int, frame: object) -> None:
+    """Leave by way of every `finally`, and let no second signal disturb them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def _follow_parent() -> None:
+    """No process goes on, and holds a GPU, when the one that started it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _take_share(slot: int, workers: int) -> None:
+    """Use this worker's cores and GPU only. Torch, ONNX Runtime, OpenCV and FFmpeg start as many threads as they see
+    cores, so this comes before any of them is loaded.
+    """
+    cores = usable_cores()
+    share = cores[slot * len(cores) // workers : (slot + 1) * len(cores) // workers] or [cores[slot % len(cores)]]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share)
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(share)))
+    if gpus := usable_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on: fewer than the machine has under taskset, Slurm or in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def usable_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu for gpu in named.split(",") if gpu]
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]

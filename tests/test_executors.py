@@ -1,0 +1,90 @@
+"""Executors: every unit once, in processes that keep what they have loaded, whoever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PosebridgeError
+from pipeline.executors.base import build_executor
+from pipeline.executors.local import usable_cores, usable_gpus
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass(frozen=True)
+class Work:
+    """Units that tell of their process, fail, or kill it: `deadly` ones once or always."""
+
+    folder: Path
+    faulty: tuple[int, ...] = ()
+    odd: tuple[int, ...] = ()
+    deadly: tuple[int, ...] = ()
+    always: bool = False
+
+    def __call__(self, unit: int) -> tuple[int, int, str]:
+        if unit in self.deadly and (self.always or not (self.folder / str(unit)).exists()):
+            (self.folder / str(unit)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if unit in self.faulty:
+            raise PosebridgeError(f"Unit {unit} is not as it should be.")
+        if unit in self.odd:
+            raise ValueError(f"{unit} is odd")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        return os.getpid(), cores, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_one_worker_is_this_process_and_its_errors_are_raised(tmp_path):
+    local = build_executor("local", 1, tmp_path)
+    outcomes = list(local.run(lambda unit: (unit, os.getpid()), [3, 1]))
+    assert local.here and [(o.unit, o.value, o.error) for o in outcomes] == [
+        (3, (3, os.getpid()), ""), (1, (1, os.getpid()), "")
+    ]  # fmt: skip
+    with pytest.raises(PosebridgeError, match="Unit 5"):
+        list(local.run(Work(tmp_path, faulty=(5,)), [5]))
+
+
+def test_processes_share_the_units_and_what_fails_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    logs = tmp_path / "logs"
+    work = Work(tmp_path, faulty=(2,), odd=(3,), deadly=(4,))
+    outcomes = {o.unit: o for o in build_executor("local", 2, logs).run(work, range(8))}
+    assert sorted(outcomes) == list(range(8))
+    assert outcomes[2].error == "Unit 2 is not as it should be" and outcomes[3].error == "ValueError: 3 is odd"
+    assert "3 is odd" in Path(outcomes[3].log).read_text() and "Traceback" in Path(outcomes[3].log).read_text()
+    values = [outcome.value for outcome in outcomes.values() if not outcome.error]
+    assert len(values) == 6 and outcomes[4].value, "a unit whose process was killed is tried again"
+    assert os.getpid() not in {pid for pid, _, _ in values} and len({pid for pid, _, _ in values}) <= 3
+    assert {gpu for _, _, gpu in values} <= {"4", "7"}
+    assert {cores for _, cores, _ in values} == {max(1, len(usable_cores()) // 2)}
+    assert all(path.stat().st_size for path in logs.iterdir()), "no empty log stays"
+
+
+def test_a_unit_that_always_kills_its_process_is_given_up(tmp_path):
+    (outcome,) = build_executor("local", 2, tmp_path / "logs").run(Work(tmp_path, deadly=(4,), always=True), [4])
+    assert "killed by signal 9" in outcome.error and outcome.value is None
+
+
+def test_leaving_early_stops_the_processes(tmp_path):
+    outcomes = build_executor("local", 2, tmp_path / "logs").run(Work(tmp_path), range(4))
+    started = [next(outcomes).value[0], next(outcomes).value[0]]
+    outcomes.close()
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_gpus_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert usable_gpus() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-abc")
+    assert usable_gpus() == ["1", "GPU-abc"]
+
+
+def test_an_unknown_executor_is_one_sentence():
+    with pytest.raises(PosebridgeError, match="no executor 'cloud'; there are local"):
+        build_executor("cloud")
