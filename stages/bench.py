@@ -313,9 +313,10 @@ def scale_command(
         lines.append(
             f"  {each.stage:9} peak {each.peak_mb:,.0f} MB, without mapped files {own}{more}; first step after "
             f"{each.first_step_seconds:.1f} s, shards open after {each.opening_seconds:.1f} s more; "
-            f"{each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of one "
-            f"from memory, {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h".replace("%", " %")
+            f"{each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of the same from memory (CPU "
+            f"time {each.cpu_over_memory:.2f}), {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h"
         )
+        lines[-1] = lines[-1].replace("%", " %")
     lines.append(
         f"The table, {result.seeds} seeds: {result.hours:.1f} h. Comparing all checksums, once a process: "
         f"{result.checksum_seconds:.0f} s."

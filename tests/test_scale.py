@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pipeline.bench import scale, scale_stage, scale_store
@@ -19,7 +20,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import open_dataset
-from pipeline.learn.features import load_samples
+from pipeline.learn.features import Samples, load_samples
 from pipeline.params import EncodeParams, Params, TrainParams
 from pipeline.protocol.training_set import training_phase
 from stages.cli import main
@@ -84,42 +85,60 @@ def test_nothing_stays_after_ctrl_c(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def worked_on(meter, batches, monkeypatch):
-    """The batches that a stage works on for 10 s each until the meter has enough; each takes 3 s to come."""
-    now, seen = [0.0], []
-    monkeypatch.setattr(scale_stage.time, "time", lambda: now[0])
+class Clock:
+    """Seconds that pass when a test says so; CPU time passes at half that speed."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        for name, share in (("time", 1), ("perf_counter", 1), ("process_time", 0.5)):
+            monkeypatch.setattr(scale_stage.time, name, lambda share=share: share * self.now)
+
+
+def worked_on(meter, batches, clock):
+    """The batches that a stage works on for 10 s each until the meter has enough; each takes 3 s to come, and reading
+    the next one makes the work on it 2 s longer.
+    """
+    seen = []
 
     def ahead(items, depth):
         for item in items:
-            now[0] += 3
+            clock.now += 3
             yield item
 
     with pytest.raises(Enough):
         for item in meter.around(ahead)(batches, 1):
+            clock.now += 10 if item in seen else 12
             seen.append(item)
-            now[0] += 10
     return seen
 
 
 @pytest.mark.unit
-def test_the_meter_tells_the_wait_from_the_work_by_hand(monkeypatch):
-    """A batch takes 3 s to come and 10 s to be worked on; one from memory comes at once."""
-    meter = Meter(steps=6)
-    seen = worked_on(meter, range(100), monkeypatch)
-    assert seen == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 7, 8, 9, 10]
+def test_the_meter_sets_a_step_from_the_cache_beside_the_same_from_memory_by_hand(monkeypatch):
+    meter = Meter(steps=4)
+    seen = worked_on(meter, range(100), Clock(monkeypatch))
+    assert seen == [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6], "three that nobody counts, then each twice"
     values = meter.values()
     assert values["first"] == 3 and values["opening"] == 0
-    assert values["steps"] == [13] * 8 and values["waits"] == [3] * 8 and values["from_memory"] == [10] * 4
+    assert values["steps"] == [15] * 4 and values["waits"] == [3] * 4
+    assert values["by_clock"] == values["by_cpu"] == [1.5] * 4
 
 
 @pytest.mark.unit
 def test_batches_that_only_open_shards_are_no_steps_and_what_is_gone_through_once_is_filled_up(monkeypatch):
     meter = Meter(steps=4, once=True, dropped=5)
-    seen = worked_on(meter, range(10), monkeypatch)
-    assert seen == [0, 6, 7, 8, 9, 7, 8, 0, 6, 7, 8], "three that nobody counts, two steps, and again what was held"
+    seen = worked_on(meter, range(10), Clock(monkeypatch))
+    assert seen == [0, 6, 7, 8, 8, 9, 9, 9, 9, 9, 9], "three that nobody counts, two pairs, and again the last one"
     values = meter.values()
     assert (values["first"], values["opening"]) == (3, 15)
-    assert values["steps"] == [13, 13] and values["from_memory"] == [10] * 6
+    assert values["steps"] == [15, 15] and values["by_clock"] == [1.5, 1.5]
+
+
+@pytest.mark.unit
+def test_a_batch_that_is_given_again_has_nothing_computed_of_it():
+    clips = Samples(("a",), torch.rand(1, 1, 4, 17, 2), torch.ones(1, 1, 4, 17), torch.ones(1, 1, 4, dtype=torch.bool))
+    assert clips.inputs and clips.quality is clips.quality
+    rows, same = scale_stage._anew((torch.arange(1), clips))
+    assert same.keypoints is clips.keypoints and not {"inputs", "quality"} & set(vars(same)) and rows.tolist() == [0]
 
 
 @pytest.mark.unit
@@ -149,6 +168,7 @@ def test_the_true_stages_are_measured(tmp_path, monkeypatch):
     assert [each["stage"] for each in result["stages"]] == ["encode", "train", "evaluate"]
     for each in result["stages"]:
         assert each["first_step_seconds"] > 0 and each["step_seconds"] > 0 and each["hours"] > 0
+        assert each["cache_over_memory"] > 0 and each["cpu_over_memory"] > 0
         assert 0 <= each["waiting_share"] <= 1 and each["peak_mb"] > 100 and each["grown_mb"] in (0, None)
     assert (result["clips"], result["seeds"]) == (800, 2)
     assert result["hours"] == pytest.approx(sum(each["hours"] for each in result["stages"]))

@@ -45,7 +45,8 @@ class StageScale:
     opening_seconds: float  # to open all other shards, which falls to the first steps of a process
     step_seconds: float  # the median, as the two below
     waiting_share: float  # of the time of the steps
-    cache_over_memory: float  # a step / one whose batch is in memory already
+    cache_over_memory: float  # a step / the same whose batch is in memory already: the median of such pairs
+    cpu_over_memory: float  # the same by the CPU time of all threads, where no other process has a say
     peak_mb: float
     peak_own_mb: float | None
     grown_mb: float | None
@@ -185,7 +186,7 @@ def _stage(
     stage: str, at: _Measured, base: _Measured, batches: dict[str, Any], score: float, params: Params, seeds: int
 ) -> StageScale:
     values = at.values
-    if not values["steps"] or not values["from_memory"]:
+    if not values["by_clock"]:
         raise PosebridgeError(f"The stage {stage} has too few batches to be measured; take more --clips.")
     step, waits = float(np.median(values["steps"])), sum(values["waits"])
     own, own_base = at.own_mb, base.own_mb
@@ -195,7 +196,8 @@ def _stage(
         opening_seconds=values["opening"],
         step_seconds=step,
         waiting_share=waits / sum(values["steps"]),
-        cache_over_memory=step / float(np.median(values["from_memory"])),
+        cache_over_memory=float(np.median(values["by_clock"])),
+        cpu_over_memory=float(np.median(values["by_cpu"])),
         peak_mb=at.peak_mb,
         peak_own_mb=own,
         grown_mb=None if own is None or own_base is None else own - own_base,

@@ -25,6 +25,7 @@ from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.encode import encode, write_encoder
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.evaluate import evaluate
+from pipeline.learn.features import Samples
 from pipeline.learn.run import open_run
 from pipeline.learn.train import new_method, train, write_trained
 from pipeline.learn.trained import model_folder
@@ -34,7 +35,6 @@ from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.shift_gcn import ShiftGCN
 
 WARM = 3  # batches that nobody counts
-BLOCK = 4  # steps from the cache, then as many from memory, and so on: what else the machine does falls on both
 SCORED = 64  # clips of a batch that is scored
 
 
@@ -45,64 +45,80 @@ class Enough(Exception):
 @dataclass
 class Meter:
     """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
-    cache and about as many that are given again from memory; `once`, when they are gone through once only, with these
-    for the rest. `dropped` batches after the first one are read and left out: by then all shards have been opened.
+    cache. Each is given twice, as it was read and then again from memory: so a step from the cache stands beside the
+    same step from memory, and what else the machine does falls on both. `once`, when they are gone through once only,
+    with the last one for the rest. `dropped` batches after the first one are read and left out: by then all shards
+    have been opened.
     """
 
     steps: int
     once: bool = False
     dropped: int = 0
+    first: float = 0.0  # when the first one came, in seconds of the epoch
     opening: float = 0.0  # seconds that these took
     asked: list[float] = field(default_factory=list)
     came: list[float] = field(default_factory=list)
+    spent: list[float] = field(default_factory=list)  # CPU time of all threads, when it was asked for
     again: list[bool] = field(default_factory=list)  # whether it came from memory
-    held: list[Any] = field(default_factory=list)
 
     def around(self, ahead: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """`ahead` with this clock around it."""
 
         def metered(items: Iterable[Any], depth: int) -> Iterator[Any]:
-            coming = ahead(items, depth)
+            coming, last = ahead(items, depth), None
             while True:
                 number = len(self.came) - WARM
-                again = bool(self.held) and number >= 0 and number // BLOCK % 2 == 1
-                self.asked.append(time.time())
-                item = self.held[number % len(self.held)] if again else next(coming, None)
+                again = number > 0 and number % 2 == 1 and last is not None
+                self.asked.append(time.perf_counter())
+                self.spent.append(time.process_time())
+                item = last if again else next(coming, None)
                 if item is None and self.once and number > 0:
-                    again, item = True, self.held[number % len(self.held)]
+                    again, item = True, last
                 if item is None:
                     self.asked.pop()
+                    self.spent.pop()
                     return
-                self.came.append(time.time())
+                self.came.append(time.perf_counter())
                 self.again.append(again)
+                self.first = self.first or time.time()
                 if number >= 2 * self.steps:
                     raise Enough
-                if len(self.held) < BLOCK:
-                    self.held.append(item)
+                last = _anew(item)
                 yield item
                 if len(self.came) == 1:
-                    begun = time.time()
+                    begun = time.perf_counter()
                     for _ in range(self.dropped):
                         next(coming, None)
-                    self.opening = time.time() - begun
+                    self.opening = time.perf_counter() - begun
 
         return metered
 
     def values(self) -> dict[str, Any]:
-        """When the first batch came; seconds to open the other shards, of each step and of the wait for its batch, from
-        the cache; of each step from memory. A step goes from one batch to the next.
+        """When the first batch came; seconds to open the other shards, of each step from the cache, and of the wait for
+        its batch; and the ratios of a step from the cache and the same from memory, by the clock and by CPU time. A
+        step goes from one batch to the next.
         """
-        steps, waits, from_memory = [], [], []
+        steps, waits, by_clock, by_cpu = [], [], [], []
         for number in range(WARM, len(self.came) - 1):
-            seconds = self.asked[number + 1] - self.asked[number]
             if self.again[number]:
-                from_memory.append(seconds)
-            else:
-                steps.append(seconds)
-                waits.append(self.came[number] - self.asked[number])
+                continue
+            steps.append(self.asked[number + 1] - self.asked[number])
+            waits.append(self.came[number] - self.asked[number])
+            if self.again[number + 1] and number + 2 < len(self.asked):
+                by_clock.append(steps[-1] / (self.asked[number + 2] - self.asked[number + 1]))
+                one, same = self.spent[number + 1] - self.spent[number], self.spent[number + 2] - self.spent[number + 1]
+                by_cpu.append(one / same)
         return {
-            "first": self.came[0], "opening": self.opening, "steps": steps, "waits": waits, "from_memory": from_memory,
+            "first": self.first, "opening": self.opening, "steps": steps, "waits": waits, "by_clock": by_clock,
+            "by_cpu": by_cpu,
         }  # fmt: skip
+
+
+def _anew(item: Any) -> Any:
+    """A batch as it came, without what was computed of it."""
+    if isinstance(item, tuple):
+        return tuple(map(_anew, item))
+    return replace(item) if isinstance(item, Samples) else item
 
 
 def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int) -> dict[str, Any]:
