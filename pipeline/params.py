@@ -19,13 +19,20 @@ from pipeline.files.yaml_file import read_yaml
 from pipeline.recipe import Recipe
 
 LARGEST = 2**63  # of a whole number
+IMAGE_FPS = 25.0  # of a folder of images whose rate nobody tells
 
 
 @dataclass(frozen=True)
 class DatasetParams:
-    """`root`: the folder that the paths of clips.csv are relative to."""
+    """`root`: the folder that the paths of clips.csv are relative to. `image_fps`: frames a second of its clips, where
+    they are folders of images.
+    """
 
     root: str
+    image_fps: float = within(IMAGE_FPS, above=0, most=10**6)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def command(
 ) -> None:
     """List a folder of videos as clips. DIR is by default the data set's root in params.yaml.
 
+    A video is a file, or a folder of images, a frame each, at the rate `image_fps` of the data set in params.yaml.
     The names of a published data set tell class, subject, camera and part; what is missing is listed beside
     clips.csv, in missing.csv. For any other data set labels come from sub-folders, a CSV or the file names.
 
@@ -81,6 +82,7 @@ def command(
             without_missing=without_missing,
             read_headers=probe,
             hash_files=hash_files,
+            image_fps=_image_fps(dataset, params_path),
             manifests=manifests,
             progress=show,
         )
@@ -129,6 +131,12 @@ def _list(kind: str, rows: tuple[tuple[str, str], ...], result: Ingestion) -> No
 
 def _place(dataset: str, params_path: Path) -> DatasetParams:
     return choose(load_params(params_path).datasets, dataset, "data set")
+
+
+def _image_fps(dataset: str, params_path: Path) -> float:
+    """The data set's rate of images, if there is a params.yaml that has it."""
+    listed = load_params(params_path).datasets if params_path.exists() else {}
+    return listed.get(dataset, DatasetParams("")).image_fps
 
 
 def _is_root(dataset: str, folder: Path, params_path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.errors import PosebridgeError
-from pipeline.params import Params, choose, load_params
+from pipeline.params import IMAGE_FPS, Params, choose, load_params
 from stages.bars import counter
 from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
 
@@ -57,6 +57,8 @@ def command(
 ) -> None:  # fmt: skip
     """Name the action in a video, a folder of videos, or the windows of a long one.
 
+    A folder of images is a video, at the rate `image_fps` of --dataset in params.yaml, or of 25 a second.
+
     Confidences are a softmax over the labels asked about: shares, not calibrated probabilities.
 
     \b
@@ -80,6 +82,7 @@ def command(
     wanted = parse_labels(labels) if labels is not None else ()
     params = load_params(params_path)
     videos = find_videos(video)
+    image_fps = params.datasets[dataset].image_fps if dataset in params.datasets else IMAGE_FPS
     if overlay is not None and len(videos) > 1:
         raise click.UsageError("--overlay takes one video, not a folder.")
     if overlay is not None and overlay.exists() and overlay.samefile(videos[0]):
@@ -87,9 +90,9 @@ def command(
     clips, unreadable = [], []
     for path in videos:
         try:
-            clips += windows(path, window, stride)
+            clips += windows(path, window, stride, image_fps)
         except PosebridgeError as error:
-            if not video.is_dir():
+            if videos == [video]:
                 raise
             unreadable.append({"video": str(path), "reason": str(error)})
     warnings: list[str] = []
@@ -112,7 +115,7 @@ def command(
     for each in warnings:
         say(f"Warning: {each}")
     run_predictions(
-        clips, live, scorer, top, overlay, video.is_dir(), as_json,
+        clips, live, scorer, top, overlay, videos != [video], as_json,
         facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
     )  # fmt: skip
 
@@ -221,7 +224,8 @@ def run_predictions(
     if overlay is not None and clips:
         begun = time.perf_counter()
         with counter("frame", leave=False) as show:
-            path = write_overlay(clips[0].file(Path()), overlay, found, graph_of(live.recipe.layout), show)
+            place, graph = clips[0].file(Path()), graph_of(live.recipe.layout)
+            path = write_overlay(place, overlay, found, graph, show, clips[0].image_fps)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
     lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
     lines += [each["reason"] for each in facts["unreadable"]]  # it begins with the name

@@ -25,7 +25,8 @@ from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
+from pipeline.video.image_folder import open_video
 from pipeline.video.sampling import cue_positions
 
 
@@ -100,7 +101,7 @@ def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.n
     """Decode the sampled frames of every clip, and do nothing else."""
     for clip in clips:
         try:
-            with Video(clip.file(source.root)) as video:
+            with open_video(clip.file(source.root), image_fps=clip.image_fps) as video:
                 positions = video.sample(source.recipe.frames, clip.start, clip.end)
                 for position, _, frame in video.frames(np.unique(positions).tolist()):
                     yield clip, position, frame

@@ -80,7 +80,10 @@ def row_hash(clip: Clip, context: str = "") -> str:
 
     A new label or split does not touch the cache. `context` is a hash of what else goes in: its ground truth, say.
     """
-    return hashlib.sha256(canonical_json([clip.clip_id, clip.path, clip.start, clip.end, context])).hexdigest()[:16]
+    parts = [clip.clip_id, clip.path, clip.start, clip.end, context]
+    if clip.image_fps:
+        parts.append(clip.image_fps)
+    return hashlib.sha256(canonical_json(parts)).hexdigest()[:16]
 
 
 def rows_hash(hashes: Iterable[str]) -> str:

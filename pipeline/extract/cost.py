@@ -21,7 +21,8 @@ from pipeline.extract.boxes import lanes
 from pipeline.hpe.base import Estimator
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
+from pipeline.video.image_folder import open_video
 from pipeline.video.sampling import cue_positions
 
 TEXT_BYTES = {"clip_id": 40, "video_path": 60, "video_identity": 48}
@@ -98,7 +99,7 @@ def probe(
         if pixels and time.perf_counter() - begun > seconds / 2:
             break
         try:
-            with Video(path) as video:
+            with open_video(path) as video:
                 wanted = np.unique(video.sample(recipe.frames)).tolist()
                 sizes = [frame.shape[0] * frame.shape[1] for *_, frame in video.frames(wanted)]  # all the same
                 pixels += sizes[0] * (wanted[-1] + 1)

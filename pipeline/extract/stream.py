@@ -19,15 +19,16 @@ from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, lanes
 from pipeline.extract.pending import Look, PendingClip, lost_joints
 from pipeline.files.ahead import ahead
-from pipeline.files.hashing import sha256_file
 from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
-from pipeline.video.decode import MAX_LOST, Video, VideoError
-from pipeline.video.identity import VideoRecord
+from pipeline.video.decode import VideoError
+from pipeline.video.identity import VideoRecord, sha256_video
+from pipeline.video.image_folder import open_video
+from pipeline.video.reader import MAX_LOST, FrameReader
 from pipeline.video.sampling import SegmentError
 from pipeline.video.thumbnail import thumbnail
 
@@ -79,7 +80,7 @@ class PoseStream:
             segments = list(group)
             begun: list[PendingClip] = []
             try:
-                with Video(place := place_of(root, path), self._max_lost) as video:
+                with open_video(place := place_of(root, path), self._max_lost, segments[0].image_fps) as video:
                     if not videos[path].identity:
                         raise VideoError("open", "the file could not be read when the run began; run it again")
                     refuse_changed(segments[0], place, video)
@@ -99,13 +100,13 @@ class PoseStream:
                 for clip in [pending.clip for pending in begun if pending.slots] if begun else segments:
                     yield Failure(clip.clip_id, error.stage, str(error))
 
-    def _begin(self, clip: Clip, video: Video, facts: dict[str, Any]) -> PendingClip:
+    def _begin(self, clip: Clip, video: FrameReader, facts: dict[str, Any]) -> PendingClip:
         positions = video.sample(self._recipe.frames, clip.start, clip.end)
         record = replace(video.record, available=video.available(clip.start, clip.end))
         widths = self._estimator.joints, self._estimator.cue_width
         return PendingClip(clip, facts, record, positions, self._recipe, *widths)
 
-    def _decode(self, video: Video, begun: list[PendingClip]) -> Iterator[Look]:
+    def _decode(self, video: FrameReader, begun: list[PendingClip]) -> Iterator[Look]:
         """One pass over what the clips want of a video."""
         wanted: defaultdict[int, list[PendingClip]] = defaultdict(list)
         for pending in begun:
@@ -150,13 +151,13 @@ class PoseStream:
                 yield pending.row()
 
 
-def refuse_changed(clip: Clip, path: Path, video: Video) -> None:
+def refuse_changed(clip: Clip, path: Path, video: FrameReader) -> None:
     """Raise VideoError where a file is not the one that the manifest describes: by sha256, else by its header."""
     fps, frames, sides = video.header
     differs = ""
     if clip.sha256:
         try:
-            same = sha256_file(path) == clip.sha256
+            same = sha256_video(path) == clip.sha256
         except OSError as error:
             raise VideoError("open", f"the file cannot be read ({error.strerror})") from None
         differs = "" if same else "sha256"

@@ -59,7 +59,7 @@ def plain_path(text: str) -> str:
 def why_outside(text: str) -> str:
     """Why a path of a list is not followed; empty where it stays below its root."""
     name = name_of(text)
-    if not name or name.endswith("/"):
+    if not plain_path(name):
         return f"the path {text!r} names no file"
     if name.startswith("/") or ".." in name.split("/"):
         return f"the path {text!r} lies outside of the data set's folder; name videos relative to it"

@@ -6,14 +6,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.files.names import composed, place_of, text_of
-
-VIDEO_SUFFIXES = {
-    ".264", ".265", ".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-}  # fmt: skip
+from pipeline.video.names import HIDDEN, is_named_as_frame, is_named_as_video
 
 
 @dataclass(frozen=True)
@@ -43,18 +39,20 @@ class Listing:
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set's folder as found. `files` are all files below `root`: relative, as files/names.py writes them,
-    sorted. `odd` are the folders that cannot be read and what is named like a video and is no file: (path, reason).
+    """A data set's folder as found. `files` are all files below `root`, but those in `image_folders`: relative, as
+    files/names.py writes them, sorted. `odd` are the folders that cannot be read and what is named like a video and is
+    no file: (path, reason). `image_folders` hold images and no video themselves; their paths end with a slash.
     """
 
     root: Path
     files: Sequence[str]
     odd: Sequence[tuple[str, str]] = ()
+    image_folders: Sequence[str] = ()
 
     @property
     def videos(self) -> list[str]:
-        """The files with a suffix of videos."""
-        return [path for path in self.files if _is_named_as_video(path)]
+        """The files with a suffix of videos; where there is none at all, the folders of images."""
+        return [path for path in self.files if is_named_as_video(path)] or list(self.image_folders)
 
     def place(self, path: str) -> Path:
         """Where one of `files` lies."""
@@ -77,9 +75,11 @@ class Layout:
 
 def list_folder(root: Path) -> Folder:
     """All files below `root`, none of them opened. Links are followed, after the folders themselves, each folder once;
-    of names that differ by their Unicode form only, the first counts.
+    of names that differ by their Unicode form only, the first counts. A folder of images counts as a whole, so that
+    the frames of a large data set are not held in memory.
     """
     files: list[str] = []
+    image_folders: list[str] = []
     odd: list[tuple[str, str]] = []
     seen: set[tuple[int, int]] = set()
     links: deque[str] = deque()
@@ -97,6 +97,9 @@ def list_folder(root: Path) -> Folder:
         except OSError as error:
             odd.append((text_of(prefix.rstrip("/")) or ".", f"the folder cannot be read ({error.strerror})"))
             continue
+        if prefix and _holds_frames(prefix, entries):
+            image_folders.append(text_of(prefix))
+            entries = [entry for entry in entries if not is_named_as_frame(entry.name)]
         for entry in entries:
             name = prefix + entry.name
             try:
@@ -104,22 +107,38 @@ def list_folder(root: Path) -> Folder:
                     (links if entry.is_symlink() else waiting).append(f"{name}/")
                 elif entry.is_file():
                     files.append(text_of(name))
-                elif _is_named_as_video(name):
+                elif is_named_as_video(name):
                     odd.append((text_of(name), "it is no file, but a link to nothing, a device or a pipe"))
             except OSError as error:  # a link to itself
                 odd.append((text_of(name), f"it cannot be read ({error.strerror})"))
+    files, image_folders = _once(files, odd), _once(image_folders, odd)
+    return Folder(root, files, sorted(odd), image_folders)
+
+
+def _once(paths: list[str], odd: list[tuple[str, str]]) -> list[str]:
+    """The paths, sorted, without those that are there already in another Unicode form, which are added to `odd`."""
     once: dict[str, str] = {}
-    for path in sorted(files):
+    for path in sorted(paths):
         first = once.setdefault(composed(path), path)
         if first != path:
             odd.append((path, f"the same name in another Unicode form is there already, as {first!a}"))
-    return Folder(root, list(once.values()), sorted(odd))
+    return list(once.values())
 
 
-def _is_named_as_video(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
+def _holds_frames(prefix: str, entries: list[os.DirEntry[str]]) -> bool:
+    """Whether a folder that is not hidden holds images and no video."""
+    if any(part.startswith(HIDDEN) for part in prefix.split("/")):
+        return False
+    names = [entry.name for entry in entries]
+    return any(map(is_named_as_frame, names)) and not any(map(is_named_as_video, names))
 
 
 def stem(path: str) -> str:
-    """The name of a file without folders and suffix."""
-    return path.rpartition("/")[2].rpartition(".")[0]
+    """The name of a video without folders and suffix."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return name if path.endswith("/") else name.rpartition(".")[0]
+
+
+def folders_of(path: str) -> list[str]:
+    """The folders that a video lies in, the outermost first."""
+    return path.rstrip("/").split("/")[:-1]

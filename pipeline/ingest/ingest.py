@@ -16,16 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name, composed, is_folder
 from pipeline.files.tables import write_table
-from pipeline.ingest.base import VIDEO_SUFFIXES, Entry, Folder, Layout, Listing, list_folder
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, list_folder
 from pipeline.ingest.merge import FormerList, read_former, segment_of, write_merged
 from pipeline.ingest.ntu import read_missing_skeletons
 from pipeline.ingest.own import read_own
 from pipeline.ingest.registry import LAYOUTS, choose_split
 from pipeline.manifest.clips import MOST_RATE, MOST_SECONDS, Clip, read_classes, write_classes
+from pipeline.params import IMAGE_FPS
 from pipeline.video.decode import VideoError
+from pipeline.video.identity import sha256_video
+from pipeline.video.names import VIDEO_SUFFIXES
 from pipeline.video.probe import Header, probe
 
 
@@ -61,10 +63,11 @@ def ingest(
     without_missing: bool = False,
     read_headers: bool | None = None,
     hash_files: bool = False,
+    image_fps: float = IMAGE_FPS,
     manifests: Path = Path("manifests"),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ingestion:
-    """List the videos under `root` as clips.
+    """List the videos under `root` as clips; where no file is a video by its suffix, the folders of images.
 
     The names of a published data set (`LAYOUTS`) tell everything. Otherwise, or where `labels` or `pattern` is given,
     labels come from `labels`, a CSV of path,label[,start,end,subject,camera,part,clip_id]; or from `pattern`, a regular
@@ -76,6 +79,7 @@ def ingest(
         without_missing: leave out the samples of manifests/<dataset>/missing_skeletons.txt.
         read_headers: note frame rate and size of every video; None: yes, but not for NTU and Kinetics.
         hash_files: note the sha256 of every file, so that `extract` notices any change.
+        image_fps: frames a second of a folder of images.
         progress: told (videos done, videos to do).
 
     Raises:
@@ -100,6 +104,11 @@ def ingest(
         listing = layout.read(folder, read_classes(classes_csv), split)
         without_skeleton = _leave_out(listing, dataset, layout, manifests) if without_missing else 0
     listing.left_out.extend(folder.odd)
+    if folder.image_folders and folder.videos != folder.image_folders:
+        listing.remarks.append(
+            f"{len(folder.image_folders)} folders of images beside the videos, first {folder.image_folders[0]!r}, are "
+            "clips only where --labels names them."
+        )
     entries = listing.entries
     if not entries:
         raise _nothing_found(dataset, folder, listing)
@@ -109,10 +118,10 @@ def ingest(
         raise PosebridgeError(f"The segments of {dataset} are told in frames, so headers are needed; omit --no-probe.")
     classes, are_new = _classes(classes_csv, entries)
     index = {composed(name): position for position, name in enumerate(classes)}
-    videos, unreadable = _looked_at(folder, entries, read_headers, hash_files, progress)
+    videos, unreadable = _looked_at(folder, entries, read_headers, hash_files, image_fps, progress)
     clips = []
     for entry, name in _named(entries, former):
-        clip = _clip(entry, name, index, *videos[entry.path])
+        clip = _clip(entry, name, index, *videos[entry.path], image_fps)
         if entry.frames and not clip.fps:
             listing.left_out.append((name, f"{entry.path} tells no frame rate, so its seconds are unknown"))
         elif clip.end is not None and clip.end > MOST_SECONDS:
@@ -140,7 +149,12 @@ def ingest(
 
 
 def _looked_at(
-    folder: Folder, entries: Sequence[Entry], headers: bool, hashes: bool, progress: Callable[[int, int], None]
+    folder: Folder,
+    entries: Sequence[Entry],
+    headers: bool,
+    hashes: bool,
+    image_fps: float,
+    progress: Callable[[int, int], None],
 ) -> tuple[dict[str, tuple[Header | None, str]], list[tuple[str, str]]]:
     """Path -> header and sha256, where they are asked for and can be read; and what cannot: (path, reason)."""
     videos: dict[str, tuple[Header | None, str]] = dict.fromkeys((entry.path for entry in entries), (None, ""))
@@ -148,8 +162,8 @@ def _looked_at(
     for done, path in enumerate(videos, start=1):
         place = folder.place(path)
         try:
-            header = probe(place) if headers else None
-            videos[path] = header, sha256_file(place) if hashes else ""
+            header = probe(place, image_fps) if headers else None
+            videos[path] = header, sha256_video(place) if hashes else ""
         except (VideoError, OSError) as error:
             unreadable.append((path, getattr(error, "strerror", None) or str(error)))
         progress(done, len(videos))
@@ -173,7 +187,10 @@ def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> Posebridge
         return PosebridgeError(f"No video can be read in {folder.root}; first {path}: {reason}.")
     if not folder.videos:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-        return PosebridgeError(f"No video found for {dataset} in {folder.root}; known suffixes are {suffixes}.")
+        return PosebridgeError(
+            f"No video found for {dataset} in {folder.root}, nor a folder of images below it; known suffixes of videos "
+            f"are {suffixes}."
+        )
     # a path of a table may be as long as a cell
     first = f", first {listing.left_out[0][0][:200]}: {listing.left_out[0][1]}" if listing.left_out else ""
     return PosebridgeError(
@@ -229,7 +246,7 @@ def _named(entries: list[Entry], former: FormerList) -> Iterator[tuple[Entry, st
 
 
 def _stem(path: str) -> str:
-    return composed(path).rpartition(".")[0]
+    return composed(path)[:-1] if path.endswith("/") else composed(path).rpartition(".")[0]
 
 
 def _times(entry: Entry, digits: int) -> str:
@@ -238,9 +255,13 @@ def _times(entry: Entry, digits: int) -> str:
     return f"@{entry.start or 0:.{digits}g}-{'' if entry.end is None else f'{entry.end:.{digits}g}'}"
 
 
-def _clip(entry: Entry, clip_id: str, index: dict[str, int], header: Header | None, sha256: str) -> Clip:
+def _clip(
+    entry: Entry, clip_id: str, index: dict[str, int], header: Header | None, sha256: str, image_fps: float
+) -> Clip:
     start, end = entry.start, entry.end
     fps = header.fps if header and header.fps and header.fps <= MOST_RATE else None
+    if entry.path.endswith("/"):  # whether or not its first image was looked at
+        fps = image_fps
     if entry.frames and fps:
         start, end = (frame / fps for frame in entry.frames)
     return Clip(

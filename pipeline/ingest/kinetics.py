@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.files.tables import open_table
-from pipeline.ingest.base import Entry, Folder, Layout, Listing, stem
+from pipeline.ingest.base import Entry, Folder, Layout, Listing, folders_of, stem
 
 NAME = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d{6})_(?P<end>\d{6})")
 COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split"}
-PART_FOLDER = re.compile(r"(?:videos[_-])?([a-z]+)(?:[_-]\d+)?")  # train, videos_train or, of one size, train_256
+PART_FOLDER = re.compile(r"(?:(?:videos|rawframes)[_-])?([a-z]+)(?:[_-]\d+)?")  # train, videos_train, train_256
 PARTS = {"train": "train", "training": "train", "val": "test", "validate": "test", "validation": "test"}
 
 
@@ -138,7 +138,7 @@ def _by_folder(path: str, names: dict[str, str]) -> tuple[str, str]:
 
     The part is the whole name of a folder above the class folder: `training_dog` is a class, and no part.
     """
-    folders = path.split("/")[:-1]
+    folders = folders_of(path)
     label = names.get(plain(folders[-1]), "") if folders else ""
     above = folders[:-1] if label else folders
     words = [match[1] for folder in above if (match := PART_FOLDER.fullmatch(folder.lower()))]

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.names import composed, is_file, name_of, plain_path, text_of, why_outside
+from pipeline.files.names import composed, is_file, is_folder, name_of, plain_path, text_of, why_outside
 from pipeline.files.tables import Row, open_table
-from pipeline.ingest.base import Entry, Folder, Listing
+from pipeline.ingest.base import Entry, Folder, Listing, folders_of
 from pipeline.manifest.clips import PARTS, part_of, segment
 
 CSV_COLUMNS = ("path", "label", "start", "end", "subject", "camera", "part", "clip_id")
@@ -34,7 +34,7 @@ def read_own(folder: Folder, labels: Path | None, pattern: str) -> Listing:
     elif pattern:
         listing.entries.extend(_from_pattern(pattern, folder, listing))
     else:
-        listing.entries.extend(Entry(path, composed(path).rpartition("/")[0].split("/")[0]) for path in folder.videos)
+        listing.entries.extend(Entry(path, next(iter(folders_of(composed(path))), "")) for path in folder.videos)
     return listing
 
 
@@ -46,7 +46,7 @@ def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[En
     if unknown := set(expression.groupindex) - set(GROUPS):
         raise PosebridgeError(f"The pattern's group {min(unknown)!r} is unknown; known groups are {', '.join(GROUPS)}.")
     for path in folder.videos:
-        if match := expression.search(path):
+        if match := expression.search(path.rstrip("/")):
             found: dict[str, Any] = {group: text or "" for group, text in match.groupdict().items()}
             found |= {"label": composed(found.get("label", "")), "part": found.get("part", "").lower()}
             if found["part"] in ("", *PARTS):
@@ -66,14 +66,16 @@ def _from_csv(labels: Path, folder: Folder, listing: Listing) -> Iterator[Entry]
         )
     if table.encoding == "cp1252":
         listing.remarks.append(f"{labels} is no UTF-8 and was read as Windows-1252; look at the names of the classes.")
-    listed = {composed(path): path for path in folder.files}
+    listed = {plain_path(path): path for path in (*folder.files, *folder.image_folders)}
     odd = {path for path, _ in folder.odd}
     for row in table:
         start, end = segment(row)
         path = _video_of(row, folder, listed)
-        if not is_file(folder.place(path)):
+        if not path.endswith("/") and not is_file(folder.place(path)):
             if path not in odd:  # which says why
-                listing.left_out.append((path, "the file does not exist"))
+                is_there = is_folder(folder.place(path))
+                reason = "it is a folder without images, or with a video" if is_there else "the file does not exist"
+                listing.left_out.append((path, reason))
             continue
         others: dict[str, Any] = {name: row.text(name) for name in ("subject", "camera", "clip_id")}
         yield Entry(path, composed(row.text("label")), start, end, part=part_of(row), **others)
@@ -82,7 +84,7 @@ def _from_csv(labels: Path, folder: Folder, listing: Listing) -> Iterator[Entry]
 def _video_of(row: Row, folder: Folder, listed: dict[str, str]) -> str:
     """The path of a row as the folder has it, or else as it is written. Raises PosebridgeError for one outside."""
     row.needed("path")
-    path = row.raw("path") if composed(row.raw("path")) in listed else row.text("path")
+    path = row.raw("path") if plain_path(row.raw("path")) in listed else row.text("path")
     absolute = PurePosixPath(name_of(path))
     if absolute.is_absolute() and absolute.is_relative_to(root := folder.root.resolve()) and absolute != root:
         path = text_of(str(absolute.relative_to(root)))

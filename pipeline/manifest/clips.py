@@ -19,8 +19,8 @@ from pipeline.files.tables import Row, Table, open_table, write_table
 class Clip:
     """One row of clips.csv: a whole video, or the segment [start, end) of one, in seconds.
 
-    `path` is relative to the data set's root, as pipeline/files/names.py writes it. `label` is the 0-based index into
-    classes.csv, None where unknown.
+    `path` is relative to the data set's root, as pipeline/files/names.py writes it; that of a folder of images ends
+    with a slash. `label` is the 0-based index into classes.csv, None where unknown.
     """
 
     clip_id: str
@@ -40,6 +40,11 @@ class Clip:
     def file(self, root: Path) -> Path:
         """Where the video lies."""
         return place_of(root, self.path)
+
+    @property
+    def image_fps(self) -> float | None:
+        """The rate at which a folder's images follow one another; None where it is not told, and for a file."""
+        return self.fps if self.path.endswith("/") else None
 
 
 COLUMNS = tuple(f.name for f in fields(Clip))

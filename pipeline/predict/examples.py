@@ -32,8 +32,9 @@ from pipeline.predict.live import LivePoses, Row, find_videos
 from pipeline.predict.predict import Scorer
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.resample import resample
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
 from pipeline.video.identity import identify
+from pipeline.video.image_folder import open_video
 
 STEPS = 16  # of time that a clip is resampled to
 KEPT = ("keypoints", "scores", "person_valid", "cues", "cue_scores")
@@ -177,7 +178,7 @@ def load_examples(
 def example_row(video: Path, live: LivePoses, cache: Path) -> Row | Failure:
     """The poses of an example, from the cache or estimated now; a Failure where nobody is seen or nothing read."""
     try:
-        with Video(video) as opened:
+        with open_video(video) as opened:
             clip = Clip(text_of(f"{video}@0"), text_of(str(video)), 0.0, opened.duration)
     except VideoError as error:
         return Failure(str(video), error.stage, str(error))

@@ -21,12 +21,15 @@ from pipeline.extract.stream import PoseStream
 from pipeline.files.names import text_of
 from pipeline.hpe.base import Estimate, Estimator
 from pipeline.hpe.joints import check_joints
-from pipeline.ingest.base import VIDEO_SUFFIXES
+from pipeline.ingest.base import list_folder
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
+from pipeline.params import IMAGE_FPS
 from pipeline.recipe import Recipe
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
 from pipeline.video.identity import identify
+from pipeline.video.image_folder import open_video
+from pipeline.video.names import is_named_as_frame
 
 WINDOWS_AT_ONCE = 64  # windows of one video that are in memory together
 MOST_WINDOWS = 100_000  # of one video: a day and a night, every second
@@ -152,9 +155,15 @@ def answer_id(answer: Row | Failure) -> str:
 
 
 def find_videos(place: Path) -> list[Path]:
-    """The video itself, or those of a folder, sorted. Raises PosebridgeError where there is none."""
+    """The video itself, be it a folder of images, or those of a folder, sorted. Raises PosebridgeError where there is
+    none.
+    """
     if place.is_dir():
-        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        folder = list_folder(place)
+        found = [folder.place(path) for path in folder.videos]
+        own = any("/" not in path and is_named_as_frame(path) for path in folder.files)
+        if own and folder.videos == folder.image_folders:
+            return [place]
         if not found:
             raise PosebridgeError(f"{place} holds no video; name a video or a folder of videos.")
         return found
@@ -163,22 +172,25 @@ def find_videos(place: Path) -> list[Path]:
     return [place]
 
 
-def windows(path: Path, window: float | None = None, stride: float | None = None) -> list[Clip]:
+def windows(
+    path: Path, window: float | None = None, stride: float | None = None, image_fps: float = IMAGE_FPS
+) -> list[Clip]:
     """The whole video as one clip, or as windows of `window` seconds that begin every `stride` seconds.
 
     The last window ends with the video. Raises PosebridgeError for a file that is no video, for a window or a stride
-    that is not above zero, and for more than MOST_WINDOWS.
+    that is not above zero, and for more than MOST_WINDOWS. `image_fps` is the rate of a folder of images.
     """
     for name, value in (("window", window), ("stride", stride)):
         if value is not None and not value > 0:
             raise PosebridgeError(f"The {name} should be above 0 seconds, not {value:g}.")
     try:
-        with Video(path) as video:
+        with open_video(path, image_fps=image_fps) as video:
             duration = video.duration
     except VideoError as error:
         raise PosebridgeError(f"{path} cannot be read as a video ({error}); name another one.") from None
+    name, fps = (text_of(f"{path}/"), image_fps) if path.is_dir() else (text_of(str(path)), None)
     if window is None or window >= duration:
-        return [Clip(text_of(f"{path}@0"), text_of(str(path)), 0.0, duration)]
+        return [Clip(text_of(f"{path}@0"), name, 0.0, duration, fps=fps)]
     step = min(stride or window / 2, duration - window)
     if (duration - window) / step > MOST_WINDOWS:
         raise PosebridgeError(
@@ -187,4 +199,4 @@ def windows(path: Path, window: float | None = None, stride: float | None = None
         )
     count = int(np.ceil((duration - window) / step - 1e-9)) + 1
     starts = [min(i * step, duration - window) for i in range(count)]
-    return [Clip(text_of(f"{path}@{start:.6f}"), text_of(str(path)), start, start + window) for start in starts]
+    return [Clip(text_of(f"{path}@{start:.6f}"), name, start, start + window, fps=fps) for start in starts]

@@ -22,7 +22,8 @@ from pipeline.predict.live import Row
 from pipeline.predict.predict import Prediction
 from pipeline.skeleton.graph import Graph
 from pipeline.tracking.similarity import People, box_iou
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
+from pipeline.video.image_folder import open_video
 
 SURE = 0.3  # joints below this score are not drawn
 COLOURS = ((80, 200, 255), (255, 150, 60), (120, 230, 120), (230, 120, 230), (250, 220, 80), (150, 150, 255))
@@ -107,7 +108,7 @@ def as_people(persons: Sequence[Person]) -> People:
 
 def write_overlay(
     video_path: Path, out: Path, answers: Sequence[tuple[Prediction, Row | None]], graph: Graph,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
+    on_frame: Callable[[int, int], None] = lambda done, total: None, image_fps: float | None = None,
 ) -> Path:  # fmt: skip
     """Draw the windows' answers and persons into every frame; returns `out`.
 
@@ -119,7 +120,7 @@ def write_overlay(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
-            Video(video_path) as video,
+            open_video(video_path, image_fps=image_fps) as video,
             draft_of(out) as draft,
             draft.open("wb") as file,  # a name with a colon would be a protocol to FFmpeg
             av.open(file, "w", format="mp4") as container,

@@ -14,7 +14,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip, read_clips
 from pipeline.manifest.variants import of_variant
-from pipeline.video.decode import Video, VideoError
+from pipeline.video.decode import VideoError
+from pipeline.video.image_folder import open_video
 
 
 class ClipFrames:
@@ -35,7 +36,7 @@ class ClipFrames:
             if not is_file(path):
                 continue
             try:
-                with Video(path) as video:
+                with open_video(path) as video:
                     positions = video.sample(count).tolist()
                     frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
             except VideoError:

@@ -16,8 +16,9 @@ import numpy as np
 
 from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError, Pictures, alpha_decoder
+from pipeline.video.reader import MAX_LOST, FrameReader
 from pipeline.video.record import ClipRecord, Treatment
-from pipeline.video.sampling import sample_positions, without_pauses
+from pipeline.video.sampling import without_pauses
 from pipeline.video.timeline import NONE, arrange
 from pipeline.video.truncation import is_cut
 
@@ -26,7 +27,6 @@ SEEK_GAIN = 24  # frames; a seek empties the decoder, so it must save at least s
 # keyframe is jumped to.
 UNTIMED = ("avi", "mpeg")
 UNTRUE = ("asf", "mxf")  # these do so where the stamps ascend although the decoder reorders
-MAX_LOST = 0.1  # share of the frames that may not decode; see `ExtractParams.max_lost_frames`
 NEAR = 32  # frames; a decoder reorders at most 16
 # Decoders that pass over a damaged packet without a word. Each packet shows one picture, so a gap is a loss; not so
 # where a packet may show none: hidden frames of VP8, frames that MPEG-4 and Theora repeat, fields of H.264.
@@ -39,16 +39,8 @@ class _BrokenPacket(Exception):
     """A packet does not decode while several threads are at work."""
 
 
-class Video:
-    """A video file and its timeline.
-
-    Attributes:
-        times: [n] float64, seconds from the first frame, ascending; one for each frame that the file holds.
-        duration: seconds; the end of the last frame.
-        fps: mean frame rate over the timeline, without its pauses.
-        record: what is odd about the file; it grows while frames are decoded.
-        max_lost: the share of the frames looked at that may not decode.
-        header: (fps, frames, the two sides in ascending order) as the header tells them; None where it does not.
+class Video(FrameReader):
+    """A video file and its timeline; see `FrameReader`.
 
     A packet that does not decode is counted in `record.lost`, and the frame before it stays on display; where more than
     the share `max_lost` of those looked at are lost, decoding fails.
@@ -85,38 +77,15 @@ class Video:
         several = "SLICE" if self._stream.codec_context.name in RACING else "AUTO"
         self._stream.thread_type = "NONE" if self._alone else several
 
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         self._source.close()
 
     @property
     def treatment(self) -> Treatment:
-        """What was done to the latest picture that `frames` yielded."""
         return self._pictures.treatment
 
-    def sample(self, count: int, start: float | None = None, end: float | None = None) -> np.ndarray:
-        """[count] int32 positions on the timeline; see `sampling.sample_positions`."""
-        return sample_positions(self.times, self.duration, count, start, end)
-
-    def available(self, start: float | None = None, end: float | None = None) -> int:
-        """How many frames are on display within a segment."""
-        first = max(int(np.searchsorted(self.times, start or 0.0, side="right")) - 1, 0)
-        return (len(self.times) if end is None else int(np.searchsorted(self.times, end))) - first
-
     def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Decode the frames at `positions` (ascending, distinct) in one pass.
-
-        Stretches without a wanted frame are jumped over where a keyframe allows.
-
-        Yields:
-            (position asked for, position really decoded, uint8 RGB [H, W, 3] as a player shows it). The two positions
-            differ where the decoder gave no frame for a packet; the frame before it is then still on display.
-
-        Raises:
-            VideoError: more than the share `max_lost` of the frames looked at do not decode, or none does.
-        """
+        """See `FrameReader.frames`. Stretches without a wanted frame are jumped over where a keyframe allows."""
         wanted = [int(position) for position in positions]
         held: tuple[int, av.VideoFrame] | None = None  # the latest frame before the next wanted one
         done = 0

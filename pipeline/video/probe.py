@@ -7,7 +7,10 @@ from pathlib import Path
 
 import av
 
+from pipeline.files.names import is_folder
+from pipeline.params import IMAGE_FPS
 from pipeline.video.decode import pictures_of
+from pipeline.video.image_folder import ImageFolder
 from pipeline.video.open import OpenVideo, VideoError
 from pipeline.video.picture import PictureError
 
@@ -24,8 +27,13 @@ class Header:
     width: int
 
 
-def probe(path: Path) -> Header:
-    """Read a header. Raises VideoError for a file that is unreadable, empty, without video or without a first frame."""
+def probe(path: Path, image_fps: float = IMAGE_FPS) -> Header:
+    """Read a header, of a folder of images with its rate. Raises VideoError for what is unreadable, empty, without
+    video or without a first frame.
+    """
+    if is_folder(path):
+        with ImageFolder(path, fps=image_fps) as folder:
+            return Header(image_fps, len(folder.times), *folder.shape)
     with OpenVideo(path) as source:
         stream = source.stream
         stream.codec_context.thread_count = 1
