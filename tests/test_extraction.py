@@ -187,8 +187,8 @@ def test_segments_of_one_video_are_decoded_in_one_pass(tmp_path, monkeypatch):
     opened = []
     from pipeline.extract import stream
 
-    real = stream.Video
-    monkeypatch.setattr(stream, "Video", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = stream.open_video
+    monkeypatch.setattr(stream, "open_video", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     corridor = Corridor.over(tmp_path)
     write_video(corridor.root / "long.mp4", frames=49, keyframe_every=7)
     write_clips(

@@ -121,7 +121,7 @@ def test_unreadable_files_are_listed_and_do_not_stop_the_rest(tmp_path, videos):
 
 @pytest.mark.unit
 def test_a_header_that_lies_does_not_spoil_the_list(go, monkeypatch):
-    monkeypatch.setattr("pipeline.ingest.ingest.probe", lambda path: Header(2e9, None, 48, 64))
+    monkeypatch.setattr("pipeline.ingest.ingest.probe", lambda *_: Header(2e9, None, 48, 64))
     assert [(c.fps, c.width) for c in read_clips(go().clips_csv)] == [(None, 64)] * 3
 
 
