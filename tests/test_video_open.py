@@ -70,7 +70,7 @@ def test_only_plain_files_are_opened_and_nothing_waits(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "device.mp4").symlink_to("/dev/zero")
-    for name, kind in (("pipe", "a named pipe"), ("folder", "a folder|the folder holds no images"), ("device", "a device")):
+    for name, kind in (("pipe", "a named pipe"), ("folder", "(a|the) folder"), ("device", "a device")):
         for read in (Video, probe):
             with pytest.raises(VideoError, match=kind):
                 read(tmp_path / f"{name}.mp4")
