@@ -61,6 +61,7 @@ def command(
       ntu120          cross-subject, cross-setup
       pku_mmd         cross-subject, cross-view (its own files)
       kinetics200/400 train-val
+      gym             by-class (each clip trains where its class is seen, and tests where it is unseen)
       ut_interaction  halves (first five sequences of a set train), leave-out-1 ... leave-out-10
     \b
     Examples:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from fakes import FakeEstimator, write_video
+from PIL import Image
 
 from pipeline.bench.ingest import bench_ingest
 from pipeline.cache.reader import CacheReader
@@ -332,6 +333,33 @@ def test_ut_interaction_by_its_names(tmp_path, go):
     _, clips = go("ut_interaction", root, read_headers=False, split="leave-out-3")
     assert {c.subject for c in clips if c.part == "test"} == {"seq03", "seq13"}
     assert [c.label for c in clips if c.clip_id == "22_4_4"] == [4]
+
+
+@pytest.mark.unit
+def test_gym_by_its_table_of_exercises(tmp_path):
+    names = read_classes(MANIFESTS / "gym/classes.csv")
+    assert len(names) == 873 and names[0] == "3/4 Sit-Up"
+    shutil.copytree(MANIFESTS / "gym", tmp_path / "m/gym", ignore=shutil.ignore_patterns("clips*"))
+    root = tmp_path / "gym"
+    for folder in ("3_4_Sit-Up", "Ab_Roller", "Stray"):
+        (root / "frames" / folder).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (60, 40)).save(root / "frames" / folder / f"{i}.jpg")
+    (root / "exercises.csv").write_text(
+        "id,name,equipment\n3_4_Sit-Up,3/4 Sit-Up,body only\nAb_Roller,Ab Roller,other\nAdductor,Adductor,\n"
+        "3_4_Sit-Up,3/4 Sit-Up,\nFlying,Flying,cable\n"
+    )
+    result = ingest("gym", root, image_fps=1, manifests=tmp_path / "m")
+    assert [(c.clip_id, c.path, c.label, c.part, c.fps, c.frames) for c in read_clips(result.clips_csv, 873)] == [
+        ("3_4_Sit-Up", "frames/3_4_Sit-Up/", 0, "both", 1, 2),
+        ("Ab_Roller", "frames/Ab_Roller/", names.index("Ab Roller"), "both", 1, 2),
+    ]
+    assert result.missing == (("frames/Adductor/", "exercises.csv, line 4 names it"),)
+    assert result.left_out == (
+        ("exercises.csv, line 5", "the exercise 3_4_Sit-Up stands there already"),
+        ("exercises.csv, line 6", "'Flying' is not a class of this data set"),
+        ("frames/Stray/", "exercises.csv does not name it"),
+    )
 
 
 @pytest.mark.e2e

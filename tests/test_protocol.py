@@ -150,6 +150,19 @@ def test_the_test_set_has_test_clips_only():
     assert {c.part for c in (*test.unseen, *test.seen)} == {"test"}
 
 
+def test_a_clip_of_both_parts_trains_where_its_class_is_seen_and_tests_where_it_is_unseen():
+    both = [Clip(f"{label}-{i}", f"{label}-{i}/", label=label, part="both") for label in range(6) for i in range(5)]
+    select, final = training_phase("select", SPLIT, both), training_phase("final", SPLIT, both)
+    assert {c.label for c in (*select.train, *select.held_out)} == {2, 3}
+    assert {c.label for c in select.pseudo_unseen} == {0, 1} and {c.label for c in final.train} == {0, 1, 2, 3}
+    test = heldout_clips(SPLIT, [*both, Clip("t", "t.mp4", label=0, part="test")])
+    assert {c.label for c in test.unseen} == {4, 5} and [c.clip_id for c in test.seen] == ["t"]
+    require_disjoint_sources([*both, Clip("n", "0-0/", 1.0, label=0, part="both")])
+    for other in (Clip("n", "0-0/", label=1, part="both"), Clip("n", "0-0/", label=0, part="train")):
+        with pytest.raises(PosebridgeError, match="come from one video"):
+            require_disjoint_sources([*both, other])
+
+
 def test_metrics_by_hand():
     labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 2])
     matrix = confusion_matrix(labels, predicted, 4)

@@ -68,7 +68,7 @@ def test_a_list_is_read_as_people_save_it(tmp_path, content):
         ("clip_id,path,label\na,a.mp4,1_0\n", "column label: '1_0' is not"),
         ("clip_id,path,frames\na,a.mp4,-3\n", "column frames: '-3' is not a count of frames"),
         ("clip_id,path,fps\na,a.mp4,²\n", "column fps: '²' is not a frame rate"),
-        ("clip_id,path,part\na,a.mp4,val\n", "line 2, column part: 'val' is no part; write train, test or nothing"),
+        ("clip_id,path,part\na,a.mp4,val\n", "line 2, column part: 'val' is no part; write train, test, both"),
         ("clip_id,path,sha256\na,a.mp4,12\n", "line 2, column sha256: a sha256 has 64 hex digits"),
         ("clip_id,path\na,../a.mp4\n", "line 2, column path: the path '../a.mp4' lies outside"),
         ("clip_id,path\na,x/../../a.mp4\n", "line 2, column path: .* lies outside"),

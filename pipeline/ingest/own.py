@@ -52,7 +52,7 @@ def _from_pattern(pattern: str, folder: Folder, listing: Listing) -> Iterator[En
             if found["part"] in ("", *PARTS):
                 yield Entry(path, **found)
             else:
-                listing.left_out.append((path, f"its part {found['part']!r} is neither train nor test"))
+                listing.left_out.append((path, f"its part {found['part']!r} is none of train, test and both"))
         else:
             listing.left_out.append((path, "the name does not fit the pattern"))
 

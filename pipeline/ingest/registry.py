@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.errors import PosebridgeError
 from pipeline.ingest.base import Layout
+from pipeline.ingest.gym import GYM
 from pipeline.ingest.kinetics import KINETICS200, KINETICS400
 from pipeline.ingest.ntu import NTU60, NTU120
 from pipeline.ingest.pku_mmd import PKU_MMD
@@ -16,6 +17,7 @@ LAYOUTS = {
     "kinetics200": KINETICS200,
     "kinetics400": KINETICS400,
     "ut_interaction": UT_INTERACTION,
+    "gym": GYM,
 }
 
 

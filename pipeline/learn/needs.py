@@ -57,7 +57,7 @@ def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str) -
     if split is None or not dataset.clips:
         return
     kind, classes = ("seen", split.seen) if part == "train" else ("unseen", split.unseen)
-    there = {clip.label for clip in dataset.clips if clip.part == part}
+    there = {clip.label for clip in dataset.clips if (clip.trains if part == "train" else clip.tests)}
     if lacking := [split.class_names[label] for label in classes if label not in there]:
         needs.missing.append(
             f"{dataset.folder / 'clips.csv'}: {classes_have(lacking)} no clip of part `{part}`, but {split.protocol} "
@@ -71,7 +71,7 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
     if reader is None or split is None:
         return reader
     there = set(reader.clip_ids)
-    train = [clip for clip in dataset.clips if clip.part == "train"]
+    train = [clip for clip in dataset.clips if clip.trains]
     listed = {clip.label for clip in train}
     extracted = {clip.label for clip in train if clip.clip_id in there}
     lacking = [split.class_names[c] for c in split.seen if c in listed and c not in extracted]

@@ -20,7 +20,8 @@ class Clip:
     """One row of clips.csv: a whole video, or the segment [start, end) of one, in seconds.
 
     `path` is relative to the data set's root, as pipeline/files/names.py writes it; that of a folder of images ends
-    with a slash. `label` is the 0-based index into classes.csv, None where unknown.
+    with a slash. `label` is the 0-based index into classes.csv, None where unknown. A clip of the part `both` trains
+    where its class is seen and tests where it is unseen: for data sets with one clip of a class, say.
     """
 
     clip_id: str
@@ -30,7 +31,7 @@ class Clip:
     label: int | None = None
     subject: str = ""
     camera: str = ""
-    part: str = ""  # train or test
+    part: str = ""  # train, test or both
     sha256: str = ""
     fps: float | None = None
     frames: int | None = None
@@ -46,9 +47,19 @@ class Clip:
         """The rate at which a folder's images follow one another; None where it is not told, and for a file."""
         return self.fps if self.path.endswith("/") else None
 
+    @property
+    def trains(self) -> bool:
+        """Whether it may be trained on where its class is seen."""
+        return self.part in ("train", "both")
+
+    @property
+    def tests(self) -> bool:
+        """Whether it may be tested on where its class is unseen."""
+        return self.part in ("test", "both")
+
 
 COLUMNS = tuple(f.name for f in fields(Clip))
-PARTS = ("train", "test")
+PARTS = ("train", "test", "both")
 MOST_SECONDS, MOST_RATE, MOST_FRAMES, MOST_CLASSES, LONGEST_SIDE = 1e8, 1e6, 10**10, 10**6, 10**6
 Others = Mapping[str, Mapping[str, str]]  # clip_id -> column of people's own -> cell
 
@@ -143,10 +154,10 @@ def segment(row: Row) -> tuple[float | None, float | None]:
 
 
 def part_of(row: Row) -> str:
-    """`part` of a row in lower case. Raises PosebridgeError for another word than train and test."""
+    """`part` of a row in lower case. Raises PosebridgeError for another word than those of `PARTS`."""
     part = row.text("part").lower()
     if part and part not in PARTS:
-        raise row.wrong("part", f"{row.text('part')[:60]!r} is no part; write train, test or nothing")
+        raise row.wrong("part", f"{row.text('part')[:60]!r} is no part; write train, test, both or nothing")
     return part
 
 

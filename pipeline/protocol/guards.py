@@ -20,7 +20,7 @@ def require_no_pseudo_unseen(train: Iterable[Clip], classes: Sequence[int]) -> N
     """No clip of another class than `classes`, and none of the test part, may be trained on."""
     allowed = set(classes)
     for clip in train:
-        if clip.label not in allowed or clip.part != "train":
+        if clip.label not in allowed or not clip.trains:
             raise LeakError(
                 f"Clip {clip.clip_id} (class {clip.label}, part {clip.part}) must not be trained on in this phase."
             )
@@ -34,17 +34,19 @@ def require_clips_of_phase(clip_ids: Iterable[str], clips: Iterable[Clip]) -> No
 
 
 def require_disjoint_sources(clips: Sequence[Clip]) -> None:
-    """One source video (by hash, else by path) may not have clips in both train and test. Raises PosebridgeError."""
+    """One source video (by hash, else by path) may not have clips in train and test, nor be shared by two classes where
+    its clips are of the part `both`. Raises PosebridgeError.
+    """
     seen: dict[str, Clip] = {}
     for clip in clips:
-        if clip.part not in ("train", "test"):
+        if not clip.part:
             continue
         for source in filter(None, (clip.sha256, plain_path(clip.path))):
             other = seen.setdefault(source, clip)
-            if other.part != clip.part:
+            if other.part != clip.part or (clip.part == "both" and other.label != clip.label):
                 raise PosebridgeError(
                     f"Clips {other.clip_id} ({other.part}) and {clip.clip_id} ({clip.part}) come from one video; "
-                    f"put both into one part in clips.csv."
+                    f"put them into one part, train or test, in clips.csv."
                 )
 
 

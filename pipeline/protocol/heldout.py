@@ -12,7 +12,10 @@ from pipeline.protocol.splits import Split
 
 @dataclass(frozen=True)
 class HeldoutClips:
-    """Test-part clips of the unseen classes (ZSL) and of the seen ones (with the former: GZSL)."""
+    """Test-part clips of the unseen classes (ZSL) and of the seen ones (with the former: GZSL).
+
+    Those of the part `both` are among the former only, since they train where their class is seen.
+    """
 
     unseen: tuple[Clip, ...]
     seen: tuple[Clip, ...]
@@ -20,7 +23,7 @@ class HeldoutClips:
 
 def heldout_clips(split: Split, clips: Sequence[Clip]) -> HeldoutClips:
     """Build it. Raises PosebridgeError if an unseen class has no test clip."""
-    test = [clip for clip in clips if clip.part == "test" and clip.label is not None]
+    test = [clip for clip in clips if clip.tests and clip.label is not None]
     labels = {clip.label for clip in test}
     for label in split.unseen:
         if label not in labels:
@@ -29,4 +32,4 @@ def heldout_clips(split: Split, clips: Sequence[Clip]) -> HeldoutClips:
                 f"in clips.csv."
             )
     unseen = tuple(clip for clip in test if clip.label in split.unseen)
-    return HeldoutClips(unseen, seen=tuple(clip for clip in test if clip.label in split.seen))
+    return HeldoutClips(unseen, seen=tuple(clip for clip in test if clip.label in split.seen and not clip.trains))

@@ -36,7 +36,7 @@ class Phase:
 
 def training_phase(name: str, split: Split, clips: Sequence[Clip]) -> Phase:
     """The phase `select` or `final`. Raises PosebridgeError when a class that it needs has no train-part clip."""
-    train = [clip for clip in clips if clip.part == "train" and clip.label is not None]
+    train = [clip for clip in clips if clip.trains and clip.label is not None]
     seen, phase_one, validation = set(split.seen), set(split.phase_one), set(split.validation)  # asked for every clip
     if name == "final":
         phase = Phase(name, split.seen, tuple(c for c in train if c.label in seen))
