@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,13 +25,29 @@ from stages.duplicates import look_for_duplicates
 from stages.shell import (
     answer,
     cache_option,
+    executor_of,
+    executor_option,
     json_option,
     manifests_option,
     params_option,
     plain_errors,
     root_option,
     say,
+    workers_option,
 )
+
+if TYPE_CHECKING:
+    from pipeline.extract.extract import Extraction
+    from pipeline.extract.outlook import Outlook
+
+
+def _read_share(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    from pipeline.extract.share import read_share
+
+    try:
+        return read_share(text) if text else None
+    except PosebridgeError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -43,6 +61,12 @@ from stages.shell import (
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
 @click.option("--max-failures", type=int, help="More failed clips than this give exit code 1.  [default: params.yaml]")
 @click.option("--batch-size", type=int, help="Crops in one call of the pose model.  [default: params.yaml]")
+@executor_option
+@workers_option
+@click.option("--shard", "share", metavar="i/N", callback=_read_share,
+              help="Only share i of N, from 0/N on.  [default: all, or in a Slurm array the task's]")  # fmt: skip
+@click.option("--plan", is_flag=True, help="Tell how far it is, over all workers, and do nothing.")
+@click.option("--finish", is_flag=True, help="Write the index of shards that are all sealed, and make none.")
 @params_option
 @json_option
 @plain_errors
@@ -56,15 +80,28 @@ def command(
     retry_failed: bool,
     max_failures: int | None,
     batch_size: int | None,
+    executor_name: str | None,
+    workers: int | None,
+    share: tuple[int, int] | None,
+    plan: bool,
+    finish: bool,
     params_path: Path,
     as_json: bool,
 ) -> None:
     """Estimate poses and pose-anchored cues. Only what is new or changed is estimated; a killed run goes on.
 
     \b
-    Example: posebridge extract --dataset skelgap-mini --recipe refined
+    Examples:
+      posebridge extract --dataset skelgap-mini --recipe refined
+      posebridge extract --dataset ntu120 --recipe tinypose --workers 8
+      posebridge extract --dataset ntu120 --recipe tinypose --plan
     """
+    if plan and finish:
+        raise click.UsageError("--plan and --finish exclude each other.")
+    from pipeline.executors.stopping import tidy_end
     from pipeline.extract.extract import extract  # after parsing, so that --help stays fast
+    from pipeline.extract.outlook import look_ahead
+    from pipeline.extract.share import share_of_array
     from pipeline.files.memory import keep_freed_memory
     from pipeline.hpe.weights import resolve_weights
     from pipeline.protocol.duplicates import count_told
@@ -75,32 +112,33 @@ def command(
     knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
     recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     keep_freed_memory()
+    common = {
+        "recipe": recipe, "root": Path(place.root), "params": knobs, "build_estimator": build_estimator,
+        "manifests": manifests, "retry_failed": retry_failed,
+    }  # fmt: skip
+    if plan:
+        stores = cache_root or cache / "store"
+        _tell_plan(dataset, {v: look_ahead(dataset, v, stores=stores, **common) for v in variants or ("",)}, as_json)
+        return
+    executor = executor_of(params, executor_name, workers, cache / "logs" / dataset / recipe_name)
+    if share is None and executor.here and not finish:
+        share = share_of_array(os.environ)
     results = {}
     for variant in variants or ("",):
         name = of_variant(recipe_name, variant)
-        with counter("clip", f"extract {name}") as show:
+        with counter("clip", f"extract {name}") as show, tidy_end():
             results[variant] = extract(
-                dataset,
-                recipe_name,
-                recipe,
-                Path(place.root),
-                params=knobs,
-                build_estimator=build_estimator,
-                manifests=manifests,
-                cache=cache,
-                cache_root=cache_root,
-                variant=variant,
-                retry_failed=retry_failed,
-                progress=show,
-            )
+                dataset, recipe_name, cache=cache, cache_root=cache_root, variant=variant, executor=executor,
+                share=share or (0, 1), finish=finish, progress=show, **common,
+            )  # fmt: skip
     repeated = []
-    if not variants:
+    if not variants and results[""].complete:
         repeated = look_for_duplicates(results[""].index, manifests / dataset / "clips.csv", cache_root)
     more = {"max_failures": knobs.max_failures, "duplicates": [dataclasses.asdict(pair) for pair in repeated]}
     values = {variant: dataclasses.asdict(result) | more for variant, result in results.items()}
     lines = [
         f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
-        f"{len(result.failures)} failures, {'written' if result.changed else 'unchanged'}, {result.seconds:.1f} s."
+        f"{len(result.failures)} failures, {_index_is(result)}, {result.seconds:.1f} s."
         + (f" {count_told(repeated)}." if repeated else "")
         for result in results.values()
     ]
@@ -108,12 +146,37 @@ def command(
         warn_of_few_frames(result.few_frames)
     answer({"variants": values} if variants else values[""], "\n".join(lines), as_json)
     for result in results.values():
-        if len(result.failures) > knobs.max_failures:
+        if len(result.failures) > knobs.max_failures and result.complete:
             first = result.failures[0]
             raise PosebridgeError(
                 f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; "
                 f"first {first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
             )
+
+
+def _index_is(result: Extraction) -> str:
+    if not result.complete:
+        return "not written: other shares are not done, and whoever is last writes it, or `extract --finish`"
+    return "written" if result.changed else "unchanged"
+
+
+def _tell_plan(dataset: str, plans: dict[str, Outlook], as_json: bool) -> None:
+    lines = []
+    for variant, plan in plans.items():
+        hours = "unknown hours" if plan.hours_left is None else f"{plan.hours_left:.1f} h"
+        lines.append(
+            f"{plan.store}: {plan.shards} shards, {plan.done} done ({plan.failed} of them with {plan.clips_failed} "
+            f"failed clips), {plan.leased} leased, {plan.missing} missing; {plan.clips_left} of {plan.clips} clips are "
+            f"left, {hours} at the pace so far."
+        )
+        if plan.array:
+            what = f"--dataset {dataset} --variant {variant}" if variant else f"--dataset {dataset}"
+            lines.append(
+                f"The missing ones as a Slurm array: sbatch --array={plan.array} with `posebridge extract {what} "
+                f"--shard $SLURM_ARRAY_TASK_ID/{plan.tasks}`."
+            )
+    values = {variant: dataclasses.asdict(plan) for variant, plan in plans.items()}
+    answer(values.get("", {"variants": values}), "\n".join(lines), as_json)
 
 
 def warn_of_few_frames(clip_ids: Sequence[str]) -> None:

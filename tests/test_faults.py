@@ -105,7 +105,7 @@ def test_what_another_worker_has_sealed_meanwhile_is_not_made_again(tmp_path):
         def estimate(self, crops, cue_rows):
             if not self.calls:
                 (lease,) = store_of(corridor).glob("*.lease")
-                Corridor.over(tmp_path).run(part=(1 - int(lease.stem[-1]), 2))
+                Corridor.over(tmp_path).run(share=(1 - int(lease.stem[-1]), 2))
             return super().estimate(crops, cue_rows)
 
     told = []

@@ -139,6 +139,11 @@ def holder(path: Path) -> Holder:
         return Holder()
 
 
+def is_taken(path: Path) -> bool:
+    """Whether there is a lease whose holder is not known to be dead; it may still expire."""
+    return _read(path) is not None and not holder(path).is_dead
+
+
 def clear(path: Path, seen: bytes | None) -> None:
     """Take away a lease that is still as it was `seen`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -45,13 +45,14 @@ class Executor(Protocol):
 
 
 def build_executor(
-    name: str, workers: int = 1, logs: Path = LOGS, options: Mapping[str, Any] | None = None
+    name: str, workers: int = 1, logs: Path = LOGS, options: Any = None
 ) -> Executor:
-    """The executor of a name in `EXECUTORS`, for so many units at a time; logs are made in the folder `logs`.
+    """The executor of a name in `EXECUTORS`, for so many units at a time; logs are made in the folder `logs`. `options`
+    is what params.yaml says under `executor` in the section of that name.
 
     Raises PosebridgeError for another name, and where the executor's package is not installed.
     """
     if name not in EXECUTORS:
         raise PosebridgeError(f"There is no executor {name!r}; there are {', '.join(EXECUTORS)}.")
-    executor: Executor = resolve_name(EXECUTORS[name])(workers, logs, options or {})
+    executor: Executor = resolve_name(EXECUTORS[name])(workers, logs, options)
     return executor

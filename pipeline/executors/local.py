@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import Outcome
+from pipeline.executors.stopping import tidy_end
 from pipeline.files.durable import make_folder
 
 GRACE = 8.0  # seconds for a process to leave its work; a cluster gives 10 or 30 before it kills
@@ -31,7 +32,7 @@ class LocalExecutor:
     cores that this one may use and, in turn, one of its GPUs; what they print goes to a log each.
     """
 
-    def __init__(self, workers: int, logs: Path, options: Mapping[str, Any]):
+    def __init__(self, workers: int, logs: Path, options: object = None):
         self.workers, self.here, self._logs = workers, workers == 1, logs
 
     def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
@@ -122,15 +123,12 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path, content: 
     for stream in (sys.stdout, sys.stderr):
         os.dup2(handle, stream.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all of a terminal; the parent passes it on
-    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    _take_share(slot, workers)
-    work = pickle.loads(content)
-    while True:
-        try:
+    with tidy_end(), suppress(EOFError, BrokenPipeError):
+        _take_share(slot, workers)
+        work = pickle.loads(content)
+        while True:
             connection.send(_outcome(work, connection.recv(), log))
-        except (EOFError, BrokenPipeError):
-            return
 
 
 def _outcome(work: Callable[[int], Any], unit: int, log: Path) -> Outcome:
@@ -141,12 +139,6 @@ def _outcome(work: Callable[[int], Any], unit: int, log: Path) -> Outcome:
     except Exception as error:
         traceback.print_exc()
         return Outcome(unit, error=f"{type(error).__name__}: {error}".partition("\n")[0], log=str(log))
-
-
-def _leave(number: int, frame: object) -> None:
-    """Leave by way of every `finally`, and let no second signal disturb them."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(128 + number)
 
 
 def _follow_parent() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.cache.lease import Watch, clear_dead
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import Executor, Outcome, build_executor
 from pipeline.extract.progress import Tally, listening
+from pipeline.extract.share import Share
 from pipeline.extract.survey import survey
 from pipeline.extract.work import ExtractJob, ShardMaker, ShardReport, refuse_small_disk
 from pipeline.hpe.base import Estimator
@@ -38,8 +39,8 @@ class Extraction:
     """What a run did. `failures` are all that the index lists, those of earlier runs included.
 
     `few_frames` are the clips estimated now whose T samples show less than a quarter of the frames that they could
-    have shown: a pause, or time stamps that are wrong. `missing` are shards of other parts that are not sealed yet:
-    while there are any, no index is written.
+    have shown: a pause, or time stamps that are wrong. Where a share was asked for and shards of others are not sealed
+    yet, the run is not `complete`: it has written no index, and `clips` and `failures` are those of its share.
     """
 
     index: Path
@@ -51,7 +52,7 @@ class Extraction:
     changed: bool
     seconds: float
     few_frames: tuple[str, ...] = ()
-    missing: int = 0
+    complete: bool = True
 
 
 def extract(
@@ -68,7 +69,8 @@ def extract(
     variant: str = "",
     retry_failed: bool = False,
     executor: Executor | None = None,
-    part: tuple[int, int] | None = None,
+    share: Share = (0, 1),
+    finish: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
     """Bring the cache of one (data set, recipe), or of a variant of its test clips, up to date.
@@ -82,8 +84,9 @@ def extract(
             themselves are rows of the index, and the caller judges their number.
         retry_failed: try the failures of earlier runs again, although nothing about them has changed.
         executor: runs the shards; by default this process, one after another.
-        part: (i, N), only the shards whose number leaves i when divided by N; the index is then written by whoever
+        share: (i, N), only the shards whose number leaves i when divided by N; the index is then written by whoever
             finds all others sealed too.
+        finish: make no shard, and write the index.
         progress: told (clips done, clips to do) after every clip, or every few seconds where others make the shards.
 
     Raises:
@@ -94,22 +97,25 @@ def extract(
     stores = cache_root or cache / "store"
     job = ExtractJob(dataset, variant, recipe, root, stores, manifests, params, retry_failed, build_estimator)
     maker = ShardMaker(job)
-    share, shares = part or (0, 1)
-    found = survey(maker, range(share, maker.shards, shares))
+    mine = range(share[0], maker.shards, share[1])
+    found = survey(maker, mine)
     reports: list[ShardReport] = []
+    if found.todo and finish:
+        raise PosebridgeError(
+            f"{len(found.todo)} of {maker.shards} shards in {maker.store.folder} are not sealed yet, first shard "
+            f"{next(iter(found.todo))}; make them with `posebridge extract` without --finish."
+        )
     if found.todo:
         executor = executor or build_executor("local")
         maker.job = replace(job, shards=maker.shards, gone=len(found.gone))
         if executor.here or maker.layout:  # else the workers, who know the widths of a new store, look before a shard
             refuse_small_disk(found.rows, len(found.todo), maker.store, maker.layout_to_be())
         reports = sorted(_make_all(maker, found.todo, executor, progress), key=lambda report: report.shard)
-    layout = maker.store.layout()
-    assert layout is not None
-    receipts = maker.store.receipts(layout)
-    others = (shard for shard in range(maker.shards) if shard % shares != share)
-    missing = sum(not maker.state(shard, glance=True).done for shard in others)
+    complete, layout = _are_sealed(maker, set(range(maker.shards)) - set(mine)), maker.store.layout()
+    counted = range(maker.shards) if complete else mine
+    receipts = [receipt for shard in counted if (receipt := maker.store.receipt(shard))]
     index, changed = index_path(cache, dataset, of_variant(recipe_name, variant)), False
-    if not missing:
+    if complete and layout is not None:
         changed = write_index(index, of_variant(dataset, variant), maker.store, layout, receipts)
     return Extraction(
         index=index,
@@ -121,8 +127,14 @@ def extract(
         changed=changed,
         seconds=time.monotonic() - begun,
         few_frames=tuple(clip_id for report in reports for clip_id in report.few_frames),
-        missing=missing,
+        complete=complete,
     )
+
+
+def _are_sealed(maker: ShardMaker, shards: Collection[int]) -> bool:
+    """Whether shards are as they should be; first by the names of files, since each task of a cluster asks it."""
+    receipts = (maker.store.stem(shard).with_suffix(".json") for shard in shards)
+    return all(path.is_file() for path in receipts) and all(maker.state(shard, glance=True).done for shard in shards)
 
 
 def _make_all(
