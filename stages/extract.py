@@ -118,7 +118,8 @@ def command(
     }  # fmt: skip
     if plan:
         stores = cache_root or cache / "store"
-        _tell_plan(dataset, {v: look_ahead(dataset, v, stores=stores, **common) for v in variants or ("",)}, as_json)
+        plans = {variant: look_ahead(dataset, variant, stores=stores, **common) for variant in variants or ("",)}
+        _tell_plan(f"--dataset {dataset} --recipe {recipe_name}", plans, as_json)
         return
     executor = executor_of(params, executor_name, workers, cache / "logs" / dataset / recipe_name)
     if share is None and executor.here and not finish:
@@ -160,7 +161,7 @@ def _index_is(result: Extraction) -> str:
     return "written" if result.changed else "unchanged"
 
 
-def _tell_plan(dataset: str, plans: dict[str, Outlook], as_json: bool) -> None:
+def _tell_plan(what: str, plans: dict[str, Outlook], as_json: bool) -> None:
     lines = []
     for variant, plan in plans.items():
         hours = "unknown hours" if plan.hours_left is None else f"{plan.hours_left:.1f} h"
@@ -170,9 +171,9 @@ def _tell_plan(dataset: str, plans: dict[str, Outlook], as_json: bool) -> None:
             f"left, {hours} at the pace so far."
         )
         if plan.array:
-            what = f"--dataset {dataset} --variant {variant}" if variant else f"--dataset {dataset}"
+            of = f"{what} --variant {variant}" if variant else what
             lines.append(
-                f"The missing ones as a Slurm array: sbatch --array={plan.array} with `posebridge extract {what} "
+                f"The missing ones as a Slurm array: sbatch --array={plan.array} with `posebridge extract {of} "
                 f"--shard $SLURM_ARRAY_TASK_ID/{plan.tasks}`."
             )
     values = {variant: dataclasses.asdict(plan) for variant, plan in plans.items()}

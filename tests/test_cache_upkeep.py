@@ -53,7 +53,9 @@ def test_what_nothing_names_is_found_and_nothing_else(tmp_path):
     replaced.write_bytes(b"x" * 7)
     assert find_garbage(root, tmp_path, []) == [], "one that was written just now may get its receipt in a moment"
     age(replaced)
-    gone = [draft(store.folder, DEAD), draft(store.folder, 1, "elsewhere-7")]
+    gone = [draft(store.folder, DEAD), draft(store.folder, 1, "elsewhere-7"), store.folder / "shard-00000.lease"]
+    gone[-1].write_bytes(b"x" * 10)
+    age(gone[-1])
     kept = [draft(store.folder, os.getpid()), draft(store.folder, DEAD + 1, hours=2)]
     found = find_garbage(root, tmp_path, [])
     assert {(item.path, item.kind, item.bytes) for item in found} == {

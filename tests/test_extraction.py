@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,15 +59,22 @@ class Corridor:
         path = self.folder / "manifests/d/clips.csv"
         write_clips(path, edit(read_clips(path)))
 
-    def run(self, estimator: FakeEstimator | None = None, batch_size: int = 5, **options):
+    def run(
+        self,
+        estimator: FakeEstimator | None = None,
+        batch_size: int = 5,
+        clips_per_shard: int = 3,
+        build: Callable[[Recipe], FakeEstimator] | None = None,
+        **options,
+    ):
         self.estimator = estimator or FakeEstimator()
         return extract(
             "d",
             "r",
             self.recipe,
             self.root,
-            params=ExtractParams(batch_size=batch_size, clips_per_shard=3),
-            build_estimator=lambda recipe: self.estimator,
+            params=ExtractParams(batch_size=batch_size, clips_per_shard=clips_per_shard),
+            build_estimator=build or (lambda recipe: self.estimator),
             manifests=self.folder / "manifests",
             cache=self.folder / "cache",
             **options,

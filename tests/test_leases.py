@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache import lease as leases
-from pipeline.cache.lease import LeaseLost, Watch, clear, clear_dead, holder, is_taken, take
+from pipeline.cache.lease import Lease, LeaseLost, Watch, clear, clear_dead, holder, is_taken
 from pipeline.cache.sealed import is_running
 from pipeline.errors import PosebridgeError
 
@@ -39,34 +39,36 @@ def write(path: Path, **changed: object) -> None:
 
 
 def test_one_has_it_until_it_is_given_back(path):
-    with take(path) as lease:
-        assert take(path) is None and holder(path).pid == os.getpid() and is_taken(path)
+    with Lease(path) as lease:
+        assert not is_taken(path) and lease.take() and not Lease(path).take()
+        assert is_taken(path) and holder(path).pid == os.getpid()
         lease.check()
     assert not path.exists() and not is_taken(path)
-    with take(path):
-        pass
+    with Lease(path) as lease:
+        assert lease.take()
 
 
 def test_of_many_that_ask_at_once_one_gets_it(path):
     gate, found = threading.Barrier(8), []
 
     def ask() -> None:
-        gate.wait()
-        found.append(take(path))
+        with Lease(path) as lease:
+            gate.wait()
+            found.append(lease.take())
+            gate.wait()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (lease,) = filter(None, found)
-    with lease:
-        pass
+    assert sorted(found) == [False] * 7 + [True]
 
 
 def test_it_changes_while_its_worker_lives_and_tells_how_far_that_is(path, monkeypatch):
     monkeypatch.setattr(leases, "RENEWED", 0.001)
-    with take(path) as lease:
+    with Lease(path) as lease:
+        lease.take()
         lease.told = (3, 64)
         while not holder(path).todo:
             pass
@@ -92,7 +94,7 @@ def test_a_lease_expires_by_the_clock_of_who_watches_it(path, ahead):
             file.write(" ")  # its worker is alive
     assert not watch.is_free(path)
     clock.now += 59
-    assert not watch.is_free(path) and take(path) is None
+    assert not watch.is_free(path) and not Lease(path).take()
     clock.now += 1
     assert watch.is_free(path) and list(path.parent.iterdir()) == []
 
@@ -121,8 +123,8 @@ def test_a_new_lease_of_the_same_shard_has_its_own_time(path):
 
 def test_one_of_a_dead_process_of_this_machine_is_taken_at_once(path):
     write(path, machine=leases.this_machine(), pid=NOBODY)
-    with take(path):
-        assert holder(path).pid == os.getpid()
+    with Lease(path) as lease:
+        assert lease.take() and holder(path).pid == os.getpid()
     write(path, machine=leases.this_machine(), pid=NOBODY)
     assert Watch().is_free(path)
     write(path, machine=leases.this_machine(), pid=NOBODY)
@@ -132,7 +134,7 @@ def test_one_of_a_dead_process_of_this_machine_is_taken_at_once(path):
 
 def test_of_another_machine_or_container_a_process_number_says_nothing(path):
     write(path, machine="elsewhere", pid=NOBODY)
-    assert take(path) is None and not Watch().is_free(path)
+    assert not Lease(path).take() and not Watch().is_free(path)
     clear_dead(path.parent)
     assert path.exists()
 
@@ -145,7 +147,8 @@ def test_a_process_that_nobody_has_waited_for_is_dead():
 
 
 def test_who_was_stopped_for_too_long_notices_and_leaves_the_others_lease_alone(path):
-    with take(path) as lease:
+    with Lease(path) as lease:
+        lease.take()
         clear(path, path.read_bytes())
         write(path)
         with pytest.raises(LeaseLost):
@@ -178,14 +181,29 @@ def test_a_full_disk_leaves_no_lease(path, monkeypatch):
 
     monkeypatch.setattr("pipeline.cache.lease.os.fsync", full)
     with pytest.raises(PosebridgeError, match=r"shard-00003.lease failed \(No space left on device\)"):
-        take(path)
+        Lease(path).take()
+    assert not path.exists()
+
+
+def test_a_signal_in_the_moment_of_giving_it_back_leaves_none(path, monkeypatch):
+    real, asked = leases._read, []
+
+    def read(place: Path) -> bytes | None:
+        asked.append(place)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return real(place)
+
+    with pytest.raises(KeyboardInterrupt), Lease(path) as lease:
+        lease.take()
+        monkeypatch.setattr(leases, "_read", read)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff", b"null\n1 2 3", b'{"machine": 1}', b"[" * 5000])
 def test_an_odd_lease_is_of_nobody_known_and_expires(path, content):
     path.write_bytes(content)
-    assert take(path) is None and holder(path).pid == 0
+    assert not Lease(path).take() and holder(path).pid == 0
     clock = Clock()
     watch = Watch(60, clock)
     assert not watch.is_free(path)

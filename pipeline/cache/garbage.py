@@ -57,7 +57,8 @@ def find_garbage(root: Path, cache: Path, recipes: Iterable[Recipe], whole_store
             found.append(Garbage(folder, "store", sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())))
             continue
         shards = [path for path in replaced if (*name, path.name) not in kept_shards and _is_old(path)]
-        drafts = [path for path in sorted(folder.glob("*.tmp-*")) if is_abandoned(path, DAY)]
+        left = sorted([*folder.glob("*.tmp-*"), *folder.glob("*.lease")])  # a lease that is held is never old
+        drafts = [path for path in left if is_abandoned(path, DAY)]
         found += [Garbage(path, "replaced", path.stat().st_size) for path in shards]
         found += [Garbage(path, "draft", path.stat().st_size) for path in drafts]
     return found

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.provenance import versions
-from pipeline.cache.sealed import is_running
+from pipeline.cache.sealed import SEALED_STAY, is_running
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import temporary, writing
 
@@ -35,29 +35,45 @@ class LeaseLost(Exception):
 
 
 class Lease:
-    """The right to make one shard, from `take`; a context manager that gives it back.
+    """The right to make one shard: a context manager in which one may `take` it, and which gives it back.
 
     `told` is a pair of numbers that others can read of it, clips done and to do.
     """
 
     told = (0, 0)
 
-    def __init__(self, path: Path, handle: int, content: bytes):
-        self.path, self._handle, self._content = path, handle, content
-        self._beats = 0
+    def __init__(self, path: Path):
+        self.path, self._handle, self._beats = path, -1, 0
+        values = {
+            "machine": this_machine(),
+            "pid": os.getpid(),
+            "token": secrets.token_hex(8),
+            "version": versions().get("posebridge", ""),
+        }
+        self._content = json.dumps(values).encode()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        self._thread.start()
         return self
 
+    def take(self) -> bool:
+        """Whether it is ours now, since nobody had it, or one who is dead. Raises PosebridgeError where the disk does
+        not take it.
+        """
+        if not self._make() and holder(self.path).is_dead:
+            clear(self.path, _read(self.path))
+            self._make()
+        if self._handle >= 0:
+            self._thread.start()
+        return self._handle >= 0
+
     def __exit__(self, *exception: object) -> None:
-        self._left.set()
-        self._thread.join()
-        if self._is_ours():
-            self.path.unlink(missing_ok=True)
-        os.close(self._handle)
+        try:
+            self._give_back()
+        except BaseException:  # a signal that came in this very moment
+            self._give_back()
+            raise
 
     def check(self) -> None:
         """Raises LeaseLost where it is no longer ours."""
@@ -66,6 +82,30 @@ class Lease:
 
     def _is_ours(self) -> bool:
         return (_read(self.path) or b"").startswith(self._content)
+
+    def _make(self) -> bool:
+        with writing(self.path, SEALED_STAY):
+            try:
+                self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                return False
+            try:
+                os.write(self._handle, self._content)
+                os.fsync(self._handle)
+            except OSError:
+                self.path.unlink(missing_ok=True)  # it may be empty, so nobody would know it for ours
+                raise
+        return True
+
+    def _give_back(self) -> None:
+        if self._handle >= 0 and self._is_ours():
+            self.path.unlink(missing_ok=True)
+        self._left.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def _renew(self) -> None:
         """Through the open file, so that a worker which wakes up late never touches the lease of another."""
@@ -91,41 +131,6 @@ class Holder:
     def is_dead(self) -> bool:
         """Whether it was a process of this machine that runs no more. Of other machines nobody knows: False."""
         return self.machine == this_machine() and not is_running(self.pid)
-
-
-def take(path: Path) -> Lease | None:
-    """The lease at `path` where nobody has it, or had it and is dead; else None.
-
-    Raises PosebridgeError where the disk does not take it.
-    """
-    lease = _make(path)
-    if lease is None and holder(path).is_dead:
-        clear(path, _read(path))
-        lease = _make(path)
-    return lease
-
-
-def _make(path: Path) -> Lease | None:
-    values = {
-        "machine": this_machine(),
-        "pid": os.getpid(),
-        "token": secrets.token_hex(8),
-        "version": versions().get("posebridge", ""),
-    }
-    content = json.dumps(values).encode()
-    with writing(path, "sealed shards stay"):
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return None
-        try:
-            os.write(handle, content)
-            os.fsync(handle)
-        except BaseException:
-            os.close(handle)
-            path.unlink(missing_ok=True)
-            raise
-    return Lease(path, handle, content)
 
 
 def holder(path: Path) -> Holder:

@@ -18,6 +18,7 @@ from pipeline.files.durable import unreadable
 
 T = TypeVar("T")
 
+SEALED_STAY = "sealed shards stay"  # what an error of writing ends in
 LARGEST = 1 << 30  # bytes of a sealed file; the index of a million clips has a tenth of that
 DRAFT = re.compile(r"\.tmp-(?P<host>.+?)-(?P<pid>\d{1,9})(-[0-9a-f]{8})?$")  # as `durable.temporary` names it
 ABANDONED = 3600.0  # seconds that a draft lies untouched before it may be taken for one of a killed process

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pipeline.cache.checksums import Checksums
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.schema import SCHEMA, Column, columns
-from pipeline.cache.sealed import canonical_json, read_sealed, remove_abandoned, seal, typed
+from pipeline.cache.sealed import SEALED_STAY, canonical_json, read_sealed, remove_abandoned, seal, typed
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_durably, write_once, writing
 from pipeline.files.names import is_file
@@ -31,7 +31,6 @@ from pipeline.recipe import Recipe
 from pipeline.video.identity import VideoRecord
 
 MAX_SHARDS = 100_000  # numbers of five digits
-SEALED_STAY = "sealed shards stay"
 CLOSED = ConfigDict(extra="forbid")
 Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.cache.checksums import Checksums, checksums_of
 from pipeline.cache.schema import SCHEMA, Column, Place
-from pipeline.cache.store import SEALED_STAY
+from pipeline.cache.sealed import SEALED_STAY
 from pipeline.files.durable import write_durably
 from pipeline.files.hdf5 import hdf5_bytes
 

@@ -30,7 +30,7 @@ from pipeline.manifest.variants import of_variant
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
-POLL = 1.0  # seconds between two looks at the leases of others
+POLL = 0.5  # seconds between two looks at the leases of others
 MOST_FAILED = 3  # shards, one after another: then something is wrong that ends the run
 
 

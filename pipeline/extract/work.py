@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.lease import Lease, LeaseLost, holder, take
+from pipeline.cache.lease import Lease, LeaseLost, holder
 from pipeline.cache.provenance import versions
 from pipeline.cache.shard import ShardState, clips_of_shards, make_shard, shard_state, wanted_shard
 from pipeline.cache.store import Layout, Store, plan_layout
@@ -153,12 +153,10 @@ class ShardMaker:
         are missing here.
         """
         make_folder(self.store.folder)
-        path = self.store.lease(shard)
-        lease = take(path)
-        if lease is None:
-            refuse_other_version(holder(path).version, self.store)
-            return ShardReport(shard, leased=True)
-        with lease:
+        with Lease(self.store.lease(shard)) as lease:
+            if not lease.take():
+                refuse_other_version(holder(lease.path).version, self.store)
+                return ShardReport(shard, leased=True)
             state = self.state(shard)
             if state.done:
                 return ShardReport(shard)
