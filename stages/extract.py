@@ -25,16 +25,14 @@ from stages.duplicates import look_for_duplicates
 from stages.shell import (
     answer,
     cache_option,
-    executor_of,
-    executor_option,
     json_option,
     manifests_option,
     params_option,
     plain_errors,
     root_option,
     say,
-    workers_option,
 )
+from stages.workers import executor_of, executor_option, workers_option
 
 if TYPE_CHECKING:
     from pipeline.extract.extract import Extraction

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.errors import LIST, PosebridgeError
-from pipeline.executors.base import EXECUTORS, Executor, build_executor
-from pipeline.params import Params
 
 if TYPE_CHECKING:
     import torch
@@ -55,13 +53,6 @@ root_option = click.option(
     show_envvar=True,
     help="The folder of the stores, on a lab's shared disk for example.  [default: store in the cache folder]",
 )
-executor_option = click.option(
-    "--executor", "executor_name", type=click.Choice(list(EXECUTORS)),
-    help="Where the work is done: in processes of this machine, or on a cluster.  [default: params.yaml]",
-)  # fmt: skip
-workers_option = click.option(
-    "--workers", type=click.IntRange(1, 10**5), help="How many at a time.  [default: params.yaml, which says 1]"
-)
 seeds_option = click.option(
     "--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.  [default: all of the run]"
 )
@@ -96,12 +87,6 @@ class Group(click.Group):
         rows = [(name, command.get_short_help_str(limit=200)) for name, command in commands if command is not None]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
-
-
-def executor_of(params: Params, name: str | None, workers: int | None, logs: Path) -> Executor:
-    """What --executor and --workers stand for; params.yaml decides where they are not given."""
-    chosen = name or params.executor.name
-    return build_executor(chosen, workers or params.executor.workers, logs, getattr(params.executor, chosen, None))
 
 
 def say(message: str) -> None:
