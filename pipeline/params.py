@@ -87,6 +87,7 @@ class EncodeParams:
     dropout: float = within(0.1, 0, 1)
     ema: float = within(0.9, 0, 1)  # per step
     bfloat16: bool = False  # autocast
+    tf32: bool = False  # on a GPU, products and convolutions of a step; on a CPU it changes nothing
     seeds: tuple[int, ...] = within((0, 1, 2), 0, MOST_SEED)  # of encode, train and evaluate
 
     def __post_init__(self) -> None:
@@ -109,6 +110,7 @@ class TrainParams:
     patience: int = within(10, 1, 10**6)  # epochs; ends the selection phase early
     views: int = within(4, 1, 10**4)  # of every training skeleton, the first one unaugmented
     bfloat16: bool = False  # autocast
+    tf32: bool = False  # on a GPU, products and convolutions of a step; on a CPU it changes nothing
 
     def __post_init__(self) -> None:
         check_bounds(self)

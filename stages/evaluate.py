@@ -18,6 +18,8 @@ from stages.bars import counter
 from stages.shell import (
     answer,
     dataset_option,
+    device_option,
+    devices_of,
     json_option,
     params_option,
     plain_errors,
@@ -39,6 +41,7 @@ from stages.shell import (
     help="Test on this variant of the test clips instead, e.g. occlusion-2; may be repeated.",
 )
 @seeds_option
+@device_option
 @root_option
 @verify_option
 @params_option
@@ -50,6 +53,7 @@ def command(
     run_name: str,
     variants: tuple[str, ...],
     seeds: tuple[int, ...],
+    device: str,
     cache_root: Path | None,
     verify: bool,
     params_path: Path,
@@ -67,6 +71,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
+    (place,) = devices_of(device)
     tests, results = variants or ("",), {}
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # listed is all that is missing
     if len(tests) > 1:  # of one, `evaluate` does it
@@ -74,7 +79,9 @@ def command(
     total, done = len(tests) * len(params.seeds(run)), count(1)
     with counter("seed", f"evaluate {run_name}") as show:
         for variant in tests:
-            folder = evaluate(opened, protocol, run_name, run, params, lambda _: show(next(done), total), variant)
+            folder = evaluate(
+                opened, protocol, run_name, run, params, lambda _: show(next(done), total), variant, place
+            )
             paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(run))
             metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
             results[variant] = {"results": str(folder), "metrics": metrics}

@@ -16,9 +16,11 @@ import click
 from pipeline.errors import PosebridgeError
 from pipeline.params import IMAGE_FPS, Params, choose, load_params
 from stages.bars import counter
-from stages.shell import answer, json_option, params_option, plain_errors, root_option, say
+from stages.shell import answer, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.predict.live import LivePoses
     from pipeline.predict.predict import Prediction, Scorer
 
@@ -45,6 +47,7 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
               help="With --examples: how many of an action's clips count; 0 compares with their mean.")  # fmt: skip
 @click.option("--cues", is_flag=True, help="With --examples: compare cues as well, not the skeletons alone.")
 @click.option("--overlay", type=click.Path(path_type=Path, dir_okay=False), help="An MP4 to draw what was seen into.")
+@device_option
 @root_option
 @params_option
 @json_option
@@ -52,8 +55,8 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 def command(
     video: Path, labels: str | None, run_name: str | None, examples: Path | None, dataset: str | None,
     protocol: str | None, seed: int, recipe_name: str | None, detector: Path | None, window: float | None,
-    stride: float | None, top: int, neighbours: int, cues: bool, overlay: Path | None, cache_root: Path | None,
-    params_path: Path, as_json: bool,
+    stride: float | None, top: int, neighbours: int, cues: bool, overlay: Path | None, device: str,
+    cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Name the action in a video, a folder of videos, or the windows of a long one.
 
@@ -81,6 +84,7 @@ def command(
 
     wanted = parse_labels(labels) if labels is not None else ()
     params = load_params(params_path)
+    (place,) = devices_of(device)
     videos = find_videos(video)
     image_fps = params.datasets[dataset].image_fps if dataset in params.datasets else IMAGE_FPS
     if overlay is not None and len(videos) > 1:
@@ -98,8 +102,9 @@ def command(
     warnings: list[str] = []
     if run_name is not None:
         live, scorer, facts = open_trained(
-            run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings
-        )
+            run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings,
+            place,
+        )  # fmt: skip
         load_seconds = time.perf_counter() - begun
     else:
         live = open_poses(params, recipe_name or "tinypose", detector, warnings)
@@ -123,9 +128,9 @@ def command(
 def open_trained(
     run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str | None,
     seed: int, recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params,
-    warnings: list[str],
+    warnings: list[str], device: torch.device,
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
-    """The poses, the scorer and the facts of a trained run."""
+    """The poses, the scorer and the facts of a trained run, on `device`."""
     from pipeline.predict.live import LivePoses
     from pipeline.predict.predict import RunScorer, choose_run, find_trained, listed_boxes, load_run
     from stages.extract import build_estimator
@@ -133,8 +138,9 @@ def open_trained(
     choose_run(params, run_name)
     dataset, protocol = find_trained(CACHE, run_name, dataset, protocol)
     model = load_run(
-        dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root
-    )
+        dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root,
+        device=device,
+    )  # fmt: skip
     scorer = RunScorer(model, labels)
     root = Path(params.datasets[dataset].root).resolve() if dataset in params.datasets else None
     boxes = listed_boxes(model.opened.dataset, root, model.recipe, videos) if root else None

@@ -12,7 +12,16 @@ from pathlib import Path
 import click
 
 from pipeline.params import load_params
-from stages.shell import answer, dataset_option, json_option, params_option, plain_errors, say
+from stages.shell import (
+    answer,
+    dataset_option,
+    device_option,
+    devices_of,
+    json_option,
+    params_option,
+    plain_errors,
+    say,
+)
 
 
 @click.command()
@@ -25,6 +34,7 @@ from stages.shell import answer, dataset_option, json_option, params_option, pla
               "a class; or the PURLS spreadsheet saved as CSV.")  # fmt: skip
 @click.option("--slot", default="one_line", show_default=True, help="What the lines of --form lines are.")
 @click.option("--variant", help="The name to import them under; ours stay.  [default: the file's name]")
+@device_option
 @params_option
 @json_option
 @plain_errors
@@ -35,6 +45,7 @@ def command(
     form: str | None,
     slot: str,
     variant: str | None,
+    device: str,
     params_path: Path,
     as_json: bool,
 ) -> None:
@@ -58,5 +69,5 @@ def command(
         encoder = f"{split_variant(encoder)[0]}@{variant}"
     from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
 
-    path = make_bank(dataset, encoder)
+    path = make_bank(dataset, encoder, device=devices_of(device)[0])
     answer({"bank": str(path)}, f"Wrote {path}.", as_json)

@@ -18,6 +18,8 @@ from stages.duplicates import known_duplicates
 from stages.shell import (
     answer,
     dataset_option,
+    device_option,
+    devices_of,
     jobs_option,
     json_option,
     params_option,
@@ -43,6 +45,7 @@ from stages.shell import (
 )
 @seeds_option
 @jobs_option
+@device_option
 @root_option
 @verify_option
 @params_option
@@ -55,6 +58,7 @@ def command(
     guard: str,
     seeds: tuple[int, ...],
     jobs: int,
+    device: str,
     cache_root: Path | None,
     verify: bool,
     params_path: Path,
@@ -63,7 +67,9 @@ def command(
     """Train a run: choose values on pseudo-unseen classes, then train on all seen ones.
 
     \b
-    Example: posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+    Examples:
+      posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+      posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge --device cuda:1
     """
     from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
     from pipeline.learn.train import train
@@ -71,10 +77,11 @@ def command(
 
     params = load_params(params_path).only(seeds)
     run = choose(params.runs, run_name, "run")
+    devices = devices_of(device, jobs)
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
     found = [] if guard == "ignore" else known_duplicates(opened, run.recipe, refuse=guard == "fail")
     with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
-        folder = train(opened, protocol, run_name, run, params, on_epoch, jobs)
+        folder = train(opened, protocol, run_name, run, params, on_epoch, jobs, devices)
     repeated = f" {count_told(found)}." if found else ""
     duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]
     values = {"models": str(folder), "seeds": params.seeds(run), "duplicates": duplicates}

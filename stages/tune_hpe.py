@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from pipeline.errors import PosebridgeError
 from pipeline.tune.settings import TuneSettings
 from stages.bars import progress
-from stages.shell import FiniteRange, answer, json_option, plain_errors, say
+from stages.shell import FiniteRange, answer, device_option, devices_of, json_option, plain_errors, say
 
 if TYPE_CHECKING:
     from pipeline.hpe.model import PoseBridgeHPE
@@ -46,12 +46,13 @@ if TYPE_CHECKING:
               "or its folder.")  # fmt: skip
 @click.option("--measure", "held_out", type=click.IntRange(1), default=None,
               help="Held-out stills, or people of val2017, to measure on.  [default: 1000 stills; everybody]")
+@device_option
 @json_option
 @plain_errors
 def command(
     kind: str, mode: str, coco: Path | None, config: str | None, init: str | None, out: Path, images: int | None,
     batch_size: int | None, lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str,
-    held_out: int | None, as_json: bool,
+    held_out: int | None, device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Tune an RTMPose on rendered stills or on COCO: `kp` first, then `sem` with `kp` as the teacher.
 
@@ -78,11 +79,12 @@ def command(
     )
     settings = replace(settings, images_per_epoch=min(settings.images_per_epoch, settings.images))
 
+    (place,) = devices_of(device)
     sentences = None
     if kind == "sem":
         from pipeline.text.encoder import SentenceEncoder  # before mmpose
 
-        sentences = SentenceEncoder(encoder)
+        sentences = SentenceEncoder(encoder, place)
     from pipeline.tune.start import exposure, find_start
 
     start = find_start(init, settings.config) if init else None
@@ -107,7 +109,7 @@ def command(
         text = embed(
             source, sentences, work_dir, lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text")
         )
-    tuned = tune(settings, source, work_dir, start, text)
+    tuned = tune(settings, source, work_dir, start, text, place).to(place)
     if val is not None:
         quality = _quality_on_coco(tuned, val if held_out is None else val.first(held_out), sentences, settings.sigma)
     else:
@@ -118,7 +120,7 @@ def command(
         "text": f"{encoder} sha256:{sentences.sha256}" if sentences else "",
         "without": json.dumps(unseen_words),
     }
-    save_weights(tuned, out, settings, hpe_text, quality, facts)
+    save_weights(tuned.cpu(), out, settings, hpe_text, quality, facts)
     answer(
         {"weights": str(out), "hpe_text": hpe_text, **quality},
         f"Wrote {out}: PCK@0.1 {quality['pck']:.3f}, OKS-AP {quality['oks_ap']:.3f}; {json.dumps(quality)}",

@@ -1,17 +1,36 @@
-"""One device for every command: what a name of it stands for."""
+"""One device for every command: what a name of it stands for, and that nothing of stage two is left behind elsewhere.
+
+PyTorch's meta device has no numbers and refuses a tensor that was made on the CPU; a GPU is used where there is one.
+"""
 
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from synthetic import PARAMS, PROTOCOL, make_world
+from test_devices import ANCHORS, CLASSES, MADE, D, M, S, T, build
+from torch import nn
 
+import pipeline.files.device as devices
+import pipeline.learn.encode as encoding
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, choose_devices, memory_for, spread
+from pipeline.learn.encode import encode
+from pipeline.learn.feature_table import FeatureTable, Joints, StreamedTable, feature_table
+from pipeline.learn.features import Samples, StoredSamples
+from pipeline.learn.loop import Loop, _average, fit
+from pipeline.skeleton.shift_gcn import ShiftGCN
+from stages.cli import main as cli
 from stages.shell import devices_of
 
 pytestmark = pytest.mark.unit
+META, N = torch.device("meta"), 6
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 
 
 @pytest.fixture
@@ -73,6 +92,93 @@ def test_seeds_take_the_gpus_in_turn():
     assert spread((CPU,), (0, 1)) == {0: CPU, 1: CPU}
 
 
+def test_a_seed_is_trained_on_the_device_that_is_its_own(monkeypatch, tmp_path):
+    went = []
+    monkeypatch.setattr(encoding, "encode_seed", lambda *given: went.append((given[-2], given[-3][given[-2]])))
+    dataset = make_world(tmp_path)
+    params = replace(PARAMS.encode, seeds=(0, 1, 2))
+    encode(dataset, PROTOCOL, "refined", params, devices=(CPU, META))
+    assert went == [(0, CPU), (1, META), (2, CPU)]
+
+
+COMMANDS = {
+    "encode": "--dataset d --protocol p --skeletons r",
+    "train": "--dataset d --protocol p --run r",
+    "evaluate": "--dataset d --protocol p --run r",
+    "predict": "a.mp4 --labels x,y --run r",
+    "text": "--dataset d",
+    "tune-hpe": "--out x.safetensors",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_gpu_that_is_asked_for_and_absent_ends_every_command_in_one_sentence(gpus, tmp_path, monkeypatch, name):
+    gpus(0)
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("recipes: {r: {backend: import, cues: none}}\nruns: {r: {recipe: r}}\n")
+    result = CliRunner().invoke(cli, [name, *COMMANDS[name].split(), "--device", "cuda"])
+    assert result.exit_code == 1 and result.output.startswith("Error: There is no GPU for 'cuda'")
+    assert result.output.count("\n") == 1
+
+
+def samples():
+    """Clips of two persons, some absent, with cues."""
+    torch.manual_seed(0)
+    valid = torch.ones(N, M, T, dtype=torch.bool)
+    valid[0, 1], valid[1, 0, :3] = False, False
+    return Samples(
+        tuple("abcdef"), torch.rand(N, M, T, 17, 2), torch.rand(N, M, T, 17), valid,
+        torch.rand(N, M, S, len(ANCHORS), D).half(), torch.rand(N, M, S, len(ANCHORS)),
+    )  # fmt: skip
+
+
+class Stored(StoredSamples):
+    """Clips that are read when they are asked for."""
+
+    def take(self, rows):
+        return samples().take(rows)
+
+
+def tables(device, encoder):
+    stored = Stored(tuple("abcdef"), None)
+    for clips, held_bytes in ((samples(), 1 << 30), (samples(), 0), (stored, 0)):
+        yield feature_table(encoder, clips, ANCHORS, 3, 1, held_bytes, device)
+
+
+@pytest.mark.parametrize("name", ["meta", pytest.param("cuda", marks=on_a_gpu)])
+@pytest.mark.parametrize(("method_name", "flags"), MADE, ids=str)
+def test_methods_learn_and_score_what_any_table_gives_where_the_encoder_is(name, method_name, flags, monkeypatch):
+    device = torch.device(name)
+    method, text = build(method_name, flags, monkeypatch, device)
+    assert method.device.type == name
+    encoder = (Joints() if method.end_to_end else ShiftGCN(17, CLASSES, 8, (1, 1))).to(device).eval()
+    generator, rows = devices.generator_on(device, 0), torch.tensor([4, 0, 2, 1])
+    views = torch.randint(3, (len(rows),), generator=generator, device=generator.device)
+    for table in tables(device, encoder):
+        assert isinstance(table, FeatureTable | StreamedTable)
+        if isinstance(table, StreamedTable):
+            shown = table.features(table.load(rows), views, generator)
+        else:
+            shown = table.batch(rows, views)
+        assert {value.device.type for value in vars(shown).values()} == {name}
+        method.train().loss(shown, torch.tensor([0, 2, 2, 1]), text).backward()
+        scores = [method.eval().scores(seen, text) for seen in table.batches(rows.split(2))]
+        assert [(each.device.type, each.shape) for each in scores] == [(name, (2, CLASSES))] * 2
+
+
+def test_mirrored_clips_have_the_cues_of_the_other_side_and_others_their_own():
+    clips, encoder = samples(), Joints().eval()
+    views = torch.tensor([0, 1, 2, 1, 2, 0])
+    for table in list(tables(CPU, encoder))[:1]:
+        shown = table.batch(torch.arange(N), views)
+        turned = table.mirrored[views, torch.arange(N)]
+        assert turned.any() and not turned.all()
+        for row, other in enumerate(turned.tolist()):
+            order = [0, 2, 1] if other else [0, 1, 2]
+            assert torch.equal(shown.cues[row], clips.cues[row][..., order, :])
+            assert torch.equal(shown.cue_scores[row], clips.cue_scores[row][..., order])
+
+
 def too_much(largest):
     """A step of a batch that a GPU has memory for up to a size."""
 
@@ -101,6 +207,20 @@ def test_a_gpu_without_memory_names_the_batch_that_fits(batch_size, attempt, sai
         raise RuntimeError("else")
 
 
+@pytest.mark.parametrize("loads", [False, True])
+def test_a_step_that_a_gpu_has_no_memory_for_names_the_batch_that_fits(loads):
+    net = nn.Linear(1, 1)
+
+    def loss(rows, generator, *loaded):
+        too_much(20)(len(rows))
+        assert not loaded or torch.equal(loaded[0], rows)
+        return net.weight.sum()
+
+    with pytest.raises(PosebridgeError, match="^purls, seed 1: .* batch of 64; set batch_size in params.yaml to 16.$"):
+        fit(net, loss, 50, Loop(1, 64, 0.1), load=torch.clone if loads else None, what="purls, seed 1")
+    assert fit(net, loss, 50, Loop(1, 16, 0.1)).epoch == 1
+
+
 def test_what_a_batch_has_left_in_memory_is_gone_before_a_smaller_one_is_tried():
     held = []
 
@@ -112,3 +232,13 @@ def test_what_a_batch_has_left_in_memory_is_gone_before_a_smaller_one_is_tried()
     with pytest.raises(PosebridgeError, match="to 16"), memory_for("x", 32, lambda size: held.append(held[0]())):
         step()
     assert held[1] is None
+
+
+def test_weights_averaged_together_are_those_averaged_one_by_one_to_the_bit():
+    torch.manual_seed(0)
+    averaged, model = (nn.Sequential(nn.Linear(33, 57), nn.BatchNorm1d(57)) for _ in range(2))
+    model[1].num_batches_tracked += 3
+    pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
+    wanted = [old.clone().lerp_(new, 1 - 0.93) if old.is_floating_point() else new.clone() for old, new in pairs]
+    _average(averaged, model, 0.93)
+    assert all(map(torch.equal, averaged.state_dict().values(), wanted))

@@ -196,6 +196,9 @@ def test_a_spoilt_result_is_named_and_the_rest_goes_on(
         ("encode: {seeds: [1]}\ntrain: {lr: 0.002}\n", 180, ""),
         ("encode: {seeds: [0]}\ntrain: {lr: 0.02}\n", 180, "section `train` of params.yaml"),
         ("encode: {seeds: [0], width: 9}\ntrain: {lr: 0.002}\n", 180, "section `encode` of params.yaml"),
+        ("encode: {seeds: [1], tf32: false}\ntrain: {lr: 0.002, tf32: false}\n", 180, ""),
+        ("encode: {seeds: [1], tf32: true}\ntrain: {lr: 0.002}\n", 180, "section `encode` of params.yaml"),
+        ("encode: {seeds: [1]}\ntrain: {lr: 0.002, tf32: true}\n", 180, "section `train` of params.yaml"),
         ("encode: 5\ntrain: [\n", 180, ""),
         ("encode: {seeds: [0]}\ntrain: {lr: 0.002}\n", 170, "number of test clips"),
     ],
@@ -210,6 +213,20 @@ def test_seeds_that_were_trained_or_tested_otherwise_are_not_averaged(
     ((run,), complaints) = read_runs(tmp_path)
     assert run.seeds == ((0,) if other else (0, 1)) and len(complaints) == bool(other)
     assert not other or f"another {other} than seed 0" in complaints[0] and str(path) in complaints[0]
+
+
+def test_seeds_of_other_devices_are_averaged_and_each_names_its_own(tmp_path: Path) -> None:
+    for seed, name in enumerate(("CPU", "NVIDIA H100", "")):
+        path = write_result(tmp_path, "posebridge", seed)
+        told = json.loads(path.read_text())
+        if name:  # the last one is older than the field
+            told |= {"device": name, "selection": told["selection"] | {"device": name, "precision": "float32"}}
+        path.write_text(json.dumps(told))
+    ((run,), complaints) = read_runs(tmp_path)
+    assert run.seeds == (0, 1, 2) and not complaints
+    table = frame_of(tmp_path)
+    assert table["device"].tolist() == ["CPU", "NVIDIA H100", ""]
+    assert table["selection_device"].tolist()[:2] == ["CPU", "NVIDIA H100"]
 
 
 def test_every_figure_of_every_seed_is_a_cell_of_one_frame(results: Path) -> None:

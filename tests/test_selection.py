@@ -92,6 +92,8 @@ BAD = [row[::-1] for row in GOOD]
 class Written(nn.Module):
     """Scores that are written down: those of `tables[self.alpha]`, with `beta` added for class 3."""
 
+    device = torch.device("cpu")
+
     def __init__(self, tables: dict[float, list[list[float]]], **choices: tuple[float, ...]) -> None:
         super().__init__()
         self.tables, self.choices, self.alpha, self.beta = tables, choices, 0.0, 0.0
@@ -346,7 +348,7 @@ def test_adapted_answers_are_counted_of_every_clip_though_equal_ones_are_asked_o
 
     shifted = SimpleNamespace(choices={"shift": (0.0, -2.5)}, shift=-2.5)
     monkeypatch.setattr(evaluation, "load_adaptation", lambda *_: shifted)
-    monkeypatch.setattr(evaluation, "feature_table", lambda encoder, samples, anchors: told.append(samples.clip_ids))
+    monkeypatch.setattr(evaluation, "feature_table", lambda encoder, samples, *_, device: told.append(samples.clip_ids))
     monkeypatch.setattr(evaluation, "adapt_table", answer)
     x = torch.tensor([0.0, 1, 2, 0])[:, None, None, None, None].expand(4, 1, 1, 17, 2)
     samples = Samples(("w", "x", "seen", "y"), x, torch.ones(4, 1, 1, 17), torch.ones(4, 1, 1).bool())
@@ -355,7 +357,7 @@ def test_adapted_answers_are_counted_of_every_clip_though_equal_ones_are_asked_o
         run=SimpleNamespace(adapt="shifted"), split=TWO_UNSEEN, shapes=SimpleNamespace(anchors=()), bank=bank
     )
     test = SimpleNamespace(labels=np.array([4, 1, 2, 4]), samples=samples)
-    found = adapted(opened, None, SimpleNamespace(text_slots=()), test, {})  # type: ignore[arg-type]
+    found = adapted(opened, None, SimpleNamespace(text_slots=(), device="cpu"), test, {})  # type: ignore[arg-type]
     assert told == [("w", "x"), ([1, 4], [0, 1])]
     assert (found["top1"], found["macro"], found["n"]) == (pytest.approx(1 / 3), 0.5, 3)
     assert (found["by"], found["shift"]) == ("shifted", -2.5)
@@ -381,6 +383,7 @@ class Multiplied(nn.Module):
     """An encoder of one product, [B, 2 * 8 * 17 * 3] by [816, 1000], and a method of one more, by [1000, classes]."""
 
     text_slots = ("one_line",)
+    device = torch.device("cpu")
 
     def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
         return x.flatten(1) @ torch.ones(816, 1000)

@@ -30,7 +30,7 @@ def texts(tmp_path, *rows):
 class FakeEncoder:
     sha256 = "f" * 64
 
-    def __init__(self, name):
+    def __init__(self, name, device):
         pass
 
     def encode(self, lines):

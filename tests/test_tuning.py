@@ -32,7 +32,7 @@ class MadeUp:
     sha256 = "0" * 64
     seen: list[str] = []
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", device: torch.device | None = None) -> None:
         MadeUp.seen = []
 
     def encode(self, texts):
@@ -165,7 +165,7 @@ def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, 
 
     seen_by_the_model: list[str] = []
 
-    def tuned(settings: TuneSettings, source: StillSource, work_dir: Path, start: Start, text: TextVectors):
+    def tuned(settings: TuneSettings, source: StillSource, work_dir: Path, start: Start, text: TextVectors, device):
         seen_by_the_model.extend(MadeUp.seen)
         assert text.phrases is not None and len(text.phrases) == 11
         return PoseBridgeHPE(settings.config, text_width=32)

@@ -70,6 +70,12 @@ def generator_on(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator(device if device.type == "cuda" else CPU).manual_seed(seed)
 
 
+def told_training(device: torch.device, bfloat16: bool, tf32: bool) -> dict[str, str]:
+    """Where a training computes, and in which numbers at the coarsest: what is noted beside its result."""
+    precision = "bfloat16" if bfloat16 else "tf32" if tf32 and device.type == "cuda" else "float32"
+    return {"device": name_of(device), "precision": precision}
+
+
 @contextlib.contextmanager
 def tf32(device: torch.device, on: bool) -> Iterator[None]:
     """Within it, if `on`, a GPU may round the factors of matrix products and convolutions to TF32; a CPU never does."""

@@ -9,7 +9,7 @@ encoder sees train-part clips of its phase's classes only. Command: posebridge e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.cache.sealed import seal
+from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
@@ -37,9 +38,11 @@ from pipeline.skeleton.shift_gcn import ShiftGCN
 
 
 def encode(
-    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore, jobs: int = 1
-) -> Path:
-    """Train every encoder of (protocol, skeletons): both phases, all seeds, `jobs` at a time. Returns the folder.
+    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore, jobs: int = 1,
+    devices: Sequence[torch.device] = (CPU,),
+) -> Path:  # fmt: skip
+    """Train every encoder of (protocol, skeletons): both phases, all seeds, `jobs` at a time, on `devices` in turn.
+    Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
@@ -51,17 +54,20 @@ def encode(
     needs.require()
     folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    each_seed(partial(encode_seed, dataset, protocol, skeletons, params, folder, state), params.seeds, jobs, on_epoch)
+    places = spread(devices, params.seeds)
+    work = partial(encode_seed, dataset, protocol, skeletons, params, folder, state, places)
+    each_seed(work, params.seeds, jobs, on_epoch)
     remove_states(state, params.seeds)
     return folder
 
 
+@memory_for("The encoders")
 def encode_seed(
-    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, folder: Path, state: Path, seed: int,
-    on_epoch: OnEpoch,
+    dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, folder: Path, state: Path,
+    devices: Mapping[int, torch.device], seed: int, on_epoch: OnEpoch,
 ) -> None:  # fmt: skip
     """The encoders of both phases with one seed, into `folder`; how far they have come stands in `state`."""
-    split, reader = dataset.split(protocol), dataset.reader(skeletons)
+    split, reader, device = dataset.split(protocol), dataset.reader(skeletons), devices[seed]
     for name in PHASES:
         phase = training_phase(name, split, dataset.clips)
         samples = open_samples([clip.clip_id for clip in phase.train], reader)
@@ -72,9 +78,11 @@ def encode_seed(
             samples, labels, len(phase.classes), params, seed,
             state=state / f"seed-{seed}-{name}.safetensors", key=key,
             on_epoch=partial(on_epoch, f"seed {seed}, {name}"), what=f"Encoder, seed {seed}, {name}",
+            device=device,
         )  # fmt: skip
         joints, inputs = one.inputs[0].shape[3:]
         told = {"losses": progress.losses, "seconds": round(progress.seconds, 2)}
+        told |= told_training(device, params.bfloat16, params.tf32)
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
         write_encoder(path, encoder, joints, inputs, phase, params, learnt, told)
 
@@ -100,23 +108,24 @@ def write_encoder(
 def train_encoder(
     samples: Samples | StoredSamples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
     *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
-    what: str = "Encoder",
+    what: str = "Encoder", device: torch.device = CPU,
 ) -> tuple[ShiftGCN, Progress]:  # fmt: skip
-    """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1."""
+    """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1. It ends on `device`."""
     one = samples.take([0])
-    held: tuple[Tensor, ...] = samples.inputs if isinstance(samples, Samples) else ()
+    held: tuple[Tensor, ...] = samples.to(device).inputs if isinstance(samples, Samples) else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         joints, inputs = one.inputs[0].shape[3:]
-        encoder = ShiftGCN(joints, classes, params.width, params.blocks, params.dropout, inputs)
+        encoder = ShiftGCN(joints, classes, params.width, params.blocks, params.dropout, inputs).to(device)
 
     def load(rows: Tensor) -> Samples:
-        return samples.take(rows.tolist())
+        return samples.take(rows.tolist()).to(device)
 
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
-        x, person = loaded.inputs if loaded else [part[rows] for part in held]  # [B, M, T, V, C + 1], [B, M]
+        there = rows.to(device, non_blocking=True)
+        x, person = loaded.inputs if loaded else [part[there] for part in held]  # [B, M, T, V, C + 1], [B, M]
         scores = encoder(augment(x, generator, one.graph), person)
-        return F.cross_entropy(scores, labels[rows], label_smoothing=0.1)
+        return F.cross_entropy(scores, labels[rows].to(device, non_blocking=True), label_smoothing=0.1)
 
     loop = Loop(
         params.epochs,
@@ -126,6 +135,7 @@ def train_encoder(
         ema=params.ema,
         seed=seed,
         bfloat16=params.bfloat16,
+        tf32=params.tf32,
     )
     progress = fit(
         encoder, loss, len(samples), loop, load=None if held else load, state=state, fingerprint=key,

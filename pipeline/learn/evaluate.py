@@ -22,6 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU, memory_for, name_of
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
@@ -52,12 +53,14 @@ def evaluate(
     params: Params,
     on_seed: Callable[[int], None] | None = None,
     variant: str = "",
+    device: torch.device = CPU,
 ) -> Path:
     """Test every seed of `run` on `protocol`, or on a variant of its test clips; returns the folder of results.
 
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
-    to a multiply-add), `params` both together, `missing` the test clips whose extraction failed.
+    to a multiply-add), `params` both together, `missing` the test clips whose extraction failed,
+    `device` where the others were scored.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
     opened = require_for_testing(dataset, protocol, run_name, run, params, (variant,))
@@ -65,11 +68,14 @@ def evaluate(
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
     for seed in params.seeds(run):
-        encoder = skeleton_encoder(opened, seed, "final")
+        encoder = skeleton_encoder(opened, seed, "final").to(device)
         method, selection = load_method(opened, protocol, run_name, seed)
+        method.to(device)
         place = folder / f"seed-{seed}"
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
-        metrics = which | evaluate_seed(opened, test, encoder, method, selection, place)
+        with memory_for(f"{name}, seed {seed}"):
+            metrics = which | evaluate_seed(opened, test, encoder, method, selection, place)
+        metrics["device"] = name_of(device)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)
         if on_seed is not None:
@@ -207,7 +213,7 @@ def adapted(
     adaptation = load_adaptation(name, method, selection)
     rows = np.flatnonzero(np.isin(test.labels, unseen))
     distinct, where = test.samples.only(rows.tolist()).unique()
-    table = feature_table(encoder, distinct, opened.shapes.anchors)
+    table = feature_table(encoder, distinct, opened.shapes.anchors, device=method.device)
     text = opened.bank.take(unseen, method.text_slots)
     scores = adapt_table(adaptation, table, text, torch.arange(len(distinct)))[where].numpy()
     truth = np.searchsorted(unseen, test.labels[rows])
@@ -269,8 +275,9 @@ def count_parameters(*models: torch.nn.Module) -> int:
 def gflops(opened: Opened, encoder: Encoder, method: Method, samples: Samples | StoredSamples) -> float:
     """Billions of floating-point operations for one clip, from its keypoints and cues to its scores."""
     one = samples.take([0])
-    text = opened.bank.take(opened.split.unseen or opened.split.seen, method.text_slots)
-    table = feature_table(encoder, one, opened.shapes.anchors, held_bytes=0)  # its batch is what the encoder makes anew
+    text = opened.bank.take(opened.split.unseen or opened.split.seen, method.text_slots).to(method.device)
+    # held_bytes: the batch is what the encoder makes anew
+    table = feature_table(encoder, one, opened.shapes.anchors, held_bytes=0, device=method.device)
     with FlopCounterMode(display=False) as counter:
         method.scores(table.batch(torch.arange(1)), text)
     return round(counter.get_total_flops() / 1e9, 4)

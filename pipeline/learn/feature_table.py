@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.files.ahead import ahead
+from pipeline.files.device import CPU, generator_on
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.methods.base import Features
 from pipeline.recipe import other_side
@@ -43,12 +44,14 @@ class FeatureTable:
 
     def batch(self, rows: Tensor, views: Tensor | None = None) -> Features:
         """Features of clips `rows` [B], each in its view of `views` [B]; the first view where none is named."""
-        views = torch.zeros_like(rows) if views is None else views
+        rows = rows.to(self.mirrored.device, non_blocking=True)
+        seen = torch.zeros_like(rows) if views is None else views.to(rows.device)
         cues, cue_scores = self.samples.cues, self.samples.cue_scores
         if cues is not None and cue_scores is not None:
             cues, cue_scores = cues[rows], cue_scores[rows]
-            _mirror_cues(cues, cue_scores, self.mirrored[views, rows], self.anchor_mirror)
-        return Features(self.maps[views, rows], self.samples.quality[rows], cues, cue_scores)
+            if views is not None:
+                _mirror_cues(cues, cue_scores, self.mirrored[seen, rows], self.anchor_mirror)
+        return Features(self.maps[seen, rows], self.samples.quality[rows], cues, cue_scores)
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
         """The unaugmented view of each batch of rows."""
@@ -66,12 +69,13 @@ class StreamedTable:
     encoder: Encoder
     samples: Samples | StoredSamples
     anchor_mirror: tuple[int, ...] = ()
+    device: torch.device = CPU  # where the encoder lies
 
     def load(self, rows: Tensor) -> Samples:
-        """Take clips: what a thread may do while another batch is worked on. It computes nothing, or PyTorch would give
-        it as many threads again, which would take the cores from those that train.
+        """Take clips to the device: what a thread may do while another batch is worked on. It computes nothing, or
+        PyTorch would give it as many threads again, which would take the cores from those that train.
         """
-        return self.samples.take(rows.tolist())
+        return self.samples.take(rows.tolist()).to(self.device)
 
     @torch.no_grad()
     def features(
@@ -80,8 +84,8 @@ class StreamedTable:
         """Features of a batch that was taken; with a generator, the clips whose view is not 0 are augmented."""
         x, person = samples.inputs
         if views is not None and generator is not None:
-            seen = views == 0
-            turned = (torch.rand(len(views), generator=generator) < 0.5) & ~seen
+            seen = views.to(x.device) == 0
+            turned = (torch.rand(len(views), generator=generator, device=x.device) < 0.5) & ~seen
             other = augment(x, generator, samples.graph, mirrored=turned)
             x = torch.where(seen[:, None, None, None, None], x, other)
             if samples.cues is not None and samples.cue_scores is not None:
@@ -103,32 +107,40 @@ Table = FeatureTable | StreamedTable
 
 
 def _mirror_cues(cues: Tensor, cue_scores: Tensor, turned: Tensor, order: Sequence[int]) -> None:
-    """Put the cues [B, M, S, A, D] of mirrored clips, `turned` [B], to the anchors of the other side, in place."""
-    if turned.any():
-        cues[turned] = cues[turned][..., list(order), :]
-        cue_scores[turned] = cue_scores[turned][..., list(order)]
+    """Put the cues [B, M, S, A, D] of mirrored clips, `turned` [B], to the anchors of the other side, in place. Every
+    clip is gone over: how many are mirrored would be known only when a GPU has come so far.
+    """
+    for values in (cues, cue_scores):
+        there = turned.view(-1, *[1] * (values.ndim - 2))
+        for place, other in enumerate(order):
+            if place < other:
+                one, two = values[:, :, :, place], values[:, :, :, other]
+                swapped = torch.where(there, two, one)
+                two.copy_(torch.where(there, one, two))
+                one.copy_(swapped)
 
 
 @torch.no_grad()
 def feature_table(
     encoder: Encoder, samples: Samples | StoredSamples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
-    held_bytes: int = HELD_BYTES,
+    held_bytes: int = HELD_BYTES, device: torch.device = CPU,
 ) -> Table:  # fmt: skip
     """The frozen encoder's maps, held in memory up to `held_bytes`; beyond, and of clips on the disk, they are made
-    batch by batch.
+    batch by batch. `device` is the encoder's, and is where features will be.
 
     `views` > 1 adds augmented ones, for training only; one view is deterministic.
     """
     order = tuple(anchors.index(other_side(name)) for name in anchors)
-    first, there = samples.take([0]).inputs
+    first, there = samples.take([0]).to(device).inputs
     one = encoder.feature_map(first, there)
     if isinstance(samples, StoredSamples) or one.nbytes * views * len(samples) > held_bytes:
-        return StreamedTable(encoder, samples, order)
+        return StreamedTable(encoder, samples, order, device)
+    samples = samples.to(device)
     x, person = samples.inputs
-    generator = torch.Generator().manual_seed(seed)
-    inputs, mirrored = [x], torch.zeros(views, len(samples), dtype=torch.bool)
+    generator = generator_on(device, seed)
+    inputs, mirrored = [x], torch.zeros(views, len(samples), dtype=torch.bool, device=device)
     for view in range(1, views):
-        mirrored[view] = torch.rand(len(samples), generator=generator) < 0.5
+        mirrored[view] = torch.rand(len(samples), generator=generator, device=device) < 0.5
         inputs.append(augment(x, generator, samples.graph, mirrored=mirrored[view]))
     maps = [
         torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from pipeline.skeleton.normalise import normalise
 
 HELD_BYTES = 2 << 30  # of clips that are read into memory once; more of them stay on the disk
 CHUNK = 256  # clips that are read together where all are gone through
+MOST_PINNED = 1 << 28  # bytes of an array
 
 
 class Reader(Protocol):
@@ -90,6 +91,14 @@ class Samples:
         )
 
     only = take  # as StoredSamples.only
+
+    def to(self, device: torch.device) -> Samples:
+        """The same on a device; on the CPU, where they are read, these themselves. A GPU is not waited for."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: _moved(value, device) for name, value in moved.items() if isinstance(value, Tensor)}
+        return Samples(**(moved | tensors))
 
     def unique(self) -> tuple[Samples, Tensor]:
         """The distinct samples, byte by byte, and for each of the N clips the row of its own: [N] int64.
@@ -214,6 +223,12 @@ def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Sample
     return replace(
         samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32)
     )
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A batch by way of pinned memory, which a GPU reads by itself; what is larger would take that for good."""
+    pin = device.type == "cuda" and tensor.nbytes <= MOST_PINNED
+    return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=True)
 
 
 def _tensor(array: np.ndarray, dtype) -> Tensor:

@@ -23,9 +23,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.ahead import ahead
+from pipeline.files.device import generator_on, memory_for, tf32
 from pipeline.files.tensors import save_tensors
 
 LEAST_STEPS = 8  # of an epoch, about: few clips are gone through several times, since some steps alone teach nothing
@@ -52,6 +54,7 @@ class Loop:
     patience: int = 0  # epochs without a better validation before stopping; 0 never stops
     seed: int = 0
     bfloat16: bool = False  # autocast
+    tf32: bool = False  # on a GPU
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Progress:
     scores: list[float] = field(default_factory=list)  # validation score of each epoch
     best_epoch: int = 0
     planned: int = field(default=0, compare=False)  # epochs at the most
-    seconds: float = field(default=0.0, compare=False)  # CPU time of all threads: no other work on the machine counts
+    seconds: float = field(default=0.0, compare=False)  # CPU time of all threads, not of other work; on a GPU wall time
 
 
 OnEpoch = Callable[[str, Progress], None]  # what is being trained, how far it is
@@ -86,7 +89,7 @@ def fit(
     fingerprint: str = "",
     on_epoch: Callable[[Progress], None] = ignore,
     before_epoch: Callable[[Progress], None] = ignore,
-    what: str = "",
+    what: str = "The training",
 ) -> Progress:
     """Train `model` in place on `rows` samples; it ends in eval mode with the best (without `validate`: the last)
     weights.
@@ -98,55 +101,79 @@ def fit(
     depends on), or of other code, is ignored and overwritten, a damaged one set aside. `before_epoch` is called with
     the progress so far. The caller's random state is left alone.
 
+    It trains where the model lies. On a GPU nothing waits for a step's end: losses are added up there, and looked at
+    when the epoch is over.
+
     Raises PosebridgeError, with `what` is trained and the epoch, for a loss, a gradient, a weight or a validation score
-    that is not a finite number: all that follows would look like a result and be none.
+    that is not a finite number: all that follows would look like a result and be none; and for a batch that does not
+    fit into a GPU's memory.
     """
-    fingerprint += code_digest() if state is not None else ""
     device = next(model.parameters()).device
+    gpu = device.type == "cuda"
+    clock = time.perf_counter if gpu else time.process_time
+    if state is not None:
+        fingerprint += code_digest() + ("cuda" if gpu else "")  # a GPU draws other numbers
     optimizer = _optimizer(model, loop)
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     best = copy.deepcopy(averaged)
     progress = Progress()
     passes = max(1, LEAST_STEPS // math.ceil(rows / loop.batch_size))
     steps = passes * math.ceil(rows / loop.batch_size)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if gpu else []), tf32(device, loop.tf32):
         torch.manual_seed(loop.seed)  # dropout draws from this one
-        generator = torch.Generator().manual_seed(loop.seed)  # order, augmentation
+        generator = torch.Generator().manual_seed(loop.seed)  # order
+        draws = generator_on(device, loop.seed) if gpu else generator  # augmentation
         parts = {"model": model, "averaged": averaged, "best": best}
+        chance = {"torch": torch.default_generator, "generator": generator}
+        if gpu:
+            chance |= {"cuda": torch.cuda.default_generators[device.index], "draws": draws}
         if state is not None:
-            progress = _load(state, fingerprint, parts, optimizer, generator, device) or progress
+            progress = _load(state, fingerprint, parts, optimizer, chance, device) or progress
+
+        def go_back(batch: Tensor, *loaded: object) -> Tensor:
+            """The loss of a batch, whose gradients the weights now have."""
+            with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
+                value = loss(batch, draws, *loaded)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            return value.detach()
+
+        def attempt(size: int) -> None:
+            batch = torch.arange(min(size, rows))
+            go_back(batch, *([load(batch)] if load else []))
+
         progress.planned = loop.epochs
         while progress.epoch < loop.epochs and not _given_up(progress, loop):
-            started = time.process_time()
+            started = clock()
             before_epoch(progress)
             model.train()
-            total = 0.0
+            total, norms = torch.zeros(2, dtype=torch.float64, device=device)
             orders = [torch.randperm(rows, generator=generator) for _ in range(passes)]
             batches = chain.from_iterable(order.split(loop.batch_size) for order in orders)
             for batch, *loaded in _loaded(batches, load):
                 for group in optimizer.param_groups:
                     group["lr"] = loop.lr * _schedule(progress.step, loop, steps)
-                with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
-                    value = loss(batch, generator, *loaded)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-                _require_finite({"loss": value, "gradient": norm}, what, progress)
-                optimizer.step()
+                with memory_for(what, loop.batch_size, attempt):
+                    value = go_back(batch, *loaded)
+                    norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                    if not gpu:
+                        _require_finite({"loss": value, "gradient": norm}, what, progress)
+                    optimizer.step()
                 progress.step += 1
                 _average(averaged, model, min(loop.ema, progress.step / (progress.step + 10)))
-                total += float(value.detach()) * len(batch)
-            _require_finite(averaged.state_dict(), what, progress)
+                total += value.double() * len(batch)
+                norms += norm
+            _require_finite({"loss": total, "gradient": norms} | averaged.state_dict(), what, progress)
             progress.epoch += 1
-            progress.losses.append(total / (rows * passes))
+            progress.losses.append(float(total) / (rows * passes))
             if validate is None:
                 best.load_state_dict(averaged.state_dict())
                 progress.best_epoch = progress.epoch
             else:
                 _validate(model, averaged, best, validate, progress, what)
-            progress.seconds += time.process_time() - started
+            progress.seconds += clock() - started
             if state is not None:
-                _save(state, fingerprint, parts, optimizer, generator, device, progress)
+                _save(state, fingerprint, parts, optimizer, chance, progress)
             on_epoch(progress)
     model.load_state_dict(best.state_dict())
     model.eval()
@@ -172,7 +199,7 @@ def _require_finite(values: Mapping[str, Tensor], what: str, progress: Progress)
     for name, value in values.items():
         if not value.isfinite().all():
             raise PosebridgeError(
-                f"{what or 'The training'}: in epoch {progress.epoch + 1}, step {progress.step + 1}, {name!r} is not a "
+                f"{what}: in epoch {progress.epoch + 1}, step {progress.step + 1}, {name!r} is not a "
                 "finite number; lower the learning rate, or look at what goes in."
             )
 
@@ -188,10 +215,10 @@ def _validate(
         try:
             score = validate()
         except PosebridgeError as error:
-            raise PosebridgeError(f"{what or 'The training'}: after epoch {progress.epoch}: {error}") from None
+            raise PosebridgeError(f"{what}: after epoch {progress.epoch}: {error}") from None
     if not math.isfinite(score):
         raise PosebridgeError(
-            f"{what or 'The training'}: after epoch {progress.epoch} the validation gives {score}, no finite number; "
+            f"{what}: after epoch {progress.epoch} the validation gives {score}, no finite number; "
             "lower the learning rate, or look at what goes in."
         )
     if score > max(progress.scores, default=-math.inf):
@@ -202,12 +229,15 @@ def _validate(
 
 
 def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
+    """Fused on a GPU: one kernel for all weights."""
+    fused = True if next(model.parameters()).is_cuda else None
     if loop.optimiser == "sgd":
         return torch.optim.SGD(
-            model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay, momentum=0.9, nesterov=loop.nesterov
-        )
+            model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay, momentum=0.9, nesterov=loop.nesterov,
+            fused=fused,
+        )  # fmt: skip
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[loop.optimiser]
-    return kind(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay)
+    return kind(model.parameters(), lr=loop.lr, weight_decay=loop.weight_decay, fused=fused)
 
 
 def _schedule(step: int, loop: Loop, steps: int) -> float:
@@ -223,12 +253,17 @@ def _given_up(progress: Progress, loop: Loop) -> bool:
 
 @torch.no_grad()
 def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights (and batch-norm statistics) towards the model's; whole numbers are copied."""
-    for old, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
+    """Move the averaged weights (and batch-norm statistics) towards the model's, all at once; whole numbers are
+    copied.
+    """
+    old, new = [], []
+    for before, now in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if before.is_floating_point():
+            old.append(before)
+            new.append(now)
         else:
-            old.copy_(new)
+            before.copy_(now)
+    get_ema_multi_avg_fn(decay)(old, new, None)
 
 
 def remove_states(folder: Path, seeds: Iterable[int]) -> None:
@@ -240,7 +275,7 @@ def remove_states(folder: Path, seeds: Iterable[int]) -> None:
         folder.rmdir()
 
 
-def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, progress: Progress) -> None:
+def _save(state: Path, fingerprint: str, parts, optimizer, chance, progress: Progress) -> None:
     tensors = {
         f"{part}.{key}": value.contiguous()
         for part, m in parts.items()
@@ -248,10 +283,7 @@ def _save(state: Path, fingerprint: str, parts, optimizer, generator, device, pr
     }
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
-    tensors["random.torch"] = torch.get_rng_state()
-    tensors["random.generator"] = generator.get_state()
-    if device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    tensors |= {f"random.{name}": generator.get_state() for name, generator in chance.items()}
     told = json.dumps(vars(progress))
     header = {"fingerprint": fingerprint, "progress": told, "sha256": _sha256(tensors, fingerprint, told)}
     try:
@@ -269,7 +301,7 @@ def _sha256(tensors: Mapping[str, Tensor], *texts: str) -> str:
     return digest.hexdigest()
 
 
-def _load(state: Path, fingerprint: str, parts, optimizer, generator, device) -> Progress | None:
+def _load(state: Path, fingerprint: str, parts, optimizer, chance, device) -> Progress | None:
     """Put everything back as `_save` found it; None (and nothing changed) without a state of this fingerprint."""
     if not state.is_file():
         return None
@@ -296,8 +328,6 @@ def _load(state: Path, fingerprint: str, parts, optimizer, generator, device) ->
             _, index, name = key.split(".")
             saved["state"].setdefault(int(index), {})[name] = value.cpu() if name == "step" else value
     optimizer.load_state_dict(saved)
-    torch.set_rng_state(tensors["random.torch"].cpu())
-    generator.set_state(tensors["random.generator"].cpu())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), device)
+    for name, generator in chance.items():
+        generator.set_state(tensors[f"random.{name}"].cpu())
     return Progress(**json.loads(header["progress"]))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import memory_for
 from pipeline.learn.feature_table import Encoder, Table, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
@@ -18,6 +19,7 @@ from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
 
 
+@memory_for("Scoring")
 def score_clips(
     opened: Opened, encoder: Encoder, method: Method, samples: Samples | StoredSamples, text: Tensor | None = None
 ) -> np.ndarray:
@@ -29,7 +31,7 @@ def score_clips(
     require_eval_mode(encoder)
     require_seen_text(opened, method)
     distinct, where = samples.unique()
-    table = feature_table(encoder, distinct, opened.shapes.anchors)
+    table = feature_table(encoder, distinct, opened.shapes.anchors, device=method.device)
     if text is None:
         text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
     return score_table(method, table, text, torch.arange(len(distinct)))[where].numpy()
@@ -39,7 +41,8 @@ def require_seen_text(opened: Opened, method: Method) -> None:
     """Text may be centred on the seen classes' mean only, and the words that a method names may be theirs only."""
     split = opened.split
     if method.centre.any():
-        require_seen_centre(method.centre, method.describe(opened.bank.take(split.seen, method.text_slots)))
+        seen_text = opened.bank.take(split.seen, method.text_slots).to(method.device)
+        require_seen_centre(method.centre, method.describe(seen_text))
     if method.vocabulary:
         seen, unseen = (opened.words(classes, method.word_slots) for classes in (split.seen, split.unseen))
         require_seen_vocabulary(method.vocabulary, seen, unseen)
@@ -47,26 +50,27 @@ def require_seen_text(opened: Opened, method: Method) -> None:
 
 @torch.no_grad()
 def score_table(method: Method, table: Table, text: Tensor, rows: Tensor) -> Tensor:
-    """Scores [N, C] of the unaugmented view of `rows`, all finite. There is no label among its arguments."""
+    """Scores [N, C] of the unaugmented view of `rows`, all finite, on the CPU. No label is among the arguments."""
     require_eval_mode(method)
+    text = text.to(method.device)
     scores = torch.cat([method.scores(features, text) for features in table.batches(rows.split(64))])
-    return _finite(scores, method, table, rows)
+    return _finite(scores.cpu(), method, table, rows)
 
 
 def adapt_table(adaptation: Adaptation, table: Table, text: Tensor, rows: Tensor) -> Tensor:
-    """Adapted scores [N, C] of the unaugmented view of `rows`. They arrive in a random order that is always the same:
-    that of a file goes by classes. There is no label among the arguments.
+    """Adapted scores [N, C] of the unaugmented view of `rows`, on the CPU. They arrive in a random order that is always
+    the same: that of a file goes by classes. There is no label among the arguments.
     """
     require_eval_mode(adaptation.method)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     batches = table.batches(rows[order].split(adaptation.batch_size))
-    scores = adaptation.scores(batches, text).detach()
+    scores = adaptation.scores(batches, text.to(adaptation.method.device)).detach().cpu()
     return _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
 
 
 @torch.no_grad()
 def embed_table(method: EmbeddingMethod, table: Table, rows: Tensor) -> Tensor:
-    """Embeddings [N, d_t] of the unaugmented view of `rows`."""
+    """Embeddings [N, d_t] of the unaugmented view of `rows`, where the method lies."""
     require_eval_mode(method)
     embeddings = torch.cat([method.embed(features) for features in table.batches(rows.split(64))])
     return _finite(embeddings, method, table, rows)
@@ -76,7 +80,7 @@ def _finite(values: Tensor, method: Method, table: Table, rows: Tensor) -> Tenso
     """The values [N, X] of the clips `rows` [N]. Raises PosebridgeError where one is not finite: it would rank first or
     last by accident.
     """
-    wrong = ~values.isfinite().all(-1)
+    wrong = ~values.isfinite().all(-1).cpu()
     if wrong.any():
         first = table.samples.clip_ids[int(rows[wrong][0])]
         raise PosebridgeError(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.cache.sealed import seal
+from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
@@ -47,9 +48,10 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 
 def train(
     dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, on_epoch: OnEpoch = ignore,
-    jobs: int = 1,
+    jobs: int = 1, devices: Sequence[torch.device] = (CPU,),
 ) -> Path:  # fmt: skip
-    """Train `run` on `protocol`: both phases, every seed, `jobs` of them at a time. Returns the folder.
+    """Train `run` on `protocol`: both phases, every seed, `jobs` of them at a time, on `devices` in turn. Returns the
+    folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
@@ -57,8 +59,10 @@ def train(
     opened = require_for_training(dataset, protocol, run, params)
     folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    each_seed(partial(train_seed, opened, run_name, params, folder, state), params.seeds(run), jobs, on_epoch)
-    remove_states(state, params.seeds(run))
+    seeds = params.seeds(run)
+    work = partial(train_seed, opened, run_name, params, folder, state, spread(devices, seeds))
+    each_seed(work, seeds, jobs, on_epoch)
+    remove_states(state, seeds)
     return folder
 
 
@@ -73,18 +77,21 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params
     return opened or open_run(dataset, protocol, run)
 
 
+@memory_for("The run")
 def train_seed(
-    opened: Opened, run_name: str, params: Params, folder: Path, state: Path, seed: int, on_epoch: OnEpoch
-) -> None:
+    opened: Opened, run_name: str, params: Params, folder: Path, state: Path, devices: Mapping[int, torch.device],
+    seed: int, on_epoch: OnEpoch,
+) -> None:  # fmt: skip
     """Both phases of one seed, into `folder`; how far it has come stands in `state`."""
-    dataset, run, split = opened.dataset, opened.run, opened.split
+    dataset, run, split, device = opened.dataset, opened.run, opened.split, devices[seed]
 
     def go(name: str, epochs: int | None) -> tuple[PhaseModel, Progress]:
         phase = training_phase(name, split, dataset.clips)
         samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
         return train_phase(
-            opened, phase, samples, skeleton_encoder(opened, seed, name), params, seed, epochs,
+            opened, phase, samples, skeleton_encoder(opened, seed, name).to(device), params, seed, epochs,
             state=state / f"seed-{seed}-{name}.safetensors", on_epoch=partial(on_epoch, f"seed {seed}, {name}"),
+            device=device,
         )  # fmt: skip
 
     select, progress = go("select", None)
@@ -95,6 +102,7 @@ def train_seed(
     del select  # its clips may leave the memory
     final, then = go("final", progress.best_epoch)
     selection["seconds"] = round(progress.seconds + then.seconds, 2)
+    selection |= told_training(device, params.train.bfloat16, params.train.tf32)
     place = folder / f"seed-{seed}"
     write_trained(opened, place, seed, final.phase, {"select": chooser, "final": final.method}, selection)
     write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
@@ -120,9 +128,10 @@ def train_phase(
     opened: Opened, phase: Phase, samples: Samples | StoredSamples, encoder: Encoder, params: Params, seed: int,
     epochs: int | None,
     *, judge: Callable[[PhaseModel], float] | None = None, state: Path | None = None,
-    on_epoch: Callable[[Progress], None] = ignore,
+    on_epoch: Callable[[Progress], None] = ignore, device: torch.device = CPU,
 ) -> tuple[PhaseModel, Progress]:  # fmt: skip
-    """Train one phase for at most `epochs` (None: as many as the method's schedule or `train` says).
+    """Train one phase for at most `epochs` (None: as many as the method's schedule or `train` says), on `device`, where
+    the encoder lies.
 
     `judge` scores every epoch, and the best one's weights are kept. The selection phase has one unless told otherwise:
     the area under the seen-unseen curve of clips kept out of training, the pseudo-unseen ones among them.
@@ -132,13 +141,14 @@ def train_phase(
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
     labels = train_labels(phase, [samples.clip_ids[row] for row in train_rows], opened.split.class_names)
-    table = feature_table(encoder, samples, opened.shapes.anchors, views=config.views, seed=seed)
+    table = feature_table(encoder, samples, opened.shapes.anchors, views=config.views, seed=seed, device=device)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method, words = new_method(opened, phase.classes)
+    method.to(device)
     slots = method.text_slots
-    text = opened.bank.take(phase.classes, slots)  # [C, K, d_t] of the classes trained on, and of no other
+    text = opened.bank.take(phase.classes, slots).to(device)  # [C, K, d_t] of the classes trained on, and of no other
     method.see_text(text)
     model = PhaseModel(phase, method, table, lambda classes: opened.bank.take(classes, slots))
 
@@ -147,7 +157,7 @@ def train_phase(
         return table.load(train_rows[rows])
 
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
-        views = torch.randint(config.views, (len(rows),), generator=generator)
+        views = torch.randint(config.views, (len(rows),), generator=generator, device=generator.device)
         if isinstance(table, StreamedTable):
             features = table.features(loaded or load(rows), views, generator)
         else:
@@ -162,7 +172,7 @@ def train_phase(
     judged = opened.bank.take(opened.split.seen, slots) if select else text
     loop = Loop(
         config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
-        patience=config.patience if select else 0, bfloat16=config.bfloat16,
+        patience=config.patience if select else 0, bfloat16=config.bfloat16, tf32=config.tf32,
     )  # fmt: skip
     loop = dataclasses.replace(loop, **method.schedule())
     planned = loop.epochs
@@ -184,7 +194,7 @@ def train_phase(
         before_epoch=tell_progress, what=f"{opened.run.method}, seed {seed}, {phase.name}",
     )  # fmt: skip
     if isinstance(method, EmbeddingMethod):
-        method.finish(embed_table(method, table, train_rows), labels, text)
+        method.finish(embed_table(method, table, train_rows), labels.to(device), text)
     return model, progress
 
 

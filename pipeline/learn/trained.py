@@ -58,7 +58,7 @@ def method_and_flags(run: RunParams) -> dict[str, Any]:
 
 def hash_of(tensor: Tensor) -> str:
     """sha256 of its bytes."""
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def encoder_sha256(opened: Opened, seed: int) -> str | None:

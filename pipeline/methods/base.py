@@ -74,6 +74,11 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.register_buffer("centre", torch.zeros(shapes.d_text))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies, and where its features and text have to be."""
+        return self.centre.device
+
     def describe(self, text: Tensor) -> Tensor:
         """One unit vector a class, the mean of its slots: [C, K, d_t] -> [C, d_t]."""
         return F.normalize(text.mean(1), dim=-1)

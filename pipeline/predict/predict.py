@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource
 from pipeline.extract.ground_truth import GroundTruth
+from pipeline.files.device import CPU
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
@@ -105,9 +106,10 @@ class TrainedRun:
 def load_run(
     dataset_name: str, protocol: str, run_name: str, params: Params, *, seed: int = 0, recipe_name: str | None = None,
     manifests: Path = Path("manifests"), cache: Path = Path("cache"), store_root: Path | None = None,
+    device: torch.device = CPU,
 ) -> TrainedRun:  # fmt: skip
-    """Load a run for videos. Raises PosebridgeError, with the commands that help, where it is not trained, or was
-    trained with another recipe than the one asked for or than params.yaml has now.
+    """Load a run for videos, onto `device`. Raises PosebridgeError, with the commands that help, where it is not
+    trained, or was trained with another recipe than the one asked for or than params.yaml has now.
     """
     run = choose_run(params, run_name)
     choose(params.recipes, run.recipe, "recipe")
@@ -141,7 +143,7 @@ def load_run(
         )
     encoder = skeleton_encoder(opened, seed, "final", unchanged=False)  # clips.csv may have grown since
     method, _ = load_method(opened, protocol, run_name, seed, unchanged=False)
-    return TrainedRun(opened, encoder, method, recipe, synthetic=dataset_name in PROTOCOLS)
+    return TrainedRun(opened, encoder.to(device), method.to(device), recipe, synthetic=dataset_name in PROTOCOLS)
 
 
 def choose_run(params: Params, run_name: str) -> RunParams:
@@ -255,7 +257,7 @@ def label_text(opened: Opened, method: Method, labels: Sequence[str]) -> tuple[T
     lower = [label.lower() for label in labels]
     if all(label in names for label in lower):
         return opened.bank.take([names.index(label) for label in lower], method.text_slots), "classes"
-    encoder = open_encoder(split_variant(opened.run.text)[0])
+    encoder = open_encoder(split_variant(opened.run.text)[0], method.device)
     if encoder.sha256 != opened.bank.encoder_sha256:
         raise PosebridgeError(
             f"The text bank of {opened.dataset.name} is of another encoder than {opened.run.text!r} is now; run "

@@ -137,7 +137,7 @@ def _settings(run: Run) -> dict[str, str]:
         "chosen on validation classes": _chosen(run),
         "parameters": NONE if params is None else f"{params / 1e6:.2f} M",
         "GFLOP": NONE if gflops is None else f"{gflops:.3g}",
-        "training, CPU s": NONE if training is None else f"{training:.0f}",
+        "training, s": NONE if training is None else f"{training:.0f}",
         "test, s": NONE if seconds is None else f"{seconds:.1f}",
     }
 

@@ -73,15 +73,21 @@ class Adaptation(TypedDict, total=False):
 
 @MORE
 class Selection(TypedDict, total=False):
-    """What was chosen, and the CPU seconds of the training."""
+    """What was chosen, and the seconds of the training: CPU time, on a GPU wall time. `device` and `precision` are
+    where and how it computed.
+    """
 
     seconds: Amount
     adapt: Adaptation
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed."""
+    """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed; `device` is where the
+    others were scored.
+    """
 
     dataset: str
     protocol: str
@@ -103,6 +109,7 @@ class Result:
     gflops: Amount | None
     seconds: Amount | None
     missing: Annotated[int, Field(ge=0, le=MOST_CLIPS)] = 0
+    device: str = ""
     folder: Path = Path()
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +16,17 @@ import pandas as pd
 from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
+from pipeline.params import EncodeParams, TrainParams
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 
-# Two results are seeds of one run only if all of this is equal.
+# Two results are seeds of one run only if all of this is equal. The device is not among it: seeds of equal settings may
+# be averaged, whatever they were computed on, and each metrics.json names that.
 SETTINGS = (
     "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by"
 )  # fmt: skip
+
+DEFAULTS = {"encode": asdict(EncodeParams()), "train": asdict(TrainParams())}
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Run:
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean CPU seconds, of all threads, of one seed's training, both phases; None where no seed states it."""
+        """Mean seconds of one seed's training, both phases: CPU time of all threads, on a GPU wall time; None where no
+        seed states it.
+        """
         values = [seconds for result in self.results if (seconds := result.selection.get("seconds")) is not None]
         return statistics.fmean(values) if values else None
 
@@ -173,7 +179,9 @@ def _top1(run: Run) -> float:
 
 
 def _differing(result: Result, other: Result) -> str | None:
-    """What two results are no seeds of one run for. How they were trained counts where both tell."""
+    """What two results are no seeds of one run for. How they were trained counts where both tell; a value that was not
+    there yet when one was trained had its default's effect.
+    """
     for name in SETTINGS:
         if getattr(result, name) != getattr(other, name):
             return name
@@ -181,6 +189,6 @@ def _differing(result: Result, other: Result) -> str | None:
         return "number of test clips"
     ours, theirs = result.trained, other.trained
     for section in ours.keys() & theirs.keys():
-        if ours[section] | {"seeds": None} != theirs[section] | {"seeds": None}:
+        if DEFAULTS[section] | ours[section] | {"seeds": None} != DEFAULTS[section] | theirs[section] | {"seeds": None}:
             return f"section `{section}` of params.yaml"
     return None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.cache.sealed import canonical_json
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU
 from pipeline.files.durable import write_for_people
 from pipeline.files.hdf5 import hdf5_bytes
 from pipeline.files.names import check_name, is_file
@@ -61,9 +62,10 @@ class TextBank:
 
 
 def make_bank(
-    dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache")
-) -> Path:
-    """Embed every text of a dataset and write its bank; returns the file's path.
+    dataset: str, encoder: str = "minilm", manifests: Path = Path("manifests"), cache: Path = Path("cache"),
+    device: torch.device = CPU,
+) -> Path:  # fmt: skip
+    """Embed every text of a dataset, on `device`, and write its bank; returns the file's path.
 
     `encoder` may end in `@<variant>`: then the texts are those of texts.<variant>.csv, and the bank is one of its own.
     """
@@ -71,7 +73,7 @@ def make_bank(
     class_names = read_classes(folder / "classes.csv")
     name, variant = split_variant(encoder)
     slots, texts = read_texts(texts_path(folder, variant), class_names)
-    model = SentenceEncoder(name)
+    model = SentenceEncoder(name, device)
     vectors = model.encode(list(texts.values()))  # [N, d_t]
     embeddings = np.zeros((len(class_names), len(slots), vectors.shape[1]), np.float32)
     mask = np.zeros(embeddings.shape[:2], bool)

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU, memory_for
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name
 
@@ -44,7 +46,7 @@ def encoder_slug(encoder: str) -> str:
 class SentenceEncoder:
     """A frozen sentence encoder. `sha256` identifies its weights. Raises PosebridgeError when it cannot be loaded."""
 
-    def __init__(self, name: str = "minilm") -> None:
+    def __init__(self, name: str = "minilm", device: torch.device = CPU) -> None:
         # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
         from sentence_transformers import SentenceTransformer
 
@@ -52,7 +54,7 @@ class SentenceEncoder:
         local = Path(place).is_dir()
         try:
             self.model = SentenceTransformer(
-                place, device="cpu", local_files_only=local, model_kwargs={"use_safetensors": True}
+                place, device=str(device), local_files_only=local, model_kwargs={"use_safetensors": True}
             ).eval()
         except Exception as error:  # damaged files come out of the libraries as errors of many classes
             raise PosebridgeError(
@@ -64,9 +66,10 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """L2-normalised embeddings of `texts`, float32 [N, d_t]. Raises PosebridgeError for any that is no number."""
-        vectors = self.model.encode(
-            list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-        ).astype(np.float32)
+        with memory_for(f"The sentence encoder {self.name!r}"):
+            vectors = self.model.encode(
+                list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+            ).astype(np.float32)
         if not np.isfinite(vectors).all():
             raise PosebridgeError(f"The sentence encoder {self.name!r} yields no numbers; bring its weights again.")
         return vectors

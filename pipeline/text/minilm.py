@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from pipeline.files.device import CPU
 from pipeline.text.encoder import MINILM_SHA256, SentenceEncoder, minilm_folder
 
 LONGEST = 256  # tokens
@@ -80,6 +81,6 @@ class MiniLM:
         return F.layer_norm(x, x.shape[-1:], weight, bias, self._epsilon)
 
 
-def open_encoder(name: str) -> MiniLM | SentenceEncoder:
-    """The quickest form of an encoder: ours for `minilm`, else sentence-transformers'."""
-    return MiniLM() if name == "minilm" else SentenceEncoder(name)
+def open_encoder(name: str, device: torch.device = CPU) -> MiniLM | SentenceEncoder:
+    """The quickest form of an encoder: ours for `minilm`, always on the CPU, else sentence-transformers'."""
+    return MiniLM() if name == "minilm" else SentenceEncoder(name, device)

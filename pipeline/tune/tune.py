@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU, memory_for
 from pipeline.files.durable import write_for_people
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.mm_compat import import_mmpose
@@ -32,7 +33,7 @@ from pipeline.tune.text import TextVectors
 
 import_mmpose()
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import find_latest_checkpoint  # noqa: E402
+from mmengine.runner import Runner, find_latest_checkpoint  # noqa: E402
 
 
 class PlainCheckpoints(Hook):
@@ -54,14 +55,22 @@ class StopsWhenLost(Hook):
                 )
 
 
+class OnDevice(Runner):
+    """mmengine's Runner, on the device where the model lies: its own takes any GPU that there is."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        return model
+
+
 def tune(
     settings: TuneSettings,
     source: CropSource,
     work_dir: Path,
     start: Start | None = None,
     text: TextVectors | None = None,
+    device: torch.device = CPU,
 ) -> PoseBridgeHPE:
-    """Run one tuning with mmengine's Runner; killed and started again it goes on at its last epoch.
+    """Run one tuning with mmengine's Runner on `device`; killed and started again it goes on at its last epoch.
 
     `start` is what to start from, and for a finetuned `sem` the teacher; `text` holds the embeddings of the source's
     captions and phrases. Returns the tuned model in eval mode, on the CPU. Raises PosebridgeError where the start does
@@ -101,8 +110,9 @@ def tune(
         num_workers=settings.workers, persistent_workers=settings.workers > 0, drop_last=True,
     )  # fmt: skip
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # mmengine's log
-            _run(TuningModel(model, settings, text, teacher), loader, settings, work_dir)
+        enough = memory_for("tune-hpe", settings.batch_size, setting="--batch-size")
+        with contextlib.redirect_stdout(sys.stderr), enough:
+            _run(TuningModel(model, settings, text, teacher).to(device), loader, settings, work_dir)
     except PosebridgeError as error:
         # A loader's worker puts its traceback before the sentence.
         raise PosebridgeError(str(error).strip().rpartition("PosebridgeError: ")[2]) from None
@@ -110,12 +120,10 @@ def tune(
 
 
 def _run(model: TuningModel, loader: DataLoader, settings: TuneSettings, work_dir: Path) -> None:
-    from mmengine.runner import Runner
-
     epochs = max(1, round(settings.images / settings.images_per_epoch))
     warm_up = max(1, min(200, epochs * len(loader) // 10))
     steps = max(epochs * len(loader), warm_up + 1)
-    Runner(
+    OnDevice(
         model=model,
         work_dir=str(work_dir),
         train_dataloader=loader,
