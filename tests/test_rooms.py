@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.unit
 PIPELINE = Path(__file__).parent.parent / "pipeline"
 ORDER = (
-    "errors", "files", "executors", "recipe", "params", "manifest",
+    "errors", "files", "recipe", "params", "executors", "manifest",
     "video", "cache", "ingest", "skeleton", "hpe", "tracking", "extract", "interchange",
     "text", "protocol", "methods", "learn", "report",
     "synth", "tune", "predict", "doctor", "bench",

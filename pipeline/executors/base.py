@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ LOGS = Path("cache/logs")
 # Each `Executor` is built with (workers, logs, options), and imported only when it is asked for.
 EXECUTORS = {
     "local": "pipeline.executors.local:LocalExecutor",
+    "slurm": "pipeline.executors.slurm:SlurmExecutor",
+    "ray": "pipeline.executors.ray:RayExecutor",
 }
 
 
@@ -26,6 +29,19 @@ class Outcome:
     value: Any = None  # what work(unit) returned, plain and picklable; None where it failed
     error: str = ""  # one sentence
     log: str = ""  # path of the log of the process or task that had the unit; empty where there is none
+
+
+def outcome_of(work: Callable[[int], Any], unit: int, log: str = "") -> Outcome:
+    """Do a unit, in the process that is to do it. What goes wrong is told; of what no user can put right, the log has
+    the traceback.
+    """
+    try:
+        return Outcome(unit, work(unit), log=log)
+    except PosebridgeError as error:
+        return Outcome(unit, error=str(error).rstrip("."), log=log)
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(unit, error=f"{type(error).__name__}: {error}".partition("\n")[0], log=log)
 
 
 class Executor(Protocol):

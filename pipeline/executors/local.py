@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -18,8 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PosebridgeError
-from pipeline.executors.base import Outcome
+from pipeline.executors.base import Outcome, outcome_of
 from pipeline.executors.stopping import tidy_end
 from pipeline.files.durable import make_folder
 
@@ -128,17 +126,7 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path, content: 
         _take_share(slot, workers)
         work = pickle.loads(content)
         while True:
-            connection.send(_outcome(work, connection.recv(), log))
-
-
-def _outcome(work: Callable[[int], Any], unit: int, log: Path) -> Outcome:
-    try:
-        return Outcome(unit, work(unit), log=str(log))
-    except PosebridgeError as error:
-        return Outcome(unit, error=str(error).rstrip("."), log=str(log))
-    except Exception as error:
-        traceback.print_exc()
-        return Outcome(unit, error=f"{type(error).__name__}: {error}".partition("\n")[0], log=str(log))
+            connection.send(outcome_of(work, connection.recv(), str(log)))
 
 
 def _follow_parent() -> None:
