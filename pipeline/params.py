@@ -54,9 +54,11 @@ class ExtractParams:
 
     `max_lost_frames`: the share of a video's frames looked at that may not decode; above it its clips fail. What is in
     the cache stays when it changes, and failures are tried again with --retry-failed.
+    `decoders`: videos that are decoded at a time; 0 takes half of the cores that a process may use, 8 at most.
     """
 
     batch_size: int = within(16, 1, 10**5)
+    decoders: int = within(0, 0, 256)
     clips_per_shard: int = within(256, 1, 10**6)
     max_failures: int = within(0, 0)
     max_lost_frames: float = within(0.1, 0, 1)

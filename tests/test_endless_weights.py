@@ -19,6 +19,7 @@ from pipeline.bench.cues import load_maps
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
+from pipeline.hpe.joints import check_joints
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.onnx_file import METADATA, load_graph
 from pipeline.hpe.topdown import TopdownModel
@@ -169,6 +170,8 @@ def test_random_damage_to_a_graph_is_a_sentence_or_a_good_file(tmp_path: Path, c
 
 
 def as_pose_model(path: Path) -> None:
-    estimator = OnnxEstimator(resolve_weights(Recipe(backend="onnx", weights=str(path), cues="levels")), path)
+    recipe = resolve_weights(Recipe(backend="onnx", weights=str(path), cues="levels"))
+    estimator = OnnxEstimator(recipe, path)
+    check_joints(recipe, estimator)
     width, height = estimator.crop_size
     estimator.estimate(np.zeros((2, height, width, 3), np.uint8), np.zeros(2, bool))

@@ -260,11 +260,16 @@ def test_a_phone_video_is_seen_and_drawn_upright(project: Path, tmp_path: Path) 
 @pytest.mark.e2e
 def test_nobody_is_an_answer(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind:
-        def __init__(self, path: Path):
+        together, provider = 1, "none"
+
+        def __init__(self, path: Path, device: torch.device):
             pass
 
-        def detect(self, frame: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        def letterbox(self, frame: np.ndarray) -> np.ndarray:
+            return frame
+
+        def detect_together(self, frames: list[np.ndarray], threshold: float) -> list[tuple[np.ndarray, np.ndarray]]:
+            return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in frames]
 
     monkeypatch.setattr("pipeline.hpe.detector.Detector", Blind)
     (tmp_path / "detector.onnx").write_bytes(b"any")

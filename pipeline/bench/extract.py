@@ -13,14 +13,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.bench.memory import peak_rss_mb
 from pipeline.bench.timing import seconds_of
 from pipeline.errors import PosebridgeError
-from pipeline.extract.boxes import box_source, lanes
+from pipeline.extract.boxes import BoxSource, box_source, lanes
 from pipeline.extract.extract import extract
 from pipeline.extract.plan import Source, open_ground_truth
-from pipeline.hpe.base import Estimator
+from pipeline.hpe.base import Estimator, device_of
 from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
@@ -73,7 +74,7 @@ def bench_extract(
     decode, boxes, forward, wall = [], [], [], []
     for repeat in range(repeats):
         decode.append(seconds_of(lambda: sum(1 for _ in _frames(clips, source))))
-        boxes.append(_boxes_seconds(clips, source))
+        boxes.append(_boxes_seconds(clips, source, device_of(estimator)))
         forward.append(sum(seconds_of(_forward(estimator, *batch)) for batch in batches))
         place = folder / str(repeat)
         write_clips(place / "bench" / "clips.csv", clips)
@@ -83,12 +84,17 @@ def bench_extract(
     return ExtractBench(len(clips), crops, d, b, f, w, w / (d + b + f), crops / w, peak_rss_mb())
 
 
-def _boxes_seconds(clips: list[Clip], source: Source) -> float:
+def _boxes_seconds(clips: list[Clip], source: Source, device: torch.device) -> float:
     """What the detector takes for the sampled frames; 0 for boxes that nobody has to look for."""
     if source.recipe.boxes != "detector":
         return 0.0
-    boxes = box_source(source.recipe, source.truth)
-    return sum(seconds_of(partial(boxes, *frame)) for frame in _frames(clips, source))
+    boxes = box_source(source.recipe, source.truth, device)
+    return sum(seconds_of(partial(_boxes, boxes, *frame)) for frame in _frames(clips, source))
+
+
+def _boxes(boxes: BoxSource, clip: Clip, position: int, frame: np.ndarray) -> np.ndarray:
+    """Those of one frame, [K, 4]."""
+    return boxes.find([(boxes.prepare(frame), position, [clip])])[0][0][0]
 
 
 def _forward(estimator: Estimator, crops: np.ndarray, cue_rows: np.ndarray) -> Callable[[], object]:
@@ -115,14 +121,14 @@ def _batches(
     clips: list[Clip], source: Source, estimator: Estimator, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The crops and cue rows that the extraction of these clips gives to the pose model."""
-    boxes = box_source(source.recipe, source.truth)
+    boxes = box_source(source.recipe, source.truth, device_of(estimator))
     crops, cue_rows, last, slot = [], [], None, 0
     cue_slots = (
         set(cue_positions(source.recipe.frames, source.recipe.cue_frames).tolist()) if estimator.cue_width else set()
     )
     for clip, position, frame in _frames(clips, source):
         slot, last = (slot + 1 if clip == last else 0), clip
-        for box in boxes(clip, position, frame)[0][: lanes(source.recipe)]:
+        for box in _boxes(boxes, clip, position, frame)[: lanes(source.recipe)]:
             crops.append(crop(frame, crop_matrix(box, estimator.crop_size), estimator.crop_size))
             cue_rows.append(slot in cue_slots)
         if len(crops) >= batch_size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from pipeline.video.thumbnail import SIDE
 
 @dataclass
 class Look:
-    """One frame as one clip sees it: the slots that it fills and the crops of its persons."""
+    """One frame as one clip sees it: the slots that it fills and the crops of its persons, once they are found."""
 
     pending: PendingClip
     slots: np.ndarray
@@ -32,7 +32,8 @@ class Look:
     thumbnail: np.ndarray  # [24, 24] uint8
     treatment: Treatment
     lost: int  # packets of the file so far
-    crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]  # person, box [4], sure, matrix [2, 3], pixels
+    crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]] = field(default_factory=list)
+    # person, box [4], sure, matrix [2, 3], pixels
 
 
 class PendingClip:

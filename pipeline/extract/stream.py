@@ -1,14 +1,15 @@
 """The stream of stage one: decode -> boxes -> crops -> pose model -> tracks -> one row of arrays a clip.
 
-Batches fill across clips; what is held at any time is three batches of crops and the arrays of the clips that they
-touch, so memory does not grow with the length of a video. Knows nothing of shards.
+Several videos are decoded at a time, and batches fill across clips. What waits between two steps is bounded, so memory
+does not grow with the length of a video; and it is taken in the order of paths, so results do not depend on how many
+threads there are. Knows nothing of shards.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors.local import usable_cores
 from pipeline.extract.boxes import BoxSource, lanes
 from pipeline.extract.pending import Look, PendingClip, lost_joints
-from pipeline.files.ahead import ahead
+from pipeline.files.ahead import ahead, ahead_of_each
 from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
@@ -32,21 +34,36 @@ from pipeline.video.reader import MAX_LOST, FrameReader
 from pipeline.video.sampling import SegmentError
 from pipeline.video.thumbnail import thumbnail
 
+MOST_DECODERS = 8  # by default: FFmpeg has several threads a video, too
+WAITING = 8  # batches of crops that may wait for the pose model, over all decoders
+
+
+@dataclass
+class Shot:
+    """A decoded frame in which nobody has looked for persons yet, with what each clip that wants it sees of it."""
+
+    frame: np.ndarray  # [H, W, 3] uint8 RGB
+    prepared: Any  # of it, for `BoxSource.find`
+    looks: list[Look]
+
 
 class PoseStream:
-    """Runs clips through one pose model; decoding goes on in a thread, up to two batches ahead.
+    """Runs clips through one pose model, while others are decoded in threads.
 
     Args:
-        boxes: where the persons are; `full_frame` or another source.
+        boxes: where the persons are; see `box_source`.
         batch_size: crops in one call of the model.
         max_lost: the share of frames that may not decode; see `Video`.
+        decoders: videos that are decoded at a time; 0 takes half of the cores that this process may use.
     """
 
     def __init__(
-        self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int, max_lost: float = MAX_LOST
-    ):
+        self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int, max_lost: float = MAX_LOST,
+        decoders: int = 0,
+    ):  # fmt: skip
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
         self._batch_size, self._max_lost = batch_size, max_lost
+        self._decoders = decoders or max(1, min(MOST_DECODERS, len(usable_cores()) // 2))
         self._answered = False  # the pose model has given a finite number
 
     def run(
@@ -58,7 +75,7 @@ class PoseStream:
         model gives no finite number for a whole batch before it has given any.
         """
         batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]] = []
-        for look in ahead(self._looks(clips, root, videos), 2 * self._batch_size):
+        for look in self._looks(clips, root, videos):
             if isinstance(look, Failure):
                 yield look
                 continue
@@ -74,31 +91,45 @@ class PoseStream:
         yield from self._estimate(batch)
 
     def _looks(self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]) -> Iterator[Look | Failure]:
-        """Decode video by video; whatever is wrong with one becomes the failures of its clips."""
-        by_path = sorted(clips, key=lambda clip: (clip.path, clip.clip_id))
-        for path, group in groupby(by_path, key=lambda clip: clip.path):
-            segments = list(group)
-            begun: list[PendingClip] = []
-            try:
-                with open_video(place := place_of(root, path), self._max_lost, segments[0].image_fps) as video:
-                    if not videos[path].identity:
-                        raise VideoError("open", "the file could not be read when the run began; run it again")
-                    refuse_changed(segments[0], place, video)
-                    facts = {
-                        "video_path": path,
-                        "video_identity": videos[path].identity,
-                        "video_fps": video.fps,
-                        "video_frames": len(video.times),
-                    }
-                    for clip in segments:
-                        try:
-                            begun.append(self._begin(clip, video, facts))
-                        except SegmentError as error:
-                            yield Failure(clip.clip_id, "sample", str(error))
-                    yield from self._decode(video, begun)
-            except VideoError as error:
-                for clip in [pending.clip for pending in begun if pending.slots] if begun else segments:
-                    yield Failure(clip.clip_id, error.stage, str(error))
+        """The looks of all clips, in the order of paths and, within a video, of its frames.
+
+        Boxes that are found frame by frame are found by the threads that decode; others by one thread behind them, over
+        the frames of several videos.
+        """
+        by_path = groupby(sorted(clips, key=lambda clip: (clip.path, clip.clip_id)), key=lambda clip: clip.path)
+        shots = (self._shots(path, list(group), root, videos) for path, group in by_path)
+        together, crops = self._boxes.together, WAITING * self._batch_size
+        looks = max(2, min(2 * self._batch_size, crops // (lanes(self._recipe) * self._decoders)))  # of a decoder
+        if together == 1:
+            return ahead_of_each(map(self._find, shots), self._decoders, looks)
+        frames = max(1, together // self._decoders)  # of a decoder: they are large
+        return ahead(self._find(ahead_of_each(shots, self._decoders, frames)), looks)
+
+    def _shots(
+        self, path: str, segments: list[Clip], root: Path, videos: dict[str, VideoRecord]
+    ) -> Iterator[Shot | Failure]:
+        """Decode a video once for all its clips; whatever is wrong with it becomes their failures."""
+        begun: list[PendingClip] = []
+        try:
+            with open_video(place := place_of(root, path), self._max_lost, segments[0].image_fps) as video:
+                if not videos[path].identity:
+                    raise VideoError("open", "the file could not be read when the run began; run it again")
+                refuse_changed(segments[0], place, video)
+                facts = {
+                    "video_path": path,
+                    "video_identity": videos[path].identity,
+                    "video_fps": video.fps,
+                    "video_frames": len(video.times),
+                }
+                for clip in segments:
+                    try:
+                        begun.append(self._begin(clip, video, facts))
+                    except SegmentError as error:
+                        yield Failure(clip.clip_id, "sample", str(error))
+                yield from self._decode(video, begun)
+        except VideoError as error:
+            for clip in [pending.clip for pending in begun if pending.slots] if begun else segments:
+                yield Failure(clip.clip_id, error.stage, str(error))
 
     def _begin(self, clip: Clip, video: FrameReader, facts: dict[str, Any]) -> PendingClip:
         positions = video.sample(self._recipe.frames, clip.start, clip.end)
@@ -106,27 +137,52 @@ class PoseStream:
         widths = self._estimator.joints, self._estimator.cue_width
         return PendingClip(clip, facts, record, positions, self._recipe, *widths)
 
-    def _decode(self, video: FrameReader, begun: list[PendingClip]) -> Iterator[Look]:
+    def _decode(self, video: FrameReader, begun: list[PendingClip]) -> Iterator[Shot]:
         """One pass over what the clips want of a video."""
         wanted: defaultdict[int, list[PendingClip]] = defaultdict(list)
         for pending in begun:
             for position in pending.slots:
                 wanted[position].append(pending)
-        crop_size, most = self._estimator.crop_size, lanes(self._recipe)
         for asked, position, frame in video.frames(sorted(wanted)) if wanted else ():
             height, width = frame.shape[:2]
-            small = thumbnail(frame)
-            for pending in wanted[asked]:
-                crops = []
-                boxes, sureness = self._boxes(pending.clip, position, frame)
-                for person, (box, sure) in enumerate(zip(boxes[:most], sureness[:most], strict=True)):
-                    if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
-                        matrix = crop_matrix(box, crop_size)
-                        crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
-                slots = pending.slots.pop(asked)
-                time = float(video.times[position])
-                seen = video.treatment, video.record.lost
-                yield Look(pending, slots, position, time, (height, width), small, *seen, crops)
+            known = position, float(video.times[position]), (height, width), thumbnail(frame)
+            seen = video.treatment, video.record.lost
+            looks = [Look(pending, pending.slots.pop(asked), *known, *seen) for pending in wanted[asked]]
+            yield Shot(frame, self._boxes.prepare(frame), looks)
+
+    def _find(self, shots: Iterable[Shot | Failure]) -> Iterator[Look | Failure]:
+        """Look for persons, in as many frames at a time as the source of boxes takes, and cut them out."""
+        waiting: list[Shot | Failure] = []
+        for shot in shots:
+            waiting.append(shot)
+            if len(waiting) == self._boxes.together:
+                yield from self._found(waiting)
+                waiting = []
+        yield from self._found(waiting)
+
+    def _found(self, waiting: list[Shot | Failure]) -> Iterator[Look | Failure]:
+        shots = [shot for shot in waiting if isinstance(shot, Shot)]
+        asked = [(shot.prepared, shot.looks[0].position, [look.pending.clip for look in shot.looks]) for shot in shots]
+        boxes = iter(self._boxes.find(asked) if asked else ())
+        for shot in waiting:
+            if isinstance(shot, Failure):
+                yield shot
+                continue
+            for look, (places, sureness) in zip(shot.looks, next(boxes), strict=True):
+                look.crops = self._crops(shot.frame, places, sureness)
+                yield look
+
+    def _crops(
+        self, frame: np.ndarray, boxes: np.ndarray, sureness: np.ndarray
+    ) -> list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]]:
+        """See `Look.crops`."""
+        crop_size, most = self._estimator.crop_size, lanes(self._recipe)
+        crops = []
+        for person, (box, sure) in enumerate(zip(boxes[:most], sureness[:most], strict=True)):
+            if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
+                matrix = crop_matrix(box, crop_size)
+                crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
+        return crops
 
     def _estimate(
         self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]

@@ -23,7 +23,7 @@ from pipeline.extract.stream import PoseStream
 from pipeline.files.durable import make_folder
 from pipeline.files.memory import keep_freed_memory
 from pipeline.files.names import check_name
-from pipeline.hpe.base import Estimator
+from pipeline.hpe.base import Estimator, device_of
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest.clips import read_clips
 from pipeline.manifest.failure import Failure
@@ -188,8 +188,8 @@ class ShardMaker:
             self.layout = self.store.create(self.clips, job.params.clips_per_shard, *self.widths())
             refuse_other_layout(self.layout, self.shards, self.store)
             if self._estimator is not None:
-                boxes = box_source(job.recipe, self.source.truth)
-                knobs = job.params.batch_size, job.params.max_lost_frames
+                boxes = box_source(job.recipe, self.source.truth, device_of(self._estimator))
+                knobs = job.params.batch_size, job.params.max_lost_frames, job.params.decoders
                 self._stream = PoseStream(job.recipe, self._estimator, boxes, *knobs)
             self._opened = True
         assert self.layout is not None

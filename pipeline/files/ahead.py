@@ -1,4 +1,4 @@
-"""Work a bounded number of items ahead, in a thread: frames are decoded while the pose model is busy, clips are read
+"""Work a bounded number of items ahead, in threads: frames are decoded while the pose model is busy, clips are read
 while a batch is trained on.
 """
 
@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -17,37 +18,68 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
 
     Leaving the loop early stops the thread.
     """
-    ready: queue.Queue[tuple[str, T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    left = threading.Event()
+    return ahead_of_each([items], 1, depth)
 
-    def put(kind: str, item: T | None = None, error: BaseException | None = None) -> bool:
-        while not left.is_set():
-            try:
-                ready.put((kind, item, error), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
-    def work() -> None:
-        try:
-            for item in items:
-                if not put("item", item):
-                    return
-            put("end")
-        except BaseException as error:
-            put("error", error=error)
+def ahead_of_each(sources: Iterable[Iterable[T]], workers: int, depth: int) -> Iterator[T]:
+    """The items of all sources, one source after the other; `workers` of them are worked through at a time.
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
-    thread.start()
+    At most `depth` items of each of these wait. An error is raised in its place. Leaving the loop early stops the
+    threads.
+    """
+    coming = iter(sources)
+    running: deque[_Ahead[T]] = deque()
     try:
         while True:
-            kind, item, error = ready.get()
+            while len(running) < workers and (source := next(coming, None)) is not None:
+                running.append(_Ahead(source, depth))
+            if not running:
+                return
+            yield from running[0].items()
+            running.popleft().stop()
+    finally:
+        for each in running:
+            each.left.set()
+        for each in running:
+            each.stop()
+
+
+class _Ahead(Generic[T]):
+    """One source and the thread that works through it."""
+
+    def __init__(self, source: Iterable[T], depth: int):
+        self.left = threading.Event()
+        self._ready: queue.Queue[tuple[str, T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+        self._thread = threading.Thread(target=self._work, args=(source,), name="ahead", daemon=True)
+        self._thread.start()
+
+    def items(self) -> Iterator[T]:
+        while True:
+            kind, item, error = self._ready.get()
             if kind == "end":
                 return
             if error is not None:
                 raise error
             yield item  # type: ignore[misc]
-    finally:
-        left.set()
-        thread.join()
+
+    def stop(self) -> None:
+        self.left.set()
+        self._thread.join()
+
+    def _work(self, source: Iterable[T]) -> None:
+        try:
+            for item in source:
+                if not self._put("item", item):
+                    return
+            self._put("end")
+        except BaseException as error:
+            self._put("error", error=error)
+
+    def _put(self, kind: str, item: T | None = None, error: BaseException | None = None) -> bool:
+        while not self.left.is_set():
+            try:
+                self._ready.put((kind, item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -22,12 +25,24 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """A top-down pose model with tapped features."""
+    """A top-down pose model with tapped features.
+
+    Attributes that it may have beside these: `joint_names` names its joints, in their order; `device` is where it
+    computes, by default the CPU; `provider` is what computes there, in the words of its library.
+    """
 
     crop_size: tuple[int, int]  # width, height
-    joints: int  # V; an attribute `joint_names` may name them, in their order
+    joints: int  # V
     cue_width: int  # D; 0 where the recipe has no cues
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; `cue_rows` is a bool [N] mask of the crops that cues are wanted of."""
         ...
+
+
+def device_of(estimator: Estimator) -> torch.device:
+    """Where an estimator computes."""
+    from pipeline.files.device import CPU  # loads torch, which a plan does without
+
+    device: torch.device = getattr(estimator, "device", CPU)
+    return device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.recipe import Recipe
 
-# Each `Estimator` is built with (recipe, path of the weights), and imported only when it is asked for.
+if TYPE_CHECKING:
+    import torch
+
+# Each `Estimator` is built with (recipe, path of the weights, device), and imported only when it is asked for.
 BACKENDS = {
     "mmpose": "pipeline.hpe.mmpose_adapter:MmposeEstimator",
     "onnx": "pipeline.hpe.onnx_adapter:OnnxEstimator",
@@ -26,23 +30,24 @@ def check_backend(recipe: Recipe) -> None:
         )
 
 
-def build_estimator(recipe: Recipe) -> Estimator:
-    """Build the estimator of a recipe.
+def build_estimator(recipe: Recipe, device: torch.device | None = None) -> Estimator:
+    """Build the estimator of a recipe on a device, by default the CPU.
 
-    Raises PosebridgeError for an unknown backend, weights that do not fit or that give no finite number, and joints
-    other than those of the recipe's layout.
+    Raises PosebridgeError for an unknown backend, weights that do not fit or that give no finite number, joints other
+    than those of the recipe's layout, and a backend that cannot use the device.
     """
     check_backend(recipe)
-    estimator = _build(recipe)
+    estimator = _build(recipe, device)
     check_joints(recipe, estimator)
     _try(recipe, estimator)
     return estimator
 
 
-def _build(recipe: Recipe) -> Estimator:
+def _build(recipe: Recipe, device: torch.device | None) -> Estimator:
+    from pipeline.files.device import CPU
     from pipeline.hpe.weights import find_weights
 
-    return resolve_name(BACKENDS[recipe.backend])(recipe, find_weights(recipe).path)
+    return resolve_name(BACKENDS[recipe.backend])(recipe, find_weights(recipe).path, device or CPU)
 
 
 def _try(recipe: Recipe, estimator: Estimator) -> None:

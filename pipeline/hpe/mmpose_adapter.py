@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.topdown import TopdownModel, channels_last
+from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
 
@@ -23,9 +25,10 @@ MOST_WIDTH = 4096  # of a refinement, before a model of that width is made
 class MmposeEstimator:
     """An `Estimator` over an mmpose model. Raises PosebridgeError where the weights do not fit the recipe."""
 
-    def __init__(self, recipe: Recipe, weights: Path) -> None:
-        self.recipe = recipe
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    provider = "PyTorch"
+
+    def __init__(self, recipe: Recipe, weights: Path, device: torch.device = CPU) -> None:
+        self.recipe, self.device = recipe, device
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
         state, names = load_checkpoint(weights)
         self.refiner: PoseBridgeHPE | None = None
@@ -71,17 +74,15 @@ class MmposeEstimator:
     @torch.inference_mode()
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
-        images = self.pose.normalise(torch.from_numpy(crops).to(self.device)).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = self.pose.normalise(to_device(crops, self.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             output, features = self.pose(images)
         output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
         keypoints, raw = self.pose.decode(output)
         scores = bounded(raw)
-        rows = torch.from_numpy(np.flatnonzero(cue_rows))
+        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
         cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
-        return Estimate(keypoints.cpu().numpy(), scores.cpu().numpy(), cues.cpu().numpy(), visible.cpu().numpy())
+        return Estimate(*to_arrays(keypoints, scores, cues, visible))
 
     def _cues(self, features: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cues [K, A, D] and their scores [K, A] of K crops."""

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded, decode_dark, decode_heatmap, decode_simcc
-from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_session, open_taps, read_facts, run_session
+from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_taps, read_facts
+from pipeline.hpe.onnx_session import open_session, provider_of, run_bound, run_session
 from pipeline.hpe.pooling import pool_levels
+from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.recipe import Recipe
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
@@ -27,10 +30,10 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class OnnxEstimator:
-    """An `Estimator` over an ONNX graph. Raises PosebridgeError where the graph does not fit the recipe."""
+    """An `Estimator` over an ONNX graph. Raises PosebridgeError where it does not fit the recipe, or the device."""
 
-    def __init__(self, recipe: Recipe, weights: Path) -> None:
-        self.recipe, self._name = recipe, weights.name
+    def __init__(self, recipe: Recipe, weights: Path, device: torch.device = CPU) -> None:
+        self.recipe, self._name, self.device = recipe, weights.name, device
         if recipe.precision != "float32":
             raise PosebridgeError(f"The precision of {weights.name} is fixed in its graph; set `precision: float32`.")
         model = load_graph(weights)
@@ -46,7 +49,8 @@ class OnnxEstimator:
         taps = recipe.taps or facts.taps or tuple(name for name in own[1:] if name != REFINED)
         self._cue_maps = {"levels": taps, "refined": (REFINED,), "none": ()}[recipe.cues]
         open_taps(model, self._cue_maps, weights.name)
-        self._session = open_session(model, weights.name)
+        self._session = open_session(model, weights.name, device)
+        self.provider = provider_of(self._session)
         self._read_input()
         self._read_normalisation(facts)
         self._read_outputs(own, facts)
@@ -93,13 +97,13 @@ class OnnxEstimator:
             raise PosebridgeError(
                 f"The mean and std of the recipe, or of {self._name}, should be three numbers each, and std above zero."
             )
-        self._mean, self._std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self._mean, self._std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (mean, std))
 
     def _read_outputs(self, own: list[str], facts: OnnxFacts) -> None:
         """What the graph yields for two black crops: joints, decoding, the width of the cues."""
         width, height = self.crop_size
         self._outputs = own + [tap for tap in self._cue_maps if tap not in own]
-        probe = dict(zip(self._outputs, self._run(np.zeros((2, height, width, 3), np.uint8)), strict=True))
+        probe = self._probe(np.zeros((2, height, width, 3), np.uint8))
         for name in dict.fromkeys((*own[:1], *self._cue_maps)):
             found = probe[name]
             if found.dtype.kind != "f" or not found.size or len(found) != 2:
@@ -122,6 +126,7 @@ class OnnxEstimator:
         if self.recipe.cues != "none" and not self._cue_maps:
             raise PosebridgeError(f"{self._name} shows no inner map for cues; name some in the recipe's `taps`.")
         self._outputs = [*self._pose, *self._cue_maps]
+        self._rows = {name: torch.from_numpy(probe[name][:0]).to(self.device) for name in self._outputs}
         self.joints = int(probe[own[0]].shape[1])
         self.cue_width = sum(int(probe[tap].shape[1]) for tap in self._cue_maps)
         self._decode = self._decoder(probe[own[0]].shape, facts)
@@ -148,9 +153,9 @@ class OnnxEstimator:
 
         return decode
 
-    def _portions(self, crops: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    def _portions(self, crops: np.ndarray) -> list[tuple[Tensor, int]]:
         """uint8 RGB crops [N, H, W, 3] as inputs of the graph, each with how many of its rows are crops."""
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+        images = to_device(crops, self.device).permute(0, 3, 1, 2).float()
         images = ((images.flip(1) if self._flip else images) - self._mean) / self._std
         images = (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
         size = self._fixed_batch or len(images)
@@ -158,31 +163,40 @@ class OnnxEstimator:
         for portion in images.split(size):
             missing = size - len(portion)
             padded = torch.cat([portion, portion[:1].expand(missing, -1, -1, -1)]) if missing else portion
-            portions.append((padded.numpy(), len(portion)))
+            portions.append((padded, len(portion)))
         return portions
 
-    def _run(self, crops: np.ndarray) -> list[np.ndarray]:
-        """The outputs for uint8 RGB crops [N, H, W, 3]; in portions where the graph's batch is fixed."""
-        done = [
-            [output[:real] for output in run_session(self._session, self._outputs, {self._input: portion}, self._name)]
-            for portion, real in self._portions(crops)
-        ]
-        return [np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
+    def _probe(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """All outputs for these crops, of whatever shapes they are."""
+        done = []
+        for portion, real in self._portions(crops):
+            found = run_session(self._session, self._outputs, {self._input: portion.cpu().numpy()}, self._name)
+            done.append([output[:real] for output in found])
+        return dict(zip(self._outputs, (np.concatenate(pieces) for pieces in zip(*done, strict=True)), strict=True))
+
+    def _run(self, portion: Tensor, outputs: list[str]) -> list[Tensor]:
+        """These outputs for one input, on the device."""
+        found = {name: self._rows[name].new_empty(len(portion), *self._rows[name].shape[1:]) for name in outputs}
+        run_bound(self._session, {self._input: portion}, found, self._name)
+        return list(found.values())
 
     def bare(self, crops: np.ndarray) -> Callable[[], object]:
         """The graph alone on these crops, its input prepared and no inner map asked for: what `bench` compares with."""
         portions = self._portions(crops)
-        return lambda: [self._session.run(self._pose, {self._input: portion}) for portion, _ in portions]
+        return lambda: [self._run(portion, self._pose) for portion, _ in portions]
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
-        outputs = [torch.from_numpy(output) for output in self._run(crops)]
+        done = [
+            [output[:real] for output in self._run(portion, self._outputs)] for portion, real in self._portions(crops)
+        ]
+        outputs = [torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
         pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
         keypoints, raw = self._decode(pose)
         scores = bounded(raw)
-        rows = torch.from_numpy(np.flatnonzero(cue_rows))
+        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
         cues, visible = self._cues([feature[rows].float() for feature in maps], keypoints[rows], scores[rows])
-        return Estimate(keypoints.numpy(), scores.numpy(), cues.numpy(), visible.numpy())
+        return Estimate(*to_arrays(keypoints, scores, cues, visible))
 
     def _cues(self, maps: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cues [K, A, D], pooled of all maps, and their scores [K, A]."""

@@ -1,4 +1,4 @@
-"""ONNX files: reading a graph, what it says of itself, opening its inner tensors, and a session that runs it.
+"""ONNX files: reading a graph, what it says of itself, and opening its inner tensors.
 
 Reads .onnx files that hold their weights; never one that keeps them in other files, since a hash of one file is to
 name all that is computed.
@@ -9,15 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
-import torch
 from google.protobuf.message import DecodeError
 
 from pipeline.errors import PosebridgeError
@@ -185,37 +182,3 @@ def _suggest(model: onnx.ModelProto, wanted: str) -> list[str]:
     spread = fused or [name for name, kind in results.items() if kind == "Conv"]
     step = max(1, len(spread) // 8)
     return list(dict.fromkeys([*near, *(output.name for output in model.graph.output), *spread[step - 1 :: step]]))
-
-
-def open_session(model: onnx.ModelProto, name: str, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """A session on the GPU where ONNX Runtime has one, else on `threads` CPU threads (torch's number of them)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 4  # its errors come as exceptions
-    there = onnxruntime.get_available_providers()
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in there]
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=providers, enable_fallback=len(providers) > 1
-        )
-    except Exception as error:  # ONNX Runtime's own error types, one a cause
-        raise _cannot_run(name, error) from None
-
-
-def run_session(
-    session: onnxruntime.InferenceSession, outputs: Sequence[str], inputs: dict[str, np.ndarray], name: str
-) -> list[np.ndarray]:
-    """The outputs, arrays of numbers with at least one side. Raises PosebridgeError for a graph that gives others."""
-    try:
-        found = session.run(list(outputs), inputs)
-    except Exception as error:
-        raise _cannot_run(name, error) from None
-    for output, value in zip(outputs, found, strict=True):
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.ndim:
-            raise PosebridgeError(f"The output {output!r} of {name} is no array of numbers; bring another file.")
-    return found
-
-
-def _cannot_run(name: str, error: Exception) -> PosebridgeError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return PosebridgeError(f"ONNX Runtime cannot run {name} ({reason}); bring another file.")

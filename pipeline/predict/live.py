@@ -19,7 +19,7 @@ from pipeline.extract.boxes import BoxSource, box_source
 from pipeline.extract.plan import check_recipe
 from pipeline.extract.stream import PoseStream
 from pipeline.files.names import text_of
-from pipeline.hpe.base import Estimate, Estimator
+from pipeline.hpe.base import Estimate, Estimator, device_of
 from pipeline.hpe.joints import check_joints
 from pipeline.ingest.base import list_folder
 from pipeline.manifest.clips import Clip
@@ -65,7 +65,7 @@ class LivePoses:
         self.estimator = build_estimator(self.recipe)
         check_joints(self.recipe, self.estimator)
         own = boxes if recipe.boxes == "manifest" else None
-        source = remember(own or box_source(self.recipe, None))
+        source = own or box_source(self.recipe, None, device_of(self.estimator))
         self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)
 
     def rows(self, clips: Sequence[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:
@@ -124,19 +124,6 @@ class OnceEach:
         once = self._estimator.estimate(crops[chosen], wanted)
         cues = (np.cumsum(wanted) - 1)[where[cue_rows]]  # [K] rows of the cues computed
         return Estimate(once.keypoints[where], once.scores[where], once.cues[cues], once.cue_scores[cues])
-
-
-def remember(boxes: BoxSource) -> BoxSource:
-    """The same boxes, found once for a frame that several windows ask for in a row."""
-    last: tuple[tuple[str, int], tuple[np.ndarray, np.ndarray]] | None = None
-
-    def source(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal last
-        if last is None or last[0] != (clip.path, position):
-            last = (clip.path, position), boxes(clip, position, frame)
-        return last[1]
-
-    return source
 
 
 def refuse_nobody(row: Row) -> Row | Failure:

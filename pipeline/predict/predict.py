@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
-from pipeline.extract.boxes import BoxSource
+from pipeline.extract.boxes import BoxSource, KnownBoxes
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.files.device import CPU
 from pipeline.files.names import check_name
@@ -181,11 +181,7 @@ def listed_boxes(dataset: Dataset, root: Path, recipe: Recipe, videos: Sequence[
     if not all(path.resolve() in ids for path in videos):
         return None
     truth = GroundTruth(root / "ground_truth.h5")
-
-    def boxes(clip: Clip, position: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return truth.box(ids[clip.file(Path()).resolve()], position)[None], np.ones(1)
-
-    return boxes
+    return KnownBoxes(lambda clip, position, size: truth.box(ids[clip.file(Path()).resolve()], position))
 
 
 def find_trained(
