@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from pipeline.bench.cues import load_maps
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.detector import Detector
-from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.joints import check_joints
+from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.onnx_file import METADATA, load_graph
 from pipeline.hpe.topdown import TopdownModel
