@@ -270,7 +270,7 @@ def encoder_command(
 
 
 @command.command("scale")
-@click.option("--like", default="kinetics400", show_default=True, help="The published data set: kinetics400 or ntu120.")
+@click.option("--like", default="kinetics400", show_default=True, help="The published data set.")
 @click.option("--clips", type=click.IntRange(1, 2_000_000), help="Other than the data set has.")
 @click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
 @click.option("--steps", type=click.IntRange(4, 10_000), default=16, show_default=True, help="Of each stage.")
@@ -297,7 +297,7 @@ def scale_command(
     Example: posebridge bench scale --like kinetics400
     """
     from pipeline.bench.scale import bench_scale
-    from pipeline.bench.scale_store import LIKES
+    from pipeline.learn.cost import LIKES
 
     params = load_params(params_path)
     run, published = choose(params.runs, run_name, "run"), choose(LIKES, like, "data set to be like")

@@ -1,7 +1,7 @@
 """`posebridge cache`: look at the feature cache, check it, clear it up; import, export, estimate and publish it.
 
-Reads cache/store/... and cache/<dataset>/<recipe>/index.json; only `gc --delete` writes. The last four of these
-commands are in cache_exchange.py, `stats` is in cache_stats.py. Command: posebridge cache verify
+Reads cache/store/... and cache/<dataset>/<recipe>/index.json; only `gc --delete` writes. Import, export and
+publish are in cache_exchange.py, `estimate` and `stats` in files of their own. Command: posebridge cache verify
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.names import is_file
 from pipeline.params import load_params
 from stages.bars import counter
-from stages.cache_exchange import estimate, export_file, import_file, publish
+from stages.cache_estimate import estimate
+from stages.cache_exchange import export_file, import_file, publish
 from stages.cache_stats import stats
 from stages.shell import Group, answer, cache_option, json_option, params_option, plain_errors, root_option, say
 

@@ -1,13 +1,12 @@
-"""`posebridge cache import | export | estimate | publish`: the cache and the world around it.
+"""`posebridge cache import | export | publish`: the cache and the world around it.
 
-Reads and writes as pipeline/interchange, pipeline/extract/cost.py and pipeline/cache/publish.py say.
+Reads and writes as pipeline/interchange and pipeline/cache/publish.py say.
 Command: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 
 import click
@@ -16,7 +15,6 @@ from pipeline.params import choose, load_params
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import (
-    FiniteRange,
     answer,
     cache_option,
     json_option,
@@ -140,61 +138,6 @@ def export_file(
     with CacheReader(index, cache_root) as reader:
         count = export_skeletons(reader, clips, file)
     answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)
-
-
-@click.command("estimate")
-@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
-@click.option("--dataset", help="Probe with videos of this data set and estimate it too.  [default: a generated video]")
-@click.option("--clips", "count", type=click.IntRange(1), default=4, show_default=True,
-              help="How many of its videos to probe with.")  # fmt: skip
-@click.option("--seconds", type=FiniteRange(0, 3600), default=6.0, show_default=True, help="About how long to probe.")
-@manifests_option
-@params_option
-@json_option
-@plain_errors
-def estimate(
-    recipe_name: str,
-    dataset: str | None,
-    count: int,
-    seconds: float,
-    manifests: Path,
-    params_path: Path,
-    as_json: bool,
-) -> None:
-    """Estimate hours and bytes of an extraction for each data set's real size, from a short probe of this machine.
-
-    \b
-    Example: posebridge cache estimate --recipe refined
-    """
-    from pipeline.extract.cost import CORPORA, corpus_of, estimate, probe
-    from pipeline.hpe.factory import build_estimator
-    from pipeline.hpe.weights import resolve_weights
-    from pipeline.manifest.clips import read_clips
-    from pipeline.video.noise import write_noise
-
-    params = load_params(params_path)
-    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    corpora = CORPORA
-    with tempfile.TemporaryDirectory() as folder:
-        if dataset:
-            root = Path(choose(params.datasets, dataset, "data set").root)
-            clips = read_clips(manifests / dataset / "clips.csv")
-            paths = list(dict.fromkeys(clip.file(root) for clip in clips))
-            videos = paths[:: max(1, len(paths) // count)][:count]
-            corpora = (corpus_of(dataset, clips), *CORPORA)
-        else:
-            videos = [Path(folder) / "probe.mp4"]
-            write_noise(videos[0], 120)
-        measured = probe(recipe, build_estimator(recipe), videos, seconds, params.extract.batch_size)
-    estimates = [estimate(corpus, recipe, measured) for corpus in corpora]
-    lines = [
-        f"{e.name:14} {e.clips:8,} clips  {e.hours:8.1f} h ({e.decode_hours:.1f} decoding, {e.pose_hours:.1f} pose "
-        f"model)  {e.bytes / 1e9:7.1f} GB  {e.bytes_per_clip / 1024:.0f} KiB a clip  ({e.note})"
-        for e in estimates
-    ]
-    speed = f"{measured.decoded_megapixels_per_second:.0f} megapixels decoded and {measured.crops_per_second:.0f} crops"
-    values = {"probe": dataclasses.asdict(measured), "estimates": [dataclasses.asdict(e) for e in estimates]}
-    answer(values, "\n".join([f"This machine, now: {speed} a second.", *lines]), as_json)
 
 
 @click.command("publish")

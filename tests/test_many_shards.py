@@ -9,11 +9,12 @@ import pytest
 
 from pipeline.bench import scale_store
 from pipeline.bench.cache import bench_cache
-from pipeline.bench.scale_store import NAME, RECIPE, Like, make_store
+from pipeline.bench.scale_store import NAME, RECIPE, make_store
 from pipeline.cache.index import index_path
 from pipeline.cache.inventory import statistics
 from pipeline.cache.reader import CacheReader
 from pipeline.learn import features
+from pipeline.learn.cost import Like
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate

@@ -14,14 +14,15 @@ from click.testing import CliRunner
 
 from pipeline.bench import scale, scale_stage, scale_store
 from pipeline.bench.scale_stage import Enough, Meter
-from pipeline.bench.scale_store import NAME, Like, make_store, row_bytes
+from pipeline.bench.scale_store import NAME, make_store, row_bytes
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index
 from pipeline.errors import PosebridgeError
+from pipeline.learn import cost
+from pipeline.learn.cost import Like
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.features import Samples, load_samples
-from pipeline.params import EncodeParams, Params, TrainParams
 from pipeline.protocol.training_set import training_phase
 from stages.cli import main
 
@@ -66,9 +67,9 @@ def test_its_protocol_has_clips_of_every_class_in_both_parts(store):
 def test_a_disk_without_room_is_told_of_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     with pytest.raises(PosebridgeError, match=r"store of 240,000 clips takes \d+\.\d GB, but .* has 1.0 GB left"):
-        make_store(tmp_path, scale_store.LIKES["kinetics400"], 240_000, ("label",))
+        make_store(tmp_path, cost.LIKES["kinetics400"], 240_000, ("label",))
     with pytest.raises(PosebridgeError, match="400 classes need 2,400 clips or more, not 100"):
-        make_store(tmp_path, scale_store.LIKES["kinetics400"], 100, ("label",))
+        make_store(tmp_path, cost.LIKES["kinetics400"], 100, ("label",))
     assert not list(tmp_path.iterdir())
 
 
@@ -78,7 +79,7 @@ def test_nothing_stays_after_ctrl_c(tmp_path, monkeypatch):
         assert Path(arguments[1]).is_relative_to(tmp_path) and list(Path(arguments[1]).rglob("*.h5"))
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(scale_store.LIKES, "tiny", TINY)
+    monkeypatch.setitem(cost.LIKES, "tiny", TINY)
     monkeypatch.setattr(scale, "_measure", interrupted)
     done = CliRunner().invoke(main, ["bench", "scale", "--like", "tiny", "--folder", str(tmp_path)])
     assert done.exit_code == 1 and "Measuring" not in done.output
@@ -141,19 +142,10 @@ def test_a_batch_that_is_given_again_has_nothing_computed_of_it():
     assert same.keypoints is clips.keypoints and not {"inputs", "quality"} & set(vars(same)) and rows.tolist() == [0]
 
 
-@pytest.mark.unit
-def test_hours_are_put_together_by_hand():
-    params = Params(encode=EncodeParams(epochs=5), train=TrainParams())
-    batches = {"encode": [10, 20], "train": [7, 8], "judged": 3, "embedded": 8, "tested": 4, "epochs": 6, "choices": 2}
-    assert scale._seconds("encode", 2.0, 0.5, batches, params) == 5 * 30 * 2
-    assert scale._seconds("train", 2.0, 0.5, batches, params) == 6 * 15 * 2 + (6 + 2) * 3 * 0.5 + 8 * 0.5
-    assert scale._seconds("evaluate", 0.5, 0.5, batches, params) == 4 * 0.5
-
-
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_the_true_stages_are_measured(tmp_path, monkeypatch):
-    monkeypatch.setitem(scale_store.LIKES, "tiny", replace(TINY, clips=800, tested=0.45))
+    monkeypatch.setitem(cost.LIKES, "tiny", replace(TINY, clips=800, tested=0.45))
     params = tmp_path / "params.yaml"
     params.write_text("runs: {posebridge: {}}\nencode: {width: 4, blocks: [1], batch_size: 16, seeds: [0, 1]}\n")
     folder = tmp_path / "folder"

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.scale_store import LIKES, NAME, let_go, make_store
+from pipeline.bench.scale_store import NAME, let_go, make_store
 from pipeline.cache.checksums import Checker
 from pipeline.cache.index import index_path, read_index
 from pipeline.errors import PosebridgeError
+from pipeline.learn.cost import LIKES, Batches, stage_seconds
 from pipeline.methods import find_method
 from pipeline.params import Params, RunParams
 
@@ -108,11 +109,10 @@ def bench_scale(
                 tell(f"Measuring {stage} over {count:,} clips." if stage != "prepare" else "Preparing.")
                 command = (stage, str(place), str(params_path.resolve()), run_name, str(steps))
                 found[count][stage] = _measure(command)
-    batches, seeds = found[clips]["prepare"].values, len(params.seeds(run))
+    batches, seeds = Batches(**found[clips]["prepare"].values), len(params.seeds(run))
     score = float(np.mean(found[clips]["evaluate"].values["steps"] or [0.0]))
     result = tuple(
-        _stage(stage, found[clips][stage], found[min(found)][stage], batches, score, params, seeds)
-        for stage in stages
+        _stage(stage, found[clips][stage], found[min(found)][stage], batches, score, seeds) for stage in stages
     )
     return ScaleBench(
         like, clips, run_name, seeds, store_gb, store_seconds, checksum_seconds, result,
@@ -182,9 +182,7 @@ def _status(pid: int) -> dict[str, float]:
     return {}
 
 
-def _stage(
-    stage: str, at: _Measured, base: _Measured, batches: dict[str, Any], score: float, params: Params, seeds: int
-) -> StageScale:
+def _stage(stage: str, at: _Measured, base: _Measured, batches: Batches, score: float, seeds: int) -> StageScale:
     values = at.values
     if not values["by_clock"]:
         raise PosebridgeError(f"The stage {stage} has too few batches to be measured; take more --clips.")
@@ -201,21 +199,5 @@ def _stage(
         peak_mb=at.peak_mb,
         peak_own_mb=own,
         grown_mb=None if own is None or own_base is None else own - own_base,
-        hours=seeds * _seconds(stage, float(np.mean(values["steps"])), score, batches, params) / 3600,
-    )
-
-
-def _seconds(stage: str, step: float, score: float, batches: dict[str, Any], params: Params) -> float:
-    """What a stage takes for one seed: its steps, and the batches that are scored in between. Training is taken to go
-    on for as many epochs as it may.
-    """
-    if stage == "encode":
-        return params.encode.epochs * sum(batches["encode"]) * step
-    if stage == "evaluate":
-        return batches["tested"] * score
-    judgements = batches["epochs"] + batches["choices"]
-    return (
-        batches["epochs"] * sum(batches["train"]) * step
-        + judgements * batches["judged"] * score
-        + batches["embedded"] * score
+        hours=seeds * stage_seconds(stage, float(np.mean(values["steps"])), score, batches) / 3600,
     )

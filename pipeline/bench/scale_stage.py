@@ -7,7 +7,6 @@ Command: python -m pipeline.bench.scale_stage train FOLDER params.yaml posebridg
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from pipeline.bench.scale_store import JOINTS, NAME
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.learn import feature_table, features, loop
+from pipeline.learn.cost import SCORED, count_batches
 from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.encode import encode, write_encoder
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
@@ -35,7 +35,6 @@ from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.skeleton.shift_gcn import ShiftGCN
 
 WARM = 3  # batches that nobody counts
-SCORED = 64  # clips of a batch that is scored
 
 
 class Enough(Exception):
@@ -149,7 +148,7 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int)
 
 def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> dict[str, Any]:
     """Write encoders and a method as they are before training, in the place of trained ones: how long a score takes
-    does not depend on the weights. Returns how many batches an epoch of each stage has.
+    does not depend on the weights. Returns how many batches each stage has.
     """
     split, seed = dataset.split(NAME), params.encode.seeds[0]
     phases = {name: training_phase(name, split, dataset.clips) for name in PHASES}
@@ -164,18 +163,9 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
     chosen = {name: values[0] for name, values in method.choices.items()} | {"gamma": 0.0, "epochs": 1}
     write_trained(opened, place, seed, phases["final"], {"final": method}, chosen)
 
-    own = asdict(params.train) | dict(method.schedule())
-    select, final = phases["select"], phases["final"]
-    test = heldout_clips(split, dataset.clips)
-    return {
-        "encode": [math.ceil(len(phase.train) / params.encode.batch_size) for phase in phases.values()],
-        "train": [math.ceil(len(phase.train) / own["batch_size"]) for phase in (select, final)],
-        "judged": math.ceil(len((*select.held_out, *select.pseudo_unseen)) / SCORED),
-        "embedded": math.ceil(len(final.train) / SCORED),
-        "tested": math.ceil(len((*test.unseen, *test.seen)) / SCORED),
-        "epochs": own["epochs"],
-        "choices": sum(len(values) for values in method.choices.values()) + 2,
-    }
+    select, final, test = phases["select"], phases["final"], heldout_clips(split, dataset.clips)
+    kept_out, tested = len(select.held_out) + len(select.pseudo_unseen), len(test.unseen) + len(test.seen)
+    return asdict(count_batches(len(select.train), kept_out, len(final.train), tested, params, method))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people, writing
 from pipeline.files.tables import write_table
+from pipeline.learn.cost import Like
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.recipe import Recipe
 from pipeline.text.bank import TextBank, save_bank
@@ -39,23 +40,6 @@ CLIPS_A_SHARD = 256
 TEXT_BYTES = {"clip_id": 16, "video_path": 16, "video_identity": 48}
 EMPTY = ("cues", "thumbnail")  # zeros, unless the store is to be dense
 BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Like:
-    """A data set as it is published: clips, classes, and how many of the latter its protocol leaves unseen."""
-
-    clips: int
-    classes: int
-    unseen: int
-    validation: int  # pseudo-unseen classes
-    tested: float  # share of the clips that are test clips
-
-
-LIKES = {
-    "kinetics400": Like(240_000, 400, 80, 50, 0.08),  # PURLS's 320/80
-    "ntu120": Like(114_480, 120, 10, 10, 0.45),  # SynSE's 110/10, cross-subject
-}
 
 
 def row_bytes(dense: bool) -> tuple[int, int]:

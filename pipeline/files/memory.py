@@ -1,8 +1,11 @@
-"""Freed memory, kept for what asks for it next."""
+"""The memory of this process: what it holds, and freed memory, kept for what asks for it next."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+from contextlib import suppress
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 KEPT = 1 << 30  # bytes
@@ -21,3 +24,10 @@ def keep_freed_memory() -> None:
         return
     for threshold in (TRIM_THRESHOLD, MMAP_THRESHOLD):
         mallopt(threshold, KEPT)
+
+
+def resident_bytes() -> int:
+    """What this process holds of the machine's memory now; 0 where the system does not tell, as others than Linux."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
