@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from synthetic import ANCHORS, FLAGS, PARAMS, PROTOCOL, FakeReader, make_world
+from test_cache import make_store
 
+from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.learn import features
 from pipeline.learn.dataset import label_rows
@@ -155,11 +159,31 @@ def test_batches_are_loaded_in_the_order_in_which_they_are_trained_on_and_once()
     assert plain == used, "the order does not depend on who reads"
 
 
-def test_an_error_of_reading_ends_the_training_with_its_sentence():
-    net = torch.nn.Linear(1, 1)
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("vanishes", "cannot be read .No such file.*run `posebridge extract"),
+        ("changes", "has changed since it was opened; run the same command again"),
+        ("is one file too many", "cannot be read .Too many open files.*ulimit"),
+    ],
+)
+def test_a_shard_that_is_lost_during_the_training_ends_it_with_one_sentence(tmp_path, trouble, said):
+    _, index, _ = make_store(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with CacheReader(index) as reader:
+        shard = reader.folder / reader.index["shards"][0]["file"]
+        samples = open_samples(reader.clip_ids, reader, held_bytes=0)
 
-    def load(rows):
-        raise PosebridgeError("shard-00003-aa.h5 cannot be read (No such file or directory).")
+        def lose(progress):
+            if trouble == "is one file too many":
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            elif trouble == "changes":
+                os.utime(shard, (1, 1))
+            else:
+                shard.unlink()
 
-    with pytest.raises(PosebridgeError, match="shard-00003-aa.h5 cannot be read"):
-        fit(net, lambda *_: net.weight.sum(), 20, Loop(epochs=3, batch_size=8, lr=0.1), load=load)
+        try:
+            with pytest.raises(PosebridgeError, match=f"{shard.name} {said}"):
+                train_encoder(samples, torch.arange(6) % 2, 2, replace(QUICK.encode, epochs=3), 0, on_epoch=lose)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

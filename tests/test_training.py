@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import multiprocessing.synchronize
 import os
+import resource
 import signal
 from functools import partial
 from pathlib import Path
@@ -343,6 +346,23 @@ def test_a_bar_that_breaks_stops_no_seed_and_is_told_at_the_end():
 
     with pytest.raises(OSError, match="terminal closed"):
         each_seed(talk, (0, 1), 2, broken)
+
+
+@pytest.mark.parametrize("lacking", ["room in /dev/shm", "files of a process"])
+def test_processes_that_cannot_be_started_are_one_sentence(tmp_path, monkeypatch, lacking):
+    def full(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if lacking == "room in /dev/shm":
+        monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    else:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 1, hard))
+    try:
+        with pytest.raises(PosebridgeError, match="2 processes cannot be started .(No space|Too many).*--jobs 1.$"):
+            each_seed(partial(square, tmp_path), (1, 2), 2, ignore)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(("seeds", "words"), [((1, 13, 2), "thirteen"), ((1, 99, 2), "fewer --jobs")])

@@ -113,6 +113,15 @@ def test_a_killed_tuning_goes_on_at_its_last_epoch(tmp_path: Path) -> None:
     assert list(Consecutive(4)) == [0, 1, 2, 3]
 
 
+def test_workers_need_no_shared_memory(tmp_path: Path, monkeypatch) -> None:
+    def full(*_):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", full)  # a worker is a fork of this process
+    once = TuneSettings(**vars(SMALL) | {"images": 8, "images_per_epoch": 8, "workers": 1})
+    tune(once, StillSource(), tmp_path)
+
+
 def test_a_folder_does_not_go_on_with_another_tuning(tmp_path: Path) -> None:
     once = TuneSettings(**vars(SMALL) | {"images": 8, "images_per_epoch": 8})
     tune(once, StillSource(), tmp_path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -26,21 +27,23 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
     With `jobs` of 1 they run here, one after another, with all of PyTorch's threads; else the cores are shared out, and
     since more threads add in another order, weights differ in their last bits from those of another number of jobs.
     Every process holds the clips in memory, where they fit. Raises what `work` raises, of the first seed that fails in
-    their order, what `on_epoch` raises, and PosebridgeError when a process is killed.
+    their order, what `on_epoch` raises, and PosebridgeError when a process is killed or cannot be started.
     """
     jobs = min(jobs, len(seeds))
     if jobs < 2:
         keep_freed_memory()
         return [work(seed, on_epoch) for seed in seeds]
     context = _context(getattr(work, "func", work).__module__)
-    told = context.SimpleQueue()
+    threads = max(1, usable_cores() // jobs)
+    with _starting(jobs):
+        told = context.SimpleQueue()
+        pool = ProcessPoolExecutor(jobs, context, _begin, (told, threads))
     failed: list[BaseException] = []
     listener = threading.Thread(target=_listen, args=(told, on_epoch, failed), daemon=True)
     listener.start()
-    threads = max(1, usable_cores() // jobs)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (told, threads))
     try:
-        futures = [pool.submit(_one, work, seed) for seed in seeds]
+        with _starting(jobs):
+            futures = [pool.submit(_one, work, seed) for seed in seeds]
         results = [future.result() for future in futures]
     except BrokenProcessPool:  # the queue may be left locked, so nobody waits for the listener
         raise PosebridgeError(
@@ -55,6 +58,18 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
     if failed:
         raise failed[0]
     return results
+
+
+@contextlib.contextmanager
+def _starting(jobs: int) -> Iterator[None]:
+    """Processes that wait for one another take semaphores, which lie in /dev/shm, and pipes, which are files."""
+    try:
+        yield
+    except OSError as error:
+        raise PosebridgeError(
+            f"{jobs} processes cannot be started ({error.strerror or error}); make room in /dev/shm, let a process "
+            "have more files (`ulimit -n 4096`), or give --jobs 1."
+        ) from None
 
 
 def _context(module: str) -> Any:

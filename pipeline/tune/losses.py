@@ -16,13 +16,24 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel
 from pipeline.recipe import ANCHORS
+from pipeline.tune.data import TrainingCrop, collate
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.text import TextVectors
 
 import_mmpose()
-from mmengine.model import BaseModel  # noqa: E402
+from mmengine.model import BaseDataPreprocessor, BaseModel  # noqa: E402
 
 SIMCC_BETA = 10.0  # as mmpose's KLDiscretLoss for RTMPose
+
+
+class Collated(BaseDataPreprocessor):
+    """Makes a batch on the model's device of the groups that a loader's workers send. They send arrays, through a pipe:
+    tensors would take shared memory, and where it does not suffice, as in many a container, wait for ever.
+    """
+
+    def forward(self, data: list[list[TrainingCrop]], training: bool = False) -> dict[str, Tensor]:
+        """A batch as `collate` makes it."""
+        return self.cast_data(collate(data))
 
 
 class TuningModel(BaseModel):
@@ -34,7 +45,7 @@ class TuningModel(BaseModel):
     def __init__(
         self, model: PoseBridgeHPE, settings: TuneSettings, text: TextVectors | None, teacher: TopdownModel | None
     ) -> None:
-        super().__init__()
+        super().__init__(Collated())
         self.net, self.settings = model, settings
         self.teacher = [teacher] if teacher is not None else []  # in a list: not a part of the checkpoint
         self.has_hands = settings.lambda_hand > 0 and text is not None and text.phrases is not None

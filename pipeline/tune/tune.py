@@ -25,7 +25,7 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.hpe.weights import load_state
-from pipeline.tune.data import Consecutive, CropSource, Groups, collate
+from pipeline.tune.data import Consecutive, CropSource, Groups
 from pipeline.tune.losses import TuningModel
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.start import Start, load_start
@@ -106,7 +106,7 @@ def tune(
     groups = settings.images_per_epoch // source.per_group
     loader = DataLoader(
         Groups(source, model.pose.crop_size),
-        batch_size=settings.batch_size // source.per_group, sampler=Consecutive(groups), collate_fn=collate,
+        batch_size=settings.batch_size // source.per_group, sampler=Consecutive(groups), collate_fn=list,
         num_workers=settings.workers, persistent_workers=settings.workers > 0, drop_last=True,
     )  # fmt: skip
     try:
