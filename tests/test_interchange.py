@@ -330,12 +330,14 @@ def test_a_corrected_size_of_the_frame_is_taken_in(tmp_path):
 
 @pytest.mark.unit
 def test_what_people_wrote_of_imported_clips_stays(tmp_path):
-    file = dump(tmp_path / "a.pkl", {"split": split_of(made := records()), "annotations": made})
+    made = [record | {"label": -1} for record in records()]
+    file = dump(tmp_path / "a.pkl", {"split": split_of(made), "annotations": made})
     path = run_import(tmp_path, file, split="xsub").clips_csv
     clips = read_clips(path)
-    write_clips(path, [replace(clip, subject="Ann") for clip in clips], {clips[0].clip_id: {"note": "x"}})
+    write_clips(path, [replace(clip, subject="Ann", label=3) for clip in clips], {clips[0].clip_id: {"note": "x"}})
     run_import(tmp_path, file, split="xsub")
-    assert {clip.subject for clip in read_clips(path)} == {"Ann"} and path.read_text().splitlines()[1].endswith(",x")
+    assert {(clip.subject, clip.label) for clip in read_clips(path)} == {("Ann", 3)}
+    assert path.read_text().splitlines()[1].endswith(",x")
     made[0]["frame_dir"] = "../../outside"
     with pytest.raises(PosebridgeError, match="'../../outside' lies outside"):
         run_import(tmp_path, dump(tmp_path / "b.pkl", made))
