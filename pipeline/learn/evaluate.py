@@ -246,7 +246,7 @@ def write_ceiling(
     place: Path, opened: Opened, test: OpenedTest, scores: np.ndarray
 ) -> dict[str, float | int] | None:
     """What skeleton alone and object alone could reach, and the hits per tuple of twins among the unseen clips
-    (twins.csv); None without attributes.
+    (twins.csv); None without attributes, and for real people.
     """
     attributes = opened.dataset.folder / "attributes.csv"
     if not attributes.is_file():
@@ -254,6 +254,8 @@ def write_ceiling(
     unseen = list(opened.split.unseen)
     counts = Counter(int(label) for label in test.labels if label in unseen)
     found: dict[str, float | int] = dict(ceilings(attributes, unseen, counts))
+    if not found:
+        return None
     if test.twins:
         clip_ids = test.samples.clip_ids
         predicted = {c: unseen[int(row[unseen].argmax())] for c, row in zip(clip_ids, scores, strict=True)}

@@ -1,12 +1,13 @@
 """What a predictor can reach that sees the skeleton only, or the object only: known exactly for skelgap.
 
-Reads `manifests/<dataset>/attributes.csv` (`index,motion,object`) and `cache/videos/<dataset>/twins.csv`
-(`clip_id,tuple`). Writes nothing; `posebridge synth --ceiling PROTOCOL` prints the ceilings, `posebridge evaluate`
-records them.
+Reads `manifests/<dataset>/attributes.csv` (`index,motion,object`; of real people `index,movement,equipment,...`) and
+`cache/videos/<dataset>/twins.csv` (`clip_id,tuple`). Writes nothing; `posebridge synth --ceiling PROTOCOL` prints the
+ceilings, `posebridge evaluate` records them.
 
 Two classes with the same motion have the same distribution of skeletons. Whoever sees the skeleton only can do no
 better than to name, for each motion, the class with most clips. Twins make this certain and not only true on average:
-they are clips with one and the same skeleton, of which every deterministic predictor gets at most one right.
+they are clips with one and the same skeleton, of which every deterministic predictor gets at most one right. Of real
+people nothing of this is certain: there are no ceilings, and what is read tells only which half of an answer is right.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
 from pipeline.manifest.clips import MOST_CLASSES
 
+CONTROLLED, REAL = ("motion", "object"), ("movement", "equipment")  # the columns of generated people, of real ones
+
+
+def columns_of(path: Path) -> tuple[str, str]:
+    """Which two columns of attributes.csv tell the halves of an answer."""
+    return REAL if set(REAL) <= set(open_table(path, ("index",), REAL).places) else CONTROLLED
+
 
 def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
     """Read attributes.csv into class index -> (motion, object); an object-free class has the object `none`.
@@ -26,11 +34,12 @@ def read_attributes(path: Path) -> dict[int, tuple[str, str]]:
     Raises PosebridgeError for a missing file or a missing column.
     """
     found: dict[int, tuple[str, str]] = {}
-    for row in open_table(path, ("index", "motion", "object")):
+    motion, thing = columns_of(path)
+    for row in open_table(path, ("index", motion, thing)):
         index = row.whole("index", 0, MOST_CLASSES, "the index of a class")
         if index is None or index in found:
             raise row.wrong("index", "every class has an index of its own; correct it")
-        found[index] = row.needed("motion"), row.needed("object")
+        found[index] = row.needed(motion), row.needed(thing)
     return found
 
 
@@ -38,12 +47,14 @@ def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int])
     """The best top-1 accuracy that the skeleton alone (`skeleton`) and the object alone (`cue`) allow.
 
     `unseen` are the candidate classes, `counts` their numbers of test clips. Each ceiling is the sum over groups
-    (of equal motion, of equal object) of the largest class's share of the clips, a fraction 0..1.
+    (of equal motion, of equal object) of the largest class's share of the clips, a fraction 0..1. Of real people none.
     Raises PosebridgeError if no class is unseen, if one has no attributes or no object, or if there are no clips.
     """
     if not unseen:
         raise PosebridgeError("This protocol has no unseen class, so it has no ceiling; choose another.")
     known = read_attributes(attributes)
+    if columns_of(attributes) == REAL:
+        return {}
     for index in unseen:
         if index not in known:
             raise PosebridgeError(f"{attributes} lacks the unseen class {index}; add `{index},<motion>,<object>`.")
