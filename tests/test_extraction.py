@@ -22,6 +22,7 @@ from fakes import FakeEstimator, write_odd, write_video
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
+from pipeline.extract.ground_truth import GroundTruth, ground_truth_rows
 from pipeline.files.memory import keep_freed_memory
 from pipeline.ingest.ingest import ingest
 from pipeline.manifest.clips import Clip, read_clips, write_clips
@@ -314,6 +315,18 @@ def test_ground_truth_goes_through_the_same_store(tmp_path):
     assert (batch["keypoints"][0, 0] == truth[4, [1, 3, 6, 8, 11, 13, 16, 18]]).all() and (batch["scores"] == 1).all()
     assert batch["frame_index"].tolist() == [[1, 3, 6, 8, 11, 13, 16, 18]]
     assert corridor.run().changed is False
+
+
+@pytest.mark.unit
+def test_the_true_skeletons_of_a_clip_without_a_rate_and_at_its_end(tmp_path):
+    write_ground_truth(tmp_path, ["a"])
+    truth = GroundTruth(tmp_path / "ground_truth.h5")
+    assert all((truth.box("a", position) == truth.boxes[0, 19]).all() for position in (19, 99))
+    with pytest.raises(PosebridgeError, match="knows no clip 'b'; make it again"):
+        truth.row("b")
+    recipe = Recipe(backend="ground_truth", cues="none", frames=4, persons=2)
+    (row,) = ground_truth_rows([Clip("a", "a.mp4")], truth, recipe)
+    assert row["timestamp"] == pytest.approx(np.array([2, 7, 12, 17]) / 25) and row["track_id"].tolist() == [0, -1]
 
 
 @pytest.mark.fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from test_report import write_result
 
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.families import families, family_of
-from pipeline.report.runs import read_runs
+from pipeline.report.runs import Run, read_runs
 
 pytestmark = pytest.mark.unit
 
@@ -42,3 +43,9 @@ def test_each_split_counts_once_whatever_its_seeds(tmp_path: Path) -> None:
     assert found.top1.std == pytest.approx(statistics.stdev([0.6, 0.9, 0.3]))
     assert (found.low, found.high) == pytest.approx((0.3, 0.9))
     assert found.ci95 == pytest.approx(binomial_interval(6 + 9 + 3, 30))
+    assert found.harmonic is not None and found.harmonic.mean == pytest.approx(0.509)
+    runs = read_runs(results)[0]
+    changes = {"run": "x", "gzsl": None}
+    better = [Run(tuple(replace(r, zsl=r.zsl | {"top1": 1.0}, **changes) for r in run.results)) for run in runs]
+    first, second = families([*runs, *better])
+    assert (first.run, first.harmonic, second) == ("x", None, found), "the best first"

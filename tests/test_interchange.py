@@ -186,12 +186,16 @@ def test_import_fills_manifest_and_cache(tmp_path):
         assert reader.recipe.layout == "ntu25" and "cues" not in reader.names
         assert done.store.name.startswith("import-ntu25-3d")
         assert all(reader.record(clip.clip_id) is None for clip in clips), "no video was read"
-        rows = reader.read([clip.clip_id for clip in clips], ["keypoints", "scores", "person_valid"])
+        names = ["keypoints", "scores", "person_valid", "boxes", "video_fps"]
+        rows = reader.read([clip.clip_id for clip in clips], names)
     assert rows["keypoints"].shape == (36, 2, 8, 25, 3) and np.isfinite(rows["keypoints"]).all()
     assert (rows["keypoints"][4, 0] == made[4]["keypoint"][0].astype(np.float32)).all()
     assert rows["scores"][0, 0, 3, 5] == 0 and (rows["keypoints"][0, 0, 3, 5] == rows["keypoints"][0, 0, 2, 5]).all()
     assert rows["person_valid"][1, 0].tolist() == [True] * 5 + [False] * 3
     assert rows["person_valid"][:, 1].any(1).tolist() == [i % 3 == 2 for i in range(36)]
+    low, high = (edge(rows["keypoints"][4, 0, :, :, :2], 1) for edge in (np.min, np.max))
+    assert (rows["boxes"][4, 0] == np.concatenate([low, high - low], 1)).all(), "x, y, w, h of three dimensions"
+    assert (rows["video_fps"] == 0).all(), "the file knows no times"
     again = run_import(tmp_path, file, split="xsub")
     assert again.written == 0 and again.store == done.store
     made[7]["keypoint"] = made[7]["keypoint"] + np.float16(1)
@@ -256,6 +260,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize(("layout", "dimensions"), [("coco17", 2), ("openpose18", 2), ("ntu25", 3), ("kinect20", 3)])
 def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
     made = records(layout, dimensions, per_class=2)
+    made[0]["img_shape"] = None
     recipe = replace(NTU, layout=layout, dimensions=dimensions)
     file = dump(tmp_path / "a.pkl", {"annotations": made, "split": {"train": ["x"]}})
     first = run_import(tmp_path / "a", file, recipe)
@@ -330,12 +335,14 @@ def test_a_corrected_size_of_the_frame_is_taken_in(tmp_path):
 
 @pytest.mark.unit
 def test_what_people_wrote_of_imported_clips_stays(tmp_path):
-    file = dump(tmp_path / "a.pkl", {"split": split_of(made := records()), "annotations": made})
+    made = [record | {"label": -1} for record in records()]
+    file = dump(tmp_path / "a.pkl", {"split": split_of(made), "annotations": made})
     path = run_import(tmp_path, file, split="xsub").clips_csv
     clips = read_clips(path)
-    write_clips(path, [replace(clip, subject="Ann") for clip in clips], {clips[0].clip_id: {"note": "x"}})
+    write_clips(path, [replace(clip, subject="Ann", label=3) for clip in clips], {clips[0].clip_id: {"note": "x"}})
     run_import(tmp_path, file, split="xsub")
-    assert {clip.subject for clip in read_clips(path)} == {"Ann"} and path.read_text().splitlines()[1].endswith(",x")
+    assert {(clip.subject, clip.label) for clip in read_clips(path)} == {("Ann", 3)}
+    assert path.read_text().splitlines()[1].endswith(",x")
     made[0]["frame_dir"] = "../../outside"
     with pytest.raises(PosebridgeError, match="'../../outside' lies outside"):
         run_import(tmp_path, dump(tmp_path / "b.pkl", made))

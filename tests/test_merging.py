@@ -129,6 +129,14 @@ def test_what_a_list_does_not_tell_is_peoples(root):
     assert row(gone_csv(path), "wave/b", "subject") == ["Ann"]
 
 
+def test_a_clip_that_is_gone_is_kept_only_where_people_wrote_of_it(root):
+    path = go(root).clips_csv
+    edit(path, subject="Ann")
+    for name in ("wave/a.mp4", "wave/b.mp4"):
+        (root / name).unlink()
+    assert go(root).remarks[0].startswith("1 clips") and [c.clip_id for c in read_clips(gone_csv(path))] == ["wave/a"]
+
+
 def test_a_clip_is_known_again_by_its_segment(root):
     (root / "labels.csv").write_text("path,label,start,end\nwave/a.mp4,wave,0,1.5\nwave/a.mp4,bow,1.5,3\n")
     path = go(root).clips_csv

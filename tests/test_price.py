@@ -11,6 +11,7 @@ import pytest
 import torch
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 from test_purls import give_eight_slots
+from test_report import write_result
 
 from pipeline.bench import leaks
 from pipeline.learn.encode import encode
@@ -242,6 +243,17 @@ def test_the_table_of_a_run_is_read_by_the_report(world):
         path.write_text(text)
         prices, complaints = read_prices(path.parent, runs)
         assert not prices and words in complaints[0] and "bench leaks --dataset toy" in complaints[0]
+
+
+def test_the_dearest_leak_stands_first_and_its_dearest_run(tmp_path):
+    cheap, dear = TRAINED_ANEW
+    for name, *leaky in (("a", 0.5, 0.6), ("b", 0.7, 0.55), ("c", 0.6, 0.8)):
+        write_result(tmp_path / "results", name, 0)
+        rows = [f"0,{leak},top-1,0.5,{value}\n" for leak, value in zip(TRAINED_ANEW, leaky, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("".join(["seed,leak,figure,clean,leaky\n", *rows]))
+    prices, _ = read_prices(tmp_path, read_runs(tmp_path / "results")[0])
+    order = [(dear, "cab"), (cheap, "bca")]
+    assert [(p.leak, p.run) for p in prices] == [(leak, run) for leak, runs in order for run in runs]
 
 
 def test_nothing_but_the_experiment_imports_it():

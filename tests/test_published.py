@@ -112,6 +112,11 @@ def test_another_system_of_the_method_stands_beside_none(tmp_path: Path) -> None
     assert [c.run.first.run for c in compare(read_runs(root)[0], MANIFESTS) if c.run] == ["purls"]
 
 
+def test_a_run_that_was_not_tested_on_all_classes_stands_beside_no_such_figure(tmp_path: Path) -> None:
+    write_result(tmp_path, "ntu60", "synse_55_5", "mine", 0, 140, method="skeletoncontext", gzsl=None)
+    assert [c.figure.measure for c in compare(read_runs(tmp_path)[0], MANIFESTS) if c.run] == ["zsl_top1"]
+
+
 def test_the_report_of_one_table_shows_its_runs_only(results: Path, tmp_path: Path) -> None:
     write_result(results, "skelgap-mini", "compositional_18_6", "posebridge", 0, 100)
     params = tmp_path / "table.yaml"
@@ -166,6 +171,7 @@ def test_the_shipped_figures_are_of_protocols_that_exist_and_have_sources() -> N
         ("a,p,top1,M,,50,s,", "line 2, column measure: the measure 'top1' is unknown"),
         ("a,p,zsl_top1,M,,about 50,s,", "line 2, column value: 'about 50' is not a percentage"),
         ("a,p,zsl_top1,M,,500,s,", "line 2, column value: '500' is not a percentage"),
+        ("a,,zsl_top1,M,,50,s,", "line 2, column protocol: the cell is empty"),
         ("a,p,zsl_top1,M,,50,,", "line 2, column source: the cell is empty"),
     ],
 )

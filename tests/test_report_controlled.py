@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from fabricated import CLASSES, write_benchmark, write_run
+from fabricated import CEILING, CLASSES, write_benchmark, write_run
 from fakes import write_video
 from scipy.stats import ttest_rel
 
@@ -26,6 +26,7 @@ from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
+from pipeline.report.leaderboard import points
 from pipeline.report.parts import parts_of, table
 from pipeline.report.report import make_report
 from pipeline.report.runs import Run, read_runs
@@ -65,6 +66,9 @@ def test_runs_are_sorted_out(benchmark: Path) -> None:
         "gate": "gate on", "no_adaptation": "adaptation none", "body_only": "anchors body", "skeleton": "cues off",
         "levels_sem": "level_widths 48 96 192 384, recipe levels",
     }  # fmt: skip
+    gate = next(run for run in others if run.first.run == "gate")
+    on_true = Run(tuple(replace(result, skeletons="gt") for result in gate.results))
+    assert changes(on_true, full) == "gate on, skeletons of gt"
     assert set(kinds.variants) == {"posebridge", "gate", "skeleton"} and len(kinds.variants["gate"]) == 9
     assert kinds.variants["skeleton"]["blur-2"].first.run == "skeleton@blur-2"
     pairs = [(truth.first.run, other.first.run) for truth, other in true_and_estimated(kinds.methods)]
@@ -97,8 +101,10 @@ def test_which_half_of_an_answer_is_right(benchmark: Path) -> None:
     for name, found in known.items():
         assert found.motion.mean >= found.run.spread("zsl", "top1").mean - 1e-9, name
     assert parts_of(runs["skeleton"], {30: ("overhead", "cup")}) is None
-    shown = table([known["cues_only"], known["skeleton_gt"], known["posebridge"]]).shown
-    assert shown.tolist() == ["cues", "skeletons", "both"]
+    printed = table([known["cues_only"], known["skeleton_gt"], known["posebridge"]])
+    assert printed.shown.tolist() == ["cues", "skeletons", "both"]
+    above = runs["posebridge"].spread("zsl", "top1").mean - CEILING["cue"]  # type: ignore[union-attr]
+    assert printed["above the cue-only ceiling"].tolist()[2] == points(above)
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:

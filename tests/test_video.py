@@ -37,6 +37,7 @@ def test_sampling_takes_the_frames_at_the_centres_of_equal_parts():
     assert sample_positions(times, 32 / 25, 32).tolist() == list(range(32))
     assert sample_positions(times, 32 / 25, 16).tolist() == list(range(1, 32, 2))
     assert sample_positions(times, 32 / 25, 4, start=0.4, end=0.8).tolist() == [11, 13, 16, 18]
+    assert sample_positions(times, 32 / 25, 4, end=0.4).tolist() == [1, 3, 6, 8]
     assert sample_positions(times[:3], 3 / 25, 6).tolist() == [0, 0, 1, 1, 2, 2], "a short clip repeats frames"
     assert cue_positions(32, 16).tolist() == list(range(1, 32, 2))
     assert cue_positions(4, 4).tolist() == [0, 1, 2, 3]
@@ -49,7 +50,7 @@ def test_sampling_goes_by_time_where_the_frame_rate_varies():
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize(("start", "end"), [(2.0, 3.0), (0.5, 0.5), (1.0, 0.2)])
+@pytest.mark.parametrize(("start", "end"), [(2.0, 3.0), (0.5, 0.5), (1.0, 0.2), (None, 0.0)])
 def test_a_segment_without_frames_is_refused(start, end):
     with pytest.raises(SegmentError, match="segment"):
         sample_positions(np.arange(25) / 25, 1.0, 4, start, end)
