@@ -24,11 +24,14 @@ from pipeline.params import Params, choose
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.hpe.weights import WeightsFile
 
 PYTHON = ((3, 11), (3, 14))  # from, to
 MM = ("mmpose", "mmengine", "mmcv-lite")  # installed without their requirements, for `backend: mmpose`
 FAISS = ("faiss-cpu", "faiss-gpu")
+ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")  # one of them: both bring the same folder
 JOINTS, REFINED_WIDTH, LEVELS_WIDTH = 17, 512, 1024  # where no store tells: usual sizes, generous for levels
 OK, MISSING, NOTE = "ok", "missing", "note"
 
@@ -53,12 +56,14 @@ def examine(
     note. `params` is None where there is no params.yaml.
     """
     yield check_python(sys.version_info[:3])
-    known = params.recipes if params else {}
-    packages = list(check_packages(any(known[name].backend == "mmpose" for name in recipes if name in known)))
+    wanted = [params.recipes[name] for name in recipes if name in params.recipes] if params else []
+    onnx = any(recipe.backend == "onnx" or recipe.boxes == "detector" for recipe in wanted)
+    packages = list(check_packages(any(recipe.backend == "mmpose" for recipe in wanted), onnx))
     yield from packages
     broken = any(check.state == MISSING for check in packages)
     if not broken:
         yield check_gpu()
+        yield from check_runs(onnx)
     yield check_dvc(dvc)
     if params is None:
         yield Check("params.yaml", NOTE, "none here", "run the command from the project's folder, or use --params")
@@ -95,10 +100,10 @@ def check_python(version: tuple[int, int, int]) -> Check:
     return Check("python", OK if good else MISSING, ".".join(map(str, version)), remedy)
 
 
-def check_packages(mmpose: bool) -> Iterator[Check]:
+def check_packages(mmpose: bool, onnx: bool = False) -> Iterator[Check]:
     """The project's requirements against what is installed, without importing any of it.
 
-    `mmpose`: whether a recipe that is asked for runs in it; else its lack is a note.
+    `mmpose`, `onnx`: whether a recipe that is asked for runs in mmpose, or needs ONNX Runtime; else a lack is a note.
     """
     from packaging.requirements import Requirement
 
@@ -115,6 +120,10 @@ def check_packages(mmpose: bool) -> Iterator[Check]:
         lack = MISSING if mmpose else NOTE
         remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
+    there = [f"{name} {version}" for name in ONNXRUNTIME if (version := version_of(name))]
+    remedy = "pip install '.[cpu]'" if not there else f"pip uninstall {' '.join(ONNXRUNTIME)}, then install one of them"
+    state = OK if len(there) == 1 else MISSING if onnx or there else NOTE
+    yield Check("onnxruntime", state, " and ".join(there) or "not installed", "" if len(there) == 1 else remedy)
     faiss = next((f"{name} {version}" for name in FAISS if (version := version_of(name))), None)
     without = "not installed; PyTorch takes its place, slower"
     yield Check("faiss", OK if faiss else NOTE, faiss or without, "" if faiss else "pip install '.[cpu]'")
@@ -149,6 +158,81 @@ def check_gpu() -> Check:
         return Check("gpu", OK, told_devices(choose_devices("cuda", count)))
     found = f"none: {why_none()}; {torch.get_num_threads()} CPU threads"
     return Check("gpu", NOTE, found, "a GPU is faster, nothing needs one")
+
+
+def check_runs(onnx: bool) -> Iterator[Check]:
+    """A tensor through PyTorch, ONNX Runtime and faiss each, on the GPU where PyTorch finds one: a package may be
+    installed and not run, or not be built for the GPU. `onnx`: whether ONNX Runtime is needed.
+    """
+    from pipeline.files.device import choose_devices
+
+    (device,) = choose_devices("auto")
+    yield _tried("torch runs", True, partial(run_torch, device))
+    if any(map(version_of, ONNXRUNTIME)):
+        yield _tried("onnxruntime runs", onnx, partial(run_onnx, device))
+    if any(map(version_of, FAISS)):
+        yield _tried("faiss runs", False, partial(run_faiss, device))
+
+
+def run_torch(device: torch.device) -> str:
+    """Multiply on the device. Raises PosebridgeError where that fails."""
+    import torch
+
+    from pipeline.files.device import name_of
+
+    try:
+        right = float((torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum()) == 512
+    except (RuntimeError, AssertionError) as error:
+        raise _does_not_run("PyTorch", device, error, "install a PyTorch for it, or say --device cpu") from None
+    if not right:
+        raise _does_not_run("PyTorch", device, ArithmeticError("a wrong product"), "install it again")
+    return f"on {name_of(device)}"
+
+
+def run_onnx(device: torch.device) -> str:
+    """Add in a graph. Raises PosebridgeError where that fails, or ONNX Runtime has no such device."""
+    import numpy as np
+    from onnx import TensorProto, helper
+
+    from pipeline.files.device import name_of
+    from pipeline.hpe.onnx_session import open_session, provider_of, run_session
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (8,)) for name in "xy")
+    made = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "test", [x], [y])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = open_session(model, "a test graph", device)
+    (found,) = run_session(session, ["y"], {"x": np.ones(8, np.float32)}, "a test graph")
+    if not (found == 2).all():
+        raise _does_not_run("ONNX Runtime", device, ArithmeticError("a wrong sum"), "install it again")
+    return f"{provider_of(session)} on {name_of(device)}"
+
+
+def run_faiss(device: torch.device) -> str:
+    """Find a neighbour; on the GPU where faiss is built for one. Raises PosebridgeError where that fails."""
+    import numpy as np
+
+    from pipeline.files.device import CPU, name_of
+
+    try:
+        import faiss
+
+        index: faiss.Index = faiss.IndexFlatL2(8)
+        points = np.eye(8, dtype=np.float32)
+        device = device if device.type == "cuda" and hasattr(faiss, "StandardGpuResources") else CPU
+        if device.type == "cuda":
+            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index, index)
+        index.add(points)
+        right = index.search(points, 1)[1][:, 0].tolist() == list(range(8))
+    except (ImportError, RuntimeError, AssertionError) as error:
+        raise _does_not_run("faiss", device, error, "install it again, or none, and PyTorch takes its place") from None
+    if not right:
+        raise _does_not_run("faiss", device, ArithmeticError("a wrong neighbour"), "install it again")
+    return f"on {name_of(device)}"
+
+
+def _does_not_run(what: str, device: torch.device, error: Exception, remedy: str) -> PosebridgeError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:160].replace("; ", ", ")
+    return PosebridgeError(f"{what} does not run on {device} ({reason}); {remedy}.")
 
 
 def check_dvc(path: Path) -> Check:

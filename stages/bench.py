@@ -24,6 +24,7 @@ from stages.shell import (
     answer,
     cache_option,
     dataset_option,
+    device_option,
     jobs_option,
     json_option,
     manifests_option,
@@ -61,13 +62,15 @@ def command() -> None:
 @click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
 @click.option("--limit", type=float, default=1 / 0.9,
               help="Largest wall / (decode + boxes + forward).  [default: 1/0.9]")  # fmt: skip
+@device_option
 @manifests_option
 @params_option
 @json_option
 @plain_errors
 def extract_command(
-    dataset: str, recipe_name: str, count: int, limit: float, manifests: Path, params_path: Path, as_json: bool
-) -> None:
+    dataset: str, recipe_name: str, count: int, limit: float, device: str, manifests: Path, params_path: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Extraction beside its parts: decoding, detector and pose model, each alone, on the same clips in the same run.
 
     \b
@@ -76,7 +79,7 @@ def extract_command(
     from pipeline.bench.extract import bench_extract
     from pipeline.hpe.weights import resolve_weights
     from pipeline.manifest.clips import read_clips
-    from stages.extract import build_estimator
+    from stages.extract import estimator_on
 
     params = load_params(params_path)
     place = choose(params.datasets, dataset, "data set")
@@ -86,7 +89,8 @@ def extract_command(
     recipe = resolve_weights(recipe)
     clips = read_clips(manifests / dataset / "clips.csv")[:count]
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        result = bench_extract(clips, Path(place.root), recipe, build_estimator(recipe), Path(folder), params.extract)
+        estimator = estimator_on(device)(recipe)
+        result = bench_extract(clips, Path(place.root), recipe, estimator, Path(folder), params.extract)
     sentence = (
         f"{result.crops} crops of {result.clips} clips: decode {result.decode_seconds:.2f} s, boxes "
         f"{result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, extract {result.wall_seconds:.2f} s = "

@@ -86,7 +86,7 @@ def estimate(
         else:
             videos = [Path(folder) / "probe.mp4"]
             write_noise(videos[0], 120)
-        estimator = build_estimator(recipe)
+        estimator = build_estimator(recipe, place)
         classes = max(like.classes for like in likes.values())
         method = method_of(run, recipe, estimator.cue_width, classes)
         steps = probe_steps(method, recipe, estimator.cue_width, classes, params, seconds, place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ from stages.duplicates import look_for_duplicates
 from stages.shell import (
     answer,
     cache_option,
+    device_option,
+    devices_of,
     json_option,
     manifests_option,
     params_option,
@@ -37,6 +39,7 @@ from stages.workers import executor_of, executor_option, workers_option
 if TYPE_CHECKING:
     from pipeline.extract.extract import Extraction
     from pipeline.extract.outlook import Outlook
+    from pipeline.hpe.base import Estimator
 
 
 def _read_share(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -59,6 +62,7 @@ def _read_share(context: click.Context, option: click.Parameter, text: str | Non
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed in an earlier run.")
 @click.option("--max-failures", type=int, help="More failed clips than this give exit code 1.  [default: params.yaml]")
 @click.option("--batch-size", type=int, help="Crops in one call of the pose model.  [default: params.yaml]")
+@device_option
 @executor_option
 @workers_option
 @click.option("--shard", "share", metavar="i/N", callback=_read_share,
@@ -78,6 +82,7 @@ def command(
     retry_failed: bool,
     max_failures: int | None,
     batch_size: int | None,
+    device: str,
     executor_name: str | None,
     workers: int | None,
     share: tuple[int, int] | None,
@@ -111,7 +116,7 @@ def command(
     recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     keep_freed_memory()
     common = {
-        "recipe": recipe, "root": Path(place.root), "params": knobs, "build_estimator": build_estimator,
+        "recipe": recipe, "root": Path(place.root), "params": knobs, "build_estimator": estimator_on(device),
         "manifests": manifests, "retry_failed": retry_failed,
     }  # fmt: skip
     if plan:
@@ -122,6 +127,8 @@ def command(
     executor = executor_of(params, executor_name, workers, cache / "logs" / dataset / recipe_name)
     if share is None and executor.here and not finish:
         share = share_of_array(os.environ)
+    if executor.here and recipe.needs_videos and not finish:
+        devices_of(device)  # a word that stands for nothing here is told before the work
     results = {}
     for variant in variants or ("",):
         name = of_variant(recipe_name, variant)
@@ -188,9 +195,15 @@ def warn_of_few_frames(clip_ids: Sequence[str]) -> None:
         )
 
 
+def estimator_on(device: str) -> Callable[[Recipe], Estimator]:
+    """`build_estimator` for what --device stands for on the machine that makes the shards; picklable."""
+    return build_estimator if device == "auto" else functools.partial(build_estimator, device=device)
+
+
 @functools.cache
-def build_estimator(recipe: Recipe):  # noqa: ANN201 - imported late, since it loads torch
+def build_estimator(recipe: Recipe, device: str = "auto") -> Estimator:
     """The recipe's pose model, loaded once for all variants."""
+    from pipeline.files.device import choose_devices  # late, since they load torch
     from pipeline.hpe.factory import build_estimator
 
-    return build_estimator(recipe)
+    return build_estimator(recipe, choose_devices(device)[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ import click
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import IMAGE_FPS, Params, choose, load_params
+from pipeline.recipe import Recipe
 from stages.bars import counter
 from stages.shell import answer, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.hpe.base import Estimator
     from pipeline.predict.live import LivePoses
     from pipeline.predict.predict import Prediction, Scorer
 
@@ -81,6 +84,7 @@ def command(
     begun = time.perf_counter()
     from pipeline.predict.live import find_videos, windows  # after parsing, so that --help needs no torch
     from pipeline.predict.predict import parse_labels
+    from stages.extract import estimator_on
 
     wanted = parse_labels(labels) if labels is not None else ()
     params = load_params(params_path)
@@ -103,11 +107,11 @@ def command(
     if run_name is not None:
         live, scorer, facts = open_trained(
             run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings,
-            place,
+            place, estimator_on(device),
         )  # fmt: skip
         load_seconds = time.perf_counter() - begun
     else:
-        live = open_poses(params, recipe_name or "tinypose", detector, warnings)
+        live = open_poses(params, recipe_name or "tinypose", detector, warnings, estimator_on(device))
         load_seconds = time.perf_counter() - begun
         scorer, facts = open_examples(examples or Path(), live, neighbours, cues, warnings)
         facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
@@ -128,12 +132,11 @@ def command(
 def open_trained(
     run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str | None,
     seed: int, recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params,
-    warnings: list[str], device: torch.device,
+    warnings: list[str], device: torch.device, build_estimator: Callable[[Recipe], Estimator],
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run, on `device`."""
     from pipeline.predict.live import LivePoses
     from pipeline.predict.predict import RunScorer, choose_run, find_trained, listed_boxes, load_run
-    from stages.extract import build_estimator
 
     choose_run(params, run_name)
     dataset, protocol = find_trained(CACHE, run_name, dataset, protocol)
@@ -159,11 +162,13 @@ def open_trained(
     return live, scorer, facts
 
 
-def open_poses(params: Params, recipe_name: str, detector: Path | None, warnings: list[str]) -> LivePoses:
+def open_poses(
+    params: Params, recipe_name: str, detector: Path | None, warnings: list[str],
+    build_estimator: Callable[[Recipe], Estimator],
+) -> LivePoses:  # fmt: skip
     """The pose model of a recipe, without any run."""
     from pipeline.hpe.weights import resolve_weights
     from pipeline.predict.live import LivePoses
-    from stages.extract import build_estimator
 
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     warn_of_boxes(recipe.boxes, detector, warnings)

@@ -6,6 +6,7 @@ import ast
 import json
 import shutil
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -16,7 +17,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import pipeline.doctor
-from pipeline.doctor import MISSING, NOTE, OK, check_dvc, check_encoder, check_packages, check_python, check_weights
+from pipeline.doctor import (
+    MISSING,
+    NOTE,
+    OK,
+    check_dvc,
+    check_encoder,
+    check_packages,
+    check_python,
+    check_runs,
+    check_weights,
+)
 from pipeline.files.tensors import save_tensors
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.recipe import Recipe
@@ -57,7 +68,9 @@ def test_what_is_imported_is_required() -> None:
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"pipeline", "stages"}
     required = {canonicalize_name(Requirement(text).name) for text in pipeline.doctor.requirements()}
-    required |= {*pipeline.doctor.MM, *pipeline.doctor.FAISS}
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    required |= {canonicalize_name(Requirement(text).name) for extra in extras.values() for text in extra}
+    required |= set(pipeline.doctor.MM)
     bringers = packages_distributions()  # of what is installed: mmpose and faiss need not be
     assert not [top for top in tops & set(bringers) if not required & set(map(canonicalize_name, bringers[top]))]
 
@@ -106,6 +119,40 @@ def test_packages_are_compared_with_what_the_project_requires(monkeypatch: pytes
     monkeypatch.setattr(pipeline.doctor, "version_of", lambda name: None)
     for needed, state in ((True, MISSING), (False, NOTE)):
         assert {check.name: check for check in check_packages(needed)}["mmpose"].state == state
+
+
+def test_onnx_runtime_is_one_of_two_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(there: dict[str, str], needed: bool):
+        monkeypatch.setattr(pipeline.doctor, "version_of", there.get)
+        found = {check.name: check for check in check_packages(False, needed)}["onnxruntime"]
+        return found.state, found.found, found.remedy
+
+    cpu, gpu = {"onnxruntime": "1.31.1"}, {"onnxruntime-gpu": "1.31.1"}
+    assert state(cpu, True) == (OK, "onnxruntime 1.31.1", "") and state(gpu, True)[0] == OK
+    assert state({}, False) == (NOTE, "not installed", "pip install '.[cpu]'") and state({}, True)[0] == MISSING
+    both = state(cpu | gpu, False)  # one has written over the other
+    assert both[0] == MISSING and both[1] == "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1" and "uninstall" in both[2]
+
+
+def test_a_tensor_goes_through_every_library() -> None:
+    found = {check.name: (check.state, check.found) for check in check_runs(onnx=True)}
+    assert found["onnxruntime runs"][0] == found["torch runs"][0] == OK
+    if not torch.cuda.is_available():
+        assert found["onnxruntime runs"][1] == "CPUExecutionProvider on CPU" and found["torch runs"][1] == "on CPU"
+    assert found.get("faiss runs", (OK, ""))[0] == OK
+
+
+def test_what_cannot_use_the_gpu_that_is_there_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("the GPU here is a real one")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    for onnx, state in ((True, MISSING), (False, NOTE)):
+        found = {check.name: check for check in check_runs(onnx)}
+        assert found["onnxruntime runs"].state == state
+        assert "cannot use cuda:0 (Card)" in found["onnxruntime runs"].found
+        assert "'.[gpu]'" in found["onnxruntime runs"].remedy and "--device cpu" in found["onnxruntime runs"].remedy
 
 
 def test_python_and_dvc(tmp_path: Path) -> None:

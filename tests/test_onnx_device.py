@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,22 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_decoders import bright_detector
+from click.testing import CliRunner
+from fakes import FakeEstimator, write_video
+from safetensors.torch import save_file
+from test_decoders import bright_detector, detecting, extracted
 from test_onnx import PLAIN, heatmap_graph, red_spot
 
+import stages.extract
+from pipeline.cache.sealed import canonical_json, seal
+from pipeline.cache.store import open_store
 from pipeline.errors import PosebridgeError
+from pipeline.hpe.base import computed_with
 from pipeline.hpe.detector import Detector
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.transfer import to_arrays
+from pipeline.ingest.ingest import ingest
+from stages.cli import main
 
 pytestmark = pytest.mark.unit
 GPU = torch.device("cuda", 1)
@@ -100,3 +111,43 @@ def test_the_gpu_finds_what_the_cpu_finds(tmp_path: Path) -> None:
     frame = np.full((128, 128, 3), 90, np.uint8)
     boxes = [Detector(path, torch.device(name)).detect(frame, 0.5)[0] for name in ("cpu", "cuda")]
     assert np.allclose(*boxes, atol=1e-3)
+
+
+def test_a_receipt_says_where_its_clips_were_computed_and_one_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    write_video(tmp_path / "videos/0.mp4")
+    ingest("d", tmp_path / "videos", manifests=tmp_path / "manifests")
+    index = extracted(tmp_path, detecting(bright_detector(tmp_path / "d.onnx", 1)), "cache")[0]
+    (path,) = (tmp_path / "cache").rglob("shard-*.json")
+    receipt = json.loads(path.read_text())
+    assert receipt["computed"] == {"device": "CPU", "detector": "CPUExecutionProvider"}  # the fake tells no more
+    del receipt["computed"]
+    path.write_bytes(canonical_json(seal(receipt)))
+    assert extracted(tmp_path, detecting(tmp_path / "d.onnx"), "cache")[0] == index, "nothing is made again"
+    del receipt["host"]
+    path.write_bytes(canonical_json(seal(receipt)))
+    with pytest.raises(PosebridgeError, match="is not a receipt"):
+        open_store(path.parent).read_receipt(path)
+
+
+def test_estimators_say_what_a_receipt_keeps(tmp_path: Path) -> None:
+    found = computed_with(OnnxEstimator(PLAIN, heatmap_graph(tmp_path / "pose.onnx")))
+    assert found == {"device": "CPU", "provider": "CPUExecutionProvider", "precision": "float32"}
+
+
+def test_the_command_chooses_the_device_and_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "videos/0.mp4")
+    ingest("d", tmp_path / "videos", manifests=tmp_path / "manifests")
+    save_file({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    (tmp_path / "params.yaml").write_text("datasets: {d: {root: videos}}\nrecipes: {r: {weights: w.safetensors}}\n")
+    for words in (["extract"], ["bench", "extract"], ["cache", "estimate"]):
+        done = CliRunner().invoke(main, [*words, "--dataset", "d", "--recipe", "r", "--device", "cuda"])
+        assert done.exit_code == 1 and "There is no GPU for 'cuda'" in done.stderr and done.stderr.count("\n") == 1
+    asked = []
+    build = functools.cache(stages.extract.build_estimator.__wrapped__)  # what it keeps goes with this test
+    monkeypatch.setattr("pipeline.hpe.factory.build_estimator", lambda *given: asked.append(given) or FakeEstimator())
+    monkeypatch.setattr(stages.extract, "build_estimator", build)
+    done = CliRunner().invoke(main, ["extract", "--dataset", "d", "--recipe", "r", "--device", "cpu"])
+    assert done.exit_code == 0 and [str(device) for _, device in asked] == ["cpu"], done.stderr

@@ -73,7 +73,7 @@ def test_several_variants_in_one_command_load_the_model_once(root: Path, monkeyp
     write_video(root / "v@dark-1/test/2.mp4", offset=50)
     built: list[Recipe] = []
     monkeypatch.setattr("pipeline.hpe.weights.resolve_weights", lambda recipe: RECIPE)
-    monkeypatch.setattr("pipeline.hpe.factory.build_estimator", lambda r: built.append(r) or FakeEstimator())
+    monkeypatch.setattr("pipeline.hpe.factory.build_estimator", lambda r, _: built.append(r) or FakeEstimator())
     once = functools.cache(stages.extract.build_estimator.__wrapped__)  # what it keeps goes with this test
     monkeypatch.setattr(stages.extract, "build_estimator", once)
     (root / "p.yaml").write_text(f"datasets: {{d: {{root: {root / 'v'}}}}}\nrecipes: {{r: {{}}}}\n")

@@ -112,10 +112,12 @@ def make_shard(
     rows: Iterable[dict[str, Any] | Failure],
     tick: Callable[[], None] = lambda: None,
     check: Callable[[], None] = lambda: None,
+    computed: dict[str, str] | None = None,
 ) -> None:
     """Write a shard and its receipt: unchanged clips from its predecessor, others from `rows`, with a `tick` each.
 
-    What `check` raises, before the file and before the receipt is written, ends it: the shard is another's by then.
+    `computed` says what `rows` are estimated with. What `check` raises, before the file and before the receipt is
+    written, ends it: the shard is another's by then.
     """
     wanted, failures = state.wanted, list(state.failed)
     texts = {
@@ -162,5 +164,6 @@ def make_shard(
             sha256=sha256,
             bytes=size,
             checksums=checksums,
+            computed=(computed if state.todo or not state.receipt else state.receipt.computed) or {},
         )
     )

@@ -53,6 +53,8 @@ class Receipt:
 
     `clips` maps each clip in the file, and `failed` each failed one, to a hash of its manifest row; `videos` maps
     paths to records. A shard without clips has no file: `file` and `sha256` are then empty, and it has no checksums.
+    `computed` says on what device and in what precision its clips were estimated the last time that some were; it is
+    empty where no pose model was asked, and in receipts of earlier versions.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = CLOSED
@@ -68,6 +70,7 @@ class Receipt:
     sha256: Sha256 = ""
     bytes: Annotated[int, Field(ge=0)] = 0
     checksums: Checksums | None = None
+    computed: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     commit: str = field(default_factory=git_commit)
     host: str = field(default_factory=socket.gethostname)
@@ -176,7 +179,7 @@ class Store:
     def read_receipt(self, path: Path) -> Receipt:
         """Read and check a receipt. Raises PosebridgeError for a damaged or foreign one."""
         values = read_sealed(path, self.remedy)
-        if set(values) != {field.name for field in fields(Receipt)}:
+        if set(values) | {"computed"} != {field.name for field in fields(Receipt)}:
             raise PosebridgeError(f"{path} is not a receipt of schema {SCHEMA}; {self.remedy}.")
         receipt = typed(RECEIPT, values, path, self.remedy)
         if receipt.fingerprint != self.recipe.fingerprint or path != self.stem(receipt.shard).with_suffix(".json"):

@@ -21,8 +21,9 @@ from pipeline.executors.local import usable_cores
 from pipeline.extract.boxes import BoxSource, lanes
 from pipeline.extract.pending import Look, PendingClip, lost_joints
 from pipeline.files.ahead import ahead, ahead_of_each
+from pipeline.files.device import memory_for
 from pipeline.files.names import place_of
-from pipeline.hpe.base import Estimator
+from pipeline.hpe.base import Estimator, computed_with
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
@@ -65,6 +66,12 @@ class PoseStream:
         self._batch_size, self._max_lost = batch_size, max_lost
         self._decoders = decoders or max(1, min(MOST_DECODERS, len(usable_cores()) // 2))
         self._answered = False  # the pose model has given a finite number
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """Where rows are computed, and in what precision: what a receipt keeps."""
+        found = computed_with(self._estimator)
+        return found | {"detector": self._boxes.provider} if self._boxes.provider else found
 
     def run(
         self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]
@@ -191,7 +198,8 @@ class PoseStream:
         if not batch:
             return
         cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
-        estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
+        with memory_for("The pose model", self._batch_size, setting="--batch-size"):
+            estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
         self._answered = self._answered or not lost_joints(estimate.keypoints, estimate.scores).all()
         if not self._answered:
             raise PosebridgeError(

@@ -178,7 +178,8 @@ class ShardMaker:
             lease.told = (done, len(state.todo))
             told(state.wanted.shard, *lease.told)
 
-        make_shard(self.store, layout, state, rows, tick, lease.check)
+        computed = self._stream.computed if self._stream else None
+        make_shard(self.store, layout, state, rows, tick, lease.check, computed)
         return ShardReport(state.wanted.shard, len(state.todo), len(state.copy), tuple(few_frames))
 
     def _open(self) -> Layout:

@@ -28,7 +28,7 @@ class Estimator(Protocol):
     """A top-down pose model with tapped features.
 
     Attributes that it may have beside these: `joint_names` names its joints, in their order; `device` is where it
-    computes, by default the CPU; `provider` is what computes there, in the words of its library.
+    computes, by default the CPU, `provider` what computes there, and `precision` in what numbers.
     """
 
     crop_size: tuple[int, int]  # width, height
@@ -46,3 +46,11 @@ def device_of(estimator: Estimator) -> torch.device:
 
     device: torch.device = getattr(estimator, "device", CPU)
     return device
+
+
+def computed_with(estimator: Estimator) -> dict[str, str]:
+    """The device, what computes there and in what numbers, in words. GPUs of one kind have one name."""
+    from pipeline.files.device import name_of
+
+    facts = {key: str(getattr(estimator, key, "")) for key in ("provider", "precision")}
+    return {"device": name_of(device_of(estimator)), **{key: value for key, value in facts.items() if value}}

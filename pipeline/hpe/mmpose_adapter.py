@@ -28,7 +28,7 @@ class MmposeEstimator:
     provider = "PyTorch"
 
     def __init__(self, recipe: Recipe, weights: Path, device: torch.device = CPU) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.precision = recipe, device, recipe.precision
         self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.precision]
         state, names = load_checkpoint(weights)
         self.refiner: PoseBridgeHPE | None = None

@@ -80,6 +80,7 @@ class OnnxEstimator:
         self.crop_size = (width, height)
         self._fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         self._dtype = torch.float16 if inputs[0].type == "tensor(float16)" else torch.float32
+        self.precision = str(self._dtype).removeprefix("torch.")
 
     def _read_normalisation(self, facts: OnnxFacts) -> None:
         """Mean and std of values 0..255, in the graph's order of channels: the recipe's, the file's or ImageNet's."""
