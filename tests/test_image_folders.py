@@ -197,6 +197,13 @@ def test_what_cannot_be_shown_is_refused_before_memory_is_taken(tmp_path, conten
 
 
 @pytest.mark.unit
+def test_a_name_that_is_no_text_is_told(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    with pytest.raises(VideoError, match=r"first \\xff.jpg: it is no JPEG"):
+        open_video(tmp_path)
+
+
+@pytest.mark.unit
 def test_a_pipe_among_the_images_is_no_frame(tmp_path):
     folder = write_images(tmp_path / "a", 2)
     os.mkfifo(folder / "1a.jpg")

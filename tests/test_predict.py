@@ -16,6 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from fakes import FakeEstimator, write_audio, write_video
+from PIL import Image
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
@@ -228,6 +229,26 @@ def test_a_folder_goes_on_after_what_is_no_video(project: Path, tmp_path: Path) 
     for words in ((), ("--overlay", str(tmp_path / "seen.mp4"))):
         done = CliRunner().invoke(main, ["predict", str(tmp_path), *RUN, *words])
         assert done.exit_code == 1 and "b.mp4" in done.stdout and "none of the videos could be read" in done.stderr
+
+
+@pytest.mark.e2e
+def test_a_folder_of_images_is_a_video_or_an_example(project: Path, tmp_path: Path) -> None:
+    for name, count, grey in (("one", 20, 60), ("mine/dark/a", 2, 10), ("mine/light", 1, 200)):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (64, 48), (grey + i,) * 3).save(tmp_path / name / f"{i}.png")
+    one, seen = str(tmp_path / "one"), tmp_path / "seen.mp4"
+    (answer,) = ask(one, *RUN, "--overlay", str(seen))["predictions"]
+    assert (answer["video"], answer["start"], answer["end"]) == (f"{one}/", 0, 0.8), "25 a second"
+    with av.open(str(seen)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 20
+    (tmp_path / "params.yaml").write_text(PARAMS.replace("{root: videos}", "{root: videos, image_fps: 2}"))
+    words = ("--dataset", "toy", "--params", str(tmp_path / "params.yaml"), "--window", "5")
+    assert [(p["start"], p["end"]) for p in ask(one, *RUN, *words)["predictions"]] == [(0, 5), (2.5, 7.5), (5, 10)]
+    assert ask(one, "--examples", str(tmp_path / "mine"), "--recipe", "fake")["labels"] == ["dark", "light"]
+    for i in range(20):
+        (tmp_path / "one" / f"{i}.png").write_bytes(b"")
+    assert "3 of 20 images cannot be read; first 0.png: it is no JPEG" in refused(one, *RUN)
 
 
 @pytest.mark.e2e

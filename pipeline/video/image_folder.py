@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pipeline.files.names import is_folder
+from pipeline.files.names import is_folder, text_of
 from pipeline.params import IMAGE_FPS
 from pipeline.video.decode import Video
 from pipeline.video.image import image_shape, read_image
@@ -101,7 +101,7 @@ class ImageFolder(FrameReader):
 
     def _told(self) -> str:
         position, reason = next(iter(self._lost.items()))
-        return f"{self._names[position]}: {reason}"
+        return f"{text_of(self._names[position])}: {reason}"
 
 
 def _frames_of(folder: Path) -> list[str]:
@@ -114,10 +114,11 @@ def _frames_of(folder: Path) -> list[str]:
     if not names:
         raise VideoError("open", "the folder holds no images")
     if videos:
-        raise VideoError("open", f"the folder holds images and a video ({videos[0]}); keep them apart")
+        raise VideoError("open", f"the folder holds images and a video ({text_of(videos[0])}); keep them apart")
     stems: dict[str, str] = {}
     for name in names:
         other = stems.setdefault(PurePosixPath(name).stem, name)
         if other != name:
-            raise VideoError("open", f"the folder holds two images for one frame, {other} and {name}; keep one of them")
+            both = f"{text_of(other)} and {text_of(name)}"
+            raise VideoError("open", f"the folder holds two images for one frame, {both}; keep one of them")
     return names
