@@ -13,6 +13,7 @@ from test_skeletoncontext import fake_tokens
 
 from pipeline.methods import ADAPTATIONS, METHODS, find_adaptation, find_method, prompts
 from pipeline.methods.base import Features, Shapes
+from pipeline.methods.prototypes import class_means
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.graph import GRAPHS, graph_of
 from pipeline.skeleton.normalise import normalise
@@ -118,7 +119,7 @@ def test_a_method_trains_and_scores_where_its_input_is(device, name, flags, held
         scores = method.eval().scores(seen, text)
         assert scores.device.type == device.type and scores.shape == (B, CLASSES)
     if hasattr(method, "finish"):
-        method.finish(method.embed(x).detach(), labels.to(device), text)
+        method.finish(class_means([method.embed(x).detach()], labels.to(device), len(text)), text)
 
 
 @pytest.mark.parametrize(("adaptation", "name"), [(by, name) for by, names in ADAPTED.items() for name in names])

@@ -24,7 +24,7 @@ from pipeline.learn.encode import encode
 from pipeline.learn.encoders import load_encoder
 from pipeline.learn.feature_table import feature_table
 from pipeline.learn.run import open_run
-from pipeline.learn.score import adapt_table, embed_table, score_clips, score_table
+from pipeline.learn.score import adapt_table, embed_batches, score_clips, score_table
 from pipeline.learn.train import train, train_phase
 from pipeline.learn.trained import load_method
 from pipeline.manifest.clips import write_clips
@@ -247,10 +247,10 @@ def test_scoring_in_train_mode_is_caught(world):
     "score",
     [
         score_table,
-        lambda method, table, text, rows: embed_table(method, table, rows),
+        lambda method, table, text, rows: next(embed_batches(method, table, rows)),
         lambda method, *rest: adapt_table(PrototypeAlignment(method), *rest),
     ],
-    ids=["score_table", "embed_table", "adapt_table"],
+    ids=["score_table", "embed_batches", "adapt_table"],
 )
 def test_a_method_left_in_train_mode_is_refused(world, score):
     opened = open_run(world, PROTOCOL, RUNS["posebridge"])

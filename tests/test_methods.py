@@ -73,7 +73,7 @@ def test_every_ablation_trains_and_scores_any_candidates(flags):
     assert loss.ndim == 0 and torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
     method.eval()
-    method.finish(method.embed(features()).detach(), labels, text())
+    method.finish(class_means([method.embed(features()).detach()], labels, len(text())), text())
     method.alpha = 0.5
     for candidates in (text(), text(9, seed=7)):
         scores = method.scores(features(), candidates)
@@ -202,7 +202,8 @@ def test_rows_do_not_depend_on_one_another():
 
 def test_scores_of_a_candidate_do_not_depend_on_the_others():
     method, all_text = build(), text(9, seed=7)
-    method.finish(method.embed(features()).detach(), torch.tensor([0, 1, 2, 3, 4, 0]), text())
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    method.finish(class_means([method.embed(features()).detach()], labels, len(text())), text())
     method.alpha = 0.5
     some = [4, 1, 8]
     torch.testing.assert_close(method.scores(features(), all_text[some]), method.scores(features(), all_text)[:, some])
@@ -398,9 +399,10 @@ def test_ridge_puts_the_residuals_of_parts_together():
 
 def test_class_means_are_normalised():
     z = F.normalize(torch.randn(6, 4), dim=-1)
-    means = class_means(z, torch.tensor([0, 1, 0, 1, 2, 2]), 3)
+    means = class_means([z], torch.tensor([0, 1, 0, 1, 2, 2]), 3)
     torch.testing.assert_close(means[0], F.normalize(z[0] + z[2], dim=0))
-    by_hand = class_means(torch.tensor([[3.0, 0.0], [0.0, 4.0], [5.0, 0.0]]), torch.tensor([1, 1, 0]), 2)
+    parts = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[5.0, 0.0]])
+    by_hand = class_means(parts, torch.tensor([1, 1, 0]), 2)
     torch.testing.assert_close(by_hand, torch.tensor([[1.0, 0.0], [0.6, 0.8]]))  # each row, and not each column
 
 
@@ -442,7 +444,8 @@ def test_losses_of_the_clips_that_are_there_are_those_of_a_batch_without_the_oth
 def test_the_residual_moves_prototypes_and_alpha_scales_it():
     method = build()
     before = method.prototypes(text())
-    method.finish(method.embed(features()).detach(), torch.tensor([0, 1, 2, 3, 4, 0]), text())
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    method.finish(class_means([method.embed(features()).detach()], labels, len(text())), text())
     assert torch.equal(method.prototypes(text()), before)  # alpha is 0 until it is chosen
     method.alpha = 1.0
     assert not torch.allclose(method.prototypes(text()), before)

@@ -20,13 +20,14 @@ from pipeline.bench.scale_store import JOINTS, NAME
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.learn import feature_table, features, loop
-from pipeline.learn.cost import SCORED, count_batches
+from pipeline.learn.cost import count_batches
 from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.encode import encode, write_encoder
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.features import Samples
 from pipeline.learn.run import open_run
+from pipeline.learn.score import BATCH
 from pipeline.learn.train import new_method, train, write_trained
 from pipeline.learn.trained import model_folder
 from pipeline.params import Params, RunParams, choose, load_params
@@ -130,7 +131,7 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int)
         return prepare(dataset, run_name, run, params)
     features.HELD_BYTES = 0  # few clips, too, are to be read batch by batch
     shards = len(dataset.reader(NAME).index["shards"])
-    batch = params.encode.batch_size if stage == "encode" else SCORED
+    batch = params.encode.batch_size if stage == "encode" else BATCH
     meter = Meter(steps, once=stage == "evaluate", dropped=4 * shards // batch)
     place = feature_table if stage == "evaluate" else loop
     place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.learn import feature_table, features
+from pipeline.learn.score import BATCH
 from pipeline.manifest.clips import Clip
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 
-SCORED = 64  # clips of a batch that is scored
 PROCESS_BYTES = 400 << 20  # of Python with PyTorch
 CLIP_BYTES = 2_500  # that a process holds of every clip, in lists and indices; measured at 240,000 clips
 
@@ -109,8 +109,8 @@ def count_batches(
     return Batches(
         encode=0 if method.end_to_end else params.encode.epochs * (parts(select, size) + parts(final, size)),
         train=own["epochs"] * (parts(select, own_size) + parts(final, own_size)),
-        train_scored=judgements * parts(kept_out, SCORED) + parts(final, SCORED),
-        evaluate_scored=parts(tested, SCORED),
+        train_scored=judgements * parts(kept_out, BATCH) + parts(final, BATCH),
+        evaluate_scored=parts(tested, BATCH),
     )
 
 

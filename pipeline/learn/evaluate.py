@@ -174,7 +174,7 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
     """
     unseen = list(split.unseen)
     rows = np.flatnonzero(np.isin(test.labels, unseen))
-    inside = scores[rows][:, unseen]
+    inside = scores[np.ix_(rows, np.array(unseen))]
     truth = np.searchsorted(unseen, test.labels[rows])
     predicted = inside.argmax(1)
     confusion = confusion_matrix(truth, predicted, len(unseen))

@@ -138,12 +138,13 @@ def feature_table(
     samples = samples.to(device)
     x, person = samples.inputs
     generator = generator_on(device, seed)
-    inputs, mirrored = [x], torch.zeros(views, len(samples), dtype=torch.bool, device=device)
-    for view in range(1, views):
-        mirrored[view] = torch.rand(len(samples), generator=generator, device=device) < 0.5
-        inputs.append(augment(x, generator, samples.graph, mirrored=mirrored[view]))
-    maps = [
-        torch.cat([encoder.feature_map(a, b) for a, b in zip(seen.split(64), person.split(64), strict=True)])
-        for seen in inputs
-    ]
-    return FeatureTable(torch.stack(maps), mirrored, samples, order)
+    mirrored = torch.zeros(views, len(samples), dtype=torch.bool, device=device)
+    maps = one.new_empty(views, len(samples), *one.shape[1:])  # filled in place: put together, they are held twice
+    for view in range(views):
+        seen = x
+        if view:
+            mirrored[view] = torch.rand(len(samples), generator=generator, device=device) < 0.5
+            seen = augment(x, generator, samples.graph, mirrored=mirrored[view])
+        for goal, *part in zip(maps[view].split(64), seen.split(64), person.split(64), strict=True):
+            goal.copy_(encoder.feature_map(*part))
+    return FeatureTable(maps, mirrored, samples, order)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, generator_on
 from pipeline.files.memory import keep_freed_memory, resident_bytes
-from pipeline.learn.cost import SCORED, Steps
+from pipeline.learn.cost import Steps
 from pipeline.learn.feature_table import Encoder, Joints, StreamedTable
 from pipeline.learn.features import Samples
+from pipeline.learn.score import BATCH
 from pipeline.methods import find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
@@ -53,7 +54,7 @@ def probe_steps(
     before = resident_bytes()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clips = noise(recipe, cue_width, 2 * SCORED)
+        clips = noise(recipe, cue_width, 2 * BATCH)
         return _probe(method.to(device), clips, recipe, classes, params, seconds / 3, device, before)
 
 
@@ -86,7 +87,7 @@ def _probe(
 
     @torch.no_grad()
     def score() -> None:
-        method.scores(table.features(batch(SCORED)[0]), text)
+        method.scores(table.features(batch(BATCH)[0]), text)
 
     encode = 0.0 if method.end_to_end else _seconds_of(_step(encoder.train(), encoder_loss), seconds, device)
     frozen.eval().requires_grad_(False)

@@ -29,7 +29,7 @@ from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_sta
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_encoders, need_run
 from pipeline.learn.run import Opened, open_run, write_resolved
-from pipeline.learn.score import embed_table
+from pipeline.learn.score import embed_batches
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
 from pipeline.learn.trained import (
@@ -41,6 +41,7 @@ from pipeline.learn.trained import (
     skeleton_encoder,
 )
 from pipeline.methods.base import EmbeddingMethod, Method
+from pipeline.methods.prototypes import class_means
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
@@ -194,7 +195,8 @@ def train_phase(
         before_epoch=tell_progress, what=f"{opened.run.method}, seed {seed}, {phase.name}",
     )  # fmt: skip
     if isinstance(method, EmbeddingMethod):
-        method.finish(embed_table(method, table, train_rows), labels.to(device), text)
+        means = class_means(embed_batches(method, table, train_rows), labels.to(device), len(text))
+        method.finish(means, text)
     return model, progress
 
 

@@ -129,8 +129,10 @@ class EmbeddingMethod(Method):
     def scores(self, features: Features, text: Tensor) -> Tensor:
         return self.embed(features) @ self.prototypes(text).T
 
-    def finish(self, embeddings: Tensor, labels: Tensor, text: Tensor) -> None:  # noqa: B027
-        """After training: estimate, on the classes trained on, what is not trained by gradient. embeddings [N, d_t]."""
+    def finish(self, means: Tensor, text: Tensor) -> None:  # noqa: B027
+        """After training: estimate, on the classes trained on, what is not trained by gradient. `means` [C, d_t] are
+        the mean embeddings of their clips, L2-normalised.
+        """
 
 
 def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:

@@ -22,7 +22,7 @@ from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
-from pipeline.methods.prototypes import RidgeResidual, class_means
+from pipeline.methods.prototypes import RidgeResidual
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ class PoseBridge(EmbeddingMethod):
             total = total + f.mlp_weight * moved
         return total
 
-    def finish(self, embeddings: Tensor, labels: Tensor, text: Tensor) -> None:
+    def finish(self, means: Tensor, text: Tensor) -> None:
         if self.flags.adaptation == "ridge":
-            self.residual.fit(self.prototypes(text, adapted=False), class_means(embeddings, labels, len(text)))
+            self.residual.fit(self.prototypes(text, adapted=False), means)
 
     def embed(self, features: Features) -> Tensor:
         return self.paths(features)[0]

@@ -7,6 +7,8 @@ thirty classes cannot fit a d x d map, with its strength chosen by leaving one c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,7 +59,15 @@ def leave_one_out(prototypes: Tensor, target: Tensor, strength: float) -> Tensor
     return (y - hat @ y) / (1 - hat.diagonal()).clamp_min(1e-9)[:, None]
 
 
-def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """L2-normalised mean embedding of each class [C, d]. embeddings [N, d], labels [N] in 0..C-1, none empty."""
-    sums = embeddings.new_zeros(classes, embeddings.shape[1]).index_add_(0, labels, embeddings)
+@torch.no_grad()
+def class_means(batches: Iterable[Tensor], labels: Tensor, classes: int) -> Tensor:
+    """L2-normalised mean embedding of each class [C, d]. Embeddings [B, d] batch by batch, N in all; labels [N] in
+    0..C-1, none empty.
+    """
+    start, sums = 0, torch.empty(0)
+    for batch in batches:
+        if not start:
+            sums = batch.new_zeros(classes, batch.shape[1])
+        sums.index_add_(0, labels[start : start + len(batch)], batch)
+        start += len(batch)
     return F.normalize(sums, dim=-1)

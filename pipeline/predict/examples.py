@@ -110,8 +110,8 @@ class ExampleScorer(Scorer):
         self._mean = None if found.cue is None else found.cue.mean(0)
         cue = self._centred(found.cue)
         if not neighbours:
-            parts = [class_means(part, own, len(labels)) for part in (found.skeleton, found.mirrored)]
-            cue = None if cue is None else class_means(cue, own, len(labels))
+            parts = [class_means([part], own, len(labels)) for part in (found.skeleton, found.mirrored)]
+            cue = None if cue is None else class_means([cue], own, len(labels))
             own = torch.arange(len(labels))
         else:
             parts = [found.skeleton, found.mirrored]

@@ -12,6 +12,8 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 
+CHUNK = 4096  # clips whose scores are copied at a time
+
 
 @dataclass(frozen=True)
 class Stacking:
@@ -29,17 +31,17 @@ class Stacking:
 
         Raises PosebridgeError for scores that are not finite: they compare with nothing, and still make figures.
         """
-        if wrong := int((~np.isfinite(scores)).any(1).sum()):
+        parts = [scores[start : start + CHUNK] for start in range(0, max(len(scores), 1), CHUNK)]
+        if wrong := sum(int((~np.isfinite(part)).any(1).sum()) for part in parts):
             raise PosebridgeError(
                 f"The scores of {wrong} of {len(scores)} clips are not finite numbers, so there is no figure to give; "
                 "train again with a lower learning rate."
             )
         columns = np.arange(scores.shape[1])
-        seen_columns, unseen_columns = columns[seen], columns[~seen]
-        rows = np.arange(len(scores))
-        best_seen = seen_columns[scores[:, seen].argmax(1)]
-        best_unseen = unseen_columns[scores[:, ~seen].argmax(1)]
-        is_seen = seen[labels]
+        best_seen, best_unseen = (
+            np.concatenate([columns[side][part[:, side].argmax(1)] for part in parts]) for side in (seen, ~seen)
+        )
+        is_seen, rows = seen[labels], np.arange(len(scores))
         weight = 1 / np.bincount(labels, minlength=scores.shape[1])[labels] if macro else np.ones(len(labels))
         margin = scores[rows, best_seen].astype(np.float64) - scores[rows, best_unseen]
         return cls(margin, best_seen == labels, best_unseen == labels, is_seen, weight)
