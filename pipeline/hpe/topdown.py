@@ -19,6 +19,8 @@ from pipeline.hpe.decoding import decode_heatmap, decode_simcc
 from pipeline.hpe.joints import joint_names
 from pipeline.hpe.mm_compat import import_mmpose
 
+OTHERS = "choose a SimCC or heatmap config"
+
 
 def config_path(name: str) -> Path:
     """The file of an mmpose config by its name. Raises PosebridgeError, with near names, where there is none."""
@@ -53,10 +55,8 @@ class TopdownModel(nn.Module):
         self.config = config
         codec = cfg.model.head.get("decoder") or {}
         size = codec.get("input_size")
-        if size is None:
-            raise PosebridgeError(
-                f"{config} is not a top-down config with one codec; choose a SimCC or heatmap config."
-            )
+        if size is None or "out_channels" not in cfg.model.head:
+            raise PosebridgeError(f"{config} is no top-down config of one codec with maps; {OTHERS}.")
         self.crop_size = (int(size[0]), int(size[1]))  # width, height
         # SyncBN becomes BN: the former does not run on a CPU.
         self.model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -98,8 +98,10 @@ class TopdownModel(nn.Module):
         training = self.training
         self.eval()
         with torch.no_grad():
-            self(torch.zeros(1, 3, height, width))
+            output, _ = self(torch.zeros(1, 3, height, width))
         self.train(training)
+        if isinstance(output, list):
+            raise PosebridgeError(f"{self.config} answers in several stages, which is not provided for; {OTHERS}.")
         maps = [self._tapped[name] for name in self.levels]
         return tuple(int(m.shape[1]) for m in maps), tuple(round(height / m.shape[2]) for m in maps)
 
