@@ -100,6 +100,7 @@ def command(
 
         source = StillSource(kind, seed, without)
 
+    from pipeline.files.device import memory_for
     from pipeline.tune.text import AT_ONCE, embed
     from pipeline.tune.tune import save_weights, tune
 
@@ -109,11 +110,14 @@ def command(
         text = embed(
             source, sentences, work_dir, lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text")
         )
-    tuned = tune(settings, source, work_dir, start, text, place).to(place)
-    if val is not None:
-        quality = _quality_on_coco(tuned, val if held_out is None else val.first(held_out), sentences, settings.sigma)
-    else:
-        quality = _quality_on_stills(tuned, held_out or 1000, sentences, settings.sigma)
+    tuned = tune(settings, source, work_dir, start, text, place)
+    with memory_for("Measuring"):
+        tuned.to(place)
+        if val is not None:
+            people = val if held_out is None else val.first(held_out)
+            quality = _quality_on_coco(tuned, people, sentences, settings.sigma)
+        else:
+            quality = _quality_on_stills(tuned, held_out or 1000, sentences, settings.sigma)
     facts = source.facts | {
         "command": _command_line(),
         "init": f"{start.name} sha256:{start.sha256}" if start else "",

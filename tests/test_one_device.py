@@ -179,6 +179,20 @@ def test_mirrored_clips_have_the_cues_of_the_other_side_and_others_their_own():
             assert torch.equal(shown.cue_scores[row], clips.cue_scores[row][..., order])
 
 
+def test_numbers_are_rounded_on_a_gpu_alone_if_asked_for_and_what_computed_is_told(gpus):
+    gpus(1)
+    gpu, flags = choose_devices("cuda")[0], []
+    for device, on in ((CPU, True), (gpu, False), (gpu, True)):
+        with devices.tf32(device, on):
+            flags.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+    assert flags == [(False, False), (False, False), (True, True)]
+    assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+    told = [devices.told_training(*given) for given in ((CPU, False, True), (gpu, False, True), (gpu, True, True))]
+    assert [(each["device"], each["precision"]) for each in told] == [
+        ("CPU", "float32"), ("Card 0", "tf32"), ("Card 0", "bfloat16")
+    ]  # fmt: skip
+
+
 def too_much(largest):
     """A step of a batch that a GPU has memory for up to a size."""
 

@@ -59,6 +59,7 @@ from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.text.bank import bank_path
 
 pytestmark = pytest.mark.unit
+ROUGH = {"bfloat16": True, "tf32": True}
 
 # ---- a phase in numbers: classes 0, 1 are pseudo-unseen, 2, 3 trained on, 4 unseen; scores stand in tables
 
@@ -266,7 +267,7 @@ def test_the_training_is_that_of_params_yaml(scripted, monkeypatch, name, epochs
         pass
 
     def fit(model, loss, rows, loop, **options):
-        assert loop == Loop(epochs or 2, 7, 0.3, 0.4, cosine=False, ema=0.5, seed=6, patience=patience, bfloat16=True)
+        assert loop == Loop(epochs or 2, 7, 0.3, 0.4, cosine=False, ema=0.5, seed=6, patience=patience, **ROUGH)
         assert (options["validate"] is not None) == (name == "select")
         raise Stopped
 
@@ -275,7 +276,7 @@ def test_the_training_is_that_of_params_yaml(scripted, monkeypatch, name, epochs
     opened = open_run(scripted, PROTOCOL, RUN)
     phase = training_phase(name, opened.split, scripted.clips)
     samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
-    params = replace(PARAMS, train=TrainParams(2, 7, 0.3, 0.4, ema=0.5, patience=3, views=1, bfloat16=True))
+    params = replace(PARAMS, train=TrainParams(2, 7, 0.3, 0.4, ema=0.5, patience=3, views=1, **ROUGH))
     with pytest.raises(Stopped):
         train_phase(opened, phase, samples, Joints().eval(), params, 6, epochs)
 
@@ -486,9 +487,9 @@ def test_an_encoder_is_trained_as_params_say_on_augmented_skeletons(tmp_path, mo
         return Progress()
 
     monkeypatch.setattr(encoding, "fit", note)
-    params = EncodeParams(7, 5, lr=0.3, weight_decay=0.2, width=8, blocks=(1,), dropout=0.0, ema=0.8, bfloat16=True)
+    params = EncodeParams(7, 5, lr=0.3, weight_decay=0.2, width=8, blocks=(1,), dropout=0.0, ema=0.8, **ROUGH)
     encoder, _ = train_encoder(samples, labels, len(phase.classes), params, 3)
     ((rows, loop, found, wanted),) = told
-    assert (rows, loop) == (len(phase.train), Loop(7, 5, 0.3, 0.2, ema=0.8, seed=3, bfloat16=True))
+    assert (rows, loop) == (len(phase.train), Loop(7, 5, 0.3, 0.2, ema=0.8, seed=3, **ROUGH))
     torch.testing.assert_close(found, wanted)
     assert labels[30] != labels[0] and encoder.classifier.out_features == len(phase.classes)

@@ -137,6 +137,8 @@ def test_a_run_of_clips_on_the_disk_is_the_same_every_time_and_is_tested_as_from
         found = json.loads((place / "metrics.json").read_text())
         figures.append([found["zsl"]["top1"], *found["gzsl"].values(), found["adapted"]["top1"]])
     assert figures[0] == pytest.approx(figures[1], abs=1e-6)
+    chosen = found["selection"]
+    assert (found["device"], chosen["device"], chosen["precision"]) == ("CPU", "CPU", "float32")
 
 
 def test_batches_are_loaded_in_the_order_in_which_they_are_trained_on_and_once():

@@ -68,13 +68,12 @@ def evaluate(
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
     for seed in params.seeds(run):
-        encoder = skeleton_encoder(opened, seed, "final").to(device)
+        encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
-        method.to(device)
         place = folder / f"seed-{seed}"
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
         with memory_for(f"{name}, seed {seed}"):
-            metrics = which | evaluate_seed(opened, test, encoder, method, selection, place)
+            metrics = which | evaluate_seed(opened, test, encoder.to(device), method.to(device), selection, place)
         metrics["device"] = name_of(device)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, KnownBoxes
 from pipeline.extract.ground_truth import GroundTruth
-from pipeline.files.device import CPU
+from pipeline.files.device import CPU, memory_for
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
@@ -103,6 +103,7 @@ class TrainedRun:
     synthetic: bool  # trained on generated data
 
 
+@memory_for("The run")
 def load_run(
     dataset_name: str, protocol: str, run_name: str, params: Params, *, seed: int = 0, recipe_name: str | None = None,
     manifests: Path = Path("manifests"), cache: Path = Path("cache"), store_root: Path | None = None,
