@@ -53,28 +53,38 @@ class PhaseModel:
         scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen)
         return Stacking.of(scores, labels, np.array([c not in split.validation for c in split.seen]))
 
+    def zero_shot(self, split: Split) -> np.ndarray:
+        """[C, C] counts of the pseudo-unseen classes' clips, among these classes: rows are true."""
+        scores, labels = self.scores(self.phase.pseudo_unseen, split.validation)
+        return confusion_matrix(labels, scores.argmax(1), len(split.validation))
+
+    def figure(self, split: Split) -> float:
+        """What epochs and values are chosen by: the area under the curve of `stacking`. Where no clip is kept out,
+        since no class has five, that would always be 0: then the accuracy among the pseudo-unseen classes.
+        """
+        return self.stacking(split).ausuc() if self.phase.held_out else micro(self.zero_shot(split))
+
 
 def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
-    """The method's own values by the area under the seen-unseen curve, as the epochs were; then gamma by the best
-    harmonic mean on that curve.
+    """The method's own values by `PhaseModel.figure`, as the epochs were; then gamma by the best harmonic mean on the
+    seen-unseen curve.
 
     The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
     by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
     """
-    phase, method = model.phase, model.method
+    method = model.method
     chosen: dict[str, float] = {}
     for name, values in method.choices.items():
-        areas = []
+        figures = []
         for value in values:
             setattr(method, name, value)
-            areas.append(model.stacking(split).ausuc())
-        chosen[name] = values[int(np.argmax(areas))]
+            figures.append(model.figure(split))
+        chosen[name] = values[int(np.argmax(figures))]
         setattr(method, name, chosen[name])
     stacking = model.stacking(split)
     gamma = stacking.best_gamma()
     seen, unseen = stacking.accuracies(gamma)
-    scores, labels = model.scores(phase.pseudo_unseen, split.validation)
-    confusion = confusion_matrix(labels, scores.argmax(1), len(split.validation))
+    confusion = model.zero_shot(split)
     return {
         **chosen,
         "gamma": gamma,

@@ -135,7 +135,7 @@ def train_phase(
     the encoder lies.
 
     `judge` scores every epoch, and the best one's weights are kept. The selection phase has one unless told otherwise:
-    the area under the seen-unseen curve of clips kept out of training, the pseudo-unseen ones among them.
+    `PhaseModel.figure`, of clips kept out of training.
     """
     config = params.train
     require_clips_of_phase(samples.clip_ids, (*phase.train, *phase.held_out, *phase.pseudo_unseen))
@@ -165,11 +165,8 @@ def train_phase(
             features = table.batch(train_rows[rows], views)
         return method.loss(features, labels[rows], text)
 
-    def ausuc(model: PhaseModel) -> float:
-        return model.stacking(opened.split).ausuc()
-
     select = phase.name == "select"
-    judge = judge or (ausuc if select else None)
+    judge = judge or ((lambda model: model.figure(opened.split)) if select else None)
     judged = opened.bank.take(opened.split.seen, slots) if select else text
     loop = Loop(
         config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
