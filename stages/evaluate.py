@@ -92,14 +92,13 @@ def command(
 
 def told(metrics: list[dict], unseen: int) -> str:
     """The figures of all seeds in one phrase, beside chance and the number of clips."""
-    from pipeline.report.leaderboard import percent
-    from pipeline.report.runs import spread_of
+    from pipeline.protocol.spread import spread_of
 
     found = [each["zsl"]["top1"] for each in metrics if each["zsl"]]
     if not found:
         return "no class is unseen, so there is no zero-shot figure"
     seeds = f"mean of {len(found)} seeds ({', '.join(f'{100 * top1:.1f}' for top1 in found)})"
     return (
-        f"top-1 of {metrics[0]['zsl']['n']} clips of {unseen} unseen classes: {percent(spread_of(found))} %, "
+        f"top-1 of {metrics[0]['zsl']['n']} clips of {unseen} unseen classes: {spread_of(found).percent} %, "
         f"{seeds if len(found) > 1 else 'a single run'}; chance {100 / unseen:.1f} %"
     )

@@ -24,13 +24,13 @@ from click.testing import CliRunner
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.variants import strength
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.spread import spread_of
 from pipeline.report import figures
 from pipeline.report.answers import read_answers
-from pipeline.report.leaderboard import percent
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
 from pipeline.report.results import results as frame_of
-from pipeline.report.runs import read_confusion, read_runs, spread_of
+from pipeline.report.runs import read_confusion, read_runs
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -94,7 +94,7 @@ def test_means_and_deviations_over_seeds(results: Path) -> None:
 
 
 def test_a_mean_that_is_rounded_at_a_5_is_the_same_in_any_order_of_seeds() -> None:
-    told = {percent(spread_of([hits / 400 for hits in order])) for order in itertools.permutations((361, 126, 210, 75))}
+    told = {spread_of([hits / 400 for hits in order]).percent for order in itertools.permutations((361, 126, 210, 75))}
     assert len(told) == 1 and told.pop().startswith("48.2 ± ")
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from pipeline.manifest.variants import strength
+from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.figures import BASELINE, COLOURS, FAINT, GRID, INK, SKELETON_CEILING
 from pipeline.report.results import Result
-from pipeline.report.runs import Run, Spread, spread_of
+from pipeline.report.runs import Run
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.runs import Run, Spread, spread_of
+from pipeline.protocol.spread import Spread, spread_of
+from pipeline.report.runs import Run
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.files.durable import write_for_people
-from pipeline.report.runs import Run, Spread, group_by_protocol
+from pipeline.protocol.spread import Spread
+from pipeline.report.runs import Run, group_by_protocol
 
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {
@@ -31,10 +32,8 @@ LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval is t
 
 
 def percent(spread: Spread | None) -> str:
-    """`62.3 ± 1.2`, or `62.3` for a single run (the table names it so)."""
-    if spread is None:
-        return NONE
-    return share(spread.mean) + ("" if spread.std is None else f" ± {share(spread.std)}")
+    """As it says itself, or a dash where there is no such figure."""
+    return NONE if spread is None else spread.percent
 
 
 def share(fraction: float) -> str:

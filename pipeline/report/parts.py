@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.leaderboard import percent, points
-from pipeline.report.runs import Run, Spread, spread_of
+from pipeline.report.runs import Run
 
 Attributes = Mapping[int, tuple[str, str]]  # class index -> (motion, object)
 

@@ -15,9 +15,10 @@ import pandas as pd
 
 from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
+from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.leaderboard import percent, points, share
 from pipeline.report.results import Result
-from pipeline.report.runs import Run, Spread, spread_of
+from pipeline.report.runs import Run
 
 TRAINED_ANEW = ("epoch chosen on test", "text whitened over every class")  # their clean figures are no results
 SAME = 0.01  # figures of two machines may differ by a clip or two

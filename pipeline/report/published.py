@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.files.tables import open_table
+from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds
-from pipeline.report.runs import Run, Spread, spread_of
+from pipeline.report.runs import Run
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
 MEASURES: dict[str, tuple[str, tuple[str, str] | None]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
 from pipeline.params import EncodeParams, TrainParams
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 
 # Two results are seeds of one run only if all of this is equal. The device is not among it: seeds of equal settings may
@@ -27,19 +28,6 @@ SETTINGS = (
 )  # fmt: skip
 
 DEFAULTS = {"encode": asdict(EncodeParams()), "train": asdict(TrainParams())}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean over seeds and sample standard deviation; `std` is None for a single run."""
-
-    mean: float
-    std: float | None
-
-
-def spread_of(values: Sequence[float]) -> Spread:
-    """Of one figure for each seed. Summed exactly: by pandas' means, rounding would hang on the order of seeds."""
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True)
