@@ -31,7 +31,7 @@ from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
-from pipeline.learn.run import Opened, open_run, write_resolved
+from pipeline.learn.run import Opened, write_resolved
 from pipeline.learn.score import adapt_table, score_clips
 from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
 from pipeline.manifest.clips import Clip
@@ -94,7 +94,8 @@ def require_for_testing(
     need_encoders(needs, dataset, split, protocol, run, params.seeds(run), ("final",))
     need_methods(needs, opened, dataset, protocol, run_name, run, params.seeds(run))
     needs.require()
-    return opened or open_run(dataset, protocol, run)
+    assert opened is not None, "what it lacks has been told"
+    return opened
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_encoders, need_run
-from pipeline.learn.run import Opened, open_run, write_resolved
+from pipeline.learn.run import Opened, write_resolved
 from pipeline.learn.score import embed_batches
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
@@ -75,7 +75,8 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params
     opened = need_run(needs, dataset, protocol, run, split)
     need_encoders(needs, dataset, split, protocol, run, params.seeds(run), PHASES)
     needs.require()
-    return opened or open_run(dataset, protocol, run)
+    assert opened is not None, "what it lacks has been told"
+    return opened
 
 
 @memory_for("The run")
