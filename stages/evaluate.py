@@ -8,11 +8,13 @@ Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from itertools import count
 from pathlib import Path
 
 import click
 
+from pipeline.executors.base import LOGS
 from pipeline.params import choose, load_params
 from stages.bars import counter
 from stages.shell import (
@@ -23,17 +25,19 @@ from stages.shell import (
     json_option,
     params_option,
     plain_errors,
-    protocol_option,
+    protocols_option,
     root_option,
+    runs_option,
     seeds_option,
     verify_option,
 )
+from stages.workers import do_table, executor_of, executor_option, workers_option
 
 
 @click.command()
 @dataset_option
-@protocol_option
-@click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@protocols_option
+@runs_option
 @click.option(
     "--variant",
     "variants",
@@ -41,6 +45,8 @@ from stages.shell import (
     help="Test on this variant of the test clips instead, e.g. occlusion-2; may be repeated.",
 )
 @seeds_option
+@executor_option
+@workers_option
 @device_option
 @root_option
 @verify_option
@@ -49,10 +55,12 @@ from stages.shell import (
 @plain_errors
 def command(
     dataset: str,
-    protocol: str,
-    run_name: str,
+    protocols: tuple[str, ...],
+    runs: tuple[str, ...],
     variants: tuple[str, ...],
     seeds: tuple[int, ...],
+    executor_name: str | None,
+    workers: int | None,
     device: str,
     cache_root: Path | None,
     verify: bool,
@@ -66,28 +74,49 @@ def command(
     \b
     Example: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
-    from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.learn.evaluate import evaluate, require_for_testing
+    from pipeline.learn.cells import Cell, CellsJob  # after parsing, so that --help needs no torch
+    from pipeline.learn.dataset import open_dataset
+    from pipeline.learn.evaluate import evaluate, evaluate_cell, require_for_testing
 
     params = load_params(params_path).only(seeds)
-    run = choose(params.runs, run_name, "run")
-    (place,) = devices_of(device)
-    tests, results = variants or ("",), {}
+    chosen = {name: choose(params.runs, name, "run") for name in runs}
+    executor = executor_of(params, executor_name, workers, LOGS / "evaluate")
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # listed is all that is missing
-    if len(tests) > 1:  # of one, `evaluate` does it
-        require_for_testing(opened, protocol, run_name, run, params, tests)
-    total, done = len(tests) * len(params.seeds(run)), count(1)
-    with counter("seed", f"evaluate {run_name}") as show:
-        for variant in tests:
-            folder = evaluate(
-                opened, protocol, run_name, run, params, lambda _: show(next(done), total), variant, place
-            )
-            paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(run))
-            metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-            results[variant] = {"results": str(folder), "metrics": metrics}
-    unseen = len(opened.split(protocol).unseen)
-    sentence = "\n".join(f"Wrote {r['results']}; {told(r['metrics'], unseen)}." for r in results.values())
-    answer({"variants": results} if variants else results[""], sentence, as_json)
+    pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
+    tests = variants or ("",)
+    places = devices_of(device) if executor.here else ()
+    if len(pairs) * len(tests) > 1 or not executor.here:  # of one, `evaluate` does it
+        for protocol, name in pairs:
+            require_for_testing(opened, protocol, name, chosen[name], params, tests)
+    cells = [
+        Cell(protocol, name, seed, variant)
+        for protocol, name in pairs for variant in tests for seed in params.seeds(chosen[name])
+    ]  # fmt: skip
+    if executor.here:
+        done, folders = count(1), {}
+        with counter("seed", f"evaluate {', '.join(chosen)}") as show:
+            for protocol, name in pairs:
+                for variant in tests:
+                    run, tell = chosen[name], lambda _: show(next(done), len(cells))
+                    folders[protocol, name, variant] = evaluate(
+                        opened, protocol, name, run, params, tell, variant, *places
+                    )
+    else:
+        job = CellsJob(evaluate_cell, tuple(cells), dataset, params, device, cache_root, verify)
+        found = do_table("evaluate", job, executor)
+        folders = {(c.protocol, c.name, c.variant): folder for c, folder in zip(cells, found, strict=True)}
+    table: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
+    for (protocol, name, variant), folder in folders.items():
+        paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(chosen[name]))
+        metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        table[protocol, name][variant] = {"results": str(folder), "metrics": metrics}
+    unseen = {protocol: len(opened.split(protocol).unseen) for protocol in protocols}
+    lines = [
+        f"Wrote {result['results']}; {told(result['metrics'], unseen[protocol])}."
+        for (protocol, _), results in table.items() for result in results.values()
+    ]  # fmt: skip
+    values = [{"variants": results} if variants else results[""] for results in table.values()]
+    answer(values[0] if len(values) == 1 else {"table": values}, "\n".join(lines), as_json)
 
 
 def told(metrics: list[dict], unseen: int) -> str:

@@ -42,6 +42,13 @@ dataset_option = click.option("--dataset", required=True, help="Name of a folder
 protocol_option = click.option(
     "--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt."
 )
+protocols_option = click.option(
+    "--protocol", "protocols", required=True, multiple=True,
+    help="Name of a file under manifests/<dataset>/protocols/, without .txt; may be repeated.",
+)  # fmt: skip
+runs_option = click.option(
+    "--run", "runs", required=True, multiple=True, help="A name under `runs` in params.yaml; may be repeated."
+)
 manifests_option = click.option(
     "--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.executors.base import LOGS
 from pipeline.params import choose, load_params
 from stages.bars import epochs
 from stages.duplicates import known_duplicates
@@ -24,17 +25,19 @@ from stages.shell import (
     json_option,
     params_option,
     plain_errors,
-    protocol_option,
+    protocols_option,
     root_option,
+    runs_option,
     seeds_option,
     verify_option,
 )
+from stages.workers import do_table, executor_of, executor_option, workers_option
 
 
 @click.command()
 @dataset_option
-@protocol_option
-@click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@protocols_option
+@runs_option
 @click.option(
     "--duplicates",
     "guard",
@@ -45,6 +48,8 @@ from stages.shell import (
 )
 @seeds_option
 @jobs_option
+@executor_option
+@workers_option
 @device_option
 @root_option
 @verify_option
@@ -53,11 +58,13 @@ from stages.shell import (
 @plain_errors
 def command(
     dataset: str,
-    protocol: str,
-    run_name: str,
+    protocols: tuple[str, ...],
+    runs: tuple[str, ...],
     guard: str,
     seeds: tuple[int, ...],
     jobs: int,
+    executor_name: str | None,
+    workers: int | None,
     device: str,
     cache_root: Path | None,
     verify: bool,
@@ -70,19 +77,40 @@ def command(
     Examples:
       posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
       posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge --device cuda:1
+      posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12 --run posebridge --run purls
+        --executor slurm --workers 12
     """
-    from pipeline.learn.dataset import open_dataset  # after parsing, so that --help needs no torch
-    from pipeline.learn.train import train
+    from pipeline.learn.cells import Cell, CellsJob  # after parsing, so that --help needs no torch
+    from pipeline.learn.dataset import open_dataset
+    from pipeline.learn.train import require_for_training, train, train_cell
     from pipeline.protocol.duplicates import count_told
 
     params = load_params(params_path).only(seeds)
-    run = choose(params.runs, run_name, "run")
-    devices = devices_of(device, jobs)
+    chosen = {name: choose(params.runs, name, "run") for name in runs}
+    executor = executor_of(params, executor_name, workers, LOGS / "train")
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
-    found = [] if guard == "ignore" else known_duplicates(opened, run.recipe, refuse=guard == "fail")
-    with epochs(f"train {run_name}", len(params.seeds(run))) as on_epoch:
-        folder = train(opened, protocol, run_name, run, params, on_epoch, jobs, devices)
-    repeated = f" {count_told(found)}." if found else ""
-    duplicates = None if found is None else [dataclasses.asdict(pair) for pair in found]
-    values = {"models": str(folder), "seeds": params.seeds(run), "duplicates": duplicates}
-    answer(values, f"Wrote {folder}.{repeated}", as_json)
+    found = {
+        recipe: [] if guard == "ignore" else known_duplicates(opened, recipe, refuse=guard == "fail")
+        for recipe in dict.fromkeys(run.recipe for run in chosen.values())
+    }
+    pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
+    if executor.here or jobs > 1:
+        devices, folders = devices_of(device, jobs), {}
+        for protocol, name in pairs:
+            with epochs(f"train {name}", len(params.seeds(chosen[name]))) as on_epoch:
+                folders[protocol, name] = train(opened, protocol, name, chosen[name], params, on_epoch, jobs, devices)
+    else:
+        for protocol, name in pairs:
+            require_for_training(opened, protocol, chosen[name], params)
+        cells = tuple(Cell(*pair, seed) for pair in pairs for seed in params.seeds(chosen[pair[1]]))
+        job = CellsJob(train_cell, cells, dataset, params, device, cache_root, verify)
+        done = do_table("train", job, executor)
+        folders = {(cell.protocol, cell.name): folder for cell, folder in zip(cells, done, strict=True)}
+    values, lines = [], []
+    for (_, name), folder in folders.items():
+        repeated = found[chosen[name].recipe]
+        told = f" {count_told(repeated)}." if repeated else ""
+        lines.append(f"Wrote {folder}.{told}")
+        duplicates = None if repeated is None else [dataclasses.asdict(pair) for pair in repeated]
+        values.append({"models": str(folder), "seeds": params.seeds(chosen[name]), "duplicates": duplicates})
+    answer(values[0] if len(values) == 1 else {"table": values}, "\n".join(lines), as_json)

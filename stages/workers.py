@@ -1,13 +1,18 @@
-"""The options of commands whose work goes to executors."""
+"""The options of commands whose work goes to executors, and how the cells of a table go there."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.executors.base import EXECUTORS, Executor, build_executor
 from pipeline.params import Params
+from stages.bars import counter
+
+if TYPE_CHECKING:
+    from pipeline.learn.cells import CellsJob
 
 executor_option = click.option(
     "--executor",
@@ -24,3 +29,12 @@ def executor_of(params: Params, name: str | None, workers: int | None, logs: Pat
     """What --executor and --workers stand for; params.yaml decides where they are not given."""
     chosen = name or params.executor.name
     return build_executor(chosen, workers or params.executor.workers, logs, getattr(params.executor, chosen, None))
+
+
+def do_table(what: str, job: CellsJob, executor: Executor) -> list[Path]:
+    """Have the cells done, with a bar that counts them; the folder of each."""
+    from pipeline.executors.stopping import tidy_end
+    from pipeline.learn.cells import do_cells  # after parsing, so that --help needs no torch
+
+    with counter("cell", f"{what} {job.dataset}") as show, tidy_end():
+        return do_cells(job, executor, show)

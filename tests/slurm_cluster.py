@@ -96,7 +96,7 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
         for process in (*running[1:], *running[:1]):  # munged last: the others talk through it
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
 

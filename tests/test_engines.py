@@ -20,13 +20,18 @@ from pathlib import Path
 import pytest
 from fakes import FakeEstimator
 from slurm_cluster import slurm_cluster, why_no_slurm
+from test_cells import NAME, products, project
 from test_executors import Work
 from test_extraction import Corridor
 
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import build_executor
-from pipeline.params import RayParams, SlurmParams
+from pipeline.learn.cells import Cell, CellsJob, do_cells
+from pipeline.learn.encode import encode_cell
+from pipeline.learn.loop import ignore
+from pipeline.params import RayParams, SlurmParams, load_params
 
+__all__ = ["project"]  # a fixture
 PATHS = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])  # where workers find us
 SMALL = SlurmParams(cpus=1, memory_gb=0.5, minutes=10)
 
@@ -83,6 +88,7 @@ def slurm(tmp_path_factory):
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setenv("PYTHONPATH", PATHS)
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield lambda workers, logs, **options: build_executor(
             "slurm", workers, logs, SlurmParams(**vars(SMALL) | options)
         )
@@ -124,6 +130,16 @@ def test_a_worker_killed_half_way_leaves_the_same_store_as_one_worker(engine, tm
     store = next(corridor.folder.glob("cache/store/d/*"))
     assert not [*store.glob("*.tmp-*"), *store.glob("*.lease")]
     assert not corridor.run(Deadly(corridor.folder), executor=engine(2, tmp_path / "logs")).changed
+
+
+def test_seeds_of_a_table_go_through_the_engine(engine, project, tmp_path, monkeypatch, one_thread):
+    cells, made = tuple(Cell(NAME, NAME, seed) for seed in (0, 1)), []
+    for name, executor in (("here", build_executor("local")), ("there", engine(2, tmp_path / "logs"))):
+        shutil.copytree(project, tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+        do_cells(CellsJob(encode_cell, cells, NAME, load_params(Path("params.yaml")), "cpu"), executor, ignore)
+        made.append(products(tmp_path / name))
+    assert made[0] == made[1] and len(made[0]) == 2 * 2
 
 
 def test_ray_keeps_what_the_work_has_loaded_and_uses_both_nodes(ray, tmp_path):

@@ -25,13 +25,14 @@ from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.needs import Needs, need_extraction, need_parts, need_split
 from pipeline.learn.seeds import each_seed
-from pipeline.params import EncodeParams
+from pipeline.params import EncodeParams, Params
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.shift_gcn import ShiftGCN
@@ -39,26 +40,36 @@ from pipeline.skeleton.shift_gcn import ShiftGCN
 
 def encode(
     dataset: Dataset, protocol: str, skeletons: str, params: EncodeParams, on_epoch: OnEpoch = ignore, jobs: int = 1,
-    devices: Sequence[torch.device] = (CPU,),
+    devices: Sequence[torch.device] = (CPU,), seeds: Sequence[int] = (),
 ) -> Path:  # fmt: skip
-    """Train every encoder of (protocol, skeletons): both phases, all seeds, `jobs` at a time, on `devices` in turn.
-    Returns the folder.
+    """Train every encoder of (protocol, skeletons): both phases, all seeds or those given, `jobs` at a time, on
+    `devices` in turn. Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
     """
+    require_for_encoding(dataset, protocol, skeletons)
+    folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
+    state = dataset.cache / "state" / folder.relative_to(dataset.cache)
+    seeds = seeds or params.seeds
+    work = partial(encode_seed, dataset, protocol, skeletons, params, folder, state, spread(devices, seeds))
+    each_seed(work, seeds, jobs, on_epoch)
+    remove_states(state, seeds)
+    return folder
+
+
+def encode_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.device) -> Path:
+    """`encode` for one seed, anywhere; see learn/cells.py."""
+    return encode(dataset, cell.protocol, cell.name, params.encode, devices=(device,), seeds=(cell.seed,))
+
+
+def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> None:
+    """Raise PosebridgeError with all that `encode` lacks."""
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "train")
     need_extraction(needs, dataset, skeletons, split)
     needs.require()
-    folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
-    state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    places = spread(devices, params.seeds)
-    work = partial(encode_seed, dataset, protocol, skeletons, params, folder, state, places)
-    each_seed(work, params.seeds, jobs, on_epoch)
-    remove_states(state, params.seeds)
-    return folder
 
 
 @memory_for("The encoders")

@@ -26,6 +26,7 @@ from pipeline.files.device import CPU, memory_for, name_of
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
+from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples, StoredSamples
@@ -54,8 +55,10 @@ def evaluate(
     on_seed: Callable[[int], None] | None = None,
     variant: str = "",
     device: torch.device = CPU,
+    seeds: Sequence[int] = (),
 ) -> Path:
-    """Test every seed of `run` on `protocol`, or on a variant of its test clips; returns the folder of results.
+    """Test every seed of `run`, or those given, on `protocol`, or on a variant of its test clips; returns the folder of
+    results.
 
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
@@ -67,7 +70,7 @@ def evaluate(
     test = open_test(opened, variant)
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
-    for seed in params.seeds(run):
+    for seed in seeds or params.seeds(run):
         encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
         place = folder / f"seed-{seed}"
@@ -80,6 +83,12 @@ def evaluate(
         if on_seed is not None:
             on_seed(seed)
     return folder
+
+
+def evaluate_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.device) -> Path:
+    """`evaluate` for one seed, anywhere; see learn/cells.py."""
+    run = params.runs[cell.name]
+    return evaluate(dataset, cell.protocol, cell.name, run, params, None, cell.variant, device, (cell.seed,))
 
 
 def require_for_testing(

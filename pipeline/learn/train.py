@@ -22,6 +22,7 @@ from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
@@ -49,10 +50,10 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 
 def train(
     dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, on_epoch: OnEpoch = ignore,
-    jobs: int = 1, devices: Sequence[torch.device] = (CPU,),
+    jobs: int = 1, devices: Sequence[torch.device] = (CPU,), seeds: Sequence[int] = (),
 ) -> Path:  # fmt: skip
-    """Train `run` on `protocol`: both phases, every seed, `jobs` of them at a time, on `devices` in turn. Returns the
-    folder.
+    """Train `run` on `protocol`: both phases, every seed or those given, `jobs` of them at a time, on `devices` in
+    turn. Returns the folder.
 
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
@@ -60,11 +61,17 @@ def train(
     opened = require_for_training(dataset, protocol, run, params)
     folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    seeds = params.seeds(run)
+    seeds = seeds or params.seeds(run)
     work = partial(train_seed, opened, run_name, params, folder, state, spread(devices, seeds))
     each_seed(work, seeds, jobs, on_epoch)
     remove_states(state, seeds)
     return folder
+
+
+def train_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.device) -> Path:
+    """`train` for one seed, anywhere; see learn/cells.py."""
+    run = params.runs[cell.name]
+    return train(dataset, cell.protocol, cell.name, run, params, devices=(device,), seeds=(cell.seed,))
 
 
 def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params: Params) -> Opened:
