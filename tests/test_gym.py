@@ -12,13 +12,18 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from pipeline.cache.reader import CacheReader
+from pipeline.extract.extract import extract
 from pipeline.files.hashing import sha256_file
 from pipeline.files.tables import open_table
+from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.weights import resolve_weights
 from pipeline.ingest.ingest import ingest
 from pipeline.learn.dataset import open_dataset
 from pipeline.manifest.check_texts import check_texts
-from pipeline.manifest.clips import read_classes
+from pipeline.manifest.clips import Clip, read_classes, write_clips
 from pipeline.manifest.texts import read_texts
+from pipeline.params import load_params
 from pipeline.protocol.ceiling import ceilings, read_attributes
 from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.splits import Split, read_split
@@ -95,6 +100,26 @@ def test_every_exercise_trains_where_it_is_seen_and_tests_where_it_is_unseen(tmp
     split = dataset.split("shoot_1")
     assert {c.label for c in training_phase("final", split, dataset.clips).train} == set(split.seen)
     assert {c.label for c in heldout_clips(split, dataset.clips).unseen} == set(split.unseen)
+
+
+@pytest.mark.real
+@NEEDS_PHOTOS
+def test_a_curl_of_two_photos_lifts_the_wrists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = Path("cache/weights")
+    weights.parent.mkdir()
+    weights.symlink_to(REAL.parent / "weights")
+    params = load_params(GYM.parents[1] / "params/gym.yaml")
+    curl = Clip("curl", "frames/Barbell_Curl/", label=0, part="both", fps=params.datasets["gym"].image_fps)
+    write_clips(Path("manifests/gym/clips.csv"), [curl])
+    recipe = resolve_weights(params.recipes["tinypose"])
+    result = extract("gym", "tinypose", recipe, REAL, params=params.extract, build_estimator=build_estimator)
+    with CacheReader(result.index) as reader:
+        row = reader.read(["curl"], reader.names)
+    assert row["timestamp"].tolist() == [[0, 1]] and row["person_valid"].all()
+    assert row["cues"].shape == (1, 1, 2, 6, 40 + 80 + 160 + 320) and (row["cue_scores"][0, 0, :, 0] > 0).all()
+    wrists = row["keypoints"][0, 0, :, 9:11, 1].mean(-1)  # [2], down the picture
+    assert wrists[0] - wrists[1] > 0.2 * row["boxes"][0, 0, 0, 3]
 
 
 @pytest.mark.real
