@@ -76,10 +76,12 @@ def command(
     for name in skeletons:
         choose(params.recipes, name, "recipe")
     executor = executor_of(params, executor_name, workers, LOGS / "encode")
+    here = executor.here or jobs > 1
+    devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # encode lists what is missing
     pairs = list(dict.fromkeys((protocol, name) for protocol in protocols for name in skeletons))
-    if executor.here or jobs > 1:
-        devices, folders = devices_of(device, jobs), []
+    if here:
+        folders = []
         for protocol, name in pairs:
             with epochs(f"encode {name}", len(params.encode.seeds)) as on_epoch:
                 folders.append(encode(opened, protocol, name, params.encode, on_epoch, jobs, devices))

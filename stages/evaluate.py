@@ -81,10 +81,10 @@ def command(
     params = load_params(params_path).only(seeds)
     chosen = {name: choose(params.runs, name, "run") for name in runs}
     executor = executor_of(params, executor_name, workers, LOGS / "evaluate")
+    places = devices_of(device) if executor.here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # listed is all that is missing
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
     tests = variants or ("",)
-    places = devices_of(device) if executor.here else ()
     if len(pairs) * len(tests) > 1 or not executor.here:  # of one, `evaluate` does it
         for protocol, name in pairs:
             require_for_testing(opened, protocol, name, chosen[name], params, tests)

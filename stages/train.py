@@ -88,14 +88,16 @@ def command(
     params = load_params(params_path).only(seeds)
     chosen = {name: choose(params.runs, name, "run") for name in runs}
     executor = executor_of(params, executor_name, workers, LOGS / "train")
+    here = executor.here or jobs > 1
+    devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
     found = {
         recipe: [] if guard == "ignore" else known_duplicates(opened, recipe, refuse=guard == "fail")
         for recipe in dict.fromkeys(run.recipe for run in chosen.values())
     }
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
-    if executor.here or jobs > 1:
-        devices, folders = devices_of(device, jobs), {}
+    if here:
+        folders = {}
         for protocol, name in pairs:
             with epochs(f"train {name}", len(params.seeds(chosen[name]))) as on_epoch:
                 folders[protocol, name] = train(opened, protocol, name, chosen[name], params, on_epoch, jobs, devices)

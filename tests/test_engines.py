@@ -198,9 +198,10 @@ def test_set_up_lines_and_resources_reach_the_tasks_and_long_arrays_are_split(sl
 
 
 @pytest.mark.slow
-def test_a_partition_that_does_not_exist_is_one_sentence(slurm, tmp_path):
-    with pytest.raises(PosebridgeError, match="Slurm takes no job of us: .*artition.*; see `executor: slurm:`"):
+def test_a_partition_that_does_not_exist_is_one_sentence(slurm, tmp_path, capfd):
+    with pytest.raises(PosebridgeError, match="of us: Batch job .*artition.*; see `executor: slurm:`"):
         list(slurm(2, tmp_path / "logs", partition="nope").run(Told(tmp_path), [0]))
+    assert "".join(capfd.readouterr()) == "", "what sbatch says is in the sentence"
 
 
 @pytest.mark.slow

@@ -6,11 +6,13 @@ bounded number of times. What became of a task is asked of `squeue`: not every c
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,12 +65,14 @@ class SlurmExecutor:
     def __init__(self, workers: int, logs: Path, options: SlurmParams | None = None):
         self.workers, self.params = workers, options or SlurmParams()
         self.folder = logs.resolve() / time.strftime(f"slurm-%Y%m%d-%H%M%S-{os.getpid()}")
+        self._most = 0  # tasks of an array, once the cluster has been asked
         _submitit()
 
     def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
         """See `Executor.run`."""
         sent: dict[str, Sent] = {}  # by the name that Slurm gives a task, 17_3
         begun = asked = time.monotonic()
+        self._most = self._most or largest_array()
         try:
             self._send(work, [(unit, 0) for unit in units], sent)
             while sent:
@@ -97,8 +101,7 @@ class SlurmExecutor:
             return
         submitit = _submitit()
         params = self.params
-        most = largest_array()
-        arrays = [tries[begin : begin + most] for begin in range(0, len(tries), most)]
+        arrays = [tries[begin : begin + self._most] for begin in range(0, len(tries), self._most)]
         try:
             executor = submitit.SlurmExecutor(self.folder, max_num_timeout=params.resubmit)
             executor.update_parameters(
@@ -115,13 +118,14 @@ class SlurmExecutor:
                 **({"gpus_per_node": params.gpus} if params.gpus else {}),
             )
             for array in arrays:
-                with executor.batch():
+                with redirect_stderr(io.StringIO()), executor.batch():  # sbatch's words are in the error
                     jobs = [executor.submit(Task(work, unit)) for unit, _ in array]
                 for job, (unit, count) in zip(jobs, array, strict=True):
                     sent[job.job_id] = Sent(unit, job.paths.stdout, count)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError, OSError) as error:
             raise PosebridgeError(
-                f"Slurm takes no job of us: {last_line(str(error))}; see `executor: slurm:` in the parameters."
+                f"Slurm takes no job of us: {last_line(str(error)).removeprefix('sbatch: error: ')}; see `executor: "
+                "slurm:` in the parameters."
             ) from None
 
     def _results(self, sent: dict[str, Sent]) -> Iterator[Outcome]:
@@ -207,8 +211,8 @@ def _ask(*command: str) -> str:
             "with --executor local."
         ) from None
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        said = last_line(getattr(error, "stderr", "") or "") or "it does not answer"
-        raise PosebridgeError(f"Slurm's {command[0]}: {said}; ask those who run the cluster.") from None
+        said = last_line(getattr(error, "stderr", "") or "").removeprefix(f"{command[0]}: ") or "no answer"
+        raise PosebridgeError(f"Slurm's {command[0]} says: {said}; ask those who run the cluster.") from None
 
 
 def _submitit() -> Any:
