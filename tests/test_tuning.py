@@ -63,6 +63,32 @@ def test_the_keypoint_loss_is_least_at_the_truth() -> None:
     assert simcc_loss(*logits(58, 60), keypoints, weights, model.pose) == 0  # joints outside the crop do not count
 
 
+def test_each_axis_is_held_against_its_own_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TuningModel(PoseBridgeHPE(SMALL.config), SMALL, None, None)
+    batch = collate([StillSource().crops(0, (192, 256))])
+    simcc = tuple(
+        torch.exp(-((torch.arange(n) - (batch["keypoints"][..., axis, None] * 2).round()) ** 2) / (2 * s**2))
+        for axis, (n, s) in enumerate(((384, 4.9), (512, 5.66)))
+    )
+    monkeypatch.setattr(model.net.pose, "forward", lambda images: (simcc, []))
+    assert model(**batch)["loss_kp"] < 1e-3
+
+
+def test_the_weights_of_losses_are_factors_and_either_hand_explains(text: TextVectors) -> None:
+    def losses(held: int, **weights: float) -> list[float]:
+        settings = TuneSettings(kind="sem", **weights)
+        model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, text, None)
+        rows = torch.tensor([0, 1])
+        caption = model._caption_loss(text.captions[rows], rows, rows)["loss_caption"]
+        assert text.phrases is not None
+        hand = model._hand_loss(text.phrases[torch.tensor([[1, 2]])], torch.tensor([held]))["loss_hand"]
+        return [hand.item(), caption.item()]
+
+    once = losses(1, lambda_hand=1.0, lambda_caption=0.1)
+    assert losses(1, lambda_hand=3.0, lambda_caption=0.3) == pytest.approx([3 * value for value in once])
+    assert losses(2)[0] == pytest.approx(once[0], rel=0.2) and losses(3)[0] > 3 * once[0]
+
+
 def test_semantic_losses_reach_the_backbone(text: TextVectors) -> None:
     settings = TuneSettings(kind="sem", batch_size=4)
     model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, text, None).train()
