@@ -45,6 +45,7 @@ def command() -> None:
     \b
     Examples:
       posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+      posebridge bench workers --dataset skelgap-mini --recipe refined
       posebridge bench memory
       posebridge bench cache --dataset skelgap-mini --recipe refined
       posebridge bench ingest
@@ -98,6 +99,48 @@ def extract_command(
         f"(limit {limit:.3f}); peak memory {result.peak_rss_mb:.0f} MB."
     )
     _judge(result, sentence, {"ratio": limit}, as_json)
+
+
+@command.command("workers")
+@dataset_option
+@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@click.option("--clips", "count", type=click.IntRange(1), default=48, show_default=True, help="How many clips.")
+@click.option("--workers", type=click.IntRange(2), default=2, show_default=True, help="Beside one.")
+@click.option("--goal", type=float, default=1.8, show_default=True, help="Least speed beside that of one worker.")
+@click.option("--limit", type=float, default=0.5, show_default=True, help="Most seconds of a shard with nothing to do.")
+@manifests_option
+@params_option
+@json_option
+@plain_errors
+def workers_command(
+    dataset: str, recipe_name: str, count: int, workers: int, goal: float, limit: float, manifests: Path,
+    params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Extraction by several workers beside one, the pose model single-threaded in all, and the cost of a shard.
+
+    \b
+    Example: posebridge bench workers --dataset skelgap-mini --recipe refined --workers 2
+    """
+    from pipeline.bench.workers import bench_workers
+    from pipeline.hpe.weights import resolve_weights
+    from pipeline.manifest.clips import read_clips
+    from stages.extract import build_estimator
+
+    params = load_params(params_path)
+    place = choose(params.datasets, dataset, "data set")
+    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    clips = read_clips(manifests / dataset / "clips.csv")[:count]
+    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
+        result = bench_workers(clips, Path(place.root), recipe, build_estimator, Path(folder), params.extract, workers)
+    sentence = (
+        f"{result.clips} clips: {result.one_clips_per_second:.2f} clips/s by one worker, "
+        f"{result.many_clips_per_second:.2f} by {workers}: {result.speedup:.2f} times (goal {goal:.2f}); "
+        f"{result.overhead_seconds:.3f} s for a shard with nothing to do (limit {limit:.2f}), "
+        f"{result.start_seconds:.1f} s to start."
+    )
+    _judge(result, sentence, {"overhead_seconds": limit}, as_json)
+    if not result.speedup >= goal:
+        raise PosebridgeError(f"The speedup {result.speedup:.3f} is below its goal {goal:.3f}.")
 
 
 @command.command("memory")

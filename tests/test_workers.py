@@ -18,6 +18,7 @@ import pytest
 from fakes import FakeEstimator
 from test_extraction import Corridor
 
+from pipeline.bench.workers import bench_workers
 from pipeline.cache.lease import holder
 from pipeline.cache.sealed import canonical_json, seal
 from pipeline.cache.verify import verify_store
@@ -25,6 +26,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.executors.base import build_executor
 from pipeline.executors.stopping import tidy_end
 from pipeline.extract.work import ExtractJob, ShardMaker
+from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
 
 pytestmark = pytest.mark.fault
@@ -296,3 +298,14 @@ def test_a_layout_that_another_run_has_made_meanwhile_is_refused(corridor):
     run(corridor, share=(0, 2))
     with pytest.raises(PosebridgeError, match="with 20 shards by another run meanwhile, for 8; run the same"):
         late.make(0)
+
+
+def test_workers_are_measured_on_the_same_clips(alone, tmp_path):
+    corridor, clips = Corridor.over(alone), read_clips(alone / "manifests/d/clips.csv")
+    arguments = corridor.root, corridor.recipe, Build(tmp_path), tmp_path, ExtractParams(), 2
+    result = bench_workers(clips, *arguments)
+    assert crops(tmp_path) == 2 * CLIPS * 8, "shards that are sealed are not made again"
+    assert result.speedup == result.many_clips_per_second / result.one_clips_per_second > 0
+    assert result.overhead_seconds > 0
+    with pytest.raises(PosebridgeError, match="keep no 2 workers busy; name more --clips, 24"):
+        bench_workers(clips[:9], *arguments)
