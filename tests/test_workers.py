@@ -302,10 +302,10 @@ def test_a_layout_that_another_run_has_made_meanwhile_is_refused(corridor):
 
 def test_workers_are_measured_on_the_same_clips(alone, tmp_path):
     corridor, clips = Corridor.over(alone), read_clips(alone / "manifests/d/clips.csv")
-    arguments = corridor.root, corridor.recipe, Build(tmp_path), tmp_path, ExtractParams(), 2
-    result = bench_workers(clips, *arguments)
+    few = corridor.root, corridor.recipe, Build(tmp_path), tmp_path / "few", ExtractParams(), 2
+    with pytest.raises(PosebridgeError, match="9 clips keep no 2 workers busy; list 24, or"):
+        bench_workers(clips[:9], *few)
+    result = bench_workers(clips, corridor.root, corridor.recipe, Build(tmp_path), tmp_path, ExtractParams(), 2)
     assert crops(tmp_path) == 2 * CLIPS * 8, "shards that are sealed are not made again"
     assert result.speedup == result.many_clips_per_second / result.one_clips_per_second > 0
     assert result.overhead_seconds > 0
-    with pytest.raises(PosebridgeError, match="keep no 2 workers busy; name more --clips, 24"):
-        bench_workers(clips[:9], *arguments)

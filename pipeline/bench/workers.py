@@ -26,9 +26,9 @@ CLIPS_PER_SHARD = 3  # few, so that all workers are busy nearly to the end
 
 @dataclass(frozen=True)
 class WorkersBench:
-    """Clips a second while all workers were busy, without their start; `speedup` is that of many over that of one.
-    `overhead_seconds` is the time of one worker for a shard in which nothing is to be done: handing it out, its lease,
-    asking the store. `start_seconds` passed until as many shards were made as there are workers.
+    """Clips a second while all workers were busy, each with its second shard or a later one; `speedup` is that of many
+    over that of one. `overhead_seconds` is the time of one worker for a shard in which nothing is to be done: handing
+    it out, its lease, asking the store. `start_seconds` passed until each worker had made its first shard.
     """
 
     workers: int
@@ -53,6 +53,8 @@ def bench_workers(
 
     Raises PosebridgeError where there are too few clips to keep the workers busy, and where a shard fails.
     """
+    if len(clips) < (least := 4 * workers * CLIPS_PER_SHARD):
+        raise PosebridgeError(f"{len(clips)} clips keep no {workers} workers busy; list {least}, or name more --clips.")
     write_clips(folder / "bench" / "clips.csv", list(clips))
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -76,24 +78,41 @@ def _run(
     build_estimator: Callable[[Recipe], Estimator],
     params: ExtractParams,
 ) -> tuple[float, float, float]:
-    """Clips a second, seconds a shard that is sealed already, and seconds to the start of the first count."""
+    """Clips a second, seconds a shard that is sealed already, and seconds until each worker had made one."""
     stores = folder / f"{workers}-workers"
     job = ExtractJob("bench", "", recipe, root, stores, folder, params, False, build_estimator)
     shards = range(ShardMaker(job).shards)
-    if len(shards) < 4 * workers:
-        raise PosebridgeError(
-            f"{len(shards)} shards keep no {workers} workers busy; name more --clips, {4 * workers * CLIPS_PER_SHARD}."
-        )
     executor = LocalExecutor(workers, folder / "logs")
     executor.here = False  # one worker is a process of its own too
+    ready = stores / "ready"
+    ready.mkdir(parents=True)
+    first, rest = range(workers), shards[workers:]
     begun = time.perf_counter()
     ends: list[tuple[float, int]] = []  # of shards, with their clips
-    for outcome in executor.run(job, [*shards, *shards]):
+    for outcome in executor.run(Together(job, ready, workers), [*(~shard for shard in first), *rest, *shards]):
         if outcome.error:
             raise PosebridgeError(f"Shard {outcome.unit} failed: {outcome.error}.")
         report: ShardReport = outcome.value
         ends.append((time.perf_counter(), report.estimated))
-    made, asked = ends[: len(shards)], ends[len(shards) :]
-    first, last = made[workers - 1][0], made[-workers][0]
-    counted = sum(clips for end, clips in made if first < end <= last)
-    return counted / (last - first), (asked[-1][0] - made[-1][0]) * workers / len(asked), first - begun
+    start, made = ends[workers - 1][0], ends[workers : len(shards)]
+    last = made[-workers][0]  # then the first of them has nothing left
+    overhead = (ends[-1][0] - made[-1][0]) * workers / len(shards)
+    return sum(clips for end, clips in made if end <= last) / (last - start), overhead, start - begun
+
+
+@dataclass(frozen=True)
+class Together:
+    """A job whose workers go on together: each begins with one of the shards ~0, ~1, ..., and waits for the others."""
+
+    job: ExtractJob
+    ready: Path  # an empty folder
+    workers: int
+
+    def __call__(self, unit: int) -> ShardReport:
+        if unit >= 0:
+            return self.job(unit)
+        report = self.job(~unit)
+        (self.ready / str(unit)).touch()
+        while len(list(self.ready.iterdir())) < self.workers:
+            time.sleep(0.01)
+        return report

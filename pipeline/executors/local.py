@@ -96,8 +96,9 @@ class _Worker:
     def fate(self) -> str:
         """A sentence on how it died."""
         code = self.process.exitcode or 0
-        how = f"was killed by signal {-code}, maybe for want of memory" if code < 0 else f"left with exit code {code}"
-        return f"its process {how}; with fewer workers each has more"
+        if code < 0:
+            return f"its process was killed by signal {-code}, maybe for want of memory: take fewer workers"
+        return f"its process left with exit code {code}"
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
