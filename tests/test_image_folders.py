@@ -283,6 +283,17 @@ def test_folders_of_images_are_listed_and_extracted_as_videos_are(tmp_path):
 
 
 @pytest.mark.e2e
+def test_a_slash_that_somebody_left_out_is_written_again(tmp_path):
+    gallery = Gallery(tmp_path)
+    path = gallery.ingest(image_fps=10).clips_csv
+    first, *others = read_clips(path)
+    write_clips(path, [replace(first, path="./bow/clip.0"), *others])
+    assert "other frame rate, 25 for 10" in gallery.run().failures[0].reason
+    gallery.ingest(image_fps=10)
+    assert read_clips(path)[0].path == "bow/clip.0/" and not gallery.run().failures
+
+
+@pytest.mark.e2e
 def test_a_folder_that_fails_is_a_failure_and_stops_no_other(tmp_path):
     gallery = Gallery(tmp_path)
     gallery.ingest()

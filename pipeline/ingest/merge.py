@@ -63,6 +63,11 @@ def read_former(clips_csv: Path) -> FormerList:
     return former
 
 
+def _same_path(one: str, other: str) -> bool:
+    """Whether two ways to write a path mean the same; a folder of images is told by the slash at its end."""
+    return plain_path(one) == plain_path(other) and one.endswith("/") == other.endswith("/")
+
+
 def gone_csv(clips_csv: Path) -> Path:
     """clips.gone.csv beside clips.csv."""
     return clips_csv.with_name("clips.gone.csv")
@@ -92,7 +97,7 @@ def write_merged(clips_csv: Path, clips: Sequence[Clip], former: FormerList, sam
             others[clip.clip_id] = former.others[was.clip_id]
         now = replace(
             clip,
-            path=was.path if plain_path(was.path) == plain_path(clip.path) else clip.path,
+            path=was.path if _same_path(was.path, clip.path) else clip.path,
             subject=clip.subject or was.subject,
             camera=clip.camera or was.camera,
             part=clip.part or was.part,
