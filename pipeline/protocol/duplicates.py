@@ -92,7 +92,8 @@ def find_duplicates(reader: CacheReader, clips: Sequence[Clip], limit: float | N
 
     A video is the same by the sha256 of clips.csv and by the identity that the cache noted. Near ones are found by the
     thumbnails of their frames, or by skeletons where no video was opened. `limit` is the distance of a duplicate, by
-    default that of films.py or signatures.py.
+    default that of films.py or signatures.py. Clips of the part `both` are not looked at: whether two of them are train
+    and test is for a protocol to say, and that of gym keeps equal photos together.
     """
     there = set(reader.clip_ids)
     parts = {
