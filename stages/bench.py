@@ -320,7 +320,7 @@ def encoder_command(
 @click.option("--like", default="kinetics400", show_default=True, help="The published data set.")
 @click.option("--clips", type=click.IntRange(1, 2_000_000), help="Other than the data set has.")
 @click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
-@click.option("--steps", type=click.IntRange(4, 10_000), default=16, show_default=True, help="Of each stage.")
+@click.option("--steps", type=click.IntRange(4, 10_000), default=32, show_default=True, help="Of each stage.")
 @click.option("--dense", is_flag=True, help="Noise in all of the store, so that the disk is read.  [default: holes]")
 @click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Where the temporary folder is made.  [default: the system's]")  # fmt: skip

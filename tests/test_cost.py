@@ -99,7 +99,7 @@ def test_a_method_that_wants_cues_is_refused_where_there_are_none():
 @pytest.fixture
 def machine(monkeypatch):
     """One whose pose model is a fake, and whose stage one has been measured."""
-    monkeypatch.setattr(factory, "build_estimator", lambda recipe: FakeEstimator())
+    monkeypatch.setattr(factory, "build_estimator", lambda *_: FakeEstimator())
     monkeypatch.setattr(hpe_weights, "resolve_weights", lambda recipe: recipe)
     monkeypatch.setattr(stage_one, "probe", lambda *_: stage_one.Probe(1000.0, 100.0, 17, 8))
 

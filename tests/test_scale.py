@@ -135,11 +135,12 @@ def test_batches_that_only_open_shards_are_no_steps_and_what_is_gone_through_onc
 
 
 @pytest.mark.unit
-def test_a_batch_that_is_given_again_has_nothing_computed_of_it():
+def test_a_batch_that_is_taken_again_is_copied_and_has_nothing_computed_of_it():
     clips = Samples(("a",), torch.rand(1, 1, 4, 17, 2), torch.ones(1, 1, 4, 17), torch.ones(1, 1, 4, dtype=torch.bool))
     assert clips.inputs and clips.quality is clips.quality
-    rows, same = scale_stage._anew((torch.arange(1), clips))
-    assert same.keypoints is clips.keypoints and not {"inputs", "quality"} & set(vars(same)) and rows.tolist() == [0]
+    rows, same = scale_stage._taken_again((torch.arange(1), clips))
+    assert torch.equal(same.keypoints, clips.keypoints) and same.keypoints is not clips.keypoints
+    assert not {"inputs", "quality"} & set(vars(same)) and rows.tolist() == [0]
 
 
 @pytest.mark.e2e

@@ -82,7 +82,7 @@ class _Measured:
 
 
 def bench_scale(
-    like: str, clips: int, params_path: Path, params: Params, run_name: str, run: RunParams, *, steps: int = 16,
+    like: str, clips: int, params_path: Path, params: Params, run_name: str, run: RunParams, *, steps: int = 32,
     dense: bool = False, folder: Path | None = None, tell: Callable[[str], None] = lambda message: None,
 ) -> ScaleBench:  # fmt: skip
     """Measure encode, train and evaluate over `clips` clips like a data set's, and over 2,400.

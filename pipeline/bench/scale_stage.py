@@ -45,10 +45,10 @@ class Enough(Exception):
 @dataclass
 class Meter:
     """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
-    cache. Each is given twice, as it was read and then again from memory: so a step from the cache stands beside the
-    same step from memory, and what else the machine does falls on both. `once`, when they are gone through once only,
-    with the last one for the rest. `dropped` batches after the first one are read and left out: by then all shards
-    have been opened.
+    cache. Each is given twice, as it was read and then taken again from memory: so a step from the cache stands beside
+    the same step from memory, and what else the machine does falls on both. `once`, when they are gone through once
+    only, with the last one for the rest. `dropped` batches after the first one are read and left out: by then all
+    shards have been opened.
     """
 
     steps: int
@@ -71,9 +71,9 @@ class Meter:
                 again = number > 0 and number % 2 == 1 and last is not None
                 self.asked.append(time.perf_counter())
                 self.spent.append(time.process_time())
-                item = last if again else next(coming, None)
+                item = _taken_again(last) if again else next(coming, None)
                 if item is None and self.once and number > 0:
-                    again, item = True, last
+                    again, item = True, _taken_again(last)
                 if item is None:
                     self.asked.pop()
                     self.spent.pop()
@@ -83,7 +83,7 @@ class Meter:
                 self.first = self.first or time.time()
                 if number >= 2 * self.steps:
                     raise Enough
-                last = _anew(item)
+                last = item
                 yield item
                 if len(self.came) == 1:
                     begun = time.perf_counter()
@@ -114,11 +114,11 @@ class Meter:
         }  # fmt: skip
 
 
-def _anew(item: Any) -> Any:
-    """A batch as it came, without what was computed of it."""
+def _taken_again(item: Any) -> Any:
+    """A batch as its clips would be taken from memory: copied, and without what was computed of it."""
     if isinstance(item, tuple):
-        return tuple(map(_anew, item))
-    return replace(item) if isinstance(item, Samples) else item
+        return tuple(map(_taken_again, item))
+    return item.take(range(len(item))) if isinstance(item, Samples) else item
 
 
 def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int) -> dict[str, Any]:

@@ -63,8 +63,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class StageTwo:
-    """Hours of one protocol of a data set with one run, all seeds one after another; bytes of the process of `train`,
-    which holds the most.
+    """Hours of one protocol of a data set with one run, all seeds one after another; bytes of the largest of the three
+    processes.
     """
 
     name: str

@@ -66,8 +66,8 @@ class StreamedTable:
     Views are not held either: a clip that is not to be seen as it is gets a new one every time. Nor are maps written to
     files. Measured: to make those of 64 clips (M = 2, T = 64; 8.9 MB as float16) costs 0.10 s of a core's time with the
     encoder of params.yaml and 0.75 s with the paper's; to read them 0.06 s from the disk, 0.003 s where they are in
-    memory. Only those of validation are ever made twice: 8 GB a seed of Kinetics-400 would spare a CPU a twelfth of a
-    run with the paper's encoder, and next to nothing with ours or on a GPU.
+    memory. Only those of validation are ever made twice: 8 GB a seed of Kinetics-400 would spare a CPU at most 3 % of a
+    run with the paper's encoder and 6 % with ours, and a GPU less.
     """
 
     encoder: Encoder
