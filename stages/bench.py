@@ -96,7 +96,8 @@ def extract_command(
         f"{result.crops} crops of {result.clips} clips: decode {result.decode_seconds:.2f} s, boxes "
         f"{result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, extract {result.wall_seconds:.2f} s = "
         f"{result.crops_per_second:.1f} crops/s; wall / (decode + boxes + forward) = {result.ratio:.3f} "
-        f"(limit {limit:.3f}); peak memory {result.peak_rss_mb:.0f} MB."
+        f"(limit {limit:.3f}); cues take {result.cues_share:.1%} of the model without them; peak memory "
+        f"{result.peak_rss_mb:.0f} MB."
     )
     _judge(result, sentence, {"ratio": limit}, as_json)
 

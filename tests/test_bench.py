@@ -25,7 +25,7 @@ def test_extraction_is_measured_on_the_same_clips(tmp_path):
     params = ExtractParams(batch_size=5)
     result = bench_extract(clips, corridor.root, RECIPE, estimator, tmp_path / "bench", params, repeats=1)
     assert (result.clips, result.crops) == (6, 48)
-    assert estimator.crops == 5 + 48 + 48, "a warm-up, forward alone, and the extraction"
+    assert estimator.crops == 5 + 3 * 48 + 48, "a warm-up, forward alone, with cues and without, and the extraction"
     alone = result.decode_seconds + result.boxes_seconds + result.forward_seconds
     assert result.ratio == pytest.approx(result.wall_seconds / alone) and result.boxes_seconds == 0
     cache = bench_cache(tmp_path / "bench/0/bench/bench/index.json", batch=2, rounds=1)

@@ -36,7 +36,8 @@ class ExtractBench:
     """Seconds on the same clips. `ratio` is wall / (decode + boxes + forward); below 1 where they overlap.
 
     `boxes` is the detector, with as many threads as in the extraction; `forward` the bare graph where the pose model
-    is one (its input prepared, no cues), else the whole estimator with its decoding and pooling.
+    is one (its input prepared, no cues), else the whole estimator with its decoding and pooling. `cues_share` is what
+    the cues, refinement and pooling, take in the estimator on top of all else that it does.
     """
 
     clips: int
@@ -46,6 +47,7 @@ class ExtractBench:
     forward_seconds: float
     wall_seconds: float
     ratio: float
+    cues_share: float
     crops_per_second: float
     peak_rss_mb: float
 
@@ -71,17 +73,20 @@ def bench_extract(
     batches = list(_batches(clips, source, estimator, params.batch_size))
     estimator.estimate(*batches[0])  # warm up
     crops = sum(len(cue_rows) for _, cue_rows in batches)
-    decode, boxes, forward, wall = [], [], [], []
+    decode, boxes, forward, with_cues, without, wall = [], [], [], [], [], []
     for repeat in range(repeats):
         decode.append(seconds_of(lambda: sum(1 for _ in _frames(clips, source))))
         boxes.append(_boxes_seconds(clips, source, device_of(estimator)))
         forward.append(sum(seconds_of(_forward(estimator, *batch)) for batch in batches))
+        with_cues.append(sum(seconds_of(partial(estimator.estimate, *batch)) for batch in batches))
+        without.append(sum(seconds_of(partial(estimator.estimate, b, np.zeros(len(b), bool))) for b, _ in batches))
         place = folder / str(repeat)
         write_clips(place / "bench" / "clips.csv", clips)
         run = partial(extract, "bench", "bench", recipe, root, params=params, manifests=place, cache=place)
         wall.append(seconds_of(partial(run, build_estimator=lambda recipe: estimator)))
     d, b, f, w = (float(np.median(times)) for times in (decode, boxes, forward, wall))
-    return ExtractBench(len(clips), crops, d, b, f, w, w / (d + b + f), crops / w, peak_rss_mb())
+    cues = float(np.median(with_cues) / np.median(without)) - 1
+    return ExtractBench(len(clips), crops, d, b, f, w, w / (d + b + f), cues, crops / w, peak_rss_mb())
 
 
 def _boxes_seconds(clips: list[Clip], source: Source, device: torch.device) -> float:
