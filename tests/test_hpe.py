@@ -16,6 +16,7 @@ from pipeline.files.hashing import sha256_file
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
 from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
 from pipeline.hpe.topdown import TopdownModel, config_path
@@ -263,3 +264,21 @@ def test_an_unknown_backend_is_told_before_any_weights_are_looked_for():
         check_recipe(Recipe(backend="mmpsoe", weights="nowhere.pth"))
     with pytest.raises(PosebridgeError, match="'gt' estimates nothing"):
         build_estimator(Recipe(backend="gt"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pointwise_convolutions_go_one_way_whatever_the_number_of_crops(
+    weights: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch has another one for few crops and one thread, with other last bits."""
+    estimator = MmposeEstimator(Recipe(weights=str(weights), precision=precision), weights)
+    layers = [each for each in estimator.refiner.modules() if isinstance(each, torch.nn.Conv2d)]
+    pointwise = [each for each in layers if each.kernel_size == (1, 1)]
+    calls, convolve = [], torch.mkldnn_convolution
+    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *given: calls.append(given[1]) or convolve(*given))
+    plain = estimator.estimate(crops(2), np.ones(2, bool))
+    wanted = pointwise if precision == "float32" else []  # the other precision has one way only
+    assert sorted(map(id, calls)) == sorted(id(each.weight) for each in wanted)
+    for each in pointwise:
+        each.__dict__.pop("forward", None)
+    assert np.allclose(plain.keypoints, estimator.estimate(crops(2), np.ones(2, bool)).keypoints, atol=0.5)

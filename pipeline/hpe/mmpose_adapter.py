@@ -14,7 +14,7 @@ from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
-from pipeline.hpe.topdown import TopdownModel, channels_last
+from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
@@ -52,6 +52,8 @@ class MmposeEstimator:
         network = self.refiner or self.pose
         network.to(self.device).eval().requires_grad_(False)
         channels_last(network)
+        if device.type == "cpu" and self.dtype == torch.float32:
+            by_onednn(network)
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
         self.joint_names = names or self.pose.joint_names
         self.cue_width = {
