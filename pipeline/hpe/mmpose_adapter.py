@@ -54,6 +54,8 @@ class MmposeEstimator:
         channels_last(network)
         if device.type == "cpu" and self.dtype == torch.float32:
             by_onednn(network)
+        elif device.type == "cpu" and self.refiner is not None:
+            by_onednn(self.refiner.cue)  # which is float32 in either precision
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
         self.joint_names = names or self.pose.joint_names
         self.cue_width = {
