@@ -260,7 +260,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize(("layout", "dimensions"), [("coco17", 2), ("openpose18", 2), ("ntu25", 3), ("kinect20", 3)])
 def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
     made = records(layout, dimensions, per_class=2)
-    made[0]["img_shape"] = None
+    made[0] |= {"img_shape": None, "label": -1}
     recipe = replace(NTU, layout=layout, dimensions=dimensions)
     file = dump(tmp_path / "a.pkl", {"annotations": made, "split": {"train": ["x"]}})
     first = run_import(tmp_path / "a", file, recipe)
@@ -269,6 +269,7 @@ def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
         assert export_skeletons(reader, read_clips(first.clips_csv), tmp_path / "b.pkl") == 12
     exported = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert set(exported) == {"split", "annotations"} and exported["annotations"][1]["frame_dir"] == made[1]["frame_dir"]
+    assert [each["label"] for each in exported["annotations"]] == [record["label"] for record in made]
     second = run_import(tmp_path / "b", tmp_path / "b.pkl", recipe)
     with CacheReader(first.index) as one, CacheReader(second.index) as other:
         names = ["keypoints", "scores", "person_valid", "frame_index", "video_height"]
