@@ -45,6 +45,22 @@ def test_sources_are_worked_through_together_within_bounds_and_come_in_their_ord
 
 
 @pytest.mark.unit
+def test_leaving_stops_what_a_thread_itself_waits_for() -> None:
+    ended = []
+
+    def source(number: int):
+        try:
+            yield from range(20)
+        finally:
+            ended.append(number)
+
+    stream = ahead_of_each([(item for item in ahead_of_each(map(source, range(5)), 2, 1))], 1, 1)
+    assert next(stream) == 0
+    stream.close()
+    assert ended and not any(thread.name == "ahead" for thread in threading.enumerate())
+
+
+@pytest.mark.unit
 def test_an_error_comes_in_its_place_and_ends_the_others():
     def source(number: int):
         yield number

@@ -7,7 +7,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -74,6 +74,9 @@ class _Ahead(Generic[T]):
             self._put("end")
         except BaseException as error:
             self._put("error", error=error)
+        finally:
+            if isinstance(source, Generator):
+                source.close()  # here, since no other thread may: its files, and threads that it waits for
 
     def _put(self, kind: str, item: T | None = None, error: BaseException | None = None) -> bool:
         while not self.left.is_set():
