@@ -318,7 +318,8 @@ def encoder_command(
 
 
 @command.command("scale")
-@click.option("--like", default="kinetics400", show_default=True, help="The published data set.")
+@click.option("--like", default="kinetics400", show_default=True,
+              help="ntu60, ntu120, pku_mmd, kinetics200 or kinetics400.")  # fmt: skip
 @click.option("--clips", type=click.IntRange(1, 2_000_000), help="Other than the data set has.")
 @click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
 @click.option("--steps", type=click.IntRange(4, 10_000), default=32, show_default=True, help="Of each stage.")

@@ -16,7 +16,7 @@ from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 
 PROCESS_BYTES = 400 << 20  # of Python with PyTorch
-CLIP_BYTES = 2_500  # that a process holds of every clip, in lists and indices; measured at 240,000 clips
+CLIP_BYTES = 1_300  # that a process holds of every clip: lists, indices, scores; measured at 240,000 clips
 
 
 @dataclass(frozen=True)
