@@ -150,9 +150,14 @@ def test_ray_keeps_what_the_work_has_loaded_and_uses_both_nodes(ray, tmp_path):
 
 @pytest.mark.unit
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
-def test_a_ray_that_does_not_answer_or_has_too_little_is_one_sentence(tmp_path):
+def test_a_ray_that_does_not_answer_is_one_sentence(tmp_path):
     with pytest.raises(PosebridgeError, match=r"No Ray cluster answers at 127.0.0.1:1 \(Connection refused\)"):
         next(build_executor("ray", 1, tmp_path, RayParams(address="127.0.0.1:1")).run(where, [0]))
+
+
+def test_a_gpu_that_no_node_of_ray_has_is_one_sentence(ray, tmp_path):
+    with pytest.raises(PosebridgeError, match="to have 1 GPUs, and Ray has 0 in all; lower `executor: ray"):
+        next(ray(1, tmp_path, gpus=1.0).run(where, [0]))
 
 
 @dataclass(frozen=True)
@@ -224,14 +229,14 @@ def test_a_preempted_task_leaves_in_time_and_is_run_again(slurm, tmp_path):
     assert (tmp_path / "0.left").exists() and (tmp_path / "0.begun").read_text() == "xx" and not outcome.error
 
 
-@pytest.mark.slow
-def test_what_is_left_early_is_cancelled(slurm, tmp_path):
-    outcomes = slurm(3, tmp_path / "logs").run(Told(tmp_path, long=True), [0, 1, 2])
+def test_what_is_left_early_is_cancelled(engine, tmp_path):
+    outcomes = engine(2, tmp_path / "logs").run(Told(tmp_path, long=True), [1, 0, 2])
     (tmp_path / "1.begun").write_text("again")  # ends at once
     assert next(outcomes).unit == 1
     wait_for(tmp_path / "0.begun")
     outcomes.close()
     wait_for(tmp_path / "0.left")
-    time.sleep(1)
-    left = subprocess.run(["squeue", "--noheader", "--format=%T"], capture_output=True, text=True).stdout.split()
-    assert set(left) <= {"COMPLETING"}
+    if "SLURM_CONF" in os.environ:
+        time.sleep(1)
+        left = subprocess.run(["squeue", "--noheader", "--format=%T"], capture_output=True, text=True).stdout.split()
+        assert set(left) <= {"COMPLETING"}

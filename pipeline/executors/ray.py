@@ -104,11 +104,11 @@ def _join(ray: Any, options: RayParams) -> bool:
         raise PosebridgeError(f"Ray does not start: {str(error).splitlines()[0].rstrip('.')}.") from None
     there = ray.cluster_resources()
     for name, wanted in (("CPU", options.cpus), ("GPU", options.gpus)):
-        if not options.address and wanted > there.get(name, 0):
+        if wanted > there.get(name, 0):  # Ray would wait for ever
             ray.shutdown()
             raise PosebridgeError(
-                f"Each task is to have {wanted:g} {name}s, and this machine has {there.get(name, 0):g} for Ray; lower "
-                f"`executor: ray: {name.lower()}s` in the parameters."
+                f"Each task is to have {wanted:g} {name}s, and Ray has {there.get(name, 0):g} in all; lower `executor: "
+                f"ray: {name.lower()}s` in the parameters, or add nodes."
             )
     return True
 
