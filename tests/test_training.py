@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors.local import usable_cores
 from pipeline.learn import loop as training
 from pipeline.learn.loop import Loop, Progress, fit, ignore, remove_states
-from pipeline.learn.seeds import each_seed, usable_cores
+from pipeline.learn.seeds import each_seed
 
 pytestmark = pytest.mark.unit
 
@@ -311,7 +312,7 @@ def test_every_seed_runs_once_and_tells_its_epochs(tmp_path, jobs):
     here = str(os.getpid()) in {process for process, _ in found.values()}
     assert here == (jobs == 1)
     assert {int(threads) for _, threads in found.values()} == (
-        {torch.get_num_threads()} if jobs == 1 else {max(1, usable_cores() // 2)}
+        {torch.get_num_threads()} if jobs == 1 else {max(1, len(usable_cores()) // 2)}
     )
 
 
@@ -330,7 +331,7 @@ def test_cores_are_those_that_this_process_may_use():
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert usable_cores() == 1
+        assert usable_cores() == [min(before)]
     finally:
         os.sched_setaffinity(0, before)
 

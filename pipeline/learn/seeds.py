@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors.local import usable_cores
 from pipeline.files.memory import keep_freed_memory
 from pipeline.learn.loop import OnEpoch, Progress
 
@@ -34,7 +34,7 @@ def each_seed(work: Work[T], seeds: Sequence[int], jobs: int, on_epoch: OnEpoch)
         keep_freed_memory()
         return [work(seed, on_epoch) for seed in seeds]
     context = _context(getattr(work, "func", work).__module__)
-    threads = max(1, usable_cores() // jobs)
+    threads = max(1, len(usable_cores()) // jobs)
     with _starting(jobs):
         told = context.SimpleQueue()
         pool = ProcessPoolExecutor(jobs, context, _begin, (told, threads))
@@ -81,11 +81,6 @@ def _context(module: str) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module, "torch._dynamo"])  # the latter is what every optimiser imports
     return context
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on: fewer than the machine has under taskset, SLURM or a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _told: Any = None  # in a process of the pool: the queue to the one that waits
