@@ -229,6 +229,13 @@ def test_a_preempted_task_leaves_in_time_and_is_run_again(slurm, tmp_path):
     assert (tmp_path / "0.left").exists() and (tmp_path / "0.begun").read_text() == "xx" and not outcome.error
 
 
+@pytest.mark.slow
+def test_a_task_whose_time_is_up_leaves_and_is_run_again(slurm, tmp_path):
+    """Slurm lets it wait for two minutes in between."""
+    (outcome,) = slurm(1, tmp_path / "logs", minutes=1).run(Told(tmp_path, long=True), [0])
+    assert not outcome.error and (tmp_path / "0.begun").read_text() == "xx" and (tmp_path / "0.left").exists()
+
+
 def test_what_is_left_early_is_cancelled(engine, tmp_path):
     outcomes = engine(2, tmp_path / "logs").run(Told(tmp_path, long=True), [1, 0, 2])
     (tmp_path / "1.begun").write_text("again")  # ends at once
