@@ -182,6 +182,31 @@ def test_a_full_disk_leaves_no_lease(path, monkeypatch):
     monkeypatch.setattr("pipeline.cache.lease.os.fsync", full)
     with pytest.raises(PosebridgeError, match=r"shard-00003.lease failed \(No space left on device\)"):
         Lease(path).take()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_system_without_links_serves_too(path, monkeypatch):
+    def refuse(*places: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pipeline.cache.lease.os.link", refuse)
+    with Lease(path) as lease:
+        assert lease.take() and holder(path).pid == os.getpid() and not Lease(path).take()
+        assert list(path.parent.iterdir()) == [path]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("function", ["write", "fsync", "link"])
+def test_who_is_killed_while_making_it_leaves_none(path, monkeypatch, function):
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(f"pipeline.cache.lease.os.{function}", die)
+    with pytest.raises(Killed):
+        Lease(path).take()
     assert not path.exists()
 
 

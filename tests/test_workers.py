@@ -19,7 +19,7 @@ from fakes import FakeEstimator
 from test_extraction import Corridor
 
 from pipeline.bench.workers import bench_workers
-from pipeline.cache.lease import holder
+from pipeline.cache.lease import holder, this_machine
 from pipeline.cache.sealed import canonical_json, seal
 from pipeline.cache.verify import verify_store
 from pipeline.errors import PosebridgeError
@@ -224,6 +224,15 @@ def test_shares_dealt_out_beforehand_make_the_same_store(corridor, alone):
     assert [result.changed for result in results] == [False, False, True]
     assert sum(result.estimated for result in results) == CLIPS and contents(corridor) == contents(alone)
     assert run(corridor, share=(20, 100)).complete, "a share of nothing"
+
+
+def test_a_lease_of_a_dead_worker_on_a_sealed_shard_goes_too(corridor):
+    run(corridor)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    lease = store_of(corridor) / "shard-00003.lease"
+    lease.write_text(json.dumps({"machine": this_machine(), "pid": process.pid, "version": ""}))
+    assert run(corridor).estimated == 0 and not lease.exists()
 
 
 def test_a_share_of_nothing_of_a_store_that_is_not_there(corridor):

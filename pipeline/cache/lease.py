@@ -27,6 +27,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import temporary, writing
 
 RENEWED, EXPIRES = 5.0, 60.0  # seconds
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 LARGEST = 4096  # bytes that are read of a lease
 
 
@@ -84,18 +85,36 @@ class Lease:
         return (_read(self.path) or b"").startswith(self._content)
 
     def _make(self) -> bool:
+        """Link a file that is written already to the place: whoever is killed leaves a whole lease there, or none."""
+        if _read(self.path) is not None:
+            return False
+        draft = temporary(self.path)
         with writing(self.path, SEALED_STAY):
             try:
-                self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                self._open(draft)
+                os.link(draft, self.path)
             except FileExistsError:
-                return False
-            try:
-                os.write(self._handle, self._content)
-                os.fsync(self._handle)
-            except OSError:
-                self.path.unlink(missing_ok=True)  # it may be empty, so nobody would know it for ours
-                raise
-        return True
+                if not self._is_ours():  # it may be: NFS repeats what it got no answer to
+                    self._close()
+            except OSError as error:
+                self._close()
+                if error.errno not in NO_LINKS:
+                    raise
+                with suppress(FileExistsError):
+                    self._open(self.path)
+            finally:
+                draft.unlink(missing_ok=True)
+        return self._handle >= 0
+
+    def _open(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        os.write(self._handle, self._content)
+        os.fsync(self._handle)
+
+    def _close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def _give_back(self) -> None:
         if self._handle >= 0 and self._is_ours():
@@ -103,9 +122,7 @@ class Lease:
         self._left.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        self._close()
 
     def _renew(self) -> None:
         """Through the open file, so that a worker which wakes up late never touches the lease of another."""
@@ -167,11 +184,12 @@ def clear(path: Path, seen: bytes | None) -> None:
 
 
 def clear_dead(folder: Path) -> None:
-    """Take away the leases in a folder whose holders were processes of this machine and run no more."""
+    """Take away the leases in a folder whose holders were processes of this machine and run no more, where we may."""
     for path in folder.glob("*.lease"):
-        content = _read(path)
-        if holder(path).is_dead:
-            clear(path, content)
+        with suppress(OSError, PosebridgeError):
+            content = _read(path)
+            if holder(path).is_dead:
+                clear(path, content)
 
 
 class Watch:

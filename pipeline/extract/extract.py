@@ -111,6 +111,7 @@ def extract(
         if executor.here or maker.layout:  # else the workers, who know the widths of a new store, look before a shard
             refuse_small_disk(found.rows, len(found.todo), maker.store, maker.layout_to_be())
         reports = sorted(_make_all(maker, found.todo, executor, progress), key=lambda report: report.shard)
+    clear_dead(maker.store.folder)  # of whoever was killed after sealing a shard, before giving its lease back
     complete, layout = _are_sealed(maker, set(range(maker.shards)) - set(mine)), maker.store.layout()
     counted = range(maker.shards) if complete else mine
     receipts = [receipt for shard in counted if (receipt := maker.store.receipt(shard))]
