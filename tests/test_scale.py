@@ -125,13 +125,13 @@ def test_the_meter_sets_a_step_from_the_cache_beside_the_same_from_memory_by_han
 
 
 @pytest.mark.unit
-def test_batches_that_only_open_shards_are_no_steps_and_what_is_gone_through_once_is_filled_up(monkeypatch):
-    meter = Meter(steps=4, once=True, dropped=5)
-    seen = worked_on(meter, range(10), Clock(monkeypatch))
-    assert seen == [0, 6, 7, 8, 8, 9, 9, 9, 9, 9, 9], "three that nobody counts, two pairs, and again the last one"
+def test_batches_that_only_open_shards_are_no_steps_and_no_more_are_given_than_there_is_a_place_for(monkeypatch):
+    meter = Meter(steps=4, most=8, dropped=5)
+    seen = worked_on(meter, range(100), Clock(monkeypatch))
+    assert seen == [0, 6, 7, 8, 8, 9, 9, 10], "three that nobody counts, two pairs, and one without its like"
     values = meter.values()
     assert (values["first"], values["opening"]) == (3, 15)
-    assert values["steps"] == [15, 15] and values["by_clock"] == [1.5, 1.5]
+    assert values["steps"] == [15, 15, 15] and values["by_clock"] == [1.5, 1.5]
 
 
 @pytest.mark.unit

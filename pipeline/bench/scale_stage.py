@@ -46,13 +46,13 @@ class Enough(Exception):
 class Meter:
     """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
     cache. Each is given twice, as it was read and then taken again from memory: so a step from the cache stands beside
-    the same step from memory, and what else the machine does falls on both. `once`, when they are gone through once
-    only, with the last one for the rest. `dropped` batches after the first one are read and left out: by then all
-    shards have been opened.
+    the same step from memory, and what else the machine does falls on both. No more than `most` are given, where there
+    is a place for so many only. `dropped` batches after the first one are read and left out: by then all shards have
+    been opened.
     """
 
     steps: int
-    once: bool = False
+    most: int = sys.maxsize
     dropped: int = 0
     first: float = 0.0  # when the first one came, in seconds of the epoch
     opening: float = 0.0  # seconds that these took
@@ -72,8 +72,6 @@ class Meter:
                 self.asked.append(time.perf_counter())
                 self.spent.append(time.process_time())
                 item = _taken_again(last) if again else next(coming, None)
-                if item is None and self.once and number > 0:
-                    again, item = True, _taken_again(last)
                 if item is None:
                     self.asked.pop()
                     self.spent.pop()
@@ -81,7 +79,7 @@ class Meter:
                 self.came.append(time.perf_counter())
                 self.again.append(again)
                 self.first = self.first or time.time()
-                if number >= 2 * self.steps:
+                if number >= 2 * self.steps or len(self.came) > self.most:
                     raise Enough
                 last = item
                 yield item
@@ -132,7 +130,10 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int)
     features.HELD_BYTES = 0  # few clips, too, are to be read batch by batch
     shards = len(dataset.reader(NAME).index["shards"])
     batch = params.encode.batch_size if stage == "encode" else BATCH
-    meter = Meter(steps, once=stage == "evaluate", dropped=4 * shards // batch)
+    meter = Meter(steps, dropped=4 * shards // batch)
+    if stage == "evaluate":
+        test = heldout_clips(dataset.split(NAME), dataset.clips)
+        meter.most = (len(test.unseen) + len(test.seen)) // BATCH
     place = feature_table if stage == "evaluate" else loop
     place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]
     try:
