@@ -56,7 +56,9 @@ class StageScale:
 
 @dataclass(frozen=True)
 class ScaleBench:
-    """All stages of one run on one data set; the figures that have limits are the largest of the stages."""
+    """All stages of one run on one data set; the figures that have limits are the largest of the stages, for
+    `cache_over_memory` of those that train.
+    """
 
     like: str
     clips: int
@@ -119,7 +121,7 @@ def bench_scale(
         hours=sum(each.hours for each in result),
         first_step_seconds=max(each.first_step_seconds for each in result),
         waiting_share=max(each.waiting_share for each in result),
-        cache_over_memory=max(each.cache_over_memory for each in result),
+        cache_over_memory=max(each.cache_over_memory for each in result if each.stage != "evaluate"),
         grown_mb=max(each.grown_mb or 0.0 for each in result),
     )  # fmt: skip
 
