@@ -136,6 +136,8 @@ def _annotation(record: Any, where: str) -> Annotation:
     where = f"{where} ({_short(clip_id)})"
     if why := why_outside(clip_id):
         raise PosebridgeError(f"{where}: {why}.")
+    if clip_id.endswith("/"):
+        raise PosebridgeError(f"{where}: a clip of skeletons is no folder of images; take the slash off its name.")
     label = _whole(record["label"], f"{where}: label")
     total = _whole(record.get("total_frames", 0), f"{where}: total_frames")
     height, width = _sides(record.get("img_shape"), where)
