@@ -35,8 +35,9 @@ CLIPS, SHARD = 40, 2  # in all, and of a shard, about
 # Forks argv[2] processes that extract the corridor in argv[1] by argv[3] workers each; waits for them, adds up their
 # exit codes.
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background inherits that none comes
 sys.path[:0] = sys.argv[4:]
 import test_workers
 children = []
