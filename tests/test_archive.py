@@ -176,8 +176,9 @@ def test_an_odd_archive_is_one_sentence_and_leaves_nothing(tmp_path, kind):
 
 
 @pytest.mark.fault
-def test_a_file_has_one_note_before_it_and_no_endless_row_of_them():
-    note, file = (member("x", 0, tarfile.XHDTYPE), b""), (member(f"{S}/recipe.json", 2), b"{}")
+@pytest.mark.parametrize("times", [b"", b"22 mtime=1700000000.5\n"])
+def test_a_file_has_one_note_before_it_and_no_endless_row_of_them(times):
+    note, file = (member("x", len(times), tarfile.XHDTYPE), times), (member(f"{S}/recipe.json", 2), b"{}")
     raw = gzip.decompress(packed(note, file, note, file))
     assert [(name, size, b"".join(content)) for name, size, content in plain_files(io.BytesIO(raw))] == [
         (f"{S}/recipe.json", 2, b"{}")

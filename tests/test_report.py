@@ -336,6 +336,7 @@ TABLES = {"empty": b"", "nul": b"a\0b", "no text": b"\xff\xfe\xff", "huge": b"cl
           "long": b"class,a\na," + b"x" * 200_000 + b"\n", "ragged": b"class,a,b\na,1\nb,1,2,3\n",
           "cut": b"clip_id,label,pre", "other": b"clip_id,label,predicted,tuple\na,1,x,\n",
           "twice": b"clip_id,label,predicted,tuple\na,1,1,\na,1,2,\n",
+          "no answer": b"clip_id,label,predicted,tuple\na,1,,\n",
           "names": b"class,a,b\na,1,2\nc,3,4\n"}  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from pipeline.params import DatasetParams, Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import ClipFrames
+from pipeline.report.controlled import _ablations
 from pipeline.report.curves import curves
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.leaderboard import points
@@ -73,6 +74,15 @@ def test_runs_are_sorted_out(benchmark: Path) -> None:
     assert kinds.variants["skeleton"]["blur-2"].first.run == "skeleton@blur-2"
     pairs = [(truth.first.run, other.first.run) for truth, other in true_and_estimated(kinds.methods)]
     assert sorted(pairs) == [("posebridge_gt", "posebridge"), ("skeleton_gt", "skeleton")]
+
+
+def test_what_an_ablation_loses_is_negative(benchmark: Path) -> None:
+    runs = by_name(benchmark)
+    full, bare = runs["posebridge"], runs["skeleton"]
+    row = _ablations((full, bare)).set_index("run").loc["skeleton"]
+    for column, *measure in (("difference", "zsl", "top1"), ("difference of H", "gzsl", "harmonic")):
+        gap = 100 * (bare.spread(*measure).mean - full.spread(*measure).mean)
+        assert gap < -5 and float(row[column].replace("\u2212", "-")) == pytest.approx(gap, abs=0.051)
 
 
 def test_a_method_with_cues_stands_beside_itself_without(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.weights import load_state
+from pipeline.hpe.weights import SHIPPED, load_state, metadata
 from pipeline.tune.data import Consecutive, collate
 from pipeline.tune.losses import TuningModel, simcc_loss
 from pipeline.tune.settings import TuneSettings
@@ -251,3 +251,9 @@ def test_saved_weights_say_what_they_are(tmp_path: Path) -> None:
         assert file.metadata()["hpe_text"] == "captions" and '"pck": 0.5' in file.metadata()["quality"]
     assert any(key.startswith("cue.") for key in load_state(sem))
     assert all(key.startswith("pose.") for key in load_state(kp))
+
+
+@pytest.mark.parametrize("kind", ["kp", "sem"])
+def test_the_shipped_weights_were_tuned_with_the_settings_of_their_kind(kind: str) -> None:
+    noted = json.loads(metadata(SHIPPED / f"skelgap-{kind}.safetensors")["settings"])
+    assert noted == json.loads(json.dumps(vars(TuneSettings.of(kind))))
