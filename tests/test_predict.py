@@ -497,6 +497,7 @@ def test_poses_are_in_between_between_samples_and_nowhere_far_from_them() -> Non
     sight = Sight(row, [4])
     (person,) = sight.at(0.25)
     assert person.identity == 4 and person.keypoints == pytest.approx(np.full((17, 2), 2.5))
+    assert sight.at(1.25)[0].keypoints[0, 0] == pytest.approx(12.5)
     assert sight.at(2.5)[0].keypoints[0, 0] == 20 and sight.at(3.5) == [] and sight.at(99) == []
 
 
