@@ -80,14 +80,15 @@ def command(
     devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # encode lists what is missing
     pairs = list(dict.fromkeys((protocol, name) for protocol in protocols for name in skeletons))
+    if len(pairs) > 1 or not here:  # of one, `encode` does it
+        for pair in pairs:
+            require_for_encoding(opened, *pair)
     if here:
         folders = []
         for protocol, name in pairs:
             with epochs(f"encode {name}", len(params.encode.seeds)) as on_epoch:
                 folders.append(encode(opened, protocol, name, params.encode, on_epoch, jobs, devices))
     else:
-        for pair in pairs:
-            require_for_encoding(opened, *pair)
         cells = tuple(Cell(*pair, seed) for pair in pairs for seed in params.encode.seeds)
         job = CellsJob(encode_cell, cells, dataset, params, device, cache_root, verify)
         folders = do_table("encode", job, executor)

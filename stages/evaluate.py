@@ -87,7 +87,7 @@ def command(
     tests = variants or ("",)
     if len(pairs) * len(tests) > 1 or not executor.here:  # of one, `evaluate` does it
         for protocol, name in pairs:
-            require_for_testing(opened, protocol, name, chosen[name], params, tests)
+            require_for_testing(opened, protocol, name, chosen[name], params.seeds(chosen[name]), tests)
     cells = [
         Cell(protocol, name, seed, variant)
         for protocol, name in pairs for variant in tests for seed in params.seeds(chosen[name])

@@ -96,14 +96,15 @@ def command(
         for recipe in dict.fromkeys(run.recipe for run in chosen.values())
     }
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
+    if len(pairs) > 1 or not here:  # of one, `train` does it
+        for protocol, name in pairs:
+            require_for_training(opened, protocol, chosen[name], params.seeds(chosen[name]))
     if here:
         folders = {}
         for protocol, name in pairs:
             with epochs(f"train {name}", len(params.seeds(chosen[name]))) as on_epoch:
                 folders[protocol, name] = train(opened, protocol, name, chosen[name], params, on_epoch, jobs, devices)
     else:
-        for protocol, name in pairs:
-            require_for_training(opened, protocol, chosen[name], params)
         cells = tuple(Cell(*pair, seed) for pair in pairs for seed in params.seeds(chosen[pair[1]]))
         job = CellsJob(train_cell, cells, dataset, params, device, cache_root, verify)
         done = do_table("train", job, executor)

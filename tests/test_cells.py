@@ -18,6 +18,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.executors.base import outcome_of
 from pipeline.learn.cells import Cell, CellsJob, do_cells
 from pipeline.learn.encode import encode_cell
+from pipeline.learn.evaluate import evaluate_cell
+from pipeline.learn.train import train_cell
 from pipeline.params import load_params
 from stages import workers
 from stages.cli import main
@@ -97,6 +99,10 @@ def test_a_table_is_the_same_wherever_its_cells_are_computed(project, tmp_path, 
     shown = [[(r["results"], [m["seed"] for m in r["metrics"]]) for r in each[2]["table"]] for each in told]
     assert shown[0] == shown[1] and len(shown[0]) == 4
     assert not list((tmp_path / "there/cache/state").rglob("*.safetensors")), "no state of a training stays"
+    for path in [*Path("cache/encoders").rglob("seed-0"), *Path("cache/models").rglob("seed-0")]:
+        shutil.rmtree(path)
+    for do in (train_cell, evaluate_cell):  # a cell asks for nothing of other seeds
+        CellsJob(do, (Cell(NAME, "a", 1),), NAME, load_params(Path("params.yaml")), "cpu")(0)
 
 
 @pytest.mark.unit
@@ -119,3 +125,23 @@ def test_what_is_missing_is_told_before_anything_is_sent(project, monkeypatch):
     monkeypatch.setattr(workers, "build_executor", lambda *given: elsewhere)
     done = CliRunner().invoke(main, ["train", "--dataset", NAME, "--protocol", NAME, "--run", "a", "--device", "cpu"])
     assert done.exit_code == 1 and "posebridge encode" in done.output and not elsewhere.units
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("stage", "looks", "options"),
+    [("encode", "require_for_encoding", ("--skeletons", NAME)), ("train", "require_for_training", ("--run", "a"))],
+)
+def test_what_the_last_of_a_table_lacks_is_told_before_the_first_is_trained(
+    project, monkeypatch, stage, looks, options
+):
+    def lacking(opened, protocol, *_):
+        if protocol == "other":
+            raise PosebridgeError("Something is missing.")
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(f"pipeline.learn.{stage}.{looks}", lacking)
+    monkeypatch.setattr(f"pipeline.learn.{stage}.{stage}", lambda *_: pytest.fail("it trained"))
+    table = ("--dataset", NAME, "--protocol", NAME, "--protocol", "other", *options, "--device", "cpu")
+    done = CliRunner().invoke(main, [stage, *table])
+    assert done.exit_code == 1 and "Something is missing." in done.output

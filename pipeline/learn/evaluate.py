@@ -66,11 +66,12 @@ def evaluate(
     `device` where the others were scored.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
-    opened = require_for_testing(dataset, protocol, run_name, run, params, (variant,))
+    seeds = seeds or params.seeds(run)
+    opened = require_for_testing(dataset, protocol, run_name, run, seeds, (variant,))
     test = open_test(opened, variant)
     name = of_variant(run_name, variant)
     folder = result_folder(dataset.cache, dataset.name, protocol, name)
-    for seed in seeds or params.seeds(run):
+    for seed in seeds:
         encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
         place = folder / f"seed-{seed}"
@@ -92,16 +93,17 @@ def evaluate_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.de
 
 
 def require_for_testing(
-    dataset: Dataset, protocol: str, run_name: str, run: RunParams, params: Params, variants: Sequence[str] = ("",)
+    dataset: Dataset, protocol: str, run_name: str, run: RunParams, seeds: Sequence[int], variants: Sequence[str]
 ) -> Opened:
-    """What a run reads, opened. Raises PosebridgeError with all that testing it on these variants will lack."""
+    """What a run reads, opened. Raises PosebridgeError with all that testing these seeds on these variants will lack.
+    """
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "test")
     opened = need_run(needs, dataset, protocol, run, split, variants)
     need_ceiling(needs, dataset, split)
-    need_encoders(needs, dataset, split, protocol, run, params.seeds(run), ("final",))
-    need_methods(needs, opened, dataset, protocol, run_name, run, params.seeds(run))
+    need_encoders(needs, dataset, split, protocol, run, seeds, ("final",))
+    need_methods(needs, opened, dataset, protocol, run_name, run, seeds)
     needs.require()
     assert opened is not None, "what it lacks has been told"
     return opened

@@ -58,10 +58,10 @@ def train(
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
     """
-    opened = require_for_training(dataset, protocol, run, params)
+    seeds = seeds or params.seeds(run)
+    opened = require_for_training(dataset, protocol, run, seeds)
     folder = model_folder(dataset.cache, dataset.name, protocol, run_name)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
-    seeds = seeds or params.seeds(run)
     work = partial(train_seed, opened, run_name, params, folder, state, spread(devices, seeds))
     each_seed(work, seeds, jobs, on_epoch)
     remove_states(state, seeds)
@@ -74,13 +74,15 @@ def train_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.devic
     return train(dataset, cell.protocol, cell.name, run, params, devices=(device,), seeds=(cell.seed,))
 
 
-def require_for_training(dataset: Dataset, protocol: str, run: RunParams, params: Params) -> Opened:
-    """What a run reads, opened. Raises PosebridgeError with all that training it, and then testing it, will lack."""
+def require_for_training(dataset: Dataset, protocol: str, run: RunParams, seeds: Sequence[int]) -> Opened:
+    """What a run reads, opened. Raises PosebridgeError with all that training these seeds, and then testing them, will
+    lack.
+    """
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "train")
     opened = need_run(needs, dataset, protocol, run, split)
-    need_encoders(needs, dataset, split, protocol, run, params.seeds(run), PHASES)
+    need_encoders(needs, dataset, split, protocol, run, seeds, PHASES)
     needs.require()
     assert opened is not None, "what it lacks has been told"
     return opened
