@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.scale_store import NAME, let_go, make_store
+from pipeline.bench.scale_store import CUE_WIDTH, NAME, RECIPE, let_go, make_store
 from pipeline.cache.checksums import Checker
 from pipeline.cache.index import index_path, read_index
 from pipeline.errors import PosebridgeError
 from pipeline.learn.cost import LIKES, Batches, stage_seconds
-from pipeline.methods import find_method
+from pipeline.learn.probe import method_of
 from pipeline.params import Params, RunParams
 
 STAGES = ("encode", "train", "evaluate")
@@ -93,8 +93,8 @@ def bench_scale(
     is where the temporary folder is made. Raises PosebridgeError where the disk has not the room, or a stage fails.
     """
     kind = LIKES[like]
-    stages = STAGES[find_method(run.method).end_to_end :]
-    slots = _slots(run, kind.classes)
+    method = method_of(run, RECIPE, CUE_WIDTH, kind.classes)
+    stages, slots = STAGES[method.end_to_end :], tuple(dict.fromkeys(("label", *method.text_slots, *method.word_slots)))
     found: dict[int, dict[str, _Measured]] = {}
     for count in dict.fromkeys((min(BASE_CLIPS, clips), clips)):
         with tempfile.TemporaryDirectory(prefix="posebridge-scale-", dir=folder) as name:
@@ -124,16 +124,6 @@ def bench_scale(
         cache_over_memory=max(each.cache_over_memory for each in result if each.stage != "evaluate"),
         grown_mb=max(each.grown_mb or 0.0 for each in result),
     )  # fmt: skip
-
-
-def _slots(run: RunParams, classes: int) -> tuple[str, ...]:
-    """The text slots that a run's method reads."""
-    from pipeline.bench.scale_store import CUE_WIDTH, RECIPE, TEXT_WIDTH
-    from pipeline.methods.base import Shapes
-
-    shapes = Shapes(TEXT_WIDTH, RECIPE.persons, RECIPE.cue_frames, RECIPE.anchors, CUE_WIDTH)
-    method = find_method(run.method)(shapes, classes, run.flags)
-    return tuple(dict.fromkeys(("label", *method.text_slots, *method.word_slots)))
 
 
 def _checksum_seconds(folder: Path, count: int = 4) -> float:

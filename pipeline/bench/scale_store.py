@@ -29,13 +29,14 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people, writing
 from pipeline.files.tables import write_table
 from pipeline.learn.cost import Like
+from pipeline.learn.probe import TEXT_WIDTH
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.recipe import Recipe
 from pipeline.text.bank import TextBank, save_bank
 
 NAME = "scale"  # of the data set, its protocol and its recipe
 RECIPE = Recipe(weights="", weights_sha256="0" * 64, persons=2, frames=64, cue_frames=16)  # M, T, S; A = 6 anchors
-JOINTS, CUE_WIDTH, TEXT_WIDTH = 17, 512, 384  # V, D, d_t
+JOINTS, CUE_WIDTH = 17, 512  # V, D
 CLIPS_A_SHARD = 256
 TEXT_BYTES = {"clip_id": 16, "video_path": 16, "video_identity": 48}
 EMPTY = ("cues", "thumbnail")  # zeros, unless the store is to be dense

@@ -1,1 +1,1 @@
-"""Files as such, names, tables, YAML, tensors, HDF5, whole writing; memory, and reading ahead. Knows no content."""
+"""Files as such, names, tables, YAML, tensors, HDF5, whole writing; devices, memory, reading ahead. No content."""
