@@ -198,6 +198,14 @@ def test_a_stage_depends_on_every_room_that_its_command_imports(repo: Repo) -> N
 
 
 @pytest.mark.unit
+def test_checksums_are_written_by_commands_that_every_system_has(repo: Repo) -> None:
+    """Those of POSIX, with its options: nothing else is said to be on a macOS or a BSD."""
+    commands = [str(stage.cmd) for stage in repo.index.stages if is_of_sums(stage)]
+    words = {word for command in commands for word in command.split() if re.fullmatch(r"-?\w+", word)}
+    assert words == {"mkdir", "-p", "find", "-type", "f", "-name", "sort", "xargs", "cksum"}
+
+
+@pytest.mark.unit
 def test_every_parameter_that_dvc_yaml_tracks_is_in_its_file_and_known(repo: Repo) -> None:
     tracked: dict[Path, set[str]] = {}
     for stage in repo.index.stages:
