@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.variants import strength
@@ -313,11 +314,38 @@ def test_what_lies_in_the_place_of_a_result_and_is_no_file_is_named(tmp_path: Pa
     assert len(runs) == 1 and len(complaints) == 1 and str(path) in complaints[0]
 
 
-def test_a_picture_of_a_thousand_classes_is_no_larger_than_memory() -> None:
-    names = [str(number) for number in range(1200)]
-    figure = figures.confusion(pd.DataFrame(np.eye(1200, dtype=int), names, names), "many")
-    assert max(figure.get_size_inches()) * figures.dots(figure) == pytest.approx(figures.LARGEST)
-    assert figures.dots(figures.confusion(pd.DataFrame([[1]], ["a"], ["a"]), "one")) == figures.DOTS
+def test_a_confusion_of_many_classes_shows_those_with_most_errors() -> None:
+    names, counts = [f"class {number}" for number in range(1200)], 8 * np.eye(1200, dtype=int)
+    counts[5, 1100] = 8
+    counts[[7, 9], [8, 10]] = 1
+    figure = figures.confusion(pd.DataFrame(counts, names, names), "many", names)
+    assert max(figure.get_size_inches()) * figures.dots(figure) < 4000
+    (axes,) = figure.axes
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert shown == [*names[:59], names[1100]] and len(axes.patches) == 60
+    assert axes.get_title(loc="left") == "many: the 60 of 1200 classes with most errors"
+    share = np.asarray(axes.images[0].get_array())
+    assert (share[5, 59], share[7, 8]) == (1 / 2, 1 / 9), "of all clips of a class"
+    few = figures.confusion(pd.DataFrame([[1, 0], [2, 3]], ["a", "b"], ["a", "b"]), "few")
+    assert [label.get_text() for label in few.axes[0].get_xticklabels()] == ["a", "b"]
+    assert few.axes[0].get_title(loc="left") == "few"
+
+
+def test_classes_of_one_motion_are_boxed_where_there_is_a_ceiling_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of real people nobody knows that two movements look alike."""
+    boxed: dict[str, Any] = {}
+    monkeypatch.setattr(figures, "confusion", lambda table, title, groups: boxed.update({title: groups}) or Figure())
+    write_result(tmp_path / "results", "made", 0)
+    write_result(tmp_path / "results", "real", 0, ceiling=None)
+    make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
+    assert len(boxed["made (single run)"]) == 6 and boxed["real (single run)"] is None
+
+
+def test_a_picture_of_many_runs_is_no_larger_than_memory() -> None:
+    assert 200 * figures.dots(Figure(figsize=(8, 200))) == pytest.approx(figures.LARGEST)
+    assert figures.dots(Figure(figsize=(8, 20))) == figures.DOTS
 
 
 def test_only_pictures_of_an_earlier_report_are_deleted(results: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ SKELETON_CEILING, CUE_CEILING = "#b3261e", "#b26a00"
 COLOURS = ("#2563a8", "#2a8a6a", "#7a4fa3", "#c2577a", "#3b8ea5", "#8a7a2a", "#5a6acf", "#a0522d")
 BASELINE = "#9aa6b0"
 DOTS = 160  # an inch
-LARGEST = 12_000  # dots of a side: a confusion of 200 classes; of more, a class has fewer
+LARGEST = 12_000  # dots of a side: bars of 140 runs; of more, a run has fewer
+MOST_CLASSES = 60  # of a confusion: some 3,700 dots of a side
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -111,13 +112,19 @@ def confusion(table: pd.DataFrame, title: str, groups: Sequence[str] | None = No
     """Zero-shot confusion: counts [U, U] by class name, rows true, columns predicted; shaded by share of the row.
 
     `groups` names each class's motion; classes with one motion lie in one box, since no skeleton can tell them apart.
+    Of more than `MOST_CLASSES` those with most errors are shown, in their order, and the title says so.
     """
-    names, counts, size = list(map(str, table)), table.to_numpy(), len(table)
+    counts = table.to_numpy()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    shown = _most_confused(counts)
+    counts, share = counts[np.ix_(shown, shown)], share[np.ix_(shown, shown)]
+    names, size = [str(table.columns[place]) for place in shown], len(shown)
+    if size < len(table):
+        title += f": the {size} of {len(table)} classes with most errors"
     side = max(3.1, 0.36 * size)
     width, height = side + 1.8, side + 1.7  # room for the names of classes
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((1.7 / width, 1.35 / height, side / width, side / height))
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if size <= 12:
         for row in range(size):
@@ -133,11 +140,17 @@ def confusion(table: pd.DataFrame, title: str, groups: Sequence[str] | None = No
     axes.set_title(title, fontsize=9.5, color=INK, loc="left", fontweight="bold")
     for spine in axes.spines.values():
         spine.set_color(GRID)
-    for start, end in _stretches(groups or []):
+    for start, end in _stretches([groups[place] for place in shown] if groups else []):
         corner, side = (start - 0.5, start - 0.5), end - start
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=SKELETON_CEILING, linewidth=1.4,
                                  clip_on=False, zorder=3))  # fmt: skip
     return figure
+
+
+def _most_confused(counts: np.ndarray) -> np.ndarray:
+    """The places of `MOST_CLASSES` classes, or of all, that have most errors in their row and column [U, U]; sorted."""
+    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
 
 
 def _stretches(groups: Sequence[str]) -> list[tuple[int, int]]:

@@ -142,6 +142,7 @@ def _confusion(run: Run, motions: dict[str, str], folder: Path) -> list[Path]:
     if found is None:
         return []
     over = "single run" if run.single else f"{len(run.seeds)} seeds"
-    groups = [motions.get(name, name) for name in map(str, found)] if motions else None
+    boxes = motions and run.first.ceilings  # of real people no motion is certain
+    groups = [motions.get(name, name) for name in map(str, found)] if boxes else None
     figure = figures.confusion(found, f"{run.first.run} ({over})", groups)
     return [figures.save(figure, folder / f"{run.first.run}-confusion.png")]
