@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PYTHON = ((3, 11), (3, 14))  # from, to
 MM = ("mmpose", "mmengine", "mmcv-lite")  # installed without their requirements, for `backend: mmpose`
 FAISS = ("faiss-cpu", "faiss-gpu")
-ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")  # one of them: both bring the same folder
+ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
 JOINTS, REFINED_WIDTH, LEVELS_WIDTH = 17, 512, 1024  # where no store tells: usual sizes, generous for levels
 OK, MISSING, NOTE = "ok", "missing", "note"
 
@@ -120,13 +120,20 @@ def check_packages(mmpose: bool, onnx: bool = False) -> Iterator[Check]:
         lack = MISSING if mmpose else NOTE
         remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
-    there = [f"{name} {version}" for name in ONNXRUNTIME if (version := version_of(name))]
-    remedy = "pip install '.[cpu]'" if not there else f"pip uninstall {' '.join(ONNXRUNTIME)}, then install one of them"
-    state = OK if len(there) == 1 else MISSING if onnx or there else NOTE
-    yield Check("onnxruntime", state, " and ".join(there) or "not installed", "" if len(there) == 1 else remedy)
-    faiss = next((f"{name} {version}" for name in FAISS if (version := version_of(name))), None)
-    without = "not installed; PyTorch takes its place, slower"
-    yield Check("faiss", OK if faiss else NOTE, faiss or without, "" if faiss else "pip install '.[cpu]'")
+    yield check_pair("onnxruntime", ONNXRUNTIME, MISSING if onnx else NOTE, "not installed")
+    yield check_pair("faiss", FAISS, NOTE, "not installed; PyTorch takes its place, slower")
+
+
+def check_pair(name: str, pair: Sequence[str], lack: str, without: str) -> Check:
+    """Two packages that bring one folder, of which one should be there. `lack` is the state, and `without` is said,
+    where neither is.
+    """
+    there = [f"{package} {version}" for package in pair if (version := version_of(package))]
+    if not there:
+        return Check(name, lack, without, "pip install '.[cpu]'")
+    if len(there) > 1:  # one has written over the other
+        return Check(name, MISSING, " and ".join(there), f"pip uninstall {' '.join(pair)}, then install one of them")
+    return Check(name, OK, there[0])
 
 
 def requirements() -> list[str]:

@@ -121,15 +121,17 @@ def test_packages_are_compared_with_what_the_project_requires(monkeypatch: pytes
         assert {check.name: check for check in check_packages(needed)}["mmpose"].state == state
 
 
-def test_onnx_runtime_is_one_of_two_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    def state(there: dict[str, str], needed: bool):
+def test_onnx_runtime_and_faiss_are_one_of_two_packages_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(there: dict[str, str], needed: bool, name: str = "onnxruntime"):
         monkeypatch.setattr(pipeline.doctor, "version_of", there.get)
-        found = {check.name: check for check in check_packages(False, needed)}["onnxruntime"]
+        found = {check.name: check for check in check_packages(False, needed)}[name]
         return found.state, found.found, found.remedy
 
     cpu, gpu = {"onnxruntime": "1.31.1"}, {"onnxruntime-gpu": "1.31.1"}
     assert state(cpu, True) == (OK, "onnxruntime 1.31.1", "") and state(gpu, True)[0] == OK
     assert state({}, False) == (NOTE, "not installed", "pip install '.[cpu]'") and state({}, True)[0] == MISSING
+    assert state({"faiss-cpu": "1", "faiss-gpu": "2"}, True, "faiss")[:2] == (MISSING, "faiss-cpu 1 and faiss-gpu 2")
+    assert state({"faiss-gpu": "2"}, True, "faiss") == (OK, "faiss-gpu 2", "") and state({}, True, "faiss")[0] == NOTE
     both = state(cpu | gpu, False)  # one has written over the other
     assert both[0] == MISSING and both[1] == "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1" and "uninstall" in both[2]
 
