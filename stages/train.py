@@ -78,7 +78,7 @@ def command(
       posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
       posebridge train --dataset skelgap-mini --protocol compositional_18_6 --run posebridge --device cuda:1
       posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12 --run posebridge --run purls
-        --executor slurm --workers 12
+        --params params/paper-ntu-synse.yaml --executor slurm --workers 12
     """
     from pipeline.learn.cells import Cell, CellsJob  # after parsing, so that --help needs no torch
     from pipeline.learn.dataset import open_dataset
