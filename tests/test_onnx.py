@@ -162,16 +162,17 @@ def graph(path: Path, outputs: dict[str, tuple], nodes: list, constants: dict[st
     return path
 
 
-def heatmap_graph(path: Path, batch: int | str = "N", nhwc: bool = False) -> Path:
-    """Heatmaps at a quarter of the size: joint 0 is red, joint 1 green, joint 2 blue; `middle` is an inner map."""
+def heatmap_graph(path: Path, batch: int | str = "N", nhwc: bool = False, joints: int = 3) -> Path:
+    """Heatmaps at a quarter of the size: joint 0 is red, 1 green, 2 blue, and so on; `middle` is an inner map."""
     shape = (batch, 64, 48, 3) if nhwc else (batch, 3, 64, 48)
     start = [helper.make_node("Transpose", ["x"], ["nchw"], perm=[0, 3, 1, 2])] if nhwc else []
     nodes = [
         *start,
         helper.make_node("AveragePool", ["nchw" if nhwc else "x"], ["middle"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Relu", ["middle"], ["heatmap"]),
+        helper.make_node("Gather", ["middle", "colours"], ["maps"], axis=1),
+        helper.make_node("Relu", ["maps"], ["heatmap"]),
     ]
-    return graph(path, {"heatmap": (batch, 3, 16, 12)}, nodes, {}, shape)
+    return graph(path, {"heatmap": (batch, joints, 16, 12)}, nodes, {"colours": np.arange(joints) % 3}, shape)
 
 
 def red_spot(count: int) -> np.ndarray:
@@ -211,6 +212,13 @@ def test_inner_tensors_become_taps_and_a_missing_one_lists_what_there_is(tmp_pat
         OnnxEstimator(replace(PLAIN, cues="levels"), path)
     with pytest.raises(PosebridgeError, match="no output 'refined'"):
         OnnxEstimator(replace(PLAIN, cues="refined"), path)
+
+
+def test_the_answer_itself_may_be_a_tap(tmp_path: Path) -> None:
+    path = heatmap_graph(tmp_path / "g.onnx", joints=17)
+    recipes = (replace(PLAIN, cues="levels", taps=taps) for taps in (("heatmap", "middle"), ("middle",)))
+    found, wanted = (OnnxEstimator(each, path).estimate(red_spot(2), np.ones(2, bool)) for each in recipes)
+    assert found.cues.shape == (2, 6, 17 + 3) and np.allclose(found.cues[..., 17:], wanted.cues)
 
 
 def test_files_that_are_no_pose_model_are_told(tmp_path: Path) -> None:

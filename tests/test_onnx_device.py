@@ -101,7 +101,7 @@ def test_answers_come_back_as_they_are(tmp_path: Path) -> None:
 def test_the_gpu_finds_what_the_cpu_finds(tmp_path: Path) -> None:
     if not torch.cuda.is_available() or BOTH[0] not in onnxruntime.get_available_providers():
         pytest.skip("PyTorch or ONNX Runtime has no CUDA GPU here")
-    path = heatmap_graph(tmp_path / "pose.onnx")
+    path = heatmap_graph(tmp_path / "pose.onnx", joints=17)
     recipe = replace(PLAIN, cues="levels", taps=("middle",))
     cpu, gpu = (OnnxEstimator(recipe, path, torch.device(name)) for name in ("cpu", "cuda"))
     found = [each.estimate(red_spot(5), np.arange(5) % 2 == 0) for each in (cpu, gpu)]

@@ -105,13 +105,6 @@ class OnnxEstimator:
         width, height = self.crop_size
         self._outputs = own + [tap for tap in self._cue_maps if tap not in own]
         probe = self._probe(np.zeros((2, height, width, 3), np.uint8))
-        for name in dict.fromkeys((*own[:1], *self._cue_maps)):
-            found = probe[name]
-            if found.dtype.kind != "f" or not found.size or len(found) != 2:
-                raise PosebridgeError(
-                    f"The output {name!r} of {self._name} is {found.dtype} {list(found.shape)} for two crops; it "
-                    "should be floating-point, one row a crop: export it again."
-                )
         ranks = [probe[name].ndim for name in own[:2]]
         if ranks[0] == 4:
             self._pose = own[:1]
@@ -122,11 +115,18 @@ class OnnxEstimator:
                 f"{self._name} should yield a heatmap [N, V, h, w] first, or the two of SimCC; its first output "
                 f"{own[0]} has the shape {list(probe[own[0]].shape)}."
             )
+        self._outputs = [*self._pose, *self._cue_maps]
+        for name in self._outputs:
+            found = probe[name]
+            if found.dtype.kind != "f" or not found.size or len(found) != 2:
+                raise PosebridgeError(
+                    f"The output {name!r} of {self._name} is {found.dtype} {list(found.shape)} for two crops; it "
+                    "should be floating-point, one row a crop: export it again."
+                )
         if flat := [tap for tap in self._cue_maps if probe[tap].ndim != 4]:
             raise PosebridgeError(f"The tap {flat[0]!r} of {self._name} is no map [N, C, h, w]; name another.")
         if self.recipe.cues != "none" and not self._cue_maps:
             raise PosebridgeError(f"{self._name} shows no inner map for cues; name some in the recipe's `taps`.")
-        self._outputs = [*self._pose, *self._cue_maps]
         self._rows = {name: torch.from_numpy(probe[name][:0]).to(self.device) for name in self._outputs}
         self.joints = int(probe[own[0]].shape[1])
         self.cue_width = sum(int(probe[tap].shape[1]) for tap in self._cue_maps)
@@ -179,7 +179,7 @@ class OnnxEstimator:
         """These outputs for one input, on the device."""
         found = {name: self._rows[name].new_empty(len(portion), *self._rows[name].shape[1:]) for name in outputs}
         run_bound(self._session, {self._input: portion}, found, self._name)
-        return list(found.values())
+        return [found[name] for name in outputs]
 
     def bare(self, crops: np.ndarray) -> Callable[[], object]:
         """The graph alone on these crops, its input prepared and no inner map asked for: what `bench` compares with."""
