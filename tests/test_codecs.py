@@ -48,13 +48,22 @@ def test_cues_come_with_keypoints(config: str, precision: str, device: str, tmp_
     assert estimator.precision == precision and estimator.provider == "PyTorch"
 
 
-def test_what_mmpose_decodes_goes_back_to_the_device_that_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    pose = TopdownModel(UDP)
-    answer = SimpleNamespace(keypoints=np.ones((1, 17, 2)), keypoint_scores=np.ones((1, 17)))
+def test_what_mmpose_decodes_goes_back_to_the_device_that_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's `meta` is a device without numbers, where every tensor tells its place."""
+    path = weights_of(UDP, tmp_path)
+    estimator = MmposeEstimator(Recipe(config=UDP, weights=str(path), cues="levels"), path)
+    pose, answer = estimator.pose, SimpleNamespace(keypoints=np.ones((1, 17, 2)), keypoint_scores=np.ones((1, 17)))
     monkeypatch.setattr(pose.model.head, "decode", lambda output: [answer, answer])
-    keypoints, scores = pose.decode(torch.zeros(2, 17, 64, 48, device="meta"))
-    assert keypoints.device.type == scores.device.type == "meta" and keypoints.shape == (2, 17, 2)
-    assert keypoints.dtype == scores.dtype == torch.float32
+    maps = zip(pose.channels, pose.strides, strict=True)
+    features = [torch.empty(2, width, 256 // stride, 192 // stride, device="meta") for width, stride in maps]
+    for output in (torch.empty(2, 17, 64, 48, device="meta"), (torch.empty(2, 17, 9, device="meta"),) * 2):
+        keypoints, scores = pose.decode(output)
+        assert keypoints.dtype == scores.dtype == torch.float32 and keypoints.shape == (2, 17, 2)
+        cues, visible = estimator._cues(features, keypoints, scores)
+        assert {each.device.type for each in (keypoints, scores, cues, visible)} == {"meta"}
+        assert cues.shape == (2, 6, estimator.cue_width)
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,14 @@ from pipeline.hpe.detector import Detector
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.onnx_adapter import OnnxEstimator
 from pipeline.hpe.onnx_file import METADATA, load_graph, read_facts
-from pipeline.hpe.topdown import TopdownModel, config_path
+from pipeline.hpe.topdown import config_path
 from pipeline.hpe.weights import find_weights, load_checkpoint, load_state, metadata
-from pipeline.recipe import ANCHORS, Recipe
+from pipeline.recipe import Recipe
 from pipeline.tune.start import find_start
 
 pytestmark = pytest.mark.unit
 FAULTS = Path(__file__).parents[2] / "shared/faults/weights"
 PLAIN = Recipe(backend="onnx", config="", cues="none", mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
-UDP = "cspnext-s_udp_8xb256-210e_coco-256x192"  # whose codec only mmpose decodes
 
 
 def odd_states() -> dict[str, object]:
@@ -237,11 +236,19 @@ def odd_graphs() -> dict[str, onnx.ModelProto]:
     many.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, (10**9, 3, 64, 48)))
     none = small_pose()
     del none.graph.input[:]
+    simcc = [
+        helper.make_node("Reshape", ["x", "rows"], ["y"]),
+        helper.make_node("Cast", ["y"], ["whole"], to=TensorProto.INT64),
+    ]
+    rows = numpy_helper.from_array(np.array([0, 3, -1]), "rows")
+    beside = graph(simcc, {"y": ("N", 3, 3072), "whole": ("N", 3, 3072)}, initializer=[rows])
+    beside.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
     shape, one_row = numpy_helper.from_array(np.array([1, 3, 16, 12]), "s"), {"y": (1, 3, 16, 12)}
     return {
         "large": large, "many": many, "no input": none,
         "one row": graph([helper.make_node("ConstantOfShape", ["s"], ["y"])], one_row, initializer=[shape]),
         "whole numbers": graph([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT32)]),
+        "whole numbers beside": beside,
         "a scalar": graph([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)], {"y": ()}),
         "a sequence": graph([helper.make_node("SequenceConstruct", ["x", "x"], ["y"])]),
         "text": graph([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)]),
@@ -291,35 +298,3 @@ def test_a_start_of_tuning_with_an_odd_header_is_one_sentence(tmp_path: Path) ->
 def test_a_config_is_found_by_its_bare_name_only(name: str) -> None:
     with pytest.raises(PosebridgeError, match="no body config named"):
         config_path(name)
-
-
-@pytest.fixture(scope="module")
-def udp(tmp_path_factory: pytest.TempPathFactory) -> MmposeEstimator:
-    """Random weights of a model whose codec is decoded by mmpose, with cues."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("udp") / "udp.pth"
-    torch.save({k.removeprefix("model."): v for k, v in TopdownModel(UDP).state_dict().items()}, path)
-    return MmposeEstimator(Recipe(config=UDP, weights=str(path), cues="levels"), path)
-
-
-def test_a_codec_of_mmposes_own_gives_cues(udp: MmposeEstimator) -> None:
-    crops = np.random.default_rng(0).integers(0, 256, (3, 256, 192, 3), dtype=np.uint8)
-    estimate = udp.estimate(crops, np.array([True, False, True]))
-    assert estimate.keypoints.shape == (3, 17, 2) and np.isfinite(estimate.keypoints).all()
-    assert estimate.cues.shape == (2, 6, udp.cue_width) and np.isfinite(estimate.cues).all() and estimate.cues.any()
-
-
-def test_what_mmpose_decodes_is_on_the_device_of_the_output(udp: MmposeEstimator, monkeypatch) -> None:
-    """As it must be on a GPU: torch's `meta` is a device without numbers, where every tensor tells its place."""
-
-    class Instances:
-        keypoints, keypoint_scores = np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32)
-
-    monkeypatch.setattr(udp.pose.model.head, "decode", lambda output: [Instances(), Instances()])
-    maps = zip(udp.pose.channels, udp.pose.strides, strict=True)
-    features = [torch.empty(2, width, 256 // stride, 192 // stride, device="meta") for width, stride in maps]
-    for output in (torch.empty(2, 17, 64, 48, device="meta"), (torch.empty(2, 17, 9, device="meta"),) * 2):
-        keypoints, scores = udp.pose.decode(output)
-        assert keypoints.device.type == scores.device.type == "meta"
-        cues, visible = udp._cues(features, keypoints, scores)
-        assert cues.device.type == visible.device.type == "meta" and cues.shape == (2, len(ANCHORS), udp.cue_width)
