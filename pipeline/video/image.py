@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.files.plain_file import open_plain
-from pipeline.video.picture import MOST_PIXELS, MOST_SIDE, STEPS, PictureError, lay_down
+from pipeline.video.picture import MOST_PIXELS, MOST_SIDE, STEPS, PictureError, lay_down, on_black
 from pipeline.video.record import Treatment
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -81,9 +81,8 @@ def _picture(image: Image.Image) -> tuple[np.ndarray, Treatment]:
         shown = np.repeat(grey[..., None], 3, -1)
     elif image.has_transparency_data:
         pixels = np.asarray(image.convert("RGBA"))
-        alpha = pixels[..., 3:]
-        transparent = bool(alpha.min() < 255)
-        shown = ((pixels[..., :3] * alpha.astype(np.uint16) + 127) // 255).astype(np.uint8)
+        transparent = bool(pixels[..., 3].min() < 255)
+        shown = on_black(pixels)
     else:
         shown = np.array(image.convert("RGB"))
     if orientation:

@@ -135,10 +135,17 @@ class Pictures:
         transparent = alpha.min() < most and not empty
         shown = picture[..., :3]
         if transparent:
-            shown = ((shown * alpha.astype(np.uint32) + most // 2) // most).astype(picture.dtype)
+            shown = on_black(picture)
         flat = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), "rgb48le" if deep else "rgb24")
         flat.color_primaries = frame.color_primaries
         return flat, bool(transparent)
+
+
+def on_black(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 3] of a picture [H, W, 4] of 8 or 16 bits a channel, straight alpha the last, composed on black."""
+    most = np.iinfo(picture.dtype).max
+    alpha = picture[..., 3:].astype(np.uint16 if most == 255 else np.uint32)
+    return ((picture[..., :3] * alpha + most // 2) // most).astype(picture.dtype)
 
 
 def sane_aspect(aspect: Fraction | None, width: int, height: int) -> float:
