@@ -12,6 +12,7 @@ evenly, whatever they are called; the short cut looks at name, size and modifica
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,11 @@ def identify(path: Path, known: VideoRecord | None = None) -> VideoRecord:
     """
     try:
         names = images_of(path) if path.is_dir() else []
-        size, mtime_ns = _status_of(path, names)
+        statuses = [(path / name).stat() for name in names] or [path.stat()]
+        size, mtime_ns = sum(status.st_size for status in statuses), _mtime_of(names, statuses)
         if known is not None and known.identity and (known.size, known.mtime_ns) == (size, mtime_ns):
             return known
-        identity = _folder_identity(path, names) if names else _content_identity(path, size)
+        identity = _folder_identity(path, names, statuses) if names else _content_identity(path, size)
         return VideoRecord(identity, size, mtime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return GONE
@@ -61,17 +63,16 @@ def sha256_video(path: Path) -> str:
     return fingerprint([sha256_file(path / name) for name in images_of(path)])
 
 
-def _status_of(path: Path, images: list[str]) -> tuple[int, int]:
-    """(size, mtime_ns) of a record."""
+def _mtime_of(images: list[str], statuses: list[os.stat_result]) -> int:
+    """`mtime_ns` of a record."""
     if not images:
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    found = [(name, status.st_size, status.st_mtime_ns) for name in images for status in ((path / name).stat(),)]
-    return sum(size for _, size, _ in found), int(fingerprint(found)[:15], 16)
+        return statuses[0].st_mtime_ns
+    found = [(name, status.st_size, status.st_mtime_ns) for name, status in zip(images, statuses, strict=True)]
+    return int(fingerprint(found)[:15], 16)
 
 
-def _folder_identity(path: Path, images: list[str]) -> str:
-    digest = hashlib.sha256(str([(path / name).stat().st_size for name in images]).encode())
+def _folder_identity(path: Path, images: list[str], statuses: list[os.stat_result]) -> str:
+    digest = hashlib.sha256(str([status.st_size for status in statuses]).encode())
     for place in sorted({(len(images) - 1) * block // (BLOCKS - 1) for block in range(BLOCKS)}):
         with open_plain(path / images[place]) as file:
             digest.update(file.read(WHOLE // BLOCKS))
