@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, first_line
 from pipeline.params import Params, choose
 from pipeline.recipe import Recipe
 
@@ -238,7 +238,7 @@ def run_faiss(device: torch.device) -> str:
 
 
 def _does_not_run(what: str, device: torch.device, error: Exception, remedy: str) -> PosebridgeError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:160].replace("; ", ", ")
+    reason = first_line(error).replace("; ", ", ")
     return PosebridgeError(f"{what} does not run on {device} ({reason}); {remedy}.")
 
 

@@ -39,5 +39,10 @@ def short(value: object) -> str:
     return _SHORT.repr(value)
 
 
+def first_line(error: Exception, most: int = 160) -> str:
+    """What an error of a library says, to stand in a sentence: its first line, or its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]
+
+
 def _readable(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"

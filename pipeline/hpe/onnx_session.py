@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, first_line
 from pipeline.files.device import CPU, name_of
 
 if TYPE_CHECKING:
@@ -111,6 +111,5 @@ def run_bound(
 
 
 def _cannot_run(name: str, error: Exception, on_gpu: bool) -> PosebridgeError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
     remedy = "set a smaller batch_size, say --device cpu, or bring another file" if on_gpu else "bring another file"
-    return PosebridgeError(f"ONNX Runtime cannot run {name} ({reason}); {remedy}.")
+    return PosebridgeError(f"ONNX Runtime cannot run {name} ({first_line(error)}); {remedy}.")

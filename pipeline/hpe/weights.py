@@ -20,7 +20,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, first_line
 from pipeline.files.durable import draft_of
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
@@ -113,8 +113,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
                 names = joint_names(meta.get("dataset_meta")) if isinstance(meta, dict) else ()
                 state = state["state_dict"]
     except (SafetensorError, OSError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise PosebridgeError(f"{path} is damaged or no weights file ({reason}); bring it again.") from None
+        raise PosebridgeError(
+            f"{path} is damaged or no weights file ({first_line(error, 80)}); bring it again."
+        ) from None
     except Exception as error:  # the unpickler's own error types: code or foreign objects in the file, or noise
         raise PosebridgeError(
             f"{path} is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone as "
