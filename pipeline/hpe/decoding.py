@@ -63,7 +63,7 @@ def decode_dark(heatmaps: Tensor, scale: tuple[float, float], kernel: int = 11) 
     scores, flat = heatmaps.flatten(2).max(-1)
     x, y = flat % width, flat // width
     # Smoothing with zeros beyond the border, as two products with banded matrices.
-    smooth = _blur(height, kernel).to(heatmaps.device) @ heatmaps @ _blur(width, kernel).to(heatmaps.device)
+    smooth = _blur(height, kernel, heatmaps.device) @ heatmaps @ _blur(width, kernel, heatmaps.device)
     peak = smooth.flatten(2).amax(-1)
     smooth = (smooth * (scores / peak)[..., None, None]).clamp_min(1e-10).log()
     inner = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
@@ -87,7 +87,7 @@ def decode_dark(heatmaps: Tensor, scale: tuple[float, float], kernel: int = 11) 
 
 
 @cache
-def _blur(cells: int, kernel: int) -> Tensor:
+def _blur(cells: int, kernel: int, device: torch.device) -> Tensor:
     """Smoothing of `cells` values as a symmetric matrix [cells, cells]; OpenCV's rule gives sigma from the kernel."""
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     offsets = torch.arange(kernel, dtype=torch.float64) - kernel // 2
@@ -97,4 +97,4 @@ def _blur(cells: int, kernel: int) -> Tensor:
     for offset, weight in zip(offsets.int().tolist(), weights.tolist(), strict=True):
         if abs(offset) < cells:
             matrix += torch.diag(torch.full((cells - abs(offset),), weight, dtype=torch.float64), offset)
-    return matrix.float()
+    return matrix.float().to(device)

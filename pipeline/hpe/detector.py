@@ -44,7 +44,6 @@ class Detector:
 
     Args:
         path: the .onnx file.
-        threads: of ONNX Runtime; one by default, as frames are detected while the pose model works.
 
     Attributes:
         together: how many frames the graph looks at in one call. Fewer are filled up, so that what is found in a frame
@@ -52,8 +51,9 @@ class Detector:
         provider: ONNX Runtime's name of what it runs on.
     """
 
-    def __init__(self, path: Path, device: torch.device = CPU, threads: int = 1):
-        self._session = open_session(load_graph(path), path.name, device, threads)
+    def __init__(self, path: Path, device: torch.device = CPU):
+        # one thread, as frames are detected while the pose model works
+        self._session = open_session(load_graph(path), path.name, device, threads=1)
         inputs = self._session.get_inputs()
         shape = list(inputs[0].shape) if inputs else []
         sides = [side for side in shape[2:] if isinstance(side, int)]

@@ -147,13 +147,13 @@ def find_videos(place: Path) -> list[Path]:
     """
     if place.is_dir():
         folder = list_folder(place)
-        found = [folder.place(path) for path in folder.videos]
+        videos = folder.videos
         own = any("/" not in path and is_named_as_frame(path) for path in folder.files)
-        if own and folder.videos == folder.image_folders:
+        if own and videos == folder.image_folders:
             return [place]
-        if not found:
+        if not videos:
             raise PosebridgeError(f"{place} holds no video; name a video or a folder of videos.")
-        return found
+        return [folder.place(path) for path in videos]
     if not place.exists():
         raise PosebridgeError(f"{place} does not exist; name a video or a folder of videos.")
     return [place]

@@ -1,1 +1,1 @@
-"""Reading videos: header probe, timeline, uniform sampling, streaming decode in one pass. Knows nothing of poses."""
+"""Reading videos, be they files or folders of images: probe, timeline, sampling, decoding. Knows nothing of poses."""
