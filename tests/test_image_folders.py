@@ -197,6 +197,17 @@ def test_what_cannot_be_shown_is_refused_before_memory_is_taken(tmp_path, conten
 
 
 @pytest.mark.unit
+def test_an_error_without_words_is_told_by_its_name(tmp_path, monkeypatch):
+    def full(image, mode):
+        raise MemoryError
+
+    write_images(tmp_path, 1)
+    monkeypatch.setattr(Image.Image, "convert", full)
+    with pytest.raises(PictureError, match=r"it cannot be read \(MemoryError\)"):
+        read_image(tmp_path / "0.jpg")
+
+
+@pytest.mark.unit
 def test_a_name_that_is_no_text_is_told(tmp_path):
     (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
     with pytest.raises(VideoError, match=r"first \\xff.jpg: it is no JPEG"):

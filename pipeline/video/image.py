@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.errors import first_line
 from pipeline.files.plain_file import open_plain
 from pipeline.video.picture import MOST_PIXELS, MOST_SIDE, STEPS, PictureError, lay_down, on_black
 from pipeline.video.record import Treatment
@@ -60,7 +61,7 @@ def _looked_at(path: Path, look: Callable[[Image.Image], T]) -> T:
     except Image.DecompressionBombError:
         raise PictureError("its pixels are too many") from None
     except Exception as error:  # whatever Pillow's parsers stumble over
-        raise PictureError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise PictureError(f"it cannot be read ({getattr(error, 'strerror', None) or first_line(error)})") from None
 
 
 def _orientation(image: Image.Image) -> str:
