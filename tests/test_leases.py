@@ -175,6 +175,19 @@ def test_of_two_who_take_an_expired_one_over_the_second_takes_nothing_away(path,
     assert json.loads(path.read_bytes())["token"] == "new" and list(path.parent.iterdir()) == [path]
 
 
+def test_who_finds_a_dead_one_leaves_that_of_another_who_takes_it_over_in_this_moment(path, monkeypatch):
+    write(path, machine=leases.this_machine(), pid=NOBODY)
+    real = leases.holder
+
+    def look(place: Path) -> leases.Holder:
+        found = real(place)
+        write(path, token="new")
+        return found
+
+    monkeypatch.setattr(leases, "holder", look)
+    assert not Lease(path).take() and real(path).machine == "elsewhere"
+
+
 def test_a_full_disk_leaves_no_lease(path, monkeypatch):
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")

@@ -62,8 +62,8 @@ class Lease:
         """Whether it is ours now, since nobody had it, or one who is dead. Raises PosebridgeError where the disk does
         not take it.
         """
-        if not self._make() and holder(self.path).is_dead:
-            clear(self.path, _read(self.path))
+        if not self._make():
+            _clear_of_dead(self.path)
             self._make()
         if self._handle >= 0:
             self._thread.start()
@@ -187,9 +187,16 @@ def clear_dead(folder: Path) -> None:
     """Take away the leases in a folder whose holders were processes of this machine and run no more, where we may."""
     for path in folder.glob("*.lease"):
         with suppress(OSError, PosebridgeError):
-            content = _read(path)
-            if holder(path).is_dead:
-                clear(path, content)
+            _clear_of_dead(path)
+
+
+def _clear_of_dead(path: Path) -> None:
+    """Take away a lease whose holder is dead. What is taken away is what was there before the holder was looked at:
+    another may take it over in between.
+    """
+    seen = _read(path)
+    if holder(path).is_dead:
+        clear(path, seen)
 
 
 class Watch:
