@@ -25,6 +25,7 @@ def test_clips_are_counted_over_shards_and_totals_follow_what_is_found():
     tally.told(0, 2, 5)  # two clips more than the plan knew
     tally.told(1, 1, 2)  # an old lease
     tally.ended(0, 5)
+    tally.told(9, 1, 2)  # a shard of another run's share
     assert told[3:] == [(3, 5), (4, 7), (7, 7)]
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from test_extraction import Corridor, write_ground_truth
 
+from pipeline.cache.sealed import canonical_json, seal
 from pipeline.errors import PosebridgeError
 from pipeline.extract.share import array_of, read_share, share_of_array
 from pipeline.recipe import Recipe
@@ -91,6 +92,14 @@ def test_the_plan_counts_shards_and_names_the_missing_ones(corridor, monkeypatch
     assert (plan["done"], plan["leased"], plan["missing"], plan["array"]) == (1, 1, 1, "0")
     said = CliRunner().invoke(main, ["extract", "--dataset", "d", "--recipe", "r", "--plan"]).stdout
     assert "sbatch --array=0 with `posebridge extract --dataset d --recipe r --shard $SLURM_ARRAY_TASK_ID/3`" in said
+
+
+@pytest.mark.e2e
+def test_a_receipt_of_an_odd_time_disturbs_no_plan(corridor):
+    run()
+    receipt = next(corridor.folder.glob("cache/store/d/*/shard-00001.json"))
+    receipt.write_bytes(canonical_json(seal(json.loads(receipt.read_text()) | {"time": "yesterday"})))
+    assert run("--plan")["done"] == 3
 
 
 @pytest.mark.e2e

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import calendar
-import time
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -48,7 +48,8 @@ def look_ahead(dataset: str, variant: str, **rest: Any) -> Outlook:
     for shard in range(maker.shards):
         state = maker.state(shard, glance=True)
         if state.receipt is not None:
-            sealed.append(calendar.timegm(time.strptime(state.receipt.time, "%Y-%m-%dT%H:%M:%SZ")))
+            with suppress(ValueError, OverflowError):  # a receipt is a file of others too
+                sealed.append(datetime.fromisoformat(state.receipt.time).timestamp())
         if state.done:
             failed += bool(state.failed)
             clips_failed += len(state.failed)

@@ -14,22 +14,22 @@ from pipeline.errors import PosebridgeError
 class Tally:
     """Clips done and clips to do of shards, as their makers tell; `progress` is told both, never twice the same.
 
-    `todo` is how many clips of each shard are to be estimated, as the plan has it. A shard's maker knows better: it
-    may have been sealed meanwhile.
+    `todo` is how many clips of each shard are to be estimated, as the plan has it; other shards do not count. A shard's
+    maker knows better: it may have been sealed meanwhile.
     """
 
     def __init__(self, todo: Mapping[int, int], progress: Callable[[int, int], None]):
         self._ahead, self._progress = dict(todo), progress  # shards that nobody has told of
         self._clips_ahead = sum(todo.values())
         self._begun: dict[int, tuple[int, int]] = {}
-        self._over: set[int] = set()
+        self._open = set(todo)  # shards that are not over
         self._finished, self._shown = 0, (0, 0)
         self._lock = threading.Lock()
 
     def told(self, shard: int, done: int, todo: int) -> None:
         """So many clips of a shard that is being made are done."""
         with self._lock:
-            if shard not in self._over:
+            if shard in self._open:
                 self._clips_ahead -= self._ahead.pop(shard, 0)
                 self._begun[shard] = (done, todo)
                 self._show()
@@ -37,7 +37,7 @@ class Tally:
     def ended(self, shard: int, estimated: int) -> None:
         """A shard is over, with so many clips estimated."""
         with self._lock:
-            self._over.add(shard)
+            self._open.discard(shard)
             self._clips_ahead -= self._ahead.pop(shard, 0)
             self._begun.pop(shard, None)
             self._finished += estimated
