@@ -18,7 +18,7 @@ from pipeline.cache.writer import ShardWriter
 from pipeline.files.hashing import sha256_file
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
-from pipeline.video.identity import VideoRecord
+from pipeline.video.identity import GONE, VideoRecord
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class ShardState:
     failed: list[Failure]  # that are not tried again
     todo: list[Clip]
     done: bool
+
+    @property
+    def gone(self) -> list[Clip]:
+        """Clips to do whose video is not there."""
+        return [clip for clip in self.todo if self.videos and self.videos[clip.path] == GONE]
 
 
 def clips_of_shards(clips: Iterable[Clip], shards: int) -> list[list[Clip]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pipeline.errors import PosebridgeError
 from pipeline.extract.work import ShardMaker, refuse_other_version
 from pipeline.manifest.clips import Clip
-from pipeline.video.identity import GONE
 
 
 @dataclass
@@ -34,7 +33,7 @@ def survey(maker: ShardMaker, shards: Iterable[int]) -> Survey:
         if not state.done:
             found.todo[shard] = len(state.todo)
             found.rows += len(state.copy) + len(state.todo)
-            found.gone += [clip for clip in state.todo if state.videos and state.videos[clip.path] == GONE]
+            found.gone += state.gone
     if found.todo:
         for version in sorted(others):
             refuse_other_version(version, maker.store)
