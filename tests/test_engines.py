@@ -23,6 +23,7 @@ from slurm_cluster import slurm_cluster, why_no_slurm
 from test_cells import NAME, products, project
 from test_executors import Work
 from test_extraction import Corridor
+from test_workers import until
 
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import build_executor
@@ -180,13 +181,6 @@ class Told:
         return {name: os.environ.get(name, "") for name in ("OURS", "SLURM_CPUS_PER_TASK", "SLURM_ARRAY_TASK_COUNT")}
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert path.exists()
-
-
 @pytest.mark.slow
 def test_set_up_lines_and_resources_reach_the_tasks_and_long_arrays_are_split(slurm, tmp_path):
     executor = slurm(2, tmp_path / "logs", setup=("export OURS=yes",), cpus=2, sbatch={"comment": "of ours"})
@@ -222,7 +216,7 @@ def test_a_preempted_task_leaves_in_time_and_is_run_again(slurm, tmp_path):
     outcomes = slurm(1, tmp_path / "logs").run(Told(tmp_path, long=True), [0])
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(list, outcomes)
-        wait_for(tmp_path / "0.begun")
+        until((tmp_path / "0.begun").exists)
         command = ["srun", "--partition=urgent", "--exclusive", "--mem=0", "true"]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         (outcome,) = ended.result(120)
@@ -240,10 +234,9 @@ def test_what_is_left_early_is_cancelled(engine, tmp_path):
     outcomes = engine(2, tmp_path / "logs").run(Told(tmp_path, long=True), [1, 0, 2])
     (tmp_path / "1.begun").write_text("again")  # ends at once
     assert next(outcomes).unit == 1
-    wait_for(tmp_path / "0.begun")
+    until((tmp_path / "0.begun").exists)
     outcomes.close()
-    wait_for(tmp_path / "0.left")
+    until((tmp_path / "0.left").exists)
     if "SLURM_CONF" in os.environ:
-        time.sleep(1)
-        left = subprocess.run(["squeue", "--noheader", "--format=%T"], capture_output=True, text=True).stdout.split()
-        assert set(left) <= {"COMPLETING"}
+        ask = ["squeue", "--noheader", "--format=%T"]
+        until(lambda: set(subprocess.check_output(ask, text=True).split()) <= {"COMPLETING"})

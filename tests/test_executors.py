@@ -60,13 +60,15 @@ def test_processes_share_the_units_and_what_fails_stops_no_other(tmp_path, monke
     assert len(values) == 6 and outcomes[4].value, "a unit whose process was killed is tried again"
     assert os.getpid() not in {pid for pid, _, _ in values} and len({pid for pid, _, _ in values}) <= 3
     assert {gpu for _, _, gpu in values} <= {"4", "7"}
-    assert {cores for _, cores, _ in values} == {max(1, len(usable_cores()) // 2)}
+    half = len(usable_cores()) // 2
+    assert {cores for _, cores, _ in values} <= {max(1, half), len(usable_cores()) - half}
     assert all(path.stat().st_size for path in logs.iterdir()), "no empty log stays"
 
 
 def test_a_unit_that_always_kills_its_process_is_given_up(tmp_path):
     (outcome,) = build_executor("local", 2, tmp_path / "logs").run(Work(tmp_path, deadly=(4,), always=True), [4])
     assert "killed by signal 9" in outcome.error and outcome.value is None
+    assert not outcome.log and list((tmp_path / "logs").iterdir()) == [], "it has said nothing"
 
 
 def test_leaving_early_stops_the_processes(tmp_path):

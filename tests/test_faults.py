@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from fakes import FakeEstimator, write_audio, write_video
 from test_extraction import RECIPE, Corridor
+from test_workers import sealed, until
 
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans, verify_index, verify_store
@@ -57,10 +57,7 @@ def store_of(corridor: Corridor) -> Path:
 def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     corridor = Corridor(tmp_path / "killed", videos=12)
     process = start(corridor.folder, 60)  # it is in the middle, however slow this machine
-    deadline = time.monotonic() + 200
-    store = corridor.folder / "cache/store/d"
-    while time.monotonic() < deadline and not list(store.glob("*/shard-*.json")):
-        time.sleep(0.01)
+    until(lambda: sealed(corridor.folder))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     store = store_of(corridor)

@@ -60,9 +60,7 @@ class Executor(Protocol):
         ...
 
 
-def build_executor(
-    name: str, workers: int = 1, logs: Path = LOGS, options: Any = None
-) -> Executor:
+def build_executor(name: str, workers: int = 1, logs: Path = LOGS, options: Any = None) -> Executor:
     """The executor of a name in `EXECUTORS`, for so many units at a time; logs are made in the folder `logs`. `options`
     is what params.yaml says under `executor` in the section of that name.
 

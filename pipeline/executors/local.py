@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -18,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.executors.base import Outcome, outcome_of
-from pipeline.executors.stopping import tidy_end
+from pipeline.executors.stopping import LEAVE_SECONDS, tidy_end
 from pipeline.files.durable import make_folder
 
-GRACE = 8.0  # seconds for a process to leave its work; a cluster gives 10 or 30 before it kills
 TRIES = 2  # of a unit whose process is killed
 
 
@@ -40,14 +38,14 @@ class LocalExecutor:
                 yield Outcome(unit, work(unit))
             return
         make_folder(self._logs)
-        content, waiting, lost = pickle.dumps(work), deque(units), Counter[int]()
+        waiting, lost = deque(units), Counter[int]()
         slots = list(range(self.workers))
         busy: dict[Connection, _Worker] = {}
         idle: list[_Worker] = []
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
-                    worker = idle.pop() if idle else _Worker(slots.pop(0), self.workers, self._logs, content)
+                    worker = idle.pop() if idle else _Worker(slots.pop(0), self.workers, self._logs, work)
                     busy[worker.connection] = worker
                     worker.begin(waiting.popleft())
                 for connection in wait(list(busy)):
@@ -56,12 +54,14 @@ class LocalExecutor:
                     if outcome is not None:
                         idle.append(worker)
                     else:
+                        worker.close()
                         slots.append(worker.slot)
                         lost[worker.unit] += 1
                         if lost[worker.unit] < TRIES:
                             waiting.append(worker.unit)
                             continue
-                        outcome = Outcome(worker.unit, error=worker.fate(), log=str(worker.log))
+                        log = str(worker.log) if worker.log.is_file() else ""
+                        outcome = Outcome(worker.unit, error=worker.fate(), log=log)
                     yield outcome
         finally:
             _stop([*busy.values(), *idle])
@@ -70,19 +70,23 @@ class LocalExecutor:
 class _Worker:
     """A process, seen from outside, and the unit that it was given last."""
 
-    def __init__(self, slot: int, workers: int, logs: Path, content: bytes):
+    def __init__(self, slot: int, workers: int, logs: Path, work: Callable[[int], Any]):
         self.slot, self.unit = slot, -1
         self.log = logs / f"{socket.gethostname()}-{os.getpid()}-{slot}.log"
         context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it has not
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, slot, workers, self.log, content), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, slot, workers, self.log), daemon=True)
         self.process.start()
         theirs.close()
+        self._send(work)
 
     def begin(self, unit: int) -> None:
         self.unit = unit
+        self._send(unit)
+
+    def _send(self, what: object) -> None:
         with suppress(OSError):  # it is dead, which `outcome` tells
-            self.connection.send(unit)
+            self.connection.send(what)
 
     def outcome(self) -> Outcome | None:
         """What it says of its unit; None where it is dead."""
@@ -100,24 +104,30 @@ class _Worker:
             return f"its process was killed by signal {-code}, maybe for want of memory: take fewer workers"
         return f"its process left with exit code {code}"
 
+    def close(self) -> None:
+        """Put away what a dead one leaves, of its log only what says nothing."""
+        self.connection.close()
+        if self.log.is_file() and not self.log.stat().st_size:
+            self.log.unlink(missing_ok=True)
+
 
 def _stop(workers: Sequence[_Worker]) -> None:
     """End processes: at once those that wait, others as soon as they have put their things away."""
     for worker in workers:
         worker.process.terminate()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + LEAVE_SECONDS
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
-        worker.connection.close()
-        if worker.log.is_file() and not worker.log.stat().st_size:
-            worker.log.unlink(missing_ok=True)
+        worker.close()
 
 
-def _serve(connection: Connection, slot: int, workers: int, log: Path, content: bytes) -> None:
-    """A worker's process: unit in, outcome out, until it is stopped or nobody is there any more who gives it any."""
+def _serve(connection: Connection, slot: int, workers: int, log: Path) -> None:
+    """A worker's process: first the work in, then unit in, outcome out, until it is stopped or nobody is there any more
+    who gives it any.
+    """
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(handle, stream.fileno())
@@ -125,7 +135,7 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path, content: 
     threading.Thread(target=_follow_parent, daemon=True).start()
     with tidy_end(), suppress(EOFError, BrokenPipeError):
         _take_share(slot, workers)
-        work = pickle.loads(content)
+        work = connection.recv()  # no argument of the process, since it loads torch
         while True:
             connection.send(outcome_of(work, connection.recv(), str(log)))
 

@@ -15,10 +15,9 @@ from typing import Any
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import Outcome, outcome_of
 from pipeline.executors.local import usable_cores
-from pipeline.executors.stopping import tidy_end
+from pipeline.executors.stopping import LEAVE_SECONDS, tidy_end
 from pipeline.params import RayParams
 
-LEAVE_SECONDS = 8.0  # for tasks to put their things away when a run ends early
 CONNECT_SECONDS = 10.0
 
 
@@ -36,11 +35,10 @@ class RayExecutor:
     def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
         """See `Executor.run`."""
         ray, options = _ray(), self.options
-        joined = not ray.is_initialized() and _join(ray, options)
+        if joined := not ray.is_initialized():
+            _join(ray, options)
         # By itself Ray ends a process that had a GPU after one task, and with it the model: max_calls.
-        task = ray.remote(
-            max_calls=0, max_retries=options.retries, num_cpus=options.cpus, num_gpus=options.gpus
-        )(_task)  # fmt: skip
+        task = ray.remote(max_calls=0, max_retries=options.retries, num_cpus=options.cpus, num_gpus=options.gpus)(_task)
         work_there, waiting = ray.put(work), deque(units)
         busy: dict[Any, int] = {}
         with redirect_stdout(sys.stderr):  # Ray prints there what happens to workers; ours is for results
@@ -48,7 +46,7 @@ class RayExecutor:
                 while waiting or busy:
                     while waiting and len(busy) < self.workers:
                         unit = waiting.popleft()
-                        busy[task.remote(work_there, unit, str(Path.cwd()))] = unit
+                        busy[task.remote(work_there, unit)] = unit
                     for done in ray.wait(list(busy))[0]:
                         unit = busy.pop(done)
                         try:
@@ -74,15 +72,13 @@ class RayExecutor:
         return f"its worker was lost in {tries} ({kind})"
 
 
-def _task(work: Callable[[int], Any], unit: int, folder: str) -> Outcome:
-    """What runs in a worker of Ray. Paths of the work may be relative to the folder of who asked for it."""
-    if Path(folder).is_dir():
-        os.chdir(folder)
+def _task(work: Callable[[int], Any], unit: int) -> Outcome:
+    """What runs in a worker of Ray."""
     with tidy_end():
         return outcome_of(work, unit)
 
 
-def _join(ray: Any, options: RayParams) -> bool:
+def _join(ray: Any, options: RayParams) -> None:
     """Join the cluster, or start one. Raises PosebridgeError where that cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -110,7 +106,6 @@ def _join(ray: Any, options: RayParams) -> bool:
                 f"Each task is to have {wanted:g} {name}s, and Ray has {there.get(name, 0):g} in all; lower `executor: "
                 f"ray: {name.lower()}s` in the parameters, or add nodes."
             )
-    return True
 
 
 def _logs(ray: Any) -> str:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LEAVE_SECONDS = 8.0  # for a process to put its things away; a cluster gives 10 or 30 before it kills
+
 
 @contextmanager
 def tidy_end() -> Iterator[None]:

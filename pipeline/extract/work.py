@@ -31,7 +31,6 @@ from pipeline.manifest.variants import of_variant, variant_clips, variant_root
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import graph_of
-from pipeline.video.identity import GONE
 from pipeline.video.record import shows_few
 
 FILE_OVERHEAD = 64 << 10  # bytes of HDF5 headers and a receipt, generously
@@ -73,6 +72,7 @@ class ExtractJob:
     folder: Path = field(default_factory=Path.cwd)
 
     def __call__(self, shard: int) -> ShardReport:
+        os.chdir(self.folder)
         return _maker(self).make(shard)
 
 
@@ -82,7 +82,6 @@ _makers: dict[str, ShardMaker] = {}  # of this process, by the job's key; one at
 def _maker(job: ExtractJob) -> ShardMaker:
     if job.key not in _makers:
         _makers.clear()
-        os.chdir(job.folder)
         keep_freed_memory()
         _makers[job.key] = ShardMaker(job)
     return _makers[job.key]
@@ -204,7 +203,7 @@ class ShardMaker:
 
     def _refuse_unseen(self, state: ShardState) -> None:
         """Its clips are no failures where the plan has seen their videos: this machine has not got them."""
-        gone = [clip for clip in state.todo if state.videos and state.videos[clip.path] == GONE]
+        gone = state.gone
         if len(gone) == len(state.todo) and len(gone) > self.job.gone:
             raise PosebridgeError(
                 f"{socket.gethostname()} sees no video of shard {state.wanted.shard}, first {gone[0].path!r} in "
