@@ -29,6 +29,7 @@ from pipeline.tune.coco_crops import MIRRORED, CocoSource, augmentation, person_
 from pipeline.tune.coco_quality import keypoint_quality, measure_coco
 from pipeline.tune.data import Groups, collate
 from pipeline.tune.losses import TuningModel
+from pipeline.tune.quality import retrieve
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.start import find_start, load_start
 from pipeline.tune.text import TextVectors
@@ -312,6 +313,27 @@ def test_the_truth_has_an_average_precision_of_one(tree: Path) -> None:
     assert wrong["oks_ap"] < 0.1 and wrong["pck"] < 0.1
     people.keypoints[people.labelled[:, 9], 9] += 500  # one joint of seventeen
     assert 0.8 < keypoint_quality(people, read_people(tree, "val", False, (), 1).keypoints, scores)["pck"] < 1
+
+
+@pytest.mark.e2e
+def test_a_body_is_asked_for_the_caption_of_its_own_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = read_people(tree, "val", captions=False)
+    _, rows = np.unique(people.image, return_index=True)  # one body an image
+    names = ("image", "boxes", "keypoints", "labelled", "areas")
+    people = replace(people, **{name: getattr(people, name)[rows] for name in names})
+    torch.manual_seed(0)
+    model, bodies = PoseBridgeHPE(TINY, (), 4, 64, 32), []
+    text = TextVectors(torch.randn(3, 32), torch.randn(13, 32), "0" * 64)
+    assert "caption_r1" not in measure_coco(model, people, text, batch_size=2), "three images are no gallery of 100"
+
+    def retrieve_of_three(cues: torch.Tensor, said: list[str], vectors: dict[str, torch.Tensor]) -> np.ndarray:
+        bodies.append(cues)
+        return retrieve(cues, said, vectors, size=3)
+
+    monkeypatch.setattr("pipeline.tune.coco_quality.retrieve", retrieve_of_three)
+    measure_coco(model, people, text, batch_size=2)
+    for captions, share in ((bodies[0], 1), (bodies[0].roll(1, 0), 0)):
+        assert measure_coco(model, people, replace(text, captions=captions), batch_size=2)["caption_r1"] == share
 
 
 @pytest.mark.e2e

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,22 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     start = find_start("skelgap-kp", config)
     with pytest.raises(PosebridgeError, match=r"^skelgap-kp.safetensors does not fit rtmpose-s.*--init.*--config\.$"):
         tune(TuneSettings(**vars(SMALL) | {"config": config}), StillSource(), tmp_path, start)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ("td-hm_mobilenetv2_8xb64-210e_coco-256x192", "is no SimCC config, which tuning needs; choose an RTMPose."),
+        ("rtmo-s_8xb32-600e_coco-640x640", "is no top-down config of one codec with maps; choose a SimCC or"),
+        ("td-hm_mspn50_8xb32-210e_coco-256x192", "answers in several stages, which is not provided for; choose"),
+        ("edpose_res50_8xb2-50e_coco-800x1333", "cannot be read ("),
+        ("rtmpose-q_8xb256-420e_coco-256x192", "near names: rtmpose-"),
+    ],
+)
+def test_a_config_that_cannot_be_tuned_is_one_sentence(tmp_path: Path, config: str, complaint: str) -> None:
+    with pytest.raises(PosebridgeError, match=re.escape(config)) as caught:
+        tune(TuneSettings(**vars(SMALL) | {"config": config}), StillSource(), tmp_path)
+    assert complaint in str(caught.value)
 
 
 def test_strict_means_that_no_word_of_a_left_out_object_is_seen(tmp_path: Path, monkeypatch) -> None:

@@ -49,7 +49,10 @@ class TopdownModel(nn.Module):
         from mmengine.model.utils import revert_sync_batchnorm
         from mmpose.registry import MODELS
 
-        cfg = Config.fromfile(config_path(config))
+        try:
+            cfg = Config.fromfile(config_path(config))
+        except ImportError as error:  # it inherits from a config of another package, as EDPose's from mmdet's
+            raise PosebridgeError(f"{config} cannot be read ({error}); {OTHERS}.") from None
         cfg.model.backbone.init_cfg = None  # no download
         cfg.model.backbone.pop("_scope_", None)  # mmdet's scope; mmpose registers the same backbones
         cfg.model.test_cfg.flip_test = False
