@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import multiprocessing.synchronize
 import os
 import resource
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from torch import nn
 from pipeline.errors import PosebridgeError
 from pipeline.executors.local import usable_cores
 from pipeline.learn import loop as training
+from pipeline.learn import seeds
 from pipeline.learn.loop import Loop, Progress, fit, ignore, remove_states
 from pipeline.learn.seeds import each_seed
 
@@ -334,6 +337,41 @@ def test_cores_are_those_that_this_process_may_use():
         assert usable_cores() == [min(before)]
     finally:
         os.sched_setaffinity(0, before)
+
+
+def sit(folder, seed, on_epoch):
+    (folder / str(os.getpid())).touch()
+    time.sleep(300)
+
+
+def test_seeds_whose_command_is_killed_end_too(tmp_path, monkeypatch):
+    fork = multiprocessing.get_context("fork")  # for the sake of speed: it has imported everything
+    monkeypatch.setattr(seeds, "_context", lambda module: fork)
+    command = fork.Process(target=each_seed, args=(partial(sit, tmp_path), (0, 1), 2, ignore))
+    command.start()
+    try:
+        until(lambda: len(list(tmp_path.iterdir())) == 2)
+        command.kill()
+        command.join()
+        until(lambda: not any(is_alive(path.name) for path in tmp_path.iterdir()))
+    finally:
+        for path in tmp_path.iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.name), signal.SIGKILL)
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def talk(seed, on_epoch):

@@ -132,7 +132,7 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(handle, stream.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all of a terminal; the parent passes it on
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
     with tidy_end(), suppress(EOFError, BrokenPipeError):
         _take_share(slot, workers)
         work = connection.recv()  # no argument of the process, since it loads torch
@@ -140,12 +140,16 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path) -> None:
             connection.send(outcome_of(work, connection.recv(), str(log)))
 
 
-def _follow_parent() -> None:
-    """No process goes on, and holds a GPU, when the one that started it was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+def follow_parent() -> None:
+    """In a process of multiprocessing: end with the one that waits for it, however that ends. Else a process goes on,
+    and holds a GPU, whose parent was killed.
+    """
+    threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _follow(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _take_share(slot: int, workers: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.executors.local import usable_cores
+from pipeline.executors.local import follow_parent, usable_cores
 from pipeline.files.memory import keep_freed_memory
 from pipeline.learn.loop import OnEpoch, Progress
 
@@ -89,6 +89,7 @@ _told: Any = None  # in a process of the pool: the queue to the one that waits
 def _begin(told: Any, threads: int) -> None:
     global _told
     _told = told
+    follow_parent()
     keep_freed_memory()
     torch.set_num_threads(threads)
 
