@@ -213,6 +213,8 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
 
 
 @command.command("encoder")
+@click.option("--encoder", type=click.Choice(["light", "shift_gcn"]), default="light", show_default=True,
+              help="shift_gcn is the paper's.")  # fmt: skip
 @click.option("--layout", default="coco17", show_default=True, help="Of the joints.")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of the first blocks.")
 @click.option("--blocks", default="4,3,3", show_default=True, help="Blocks of each stage.")
@@ -224,8 +226,8 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
 @json_option
 @plain_errors
 def encoder_command(
-    layout: str, width: int, blocks: str, clips: int, persons: int, frames: int, rounds: int, limit: float,
-    as_json: bool,
+    encoder: str, layout: str, width: int, blocks: str, clips: int, persons: int, frames: int, rounds: int,
+    limit: float, as_json: bool,
 ) -> None:  # fmt: skip
     """A training step of Shift-GCN beside its matrix products alone, by default at the paper's size.
 
@@ -237,10 +239,10 @@ def encoder_command(
 
     if not all(part.strip().isdigit() for part in blocks.split(",")):
         raise PosebridgeError(f"--blocks should be numbers like 4,3,3, not {blocks!r}.")
-    params = EncodeParams(width=width, blocks=tuple(int(part) for part in blocks.split(",")))
+    params = EncodeParams(encoder=encoder, width=width, blocks=tuple(int(part) for part in blocks.split(",")))
     result = bench_encoder(params, layout, clips, persons, frames, rounds)
     sentence = (
-        f"{clips} clips of {persons} x {frames} x {result.joints} joints, {result.threads} threads: step "
+        f"{encoder}: {clips} clips of {persons} x {frames} x {result.joints} joints, {result.threads} threads: step "
         f"{result.step_seconds:.3f} s, its matrix products ({result.gflop:.0f} GFLOP) {result.product_seconds:.3f} s; "
         f"ratio {result.ratio:.2f} (limit {limit:.2f})."
     )

@@ -80,6 +80,9 @@ def test_a_step_of_the_encoder_stands_beside_its_matrix_products():
     assert result["joints"] == 17 and result["ratio"] == result["step_seconds"] / result["product_seconds"] > 0
     weights = {272: [3 * 4] * 3 + [4 * 4, 4 * 256], 2: [256 * 60]}
     assert result["gflop"] == pytest.approx(sum(3 * 2 * rows * sum(sizes) for rows, sizes in weights.items()) / 1e9)
+    published = CliRunner().invoke(main, [*small.split(), "1e9", "--encoder", "shift_gcn"])
+    without = 3 * 2 * 272 * 3 * 4 / 1e9  # its first block has one path less
+    assert json.loads(published.stdout)["gflop"] == pytest.approx(result["gflop"] - without)
     failed = CliRunner().invoke(main, [*small.split(), "0"])
     assert failed.exit_code == 1 and "ratio" in failed.output
     wrong = CliRunner().invoke(main, ["bench", "encoder", "--blocks", "4,x"])

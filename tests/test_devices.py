@@ -15,9 +15,9 @@ from pipeline.methods import ADAPTATIONS, METHODS, find_adaptation, find_method,
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.prototypes import class_means
 from pipeline.skeleton.augment import augment
+from pipeline.skeleton.encoders import ENCODERS
 from pipeline.skeleton.graph import GRAPHS, graph_of
 from pipeline.skeleton.normalise import normalise
-from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.skeleton.st_gcn import STGCN
 
 pytestmark = pytest.mark.unit
@@ -33,7 +33,10 @@ FLAGS = {
     "posebridge": ({}, {"gate": True, "adaptation": "mlp"}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}),
     "skeleton": ({},),
     "pgfa": ({}, {"encoder": "shift_gcn", "width": 4, "blocks": [1, 1]}, {"cues": True, "frames": 5}),
-    "purls": ({"width": 8, "hidden": 16}, {"width": 8, "hidden": 16, "cues": True}, {"partition": "static"}),
+    "purls": (
+        {"width": 8, "hidden": 16}, {"width": 8, "hidden": 16, "cues": True},
+        {"partition": "static"}, {"loss": "published"},
+    ),  # fmt: skip
     "purls_matched": ({"width": 8, "hidden": 16}, {"partition": "static", "hidden": 16}),
     "skeletoncontext": ({"heads": 2}, {"heads": 2, "cues": True}),
 }
@@ -90,13 +93,14 @@ def test_skeletons_are_normalised_and_augmented_where_they_are(device, layout, d
     assert seen.device.type == device.type and seen.shape == x.shape
 
 
-@pytest.mark.parametrize("kind", ["shift_gcn", "st_gcn"])
+@pytest.mark.parametrize("kind", [*ENCODERS, "st_gcn"])
 @pytest.mark.parametrize("held", ["here", "on the CPU"])
 def test_an_encoder_trains_and_gives_maps_where_its_input_is(device, kind, held):
     x = normalise(*skeletons(device))
     person = skeletons("cpu")[2].any(-1).to(device if held == "here" else "cpu")
-    shift = kind == "shift_gcn"
-    encoder = (ShiftGCN(17, CLASSES, 8, (1, 1)) if shift else STGCN(graph_of("coco17"), (8, 16), 32)).to(device)
+    shift = kind in ENCODERS
+    made = ENCODERS[kind](17, CLASSES, 8, (1, 1), persons=M) if shift else STGCN(graph_of("coco17"), (8, 16), 32)
+    encoder = made.to(device)
     encoder.feature_map(x, person).mean().backward()
     weights = [p for name, p in encoder.named_parameters() if not name.startswith("classifier")]
     assert all(p.grad is not None and p.grad.device.type == device.type for p in weights)

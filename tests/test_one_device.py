@@ -24,7 +24,7 @@ from pipeline.learn.encode import encode
 from pipeline.learn.feature_table import Joints, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, _average, fit
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.skeleton.light_shift_gcn import LightShiftGCN
 from stages.cli import main as cli
 from stages.shell import devices_of
 
@@ -151,7 +151,7 @@ def test_methods_learn_and_score_what_any_table_gives_where_the_encoder_is(name,
     device = torch.device(name)
     method, text = build(method_name, flags, monkeypatch, device)
     assert method.device.type == name
-    encoder = (Joints() if method.end_to_end else ShiftGCN(17, CLASSES, 8, (1, 1))).to(device).eval()
+    encoder = (Joints() if method.end_to_end else LightShiftGCN(17, CLASSES, 8, (1, 1))).to(device).eval()
     generator, rows = devices.generator_on(device, 0), torch.tensor([4, 0, 2, 1])
     views = torch.randint(3, (len(rows),), generator=generator, device=generator.device)
     for table in tables(device, encoder):

@@ -81,7 +81,8 @@ def test_the_settings_are_those_that_the_paper_states(tables: dict[str, Params])
         assert recipe.config == "rtmpose-s_8xb256-420e_coco-256x192" and recipe.cues == name
         assert (recipe.cue_frames, recipe.frames, recipe.persons) == (16, 64, 2)
     assert params.recipes["levels"].weights == "auto", "needs no tuning"
-    assert (params.encode.width, params.encode.blocks, params.encode.lr) == (64, (4, 3, 3), 3e-3)
+    encode = params.encode
+    assert (encode.encoder, encode.width, encode.blocks, encode.lr) == ("shift_gcn", 64, (4, 3, 3), 3e-3)
     assert len(params.encode.seeds) >= 3
 
 

@@ -193,7 +193,9 @@ def test_only_the_first_layer_has_no_path_around_it():
         assert ((one - other).abs().max() > 1e-3) == differ
 
 
-@pytest.mark.parametrize("flags", [{}, {"encoder": "shift_gcn"}, {"frames": 6}, {"cues": True}], ids=str)
+@pytest.mark.parametrize(
+    "flags", [{}, {"encoder": "shift_gcn"}, {"encoder": "light"}, {"frames": 6}, {"cues": True}], ids=str
+)
 def test_it_trains_from_joints_to_text_and_scores_any_candidates(flags):
     method, labels = build(**flags), torch.tensor([0, 1, 2, 3, 4, 0])
     assert PGFA.end_to_end and takes_cues("pgfa", flags) == ("cues" in flags)
@@ -222,7 +224,7 @@ def test_schedule_and_flags():
     }, "the paper's"
     plain = build()
     assert plain.temperature == plain.flags.tau == 0.07 and plain.flags.dropout == plain.flags.frames == 0
-    with pytest.raises(PosebridgeError, match="st_gcn or shift_gcn"):
+    with pytest.raises(PosebridgeError, match="st_gcn, shift_gcn or light"):
         build(encoder="gcn")
     with pytest.raises(PosebridgeError, match="multiple of cue_heads"):
         build(cues=True, cue_heads=3)

@@ -54,8 +54,8 @@ from pipeline.params import EncodeParams, RunParams, TrainParams
 from pipeline.protocol.splits import Split
 from pipeline.protocol.training_set import Phase, training_phase
 from pipeline.skeleton.augment import augment
+from pipeline.skeleton.light_shift_gcn import LightShiftGCN
 from pipeline.skeleton.normalise import normalise
-from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.text.bank import bank_path
 
 pytestmark = pytest.mark.unit
@@ -457,7 +457,7 @@ def test_a_method_is_trained_on_all_views_and_scored_on_the_first(tmp_path, monk
     monkeypatch.setattr(phases, "fit", fit)
     monkeypatch.setattr(FeatureTable, "batch", lambda table, *which: asked.append(which) or batch(table, *which))
     params = replace(PARAMS, train=replace(PARAMS.train, views=3))
-    train_phase(opened, phase, opened.samples(phase.train), ShiftGCN(17, 2, 8, (1,), 0.0, 3).eval(), params, 0, 1)
+    train_phase(opened, phase, opened.samples(phase.train), LightShiftGCN(17, 2, 8, (1,), 0.0, 3).eval(), params, 0, 1)
     (rows, views), *scored = asked
     assert sorted(rows.tolist()) == list(range(len(phase.train))) and set(views.tolist()) == {0, 1, 2}
     assert scored and all(len(which) == 1 for which in scored), "to fit the ridge, as they are"
@@ -468,7 +468,7 @@ def test_what_was_begun_on_other_weights_of_the_encoder_is_not_gone_on_with(tmp_
     world, keys = make_world(tmp_path), []
     opened = open_run(world, PROTOCOL, RunParams(method="skeleton", flags={"width": 8, "heads": 2, "layers": 1}))
     phase = training_phase("final", opened.split, world.clips)
-    encoder = ShiftGCN(17, 2, 8, (1,), 0.0, 3).eval()
+    encoder = LightShiftGCN(17, 2, 8, (1,), 0.0, 3).eval()
     note = lambda model, *_, fingerprint, **options: keys.append(fingerprint) or model.eval() and Progress()  # noqa: E731
     monkeypatch.setattr(phases, "fit", note)
     for sign in (1, 1, -1):

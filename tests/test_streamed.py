@@ -25,7 +25,7 @@ from pipeline.learn.loop import Loop, fit
 from pipeline.learn.train import train
 from pipeline.params import RunParams
 from pipeline.protocol.training_set import training_phase
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.skeleton.light_shift_gcn import LightShiftGCN
 
 pytestmark = pytest.mark.unit
 QUICK = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=2))
@@ -96,7 +96,7 @@ def test_encoder_weights_are_the_same_from_memory_and_from_the_disk(world):
 
 def test_unaugmented_features_are_the_same_and_batches_come_in_order(world):
     held, stored = both(world)
-    encoder = ShiftGCN(17, 2, 8, (1,), 0.0, 3).eval().requires_grad_(False)
+    encoder = LightShiftGCN(17, 2, 8, (1,), 0.0, 3).eval().requires_grad_(False)
     tables = [feature_table(encoder, samples, ANCHORS) for samples in (held, stored)]
     parts = torch.randperm(len(held), generator=torch.Generator().manual_seed(0)).split(9)
     for one, other in zip(*(table.batches(parts) for table in tables), strict=True):

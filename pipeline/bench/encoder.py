@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.bench.timing import seconds_of
 from pipeline.files.memory import keep_freed_memory
+from pipeline.learn.encode import new_encoder
 from pipeline.params import EncodeParams
 from pipeline.skeleton.graph import graph_of
-from pipeline.skeleton.shift_gcn import ShiftGCN
 
 CLASSES = 60
 Operand = tuple[tuple[int, ...], tuple[int, ...]]  # its size and its strides
@@ -31,6 +31,7 @@ class EncoderBench:
     the fastest of all rounds; `ratio` is the one by the other. Everybody is there in every clip.
     """
 
+    encoder: str
     clips: int
     persons: int
     frames: int
@@ -50,7 +51,7 @@ def bench_encoder(
     """Step and products by turns, `rounds` times, on random skeletons of a joint layout; float32."""
     keep_freed_memory()
     joints = len(graph_of(layout).joints)
-    encoder = ShiftGCN(joints, CLASSES, params.width, params.blocks, params.dropout)
+    encoder = new_encoder((clips, persons, frames, joints, 3), CLASSES, params)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=params.lr)
     x = torch.randn(clips, persons, frames, joints, 3)
     person, labels = torch.ones(clips, persons, dtype=torch.bool), torch.arange(clips) % CLASSES
@@ -68,7 +69,7 @@ def bench_encoder(
         alone = {pair: min(best, _product_seconds(*pair)) for pair, best in alone.items()}
     together = sum(count * alone[pair] for pair, count in products.found.items())
     return EncoderBench(
-        clips, persons, frames, joints, params.width, params.blocks, torch.get_num_threads(),
+        params.encoder, clips, persons, frames, joints, params.width, params.blocks, torch.get_num_threads(),
         sum(count * 2 * a[0][0] * a[0][1] * b[0][1] for (a, b), count in products.found.items()) / 1e9,
         whole, together, whole / together,
     )  # fmt: skip

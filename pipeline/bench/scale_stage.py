@@ -22,7 +22,7 @@ from pipeline.files.durable import write_for_people
 from pipeline.learn import feature_table, features, loop
 from pipeline.learn.cost import count_batches
 from pipeline.learn.dataset import Dataset, open_dataset
-from pipeline.learn.encode import encode, write_encoder
+from pipeline.learn.encode import encode, new_encoder, write_encoder
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.features import Samples
@@ -33,7 +33,6 @@ from pipeline.learn.trained import model_folder
 from pipeline.params import Params, RunParams, choose, load_params
 from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.training_set import PHASES, training_phase
-from pipeline.skeleton.shift_gcn import ShiftGCN
 
 WARM = 3  # batches that nobody counts
 
@@ -154,10 +153,12 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
     """
     split, seed = dataset.split(NAME), params.encode.seeds[0]
     phases = {name: training_phase(name, split, dataset.clips) for name in PHASES}
+    recipe = dataset.reader(NAME).recipe
+    shape = 1, recipe.persons, recipe.frames, JOINTS, recipe.dimensions + 1
     for name, phase in phases.items():
-        encoder = ShiftGCN(JOINTS, len(phase.classes), params.encode.width, params.encode.blocks)
+        encoder = new_encoder(shape, len(phase.classes), params.encode)
         path = encoder_folder(dataset.cache, NAME, NAME, NAME) / f"seed-{seed}" / f"{name}.safetensors"
-        write_encoder(path, encoder, JOINTS, 3, phase, params.encode, encoder_learnt_from(dataset, NAME, phase))
+        write_encoder(path, encoder, shape, phase, params.encode, encoder_learnt_from(dataset, NAME, phase))
     opened = open_run(dataset, NAME, run)
     method, _ = new_method(opened, split.seen)
     method.see_text(opened.bank.take(split.seen, method.text_slots))

@@ -35,7 +35,8 @@ from pipeline.learn.seeds import each_seed
 from pipeline.params import EncodeParams, Params
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.skeleton.base import SkeletonEncoder
+from pipeline.skeleton.encoders import ENCODERS
 
 
 def encode(
@@ -91,20 +92,31 @@ def encode_seed(
             on_epoch=partial(on_epoch, f"seed {seed}, {name}"), what=f"Encoder, seed {seed}, {name}",
             device=device,
         )  # fmt: skip
-        joints, inputs = one.inputs[0].shape[3:]
         told = {"losses": progress.losses, "seconds": round(progress.seconds, 2)}
         told |= told_training(device, params.bfloat16, params.tf32)
         path = folder / f"seed-{seed}" / f"{name}.safetensors"
-        write_encoder(path, encoder, joints, inputs, phase, params, learnt, told)
+        write_encoder(path, encoder, one.inputs[0].shape, phase, params, learnt, told)
+
+
+def new_encoder(shape: Sequence[int], classes: int, params: EncodeParams) -> SkeletonEncoder:
+    """An untrained one, for input [B, M, T, V, C + 1] of this shape."""
+    _, persons, _, joints, inputs = shape
+    made = ENCODERS[params.encoder]
+    return made(joints, classes, params.width, params.blocks, params.dropout, inputs, persons)
 
 
 def write_encoder(
-    path: Path, encoder: ShiftGCN, joints: int, inputs: int, phase: Phase, params: EncodeParams, learnt: str,
+    path: Path, encoder: SkeletonEncoder, shape: Sequence[int], phase: Phase, params: EncodeParams, learnt: str,
     told: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:  # fmt: skip
-    """The weights, and beside them as .json what `load_encoder` compares, with what else is to be `told`."""
+    """The weights, and beside them as .json what `load_encoder` compares, with what else is to be `told`. `shape` is
+    that of its input [B, M, T, V, C + 1].
+    """
+    _, persons, _, joints, inputs = shape
     values = {
         "weights_sha256": save_tensors(encoder.state_dict(), path),
+        "encoder": params.encoder,
+        "persons": persons,
         "joints": joints,
         "inputs": inputs,
         "classes": phase.classes,
@@ -120,14 +132,13 @@ def train_encoder(
     samples: Samples | StoredSamples, labels: Tensor, classes: int, params: EncodeParams, seed: int,
     *, state: Path | None = None, key: str = "", on_epoch: Callable[[Progress], None] = ignore,
     what: str = "Encoder", device: torch.device = CPU,
-) -> tuple[ShiftGCN, Progress]:  # fmt: skip
+) -> tuple[SkeletonEncoder, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1. It ends on `device`."""
     one = samples.take([0])
     held: tuple[Tensor, ...] = samples.to(device).inputs if isinstance(samples, Samples) else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        joints, inputs = one.inputs[0].shape[3:]
-        encoder = ShiftGCN(joints, classes, params.width, params.blocks, params.dropout, inputs).to(device)
+        encoder = new_encoder(one.inputs[0].shape, classes, params).to(device)
 
     def load(rows: Tensor) -> Samples:
         return samples.take(rows.tolist()).to(device)

@@ -16,9 +16,10 @@ from pipeline.files.names import check_name
 from pipeline.files.tensors import load_tensors
 from pipeline.learn.dataset import Dataset
 from pipeline.protocol.training_set import Phase, training_phase
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.skeleton.base import SkeletonEncoder
+from pipeline.skeleton.encoders import ENCODERS
 
-MOST_BLOCKS, MOST_JOINTS = 64, 1000  # of an encoder that is read from a file
+MOST_BLOCKS, MOST_JOINTS, MOST_PERSONS = 64, 1000, 1000  # of an encoder that is read from a file
 
 
 def encoder_folder(cache: Path, dataset: str, protocol: str, skeletons: str) -> Path:
@@ -37,7 +38,7 @@ def encoder_learnt_from(dataset: Dataset, skeletons: str, phase: Phase) -> str:
 
 def load_encoder(
     dataset: Dataset, protocol: str, skeletons: str, seed: int, phase: str, unchanged: bool = True
-) -> ShiftGCN:
+) -> SkeletonEncoder:
     """A trained encoder in eval mode. Raises PosebridgeError naming the command that makes it anew.
 
     `unchanged` refuses one that has learnt from other clips or classes than the protocol's phase has now: test clips
@@ -55,11 +56,12 @@ def load_encoder(
     try:
         joints, classes, width = values["joints"], len(values["classes"]), values["width"]
         blocks, inputs = tuple(values["blocks"]), values["inputs"]
+        made, persons = ENCODERS[values.get("encoder", "light")], values.get("persons", 1)
         held = sum(value.numel() for value in weights.values())
         least = sum(count * (width << stage) ** 2 for stage, count in enumerate(blocks)) + joints * inputs + classes
-        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or least > held:
+        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or persons > MOST_PERSONS or least > held:
             raise ValueError  # before it takes memory that its own file does not fill
-        encoder = ShiftGCN(joints, classes, width, blocks, 0.0, inputs)
+        encoder = made(joints, classes, width, blocks, 0.0, inputs, persons)
         encoder.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise PosebridgeError(f"{path} is not the encoder that the .json beside it tells of; {remedy} again.") from None

@@ -17,7 +17,7 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.methods.base import Features
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
-from pipeline.skeleton.shift_gcn import ShiftGCN
+from pipeline.skeleton.base import SkeletonEncoder
 
 HELD_BYTES = 4 << 30  # of feature maps
 
@@ -30,7 +30,7 @@ class Joints(nn.Module):
         return x
 
 
-Encoder = ShiftGCN | Joints
+Encoder = SkeletonEncoder | Joints
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, generator_on
 from pipeline.files.memory import keep_freed_memory, resident_bytes
 from pipeline.learn.cost import Steps
+from pipeline.learn.encode import new_encoder
 from pipeline.learn.feature_table import Encoder, Joints, StreamedTable
 from pipeline.learn.features import Samples
 from pipeline.learn.score import BATCH
@@ -26,7 +27,6 @@ from pipeline.params import Params, RunParams
 from pipeline.recipe import Recipe, other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.graph import graph_of
-from pipeline.skeleton.shift_gcn import ShiftGCN
 
 TEXT_WIDTH = 384  # of the vectors of descriptions, as MiniLM makes them
 
@@ -63,8 +63,7 @@ def _probe(
     before: int,
 ) -> Steps:  # fmt: skip
     config, own = params.encode, asdict(params.train) | dict(method.schedule())
-    joints, inputs = clips.keypoints.shape[3], recipe.dimensions + 1
-    encoder = ShiftGCN(joints, classes, config.width, config.blocks, config.dropout, inputs).to(device)
+    encoder = new_encoder(clips.take([0]).inputs[0].shape, classes, config).to(device)
     frozen: Encoder = Joints() if method.end_to_end else encoder
     order = tuple(recipe.anchors.index(other_side(name)) for name in recipe.anchors)
     table, generator = StreamedTable(frozen, clips, order, device), generator_on(device, 0)

@@ -24,9 +24,10 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.cued import CueFlags, MapBridge
+from pipeline.skeleton.base import OUT_CHANNELS, SkeletonEncoder
+from pipeline.skeleton.encoders import ENCODERS
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.resample import resample
-from pipeline.skeleton.shift_gcn import OUT_CHANNELS, ShiftGCN
 from pipeline.skeleton.st_gcn import STGCN
 
 SHARPNESS = 10.0  # of Q
@@ -36,7 +37,7 @@ SHARPNESS = 10.0  # of Q
 class Flags(CueFlags):
     """The encoder, then its training."""
 
-    encoder: str = "st_gcn"  # or shift_gcn
+    encoder: str = "st_gcn"  # or shift_gcn, the published one, or light, a lighter one
     hidden: tuple[int, ...] = within((16, 16, 32), 1, MOST_WIDE)  # widths of ST-GCN
     out: int = within(64, 1, MOST_WIDE)  # its last one
     kernel: int = within(9, 1, 999)  # frames of its temporal convolutions
@@ -64,14 +65,15 @@ class PGFA(EmbeddingMethod):
         graph = graph_of(shapes.layout)
         if f.kernel % 2 == 0:
             raise PosebridgeError(f"The flag kernel of pgfa should be an odd number, not {f.kernel}.")
-        self.encoder: STGCN | ShiftGCN
+        self.encoder: STGCN | SkeletonEncoder
         if f.encoder == "st_gcn":
             self.encoder, channels = STGCN(graph, f.hidden, f.out, f.kernel, f.dropout, shapes.inputs), f.out
-        elif f.encoder == "shift_gcn":
-            self.encoder, channels = ShiftGCN(len(graph.joints), 1, f.width, f.blocks, 0.0, shapes.inputs), OUT_CHANNELS
+        elif made := ENCODERS.get(f.encoder):
+            joints, persons = len(graph.joints), shapes.persons
+            self.encoder, channels = made(joints, 1, f.width, f.blocks, 0.0, shapes.inputs, persons), OUT_CHANNELS
             del self.encoder.classifier  # the adapter takes its place
         else:
-            raise PosebridgeError(f"The flag encoder of pgfa should be st_gcn or shift_gcn, not {f.encoder!r}.")
+            raise PosebridgeError(f"The flag encoder of pgfa should be st_gcn, shift_gcn or light, not {f.encoder!r}.")
         self.bridge = MapBridge(shapes, f, channels) if f.cues else None
         self.adapter = nn.Linear(channels, shapes.d_text)
 
