@@ -152,6 +152,35 @@ def test_loss_of_a_batch_of_two_classes_by_hand(kind):
     assert float(found) == pytest.approx(total, abs=1e-6)
 
 
+def test_the_published_loss_by_hand():
+    """Dot products, both directions added, each clip the only positive of its own text, two clips of a class or not."""
+    method, x, t, labels = build(loss="published"), features(3), text(), torch.tensor([4, 1, 4])
+    with torch.no_grad():
+        method.scale.copy_(torch.linspace(1, 3, 8))
+    found, total = method.requires_grad_(False).loss(x, labels, t), 0.0
+    for slot in range(8):
+        rows = []
+        for i, own in enumerate(labels.tolist()):
+            out = method.in_text_space(method.pool(features_of(x, i), t[own : own + 1]))[0, 0, slot]
+            rows.append([float(method.scale[slot] * (out * t[c, slot]).sum()) for c in labels.tolist()])
+        for matrix in (np.array(rows), np.array(rows).T):
+            total += np.mean([np.log(np.exp(row).sum()) - row[i] for i, row in enumerate(matrix)])
+    assert float(found) == pytest.approx(total, rel=1e-12)
+
+
+def test_published_answers_go_by_the_dot_product_and_those_of_a_matched_method_are_learnt_so():
+    method, x, t = build(loss="published"), features(), text()
+    for c in range(len(t)):
+        out = method.in_text_space(method.pool(x, t[c : c + 1]))[:, 0, GLOBAL]
+        torch.testing.assert_close(method.scores(x, t)[:, c], out @ t[c, GLOBAL])
+    matched, labels = build(PurlsMatched, loss="published").requires_grad_(False), torch.tensor([4, 1, 4, 0, 1])
+    products = matched.in_text_space(matched.pool(x, t[[0, 1, 4]]))  # [B, U, 8, d_t], by each class of the batch
+    logits = matched.scale * (products * t[[0, 1, 4]]).sum(-1)
+    positive = labels[:, None] == torch.tensor([0, 1, 4])
+    wanted = sum(2 * contrastive(logits[:, :, slot], positive) for slot in range(8))
+    torch.testing.assert_close(matched.loss(x, labels, t), wanted)
+
+
 def features_of(x, i):
     return Features(x.skeleton[i : i + 1], x.quality[i : i + 1], x.cues[i : i + 1], x.cue_scores[i : i + 1])
 
@@ -181,7 +210,8 @@ def test_scores_are_pooled_by_each_candidate():
 
 
 def test_flags_that_cannot_be_are_one_sentence():
-    for flags, words in (({"partition": "dynamic"}, "adaptive or static"), ({"heads": 3}, "multiple of heads")):
+    wrong = {"adaptive or": {"partition": "dynamic"}, "multiple of heads": {"heads": 3}, "cosine or": {"loss": "dot"}}
+    for words, flags in wrong.items():
         with pytest.raises(PosebridgeError, match=words):
             build(**flags)
 

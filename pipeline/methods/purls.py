@@ -8,11 +8,16 @@ by every class of the batch.
 Not as released, because it leaks: at test the features are pooled by each candidate's descriptions and compared with
 that candidate, never pooled by the true class; batch norm and dropout are at rest.
 
+The flag `loss` chooses how a clip and a text are compared. `published` is the released code's: dot products of the
+output as it is, cross-entropy in both directions added, each clip of a batch the only positive of its own text; the
+answer goes by the same products, without their scale. `cosine`, ours and the default: cosines, half of that sum, and
+clips of one class are positives of one another. The paper's text was not at hand, so the code stands for it.
+
 Other deviations: text is as wide as the bank's (384 for MiniLM; published: CLIP ViT-B/32, 512). The skeleton encoder's
-map has T/4 frames, which are averaged to three. Clips of one class count as positives of one another, where a batch
-holds several. The slots' weights are a softmax times 8, so that none can flee from its loss. Training is the loop that
-all methods share: AdamW with warm-up, averaged weights and clipped gradients, epochs chosen on pseudo-unseen classes
-(published: Adam 1e-4, divided by 10 on a plateau of 25 epochs, batch 256, 100 epochs, lowest loss on seen classes).
+map has T/4 frames, which are averaged to three. The slots' weights are a softmax times 8, so that none can flee from
+its loss. Training is the loop that all methods share: AdamW with warm-up, averaged weights and clipped gradients,
+epochs chosen on pseudo-unseen classes (published: Adam 1e-4, divided by 10 on a plateau of 25 epochs, batch 256, 100
+epochs, lowest loss on seen classes).
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ class Flags(CueFlags):
     """Sizes are the published ones. `cues` puts the bridge of cued.py in front of the partition."""
 
     partition: str = "adaptive"  # or static
+    loss: str = "cosine"  # or published
     width: int = within(300, 1, MOST_WIDE)  # of queries and keys
     heads: int = within(2, 1)
     hidden: int = within(1024, 1, MOST_WIDE)
@@ -58,6 +64,7 @@ class Purls(Method):
         super().__init__(shapes, classes, flags)
         self.flags = f = read_flags(Flags, flags, "purls")
         check_flags(f)
+        self.published = f.loss == "published"
         self.bridge = MapBridge(shapes, f) if f.cues else None
         self.partition = (
             AdaptivePartition(shapes.d_text, f.width, f.heads)
@@ -73,7 +80,7 @@ class Purls(Method):
             Dropout(f.dropout),
         )
         self.to_text = nn.Linear(f.hidden, len(SLOTS) * shapes.d_text)
-        self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the cosines, not exponentiated
+        self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the products, not exponentiated
         self.slot_weight = nn.Parameter(torch.zeros(len(SLOTS)))
 
     def describe(self, text: Tensor) -> Tensor:
@@ -105,28 +112,36 @@ class Purls(Method):
         text = text[classes]  # [U, 8, d_t]
         pooled = self.pool(features, text if self.matched else text[own][:, None])  # [B, U or 1, 8, 256]
         x = self.in_text_space(pooled)  # the largest tensor: to divide by its length after the sum saves passes over it
-        cosines = products(x, text) / x.norm(dim=-1).clamp_min(1e-12)  # [B, U, 8]
+        likeness = products(x, text)  # [B, U, 8]
+        if not self.published:
+            likeness = likeness / x.norm(dim=-1).clamp_min(1e-12)
         # The batch's classes, or its clips as published.
         columns = torch.arange(len(classes), device=own.device) if self.matched else own
-        return self.slot_loss(cosines[:, columns], own[:, None] == columns)
+        positive = own[:, None] == columns
+        if self.published and not self.matched:
+            positive = torch.eye(len(own), dtype=torch.bool, device=own.device)
+        loss = self.slot_loss(likeness[:, columns], positive)
+        return 2 * loss if self.published else loss
 
-    def slot_loss(self, cosines: Tensor, positive: Tensor) -> Tensor:
-        """Weighted sum over the slots of the contrastive loss. cosines [B, K, 8], positive [B, K] bool."""
-        logits = (self.scale * cosines).unbind(-1)
+    def slot_loss(self, likeness: Tensor, positive: Tensor) -> Tensor:
+        """Weighted sum over the slots of the contrastive loss. likeness [B, K, 8], positive [B, K] bool."""
+        logits = (self.scale * likeness).unbind(-1)
         losses = torch.stack([contrastive(each, positive) for each in logits])
         return (len(SLOTS) * self.slot_weight.softmax(0) * losses).sum()
 
     def scores(self, features: Features, text: Tensor) -> Tensor:
-        """Logits of the global slot: its scale times the cosine."""
+        """Logits of the global slot: its scale times the cosine; as published, the dot product."""
         return self.compare(self.keep(features, text), text)
 
     def keep(self, features: Features, text: Tensor) -> Tensor:
         """What is compared of a clip, one for each candidate: [B, U, d_t], or [B, 1, d_t] by static parts."""
-        return F.normalize(self.in_text_space(self.pool(features, text), slice(GLOBAL, GLOBAL + 1))[:, :, 0], dim=-1)
+        kept = self.in_text_space(self.pool(features, text), slice(GLOBAL, GLOBAL + 1))[:, :, 0]
+        return kept if self.published else F.normalize(kept, dim=-1)
 
     def compare(self, kept: Tensor, text: Tensor) -> Tensor:
         """Logits [B, U] of what is kept of the clips against the candidates' text [U, 8, d_t]."""
-        return self.scale[GLOBAL] * (kept * self.describe(text)).sum(-1)
+        likeness = (kept * self.describe(text)).sum(-1)
+        return likeness if self.published else self.scale[GLOBAL] * likeness
 
 
 class PurlsMatched(Purls):
@@ -166,5 +181,7 @@ def check_flags(f: Flags) -> None:
     """Raise PosebridgeError, one sentence, for flags that cannot be."""
     if f.partition not in ("adaptive", "static"):
         raise PosebridgeError(f"The flag partition should be adaptive or static, not {f.partition!r}.")
+    if f.loss not in ("cosine", "published"):
+        raise PosebridgeError(f"The flag loss should be cosine or published, not {f.loss!r}.")
     if f.width % f.heads:
         raise PosebridgeError(f"The flag width, {f.width}, should be a multiple of heads, {f.heads}.")
