@@ -43,6 +43,7 @@ FLAGS = {
 ADAPTED = {
     "pgfa": ("posebridge", "skeleton", "pgfa", "skeletoncontext"),
     "dynapurls": tuple(FLAGS),
+    "dynapurls_released": tuple(FLAGS),
 }
 MADE = [(name, flags) for name, several in FLAGS.items() for flags in several]
 

@@ -287,6 +287,40 @@ def test_two_steps_of_the_refinement_by_hand():
     np.testing.assert_allclose(refinement.bias.detach().numpy()[:, 0], b, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("alternating", "old_losses"), [(True, False), (False, True), (True, True)])
+def test_the_released_refinement_is_pytorchs_with_its_schedule_and_with_losses_that_are_kept(alternating, old_losses):
+    torch.manual_seed(0)
+    t = F.normalize(torch.randn(3, 2, 5, dtype=torch.float64), dim=-1)
+    batches = [torch.randn(n, 3, 2, 5, dtype=torch.float64) for n in (4, 3, 5, 2, 4)]
+
+    def compare(kept, words):
+        return 3 * (kept * words).sum((-1, -2))
+
+    refinement = Refinement(compare, t, alternating, old_losses)
+    weight, bias = torch.ones_like(t).requires_grad_(), torch.zeros_like(t).requires_grad_()
+    optimizer = torch.optim.Adam([weight, bias], lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1, eta_min=LR / 10)
+    clips, losses, rates = [], [], []  # of the bank, which is never full here
+    for batch in batches:
+        words = F.normalize(weight * t + bias, dim=-1)
+        confidence, pseudo = compare(batch, words).softmax(1).max(1)
+        assert (confidence > THRESHOLD).all()
+        clips.append((batch, pseudo))
+        losses.append(F.cross_entropy(compare(batch, words), pseudo, reduction="none"))  # with its graph
+        now = [F.cross_entropy(compare(each, words), label, reduction="none") for each, label in clips]
+        optimizer.zero_grad()
+        torch.cat(losses if old_losses else now).mean().backward(retain_graph=True)
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        if alternating:
+            schedule.step()
+        expected = compare(batch, F.normalize(weight * t + bias, dim=-1))
+        torch.testing.assert_close(refinement(batch), expected, atol=1e-9, rtol=0)
+    assert rates == pytest.approx([LR, LR / 10, LR, LR / 10, LR] if alternating else [LR] * 5)
+    torch.testing.assert_close(refinement.weight, weight, atol=1e-9, rtol=0)
+    torch.testing.assert_close(refinement.bias, bias, atol=1e-9, rtol=0)
+
+
 def test_no_step_is_made_before_a_clip_is_surely_of_a_class():
     """Twenty classes as like as not, in two batches; then one that is sure. Adam counts from there, as PyTorch's."""
     torch.manual_seed(0)

@@ -34,6 +34,7 @@ METHODS = {
 ADAPTATIONS = {
     "pgfa": "pipeline.methods.adaptation:PrototypeAlignment",
     "dynapurls": "pipeline.methods.dynapurls:DynaPurls",
+    "dynapurls_released": "pipeline.methods.dynapurls:DynaPurlsReleased",
 }
 
 

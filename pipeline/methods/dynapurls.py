@@ -10,12 +10,18 @@ depends on the order of the clips and on the batch size, and is told no label. T
 order by class, as of a data set's files, would. Ours, where the source is silent: W and b are as large as the
 candidates' text [U, K, d_t]; a new clip replaces the least confident one where it is more confident. Not as released:
 features stay pooled by each candidate's description as written, where the released code pools by the true class's.
+
+`dynapurls_released` is the released code to the letter in two things that look unintended, and that the paper's summary
+does not tell of: the rate goes up and down, .01 at the first step, .001 at the second, since its cosine has a period of
+two steps; and the bank keeps not clips but their losses as they were when they came in, so that a clip always pulls as
+it did then (in memory, a text of all candidates for each of 16 clips a class). `dynapurls`, the default, has one rate,
+and looks at every clip of the bank anew. With PURLS's flag `loss: published`, confidences are the released ones, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +35,7 @@ from pipeline.protocol.guards import require_eval_mode
 PER_CLASS = 16
 THRESHOLD = 0.1
 LR, WEIGHT_DECAY = 1e-2, 1e-3
+LOW_LR = 1e-3  # of every second step, as released
 BETA, BETA_SQUARE, EPSILON = 0.9, 0.999, 1e-8  # Adam's own
 
 
@@ -63,6 +70,8 @@ class Embedded:
 class DynaPurls(Adaptation):
     """See the module's docstring. Its values are the published ones; none is chosen."""
 
+    released: ClassVar[bool] = False
+
     def __init__(self, method: Method) -> None:
         comparing = Embedded(method) if isinstance(method, EmbeddingMethod) else method
         if not isinstance(comparing, Comparing):
@@ -75,7 +84,7 @@ class DynaPurls(Adaptation):
     def scores(self, batches: Iterable[Features], text: Tensor) -> Tensor:
         """Logits [N, C], those of each clip after the step that its own batch has caused."""
         require_eval_mode(self.method)
-        refinement = Refinement(self.comparing.compare, text)
+        refinement = Refinement(self.comparing.compare, text, alternating=self.released, old_losses=self.released)
         logits = []
         for features in batches:
             with torch.no_grad():
@@ -84,11 +93,20 @@ class DynaPurls(Adaptation):
         return torch.cat(logits)
 
 
+class DynaPurlsReleased(DynaPurls):
+    """As its code was released: with a rate that goes up and down, and a bank of old losses."""
+
+    released = True
+
+
 class Refinement:
     """W, b, their optimiser and the bank, from the first batch to the last. W is 1 and b is 0 at first."""
 
-    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor], text: Tensor) -> None:
-        self.compare, self.text = compare, text
+    def __init__(
+        self, compare: Callable[[Tensor, Tensor], Tensor], text: Tensor, alternating: bool = False,
+        old_losses: bool = False,
+    ) -> None:  # fmt: skip
+        self.compare, self.text, self.alternating, self.old_losses = compare, text, alternating, old_losses
         self.weight = torch.ones_like(text).requires_grad_()
         self.bias = torch.zeros_like(text).requires_grad_()
         self.means, self.squares = ([torch.zeros_like(text), torch.zeros_like(text)] for _ in range(2))  # of gradients
@@ -103,9 +121,30 @@ class Refinement:
     def __call__(self, clips: Tensor) -> Tensor:
         """Take in a batch of clips [B, ...] and give its logits [B, U] by the text as refined with it."""
         confidence, pseudo = self.compare(clips, self.refined()).softmax(1).max(1)
-        self.bank.push(clips, confidence, pseudo)
+        self.bank.push(self.pulls(clips, pseudo) if self.old_losses else clips, confidence, pseudo)
         self.step()
         return self.compare(clips, self.refined())
+
+    def pulls(self, clips: Tensor, pseudo: Tensor) -> Tensor:
+        """The gradient of each clip's cross-entropy in W * T + b as it is now: [B, U, K, d_t]."""
+        with torch.enable_grad():
+            moved = (self.weight * self.text + self.bias).detach().requires_grad_()
+            each = F.cross_entropy(self.compare(clips, F.normalize(moved, dim=-1)), pseudo, reduction="none")
+        one_by_one = torch.eye(len(each), dtype=each.dtype, device=each.device)
+        return torch.autograd.grad(each, moved, one_by_one, is_grads_batched=True)[0]
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the mean cross-entropy of the whole bank in W and in b, and whether somebody is in it."""
+        kept, pseudo, there = self.bank.everything()
+        count = there.sum().clamp_min(1)
+        if self.old_losses:
+            pull = (kept * there.view(-1, 1, 1, 1)).sum(0) / count
+            return self.text * pull, pull, there.any()
+        with torch.enable_grad():
+            each = F.cross_entropy(self.compare(kept, self.refined()), pseudo, reduction="none")
+            loss = (each * there).sum() / count
+        weight, bias = torch.autograd.grad(loss, [self.weight, self.bias])
+        return weight, bias, there.any()
 
     @torch.no_grad()
     def step(self) -> None:
@@ -113,12 +152,9 @@ class Refinement:
 
         Written out, since an empty bank causes none, and a GPU would have to be waited for to know that it is empty.
         """
-        clips, pseudo, there = self.bank.everything()
-        with torch.enable_grad():
-            each = F.cross_entropy(self.compare(clips, self.refined()), pseudo, reduction="none")
-            loss = (each * there).sum() / there.sum().clamp_min(1)
-            gradients = torch.autograd.grad(loss, [self.weight, self.bias])
-        goes = there.any().double()  # 1 or 0
+        *gradients, somebody = self.gradients()
+        goes = somebody.double()  # 1 or 0
+        rate = LR + (LOW_LR - LR) * (self.steps % 2) if self.alternating else LR
         self.steps += goes
         t = self.steps.clamp_min(1)
         changed = (self.weight, self.bias)
@@ -127,7 +163,7 @@ class Refinement:
             mean += goes * (1 - BETA) * (gradient - mean)
             square += goes * (1 - BETA_SQUARE) * (gradient.square() - square)
             length = (square / (1 - BETA_SQUARE**t)).sqrt() + EPSILON
-            value -= goes * LR * mean / (1 - BETA**t) / length
+            value -= goes * rate * mean / (1 - BETA**t) / length
 
 
 class Bank:
