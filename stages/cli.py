@@ -15,6 +15,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # name -> module under stages/; each module has a click command named `command`.
 COMMANDS = {
+    "init": "init",
+    "protocol": "protocol",
     "synth": "synth",
     "ingest": "ingest",
     "extract": "extract",

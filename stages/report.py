@@ -27,12 +27,14 @@ if TYPE_CHECKING:  # imported late, since it loads matplotlib
               help="Class lists and protocols.")  # fmt: skip
 @click.option("--params", "params_path", type=click.Path(path_type=Path),
               help="Only the data sets and runs of this file: one table of params/.")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, help="Only this data set; may be repeated.  [default: all]")
 @root_option
 @json_option
 @plain_errors
 def command(
-    results: Path, out: Path, manifests: Path, params_path: Path | None, cache_root: Path | None, as_json: bool
-) -> None:
+    results: Path, out: Path, manifests: Path, params_path: Path | None, datasets: tuple[str, ...],
+    cache_root: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Gather every result into a leaderboard and one HTML page, beside published figures where there are any.
 
     Means and standard deviations are over seeds; one seed is called a single run. An incomplete metrics.json is named
@@ -42,13 +44,14 @@ def command(
     Examples:
       posebridge report
       posebridge report --params params/paper-pku.yaml --out cache/tables/paper-pku
+      posebridge report --dataset mine --out cache/tables/mine
     """
     from pipeline.report import published  # after parsing, so that --help needs no matplotlib
     from pipeline.report.leaderboard import LEGEND, text_table
     from pipeline.report.report import make_report
 
     only = load_params(params_path) if params_path else None
-    report = make_report(results, out, manifests, only, frames(results, manifests), cache_root)
+    report = make_report(results, out, manifests, only, frames(results, manifests), cache_root, datasets)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}

@@ -111,6 +111,11 @@ def read_yaml(path: Path, missing: str) -> Any:
     no YAML, or no plain data.
     """
     text, _ = read_text(path, missing, MOST_BYTES)
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """As `read_yaml`, of the text that a file has or would have."""
     loader = None
     try:
         loader = _Loader(text)
@@ -135,6 +140,17 @@ def read_yaml(path: Path, missing: str) -> Any:
 def yaml_text(data: Any) -> str:
     """Plain data as `read_yaml` reads it again."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False)
+
+
+def yaml_lines(data: Any) -> list[str]:
+    """The same for people: letters as they are, and a line each, however long."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6).rstrip("\n").split("\n")
+
+
+def yaml_inline(data: Any) -> str:
+    """The same in one line: `{a: 1}`."""
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=True)
+    return text.rstrip("\n")
 
 
 def _line(problem: object) -> str:

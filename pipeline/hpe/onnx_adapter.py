@@ -129,7 +129,8 @@ class OnnxEstimator:
             raise PosebridgeError(f"{self._name} shows no inner map for cues; name some in the recipe's `taps`.")
         self._rows = {name: torch.from_numpy(probe[name][:0]).to(self.device) for name in self._outputs}
         self.joints = int(probe[own[0]].shape[1])
-        self.cue_width = sum(int(probe[tap].shape[1]) for tap in self._cue_maps)
+        self.level_widths = tuple(int(probe[tap].shape[1]) for tap in self._cue_maps)
+        self.cue_width = sum(self.level_widths)
         self._decode = self._decoder(probe[own[0]].shape, facts)
 
     def _decoder(self, shape: tuple[int, ...], facts: OnnxFacts) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:

@@ -111,7 +111,7 @@ def ingest(
         )
     entries = listing.entries
     if not entries:
-        raise _nothing_found(dataset, folder, listing)
+        raise nothing_found(dataset, folder, listing)
     if read_headers is None:
         read_headers = layout is None or not layout.large
     if layout is not None and layout.in_frames and not read_headers:
@@ -181,7 +181,8 @@ def _leave_out(listing: Listing, dataset: str, layout: Layout, manifests: Path) 
     return gone
 
 
-def _nothing_found(dataset: str, folder: Folder, listing: Listing) -> PosebridgeError:
+def nothing_found(dataset: str, folder: Folder, listing: Listing) -> PosebridgeError:
+    """The sentence for a folder without a clip: no videos, or none that can be listed."""
     if not folder.videos and folder.odd:
         path, reason = folder.odd[0]
         return PosebridgeError(f"No video can be read in {folder.root}; first {path}: {reason}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 DESCRIPTIONS = ("head", "hands", "torso", "legs", "start", "middle", "end", "global")
 CONTEXT = ("environment", "used_object", "target_object")
@@ -25,14 +25,22 @@ ALIKE = 0.75  # shared share of words from which two texts count as the same one
 Texts = Mapping[tuple[int, str], str]
 
 
-def check_texts(texts: Texts, class_names: Sequence[str]) -> list[str]:
-    """What is wrong with `texts` (by class index and slot): one sentence a finding, empty if nothing is."""
+def check_texts(
+    texts: Texts, class_names: Sequence[str], drafts: Collection[tuple[int, str]] = frozenset()
+) -> list[str]:
+    """What is wrong with `texts` (by class index and slot): one sentence a finding, empty if nothing is.
+
+    `drafts` are texts made of the labels by one pattern. They say the same of every class and are not held against
+    one another for it, but for the labels themselves.
+    """
+    written = {key: text for key, text in texts.items() if key not in drafts}
     return [
         *_missing(texts, class_names),
         *_lengths(texts, class_names),
         *_key_parts(texts, class_names),
-        *_alike_within_a_class(texts, class_names),
-        *_alike_across_classes(texts, class_names),
+        *_alike_within_a_class(written, class_names),
+        *_alike_across_classes(written, class_names),
+        *_same_label(texts, class_names),
     ]
 
 
@@ -73,10 +81,17 @@ def _alike_across_classes(texts: Texts, class_names: Sequence[str]) -> Iterator[
     """A class's own name is left out, so that one sentence with two names filled in counts as the same one."""
     names = [_words(name) for name in class_names]
     for slot in ("one_line", *DESCRIPTIONS):
-        words = [_words(texts.get((index, slot), "")) - names[index] for index in range(len(class_names))]
-        for one, other in itertools.combinations(range(len(class_names)), 2):
+        words = {
+            index: _words(texts[index, slot]) - names[index]
+            for index in range(len(class_names))
+            if (index, slot) in texts
+        }
+        for one, other in itertools.combinations(words, 2):
             if _overlap(words[one], words[other]) >= ALIKE:
                 yield f"{class_names[one]!r} and {class_names[other]!r} say the same in the slot {slot}."
+
+
+def _same_label(texts: Texts, class_names: Sequence[str]) -> Iterator[str]:
     first: dict[str, str] = {}
     for index, name in enumerate(class_names):
         label = texts.get((index, "label"), "").lower()

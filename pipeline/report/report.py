@@ -8,11 +8,13 @@ leaderboard.csv beside its page. Command: posebridge report
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_for_people
+from pipeline.files.names import check_name
 from pipeline.manifest.clips import read_classes
 from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
@@ -43,15 +45,16 @@ class Report:
 
 def make_report(
     results: Path, out: Path, manifests: Path, only: Params | None = None, frames_of: FramesOf = lambda *_: {},
-    store_root: Path | None = None,
+    store_root: Path | None = None, datasets: Sequence[str] = (),
 ) -> Report:  # fmt: skip
-    """Write the report anew, of all results or of `only` the data sets and runs in these parameters.
+    """Write the report anew, of all results or of `only` the data sets and runs in these parameters, or of `datasets`.
 
     `frames_of` gives frames of clips for pictures; without it there are none of clips. `store_root` is where the stores
     of extractions are, `store` in the cache folder by default.
     Raises PosebridgeError if there is no readable result at all.
     """
-    folders = [results] if only is None else [results / dataset for dataset in only.datasets]
+    asked = [check_name(dataset, "data set") for dataset in datasets] or (only.datasets if only else ())
+    folders = [results / dataset for dataset in asked] if only or datasets else [results]
     runs, complaints = [], []
     for folder in folders:
         found, left_out = read_runs(folder)
@@ -59,7 +62,8 @@ def make_report(
         complaints += left_out
     if not runs:
         reason = f" ({complaints[0]})" if complaints else ""
-        raise PosebridgeError(f"{results} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
+        place = folders[0] if len(folders) == 1 else results
+        raise PosebridgeError(f"{place} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
     make_folder(out)
     if (out / "leaderboard.md").is_file():  # an earlier report, whose pictures of runs that are gone must not stay
         for picture in out.glob("figures/*/*/*.png"):
@@ -74,7 +78,7 @@ def make_report(
     comparisons = compare(runs, manifests)
     write_for_people(html, page(sections, complaints, comparisons).encode("utf-8", "backslashreplace"))
     return Report(
-        csv=leaderboard.write_csv((results if only is None else out) / "leaderboard.csv", runs, chances),
+        csv=leaderboard.write_csv((out if only or datasets else results) / "leaderboard.csv", runs, chances),
         markdown=leaderboard.write_markdown(out / "leaderboard.md", runs),
         html=html,
         runs=tuple(runs),

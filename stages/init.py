@@ -1,0 +1,140 @@
+"""`posebridge init`: a folder of videos to a data set, ready for one `dvc repro`.
+
+Reads the videos' names and headers, and params.yaml; writes manifests/<name>/ and into params.yaml.
+Command: posebridge init DIR
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from pipeline.project.look import Found, look
+from pipeline.project.parts import WAYS
+from pipeline.protocol.draw import usual_unseen
+from stages.bars import counter
+from stages.shell import FiniteRange, answer, json_option, plain_errors, say
+
+SHOWN = 10  # lines of each kind
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="The data set's name.  [default: by DIR]")
+@click.option("--unseen", default="", metavar="N|NAMES", help="How many classes are unseen, drawn by lot; or their "
+              "names, divided by commas.  [default: a fifth, at least 2]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the lot.")
+@click.option("--labels", type=click.Path(path_type=Path), help="CSV: path,label[,start,end,subject,camera,part,"
+              "clip_id].  [default: labels.csv in DIR, else sub-folders are the labels]")  # fmt: skip
+@click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
+@click.option("--split-by", type=click.Choice(WAYS), help="What is never in both train and test.  [default: subject "
+              "where labels or pattern tell it, else camera, else video]")  # fmt: skip
+@click.option("--texts", type=click.Path(path_type=Path), help="CSV: label,slot,text. Your words; the other slots get "
+              "drafts.")  # fmt: skip
+@click.option("--recipe", default="", help="A recipe named in params.yaml.  [default: tinypose]")
+@click.option("--weights", default="", metavar="FILE", help="The pose model's ONNX file.  [default: the recipe's]")
+@click.option("--detector", default="", metavar="FILE", help="The person detector's.  [default: the recipe's]")
+@click.option("--image-fps", type=FiniteRange(0, 10**6, min_open=True), help="Frames a second of folders of images.  "
+              "[default: 25]")  # fmt: skip
+@json_option
+@plain_errors
+def command(
+    folder: Path, name: str, unseen: str, seed: int, labels: Path | None, pattern: str, split_by: str | None,
+    texts: Path | None, recipe: str, weights: str, detector: str, image_fps: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a data set of the videos in DIR: every file that would be written by hand.
+
+    Labels come from sub-folders, a CSV or the file names, and the rest has defaults; on a terminal the name and the
+    unseen classes are asked for. A video is a file, or a folder of images. About half of the clips of each class are
+    for the test, so that no subject, camera or video is on both sides. Class descriptions are drafts made of the
+    labels, marked so in texts.csv: your own words make better ones. Nothing that is there is written over.
+
+    \b
+    Examples:
+      posebridge init ~/videos
+      posebridge init ~/videos --name mine --unseen "waving, throwing" --weights pose.onnx --detector rtmdet.onnx
+      posebridge init ~/videos --pattern '(?P<label>\\w+)/(?P<subject>s\\d+)_'
+    """
+    if labels and pattern:
+        raise click.UsageError("Give --labels or --pattern, not both.")
+    from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
+
+    found = look(folder, labels, pattern)
+    asks = sys.stdin.isatty() and not as_json
+    name = name or _asked_name(usual_name(folder), asks)
+    check_dataset_name(name)
+    if not unseen and asks:
+        unseen = _asked_unseen(found)
+    asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, weights, detector, image_fps)
+    with counter("video", "init") as show:
+        made: Made = init(found, name, asked, show)
+    for kind, rows in (("unreadable", made.listed.unreadable), ("left out", made.listed.left_out)):
+        _list([f"{kind}: {path}: {reason}" for path, reason in rows])
+    _list([f"texts.csv: {finding}" for finding in made.findings])
+    for remark in made.remarks:
+        say(remark)
+    run = f"{_path()}dvc repro {made.folder}/dvc.yaml"
+    names = made.split.class_names
+    values = {
+        "dataset": made.dataset, "folder": str(made.folder), "recipe": made.recipe, "runs": made.runs,
+        "protocol": made.split.protocol, "clips": made.listed.clips, "classes": names,
+        "unseen": [names[index] for index in made.split.unseen],
+        "validation": [names[index] for index in made.split.validation], "split_by": made.split_by,
+        "parts": made.parts, "sources": made.sources, "drafts": made.drafts, "findings": made.findings,
+        "unreadable": [{"path": path, "reason": reason} for path, reason in made.listed.unreadable],
+        "left_out": [{"path": path, "reason": reason} for path, reason in made.listed.left_out],
+        "remarks": made.remarks, "command": run, "report": f"cache/tables/{made.dataset}/index.html",
+    }  # fmt: skip
+    answer(values, _told(made, run), as_json)
+
+
+def _told(made, run: str) -> str:
+    names, split = made.split.class_names, made.split
+    unseen = ", ".join(names[index] for index in split.unseen)
+    parts = ", ".join(f"{count} {part}" for part, count in sorted(made.parts.items(), reverse=True))
+    how = f"by {made.split_by}, {made.sources} of them"
+    if made.split_by == "video":
+        how += "; nothing tells who is in a video, and one person may be in both"
+    drafts = f"{made.drafts} of {len(names)} classes have draft texts; write your words into {made.folder}/texts.csv"
+    return "\n".join([
+        f"Wrote {made.folder} and, in params.yaml, the data set and the runs {', '.join(made.runs)} ({made.recipe}).",
+        f"  {made.listed.clips} clips of {len(names)} classes: {parts} ({how})",
+        f"  protocol {split.protocol}: {len(split.seen)} seen, unseen {unseen}",
+        *([f"  {drafts}"] if made.drafts else []),
+        "Run all of it, poses to report, with:",
+        f"  {run}",
+    ])  # fmt: skip
+
+
+def _asked_name(usual: str, asks: bool) -> str:
+    if asks:
+        return str(click.prompt("Name of the data set", default=usual or None, err=True))
+    if not usual:
+        raise click.UsageError("DIR's name makes no name for a data set; give --name.")
+    return usual
+
+
+def _asked_unseen(found: Found) -> str:
+    shown = ", ".join(found.classes[:SHOWN]) + (", ..." if len(found.classes) > SHOWN else "")
+    say(f"{found.clips} clips of {len(found.classes)} classes: {shown}")
+    usual = usual_unseen(len(found.classes))
+    return str(click.prompt("Unseen classes: how many by lot, or their names", default=str(usual), err=True))
+
+
+def _path() -> str:
+    """What stands before `dvc` where neither it nor `posebridge` is on the PATH: the folder of this Python."""
+    here = Path(sys.executable).parent
+    if all(map(shutil.which, ("dvc", "posebridge"))) or not (here / "dvc").exists():
+        return ""
+    return f'PATH={shlex.quote(str(here))}:"$PATH" '
+
+
+def _list(lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        say(line)
+    if len(lines) > SHOWN:
+        say(f"... and {len(lines) - SHOWN} more of these.")
