@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
 from pipeline.protocol.draw import usual_unseen
@@ -61,17 +62,15 @@ def command(
     """
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
-    from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
-
     found = look(folder, labels, pattern)
-    asks = sys.stdin.isatty() and not as_json
+    asks = at_a_terminal() and not as_json
     name = name or _asked_name(usual_name(folder), asks)
     check_dataset_name(name)
     if not unseen and asks:
         unseen = _asked_unseen(found)
     asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, weights, detector, image_fps)
     with counter("video", "init") as show:
-        made: Made = init(found, name, asked, show)
+        made = init(found, name, asked, show)
     for kind, rows in (("unreadable", made.listed.unreadable), ("left out", made.listed.left_out)):
         _list([f"{kind}: {path}: {reason}" for path, reason in rows])
     _list([f"texts.csv: {finding}" for finding in made.findings])
@@ -92,7 +91,12 @@ def command(
     answer(values, _told(made, run), as_json)
 
 
-def _told(made, run: str) -> str:
+def at_a_terminal() -> bool:
+    """Whether a person can answer."""
+    return sys.stdin.isatty()
+
+
+def _told(made: Made, run: str) -> str:
     names, split = made.split.class_names, made.split
     unseen = ", ".join(names[index] for index in split.unseen)
     parts = ", ".join(f"{count} {part}" for part, count in sorted(made.parts.items(), reverse=True))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.manifest.drafts import read_drafts
+from pipeline.manifest.texts import texts_path
 from pipeline.params import load_params
 from stages.shell import (
     answer,
@@ -70,4 +72,8 @@ def command(
     from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
 
     path = make_bank(dataset, encoder, device=devices_of(device)[0])
-    answer({"bank": str(path)}, f"Wrote {path}.", as_json)
+    texts = texts_path(Path("manifests") / dataset, encoder.partition("@")[2])
+    drafts = len({index for index, _ in read_drafts(texts)})
+    if drafts:
+        say(f"{drafts} classes have drafts in {texts}, made of their labels; your own words there make better ones.")
+    answer({"bank": str(path), "drafts": drafts}, f"Wrote {path}.", as_json)

@@ -73,7 +73,8 @@ def copied(copy: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, copy / name)
     for name in ("pipeline", "stages", "manifests", "params"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "clips.csv", "dvc.lock"))
+        own = ("clips.csv", "dvc.yaml") if name == "manifests" else ()  # dvc.yaml there: of a person's own videos
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dvc.lock", *own))
     (copy / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
     return copy

@@ -160,6 +160,15 @@ def test_missing_test_clips_are_told(tmp_path: Path) -> None:
     assert "4 test clips are missing" in report.html.read_text()
 
 
+def test_a_report_of_one_data_set_holds_no_other_and_leaves_the_common_list_alone(results: Path, tmp_path: Path) -> None:
+    write_result(results, "mine", 0, dataset="mine")
+    report = make_report(results, tmp_path / "report", MANIFESTS, datasets=["mine"])
+    assert [run.first.dataset for run in report.runs] == ["mine"]
+    assert report.csv == tmp_path / "report/leaderboard.csv" and not (results / "leaderboard.csv").exists()
+    with pytest.raises(PosebridgeError, match="results/nobody has no readable metrics.json"):
+        make_report(results, tmp_path / "report", MANIFESTS, datasets=["nobody"])
+
+
 def test_text_from_results_is_escaped(tmp_path: Path) -> None:
     write_result(tmp_path / "results", "posebridge", 0, test_variant="<script>alert(1)</script>")
     assert "<script" not in make_report(tmp_path / "results", tmp_path / "report", MANIFESTS).html.read_text()

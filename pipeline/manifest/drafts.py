@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.files.tables import open_table, write_table
 from pipeline.manifest.check_texts import CONTEXT, LENGTHS, SLOTS
+from pipeline.manifest.clips import MOST_CLASSES
 
 MARK = "yes"
 # What a label becomes in each slot. Different enough from one another that a class's slots do not all say the same.
@@ -61,4 +62,8 @@ def read_drafts(path: Path) -> set[tuple[int, str]]:
     table = open_table(path, ("index", "slot", "text"), ("draft",))
     if "draft" not in table.places:
         return set()
-    return {(row.whole("index", 0, 10**9) or 0, row.text("slot")) for row in table if row.text("draft")}
+    return {
+        (index, row.text("slot"))
+        for row in table
+        if row.text("draft") and (index := row.whole("index", 0, MOST_CLASSES)) is not None
+    }

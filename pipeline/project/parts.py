@@ -42,7 +42,9 @@ def deal_parts(clips: Sequence[Clip], way: str) -> list[Clip]:
         sign = 1 if part[name] == "train" else -1
         for label, count in sources[name].items():
             surplus[label] += sign * count
-    dealt = [replace(clip, part=clip.part or part.get(source_of(clip, way), "")) for clip in clips]
+    dealt = [
+        clip if clip.part or clip.label is None else replace(clip, part=part[source_of(clip, way)]) for clip in clips
+    ]
     there = {(clip.label, side) for clip in dealt for side in ("train", "test") if clip.part in (side, "both")}
     whole = {clip.label for clip in clips if {(clip.label, "train"), (clip.label, "test")} <= there}
     return [
