@@ -160,8 +160,9 @@ def test_missing_test_clips_are_told(tmp_path: Path) -> None:
     assert "4 test clips are missing" in report.html.read_text()
 
 
-def test_a_report_of_one_data_set_holds_no_other_and_leaves_the_common_list_alone(results: Path, tmp_path: Path) -> None:
-    write_result(results, "mine", 0, dataset="mine")
+def test_a_report_of_one_data_set_holds_no_other(results: Path, tmp_path: Path) -> None:
+    write_result(tmp_path / "one", "posebridge", 0, dataset="mine")
+    shutil.copytree(tmp_path / "one/skelgap-mini", results / "mine")
     report = make_report(results, tmp_path / "report", MANIFESTS, datasets=["mine"])
     assert [run.first.dataset for run in report.runs] == ["mine"]
     assert report.csv == tmp_path / "report/leaderboard.csv" and not (results / "leaderboard.csv").exists()
