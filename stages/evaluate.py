@@ -126,8 +126,10 @@ def told(metrics: list[dict], unseen: int) -> str:
     found = [each["zsl"]["top1"] for each in metrics if each["zsl"]]
     if not found:
         return "no class is unseen, so there is no zero-shot figure"
+    top5 = [each["zsl"]["top5"] for each in metrics if each["zsl"] and each["zsl"]["top5"] is not None]
+    among_five = f"; among the first five {spread_of(top5).percent} %" if top5 else ""
     seeds = f"mean of {len(found)} seeds ({', '.join(f'{100 * top1:.1f}' for top1 in found)})"
     return (
         f"top-1 of {metrics[0]['zsl']['n']} clips of {unseen} unseen classes: {spread_of(found).percent} %, "
-        f"{seeds if len(found) > 1 else 'a single run'}; chance {100 / unseen:.1f} %"
+        f"{seeds if len(found) > 1 else 'a single run'}; chance {100 / unseen:.1f} %{among_five}"
     )

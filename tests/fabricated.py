@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.protocol.halves import halves
 from pipeline.protocol.metrics import binomial_interval
 
 # the unseen classes of skelgap's compositional_30_10: index -> (motion, object, name)
@@ -86,6 +87,8 @@ def write_run(
             "adapted": None, "selection": {"epochs": 12, "alpha": 0.25, "gamma": 0.2, "seconds": 30.0},
             "ceiling": CEILING | {"twin_hits_max": most}, "params": 353_688, "gflops": 0.03, "seconds": 1.1,
             "missing": 0,
+            "halves": halves(("motion", "object"), {c: (m, o) for c, (m, o, _) in CLASSES.items()},
+                             np.array([row[1] for row in rows]), np.array([row[2] for row in rows])),
         }  # fmt: skip
         (place / "metrics.json").write_text(json.dumps(data | settings))
 

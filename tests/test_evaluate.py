@@ -24,6 +24,7 @@ from pipeline.learn.features import load_samples
 from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.params import RunParams
+from pipeline.protocol.ceiling import read_attributes
 from pipeline.recipe import other_side
 
 pytestmark = pytest.mark.unit
@@ -66,8 +67,10 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert set(found) >= {
         "dataset", "protocol", "run", "method", "flags", "seed", "recipe", "text", "hpe_text", "skeletons",
         "test_variant", "zsl", "gzsl", "adapted", "selection", "ceiling", "params", "gflops", "seconds", "missing",
+        "halves", "twins",
     }  # fmt: skip
-    assert set(found["zsl"]) == {"top1", "macro", "n", "ci95"} and found["zsl"]["n"] == 24
+    assert found["zsl"]["top5"] is None, "of four classes all are among the five best"
+    assert set(found["zsl"]) == {"top1", "top5", "macro", "n", "ci95"} and found["zsl"]["n"] == 24
     assert {"seen", "unseen", "harmonic", "ausuc", "harmonic_macro"} <= set(found["gzsl"])
     assert set(found["ceiling"]) >= {"skeleton", "cue", "twin_hits_max"}
     low, high = found["zsl"]["ci95"]
@@ -106,6 +109,17 @@ def test_predictions_and_confusion_agree_with_the_metrics(world):
         [[int(row[name]) for name in UNSEEN] for row in rows(place(world, "posebridge") / "confusion.csv")]
     )
     assert confusion.sum() == 24 and np.trace(confusion) == hits and confusion.sum(1).tolist() == [6] * 4
+
+
+def test_the_halves_of_the_answers_agree_with_the_predictions(world):
+    found = metrics(world, "posebridge")
+    told = rows(place(world, "posebridge") / "predictions.csv")
+    answers = [(int(row["label"]), int(row["predicted"])) for row in told]
+    named = read_attributes(world.folder / "attributes.csv")
+    for k, column in enumerate(("motion", "object")):
+        assert found["halves"][column]["right"] == np.mean([named[a][k] == named[b][k] for a, b in answers])
+    assert found["twins"]["n"] == 24 and found["twins"]["chance"] == 0.5
+    assert found["twins"]["right"] >= found["zsl"]["top1"]
 
 
 def test_resolved_parameters_lie_beside_every_result(world):

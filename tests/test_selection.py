@@ -133,11 +133,16 @@ def test_a_value_is_the_best_by_the_area_and_gamma_by_the_curve() -> None:
     assert method.alpha == 1.0, "it is left with what was chosen"
 
 
-def test_where_no_clip_is_kept_out_the_accuracy_among_pseudo_unseen_classes_chooses() -> None:
-    """One clip a class: no seen class has a clip to be right about, so the area is 0 whatever the value."""
+def test_where_no_clip_is_kept_out_the_ranks_among_pseudo_unseen_classes_choose() -> None:
+    """One clip a class: no seen class has a clip to be right about, so the area is 0 whatever the value, and no figure
+    of seen against unseen classes is made up.
+    """
     method = Written({0.0: BAD, 1.0: GOOD}, alpha=(0.0, 1.0))
-    found = choose_values(replace(model(method), phase=replace(PHASE, held_out=())), SPLIT)
-    assert (found["alpha"], found["zsl_top1"], found["gzsl_ausuc"]) == (1.0, 3 / 4, 0.0)
+    alone = replace(model(method), phase=replace(PHASE, held_out=()))
+    found = choose_values(alone, SPLIT)
+    assert (found["alpha"], found["zsl_top1"], found["gamma"]) == (1.0, 3 / 4, 0.0)
+    assert not [name for name in found if name.startswith("gzsl")]
+    assert alone.figure(SPLIT) == (1 + 1 + 1 + 1 / 2) / 4
 
 
 def test_values_are_chosen_on_clips_kept_out_of_training_only() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.files.tables import write_table
 from pipeline.learn.dataset import Dataset
-from pipeline.learn.evaluate import accuracy, open_test
+from pipeline.learn.evaluate import open_test
 from pipeline.learn.feature_table import Table, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
 from pipeline.learn.run import Opened, open_run
@@ -37,7 +37,7 @@ from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.heldout import heldout_clips
-from pipeline.protocol.metrics import confusion_matrix
+from pipeline.protocol.metrics import confusion_matrix, micro
 from pipeline.protocol.training_set import training_phase
 
 BATCH = 64
@@ -326,7 +326,7 @@ def judge_on_test(opened: Opened, seed: int) -> Callable[[PhaseModel], float]:
 
     def judge(model: PhaseModel) -> float:
         scores, labels = replace(model, table=table).scores(test.unseen, unseen)
-        return accuracy(confusion_matrix(labels, scores.argmax(1), len(unseen)))["top1"]
+        return micro(confusion_matrix(labels, scores.argmax(1), len(unseen)))
 
     return judge
 

@@ -39,10 +39,11 @@ from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
-from pipeline.protocol.ceiling import ceilings, read_twins, twin_hits
+from pipeline.protocol.ceiling import ceilings, columns_of, read_attributes, read_twins, twin_hits
 from pipeline.protocol.gzsl import Stacking, harmonic
+from pipeline.protocol.halves import halves, twins
 from pipeline.protocol.heldout import heldout_clips
-from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro
+from pipeline.protocol.metrics import among_best, binomial_interval, confusion_matrix, macro, micro
 from pipeline.protocol.splits import Split
 
 
@@ -63,7 +64,7 @@ def evaluate(
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
     to a multiply-add), `params` both together, `missing` the test clips whose extraction failed,
-    `device` where the others were scored.
+    `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
     seeds = seeds or params.seeds(run)
@@ -153,10 +154,11 @@ def evaluate_seed(
     started = time.perf_counter()
     scores = score_clips(opened, encoder, method, test.samples)  # [N, C]
     seconds = time.perf_counter() - started
-    zsl, ceiling = None, None
+    zsl, ceiling, both_halves = None, None, {}
     if opened.split.unseen:
         zsl = write_zsl(place, opened.split, test, scores)
         ceiling = write_ceiling(place, opened, test, scores)
+        both_halves = half_right(opened, test, scores)
     # without all clips of the seen classes, S and gamma's effect would be those of other classes
     both = gzsl(opened.split, scores, test.labels, selection["gamma"]) if test.all_seen else None
     return {
@@ -171,6 +173,8 @@ def evaluate_seed(
         "adapted": adapted(opened, encoder, method, test, selection),
         "selection": selection,
         "ceiling": ceiling,
+        "halves": both_halves.get("halves"),
+        "twins": both_halves.get("twins"),
         "params": count_parameters(encoder, method),
         "gflops": gflops(opened, encoder, method, test.samples),
         "seconds": round(seconds, 3),
@@ -200,13 +204,14 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
             yield [clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs]
 
     write_table(place / "predictions.csv", ["clip_id", "label", "predicted", "tuple", "scores"], answers())
-    return accuracy(confusion)
+    return accuracy(confusion, among_best(inside, truth))
 
 
-def accuracy(confusion: np.ndarray) -> dict[str, Any]:
+def accuracy(confusion: np.ndarray, top5: float | None) -> dict[str, Any]:
     """Top-1 over clips and over classes, with the exact 95 % interval of the former."""
     hits, n = int(np.trace(confusion)), int(confusion.sum())
-    return {"top1": micro(confusion), "macro": macro(confusion), "n": n, "ci95": list(binomial_interval(hits, n))}
+    ci95 = list(binomial_interval(hits, n))
+    return {"top1": micro(confusion), "top5": top5, "macro": macro(confusion), "n": n, "ci95": ci95}
 
 
 def adapted(
@@ -228,7 +233,7 @@ def adapted(
     text = opened.bank.take(unseen, method.text_slots)
     scores = adapt_table(adaptation, table, text, torch.arange(len(distinct)))[where].numpy()
     truth = np.searchsorted(unseen, test.labels[rows])
-    found = accuracy(confusion_matrix(truth, scores.argmax(1), len(unseen)))
+    found = accuracy(confusion_matrix(truth, scores.argmax(1), len(unseen)), among_best(scores, truth))
     values = {attribute: getattr(adaptation, attribute) for attribute in adaptation.choices}
     return found | {"by": name, **values, "seconds": round(time.perf_counter() - started, 3)}
 
@@ -275,6 +280,20 @@ def write_ceiling(
         write_table(place / "twins.csv", ["tuple", "hits"], hits.items())
         found |= {"twin_hits_max": max(hits.values(), default=0), "twin_tuples": len(hits)}
     return found
+
+
+def half_right(opened: Opened, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:
+    """`halves` and `twins` of protocol/halves.py, of the unseen classes' clips; empty without attributes."""
+    path = opened.dataset.folder / "attributes.csv"
+    if not path.is_file():
+        return {}
+    unseen, known = np.array(opened.split.unseen), read_attributes(path)
+    rows = np.isin(test.labels, unseen)
+    labels, inside = test.labels[rows], scores[np.ix_(rows, unseen)]
+    return {
+        "halves": halves(columns_of(path), known, labels, unseen[inside.argmax(1)]),
+        "twins": twins(known, unseen.tolist(), labels, inside),
+    }
 
 
 def count_parameters(*models: torch.nn.Module) -> int:

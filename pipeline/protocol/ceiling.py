@@ -52,16 +52,18 @@ def ceilings(attributes: Path, unseen: Sequence[int], counts: Mapping[int, int])
     """
     if not unseen:
         raise PosebridgeError("This protocol has no unseen class, so it has no ceiling; choose another.")
-    known = read_attributes(attributes)
-    if columns_of(attributes) == REAL:
-        return {}
+    known, columns = read_attributes(attributes), columns_of(attributes)
     for index in unseen:
         if index not in known:
-            raise PosebridgeError(f"{attributes} lacks the unseen class {index}; add `{index},<motion>,<object>`.")
-        if known[index][1] == "none":
+            raise PosebridgeError(
+                f"{attributes} lacks the unseen class {index}; add `{index},<{columns[0]}>,<{columns[1]}>`."
+            )
+        if columns == CONTROLLED and known[index][1] == "none":
             raise PosebridgeError(
                 f"{attributes}: the class {index} has no object, so no ceiling holds; take it out of the unseen ones."
             )
+    if columns == REAL:
+        return {}
     total = sum(counts.get(index, 0) for index in unseen)
     if not total:
         raise PosebridgeError("There are no test clips of the unseen classes; make them with `posebridge synth`.")

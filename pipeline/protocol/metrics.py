@@ -32,6 +32,27 @@ def macro(confusion: np.ndarray) -> float:
     return float(np.nanmean(per_class(confusion)))
 
 
+def ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """How many candidates stand before the true class of each clip, [N]; of equal scores the first does, as for top-1.
+    scores [N, C], truth [N] columns.
+    """
+    own = np.take_along_axis(scores, truth[:, None], 1)
+    before = np.arange(scores.shape[1]) < truth[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(1)
+
+
+def among_best(scores: np.ndarray, truth: np.ndarray, best: int = 5) -> float | None:
+    """The share of clips whose class is among the `best` first. None where there are no more candidates than that, so
+    that all would be.
+    """
+    return float((ranks(scores, truth) < best).mean()) if scores.shape[1] > best else None
+
+
+def reciprocal_rank(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The mean of 1 / place, where the first place is 1."""
+    return float((1 / (1 + ranks(scores, truth))).mean())
+
+
 def binomial_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The exact (Clopper-Pearson) interval of a share of `hits` in `n` independent trials."""
     tail = (1 - level) / 2

@@ -17,7 +17,7 @@ from pipeline.report import figures, parts
 from pipeline.report.curves import curves, draw_curves
 from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, between, percent, points, seeds, share
-from pipeline.report.parts import Attributes, parts_of
+from pipeline.report.parts import parts_of
 from pipeline.report.runs import Run
 from pipeline.report.swap import Rate, TwinSwap, twin_swap, variant_swap
 from pipeline.report.swap_pictures import FramesOf, draw_rows, twin_rows, variant_rows
@@ -39,9 +39,9 @@ class Analysis:
 
 
 def analyse(
-    kinds: Kinds, folder: Path, chance: float | None, names: Sequence[str], attributes: Attributes, frames_of: FramesOf
+    kinds: Kinds, folder: Path, chance: float | None, names: Sequence[str], frames_of: FramesOf
 ) -> Analysis:
-    """Find all there is to find, and draw it into `folder`. `names` are the data set's classes, `attributes` theirs."""
+    """Find all there is to find, and draw it into `folder`. `names` are the data set's classes."""
     everyone = [*kinds.methods, *(run for group in kinds.ablations.values() for run in group[1:])]
     plain = [run for i, run in enumerate(everyone) if run not in everyone[:i] and not run.first.test_variant]
     ablations = {
@@ -61,7 +61,7 @@ def analyse(
     return Analysis(
         cue_gains=_cue_gains(with_cues(kinds.methods)),
         ablations=ablations,
-        parts=parts.table([each for run in plain if (each := parts_of(run, attributes))]),
+        parts=parts.table([(run, each) for run in plain if (each := parts_of([run]))]),
         sources=_sources(true_and_estimated(kinds.methods)),
         curves=picture,
         gains=_gains(kinds) if picture else pd.DataFrame(),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.protocol.spread import Spread, spread_of
+from pipeline.report.parts import Parts, parts_of
 from pipeline.report.runs import Run
 
 
@@ -19,9 +20,9 @@ from pipeline.report.runs import Run
 class Family:
     """One run over the splits of a family; fractions.
 
-    `top1` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds. `low` and
-    `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all splits; as if those
-    were independent, though splits share their clips.
+    `top1`, `top5` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds.
+    `low` and `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all splits; as
+    if those were independent, though splits share their clips. `parts` are counted over the clips of all.
     """
 
     dataset: str
@@ -33,7 +34,9 @@ class Family:
     high: float
     clips: int
     ci95: tuple[float, float]
+    top5: Spread | None
     harmonic: Spread | None
+    parts: Parts | None
 
 
 def family_of(protocol: str) -> str:
@@ -54,11 +57,16 @@ def families(runs: Sequence[Run]) -> list[Family]:
 
 def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family:
     """The splits of one run, two at least, put together."""
-    top1 = [spread.mean for member in members if (spread := member.spread("zsl", "top1"))]
-    harmonic = [spread.mean for member in members if (spread := member.spread("gzsl", "harmonic"))]
+    top1, top5, harmonic = (
+        [spread.mean for member in members if (spread := member.spread(*figure))]
+        for figure in (("zsl", "top1"), ("zsl", "top5"), ("gzsl", "harmonic"))
+    )
     clips = sum(member.first.test_clips for member in members)
     hits = round(sum(mean * member.first.test_clips for mean, member in zip(top1, members, strict=True)))
     return Family(
         dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
-        binomial_interval(hits, clips), spread_of(harmonic) if len(harmonic) == len(members) else None,
+        binomial_interval(hits, clips),
+        spread_of(top5) if len(top5) == len(members) else None,
+        spread_of(harmonic) if len(harmonic) == len(members) else None,
+        parts_of(members),
     )  # fmt: skip

@@ -20,6 +20,7 @@ from pipeline.report.runs import Run, group_by_protocol
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {
     ("zsl", "top1"): "ZSL top-1",
+    ("zsl", "top5"): "ZSL top-5",
     ("zsl", "macro"): "ZSL macro",
     ("gzsl", "seen"): "S",
     ("gzsl", "unseen"): "U",

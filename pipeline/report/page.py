@@ -53,9 +53,9 @@ class Section:
     def zero_shot(self) -> pd.DataFrame:
         """Only unseen classes are candidates."""
         rows = leaderboard.rows(self.runs)
-        names = {"ZSL top-1": "top-1", "ZSL macro": "macro", "adapted top-1": "adapted"}
-        order = ["run", "skeletons", "HPE text", "seeds", "ZSL top-1", "ZSL macro", "95 % interval", "vs ceiling",
-                 "adapted top-1"]  # fmt: skip
+        names = {"ZSL top-1": "top-1", "ZSL top-5": "top-5", "ZSL macro": "macro", "adapted top-1": "adapted"}
+        order = ["run", "skeletons", "HPE text", "seeds", "ZSL top-1", "95 % interval", "ZSL top-5", "ZSL macro",
+                 "vs ceiling", "adapted top-1"]  # fmt: skip
         hits = [run.twin_hits_max for run in self.runs]
         told = [NONE if most is None else str(most) for most in hits]
         return rows[order].rename(columns=names).assign(**{"twins right": told})
@@ -120,9 +120,11 @@ def _families(found: Sequence[Family]) -> pd.DataFrame:
             "top-1": percent(each.top1),
             "least to most": between((each.low, each.high)),
             "95 % interval": between(each.ci95),
+            "top-5": percent(each.top5),
             "H": percent(each.harmonic),
+            **(each.parts.cells if each.parts else {}),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna(NONE)
 
 
 def _settings(run: Run) -> dict[str, str]:

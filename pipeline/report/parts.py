@@ -1,4 +1,4 @@
-"""Which half of an answer is right: the motion, the object, or both. Reads predictions.csv; writes nothing.
+"""Which half of an answer is right: the motion, the object, or both; see protocol/halves.py. Pure.
 
 A class of a controlled benchmark is a motion with an object. Of a run that is shown cues only, the motion's share above
 that of the largest motion group tells how much posture its cues carry; of a skeleton-only run the object's share tells
@@ -7,55 +7,88 @@ the same of the object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.protocol.spread import Spread, spread_of
-from pipeline.report.leaderboard import percent, points
+from pipeline.protocol.halves import macro_of
+from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.spread import spread_of
+from pipeline.report.leaderboard import NONE, between, percent, points, share
 from pipeline.report.runs import Run
-
-Attributes = Mapping[int, tuple[str, str]]  # class index -> (motion, object)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Means over seeds, fractions 0..1."""
+    """One run over the clips of one protocol, or of several; fractions, means over seeds.
 
-    run: Run
-    motion: Spread
-    held: Spread
+    By column of attributes.csv: `right` answers among all, `values` (value -> right answers, clips) of those that a
+    macro mean is taken of. `twins`: right answers, answers expected by chance, clips.
+    """
+
+    right: dict[str, float]
+    values: dict[str, dict[str, tuple[float, int]]]
+    twins: tuple[float, float, int]
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Title -> printable cell."""
+        found = {}
+        for column, right in self.right.items():
+            macro = macro_of(self.values[column])
+            found[f"{column} right"] = share(right)
+            found[f"{column}, macro"] = NONE if macro is None else f"{share(macro)} (of {len(self.values[column])})"
+        right, chance, clips = self.twins
+        if clips:
+            found["twins"] = share(right / clips)
+            found["twins, 95 % interval"] = between(binomial_interval(round(right), clips))
+            found["twins, chance"] = share(chance / clips)
+        return found
 
 
-def parts_of(run: Run, attributes: Attributes) -> Parts | None:
-    """None where a seed left no predictions, or a class has no attributes."""
-    known = pd.DataFrame(dict(attributes), index=["motion", "held"])  # a column for each class
-    right = []
-    for result in run.results:
-        answers = result.answers
-        if answers.empty or not {*answers.label, *answers.predicted} <= attributes.keys():
-            return None
-        true, said = known[answers.label].to_numpy(), known[answers.predicted].to_numpy()  # [2, N]
-        right.append((true == said).mean(1).tolist())
-    motion, held = zip(*right, strict=True)
-    return Parts(run, spread_of(motion), spread_of(held))
+def parts_of(runs: Sequence[Run]) -> Parts | None:
+    """Of one run on protocols of one data set. None where a seed was tested by an earlier version, or without
+    attributes.
+    """
+    if not all(result.halves for run in runs for result in run.results):
+        return None
+    columns = list(runs[0].first.halves or {})
+    right = dict.fromkeys(columns, 0.0)
+    values: dict[str, dict[str, tuple[float, int]]] = {column: {} for column in columns}
+    hits = chance = 0.0
+    clips, everyone = 0, sum(run.first.test_clips for run in runs)
+    for run in runs:
+        for result in run.results:
+            for column, half in (result.halves or {}).items():
+                right[column] += half["right"] * run.first.test_clips / everyone / len(run.results)
+        first = run.first
+        for column, half in (first.halves or {}).items():
+            for value, (_, n) in half["values"].items():
+                seeds = [(result.halves or {})[column]["values"][value][0] for result in run.results]
+                before, clips_before = values[column].get(value, (0.0, 0))
+                values[column][value] = before + sum(seeds) / len(seeds), clips_before + n
+        if first.twins:
+            n = first.twins["n"]
+            hits += n * spread_of([result.twins["right"] for result in run.results if result.twins]).mean
+            chance += n * first.twins["chance"]
+            clips += n
+    return Parts(right, values, (hits, chance, clips))
 
 
-def table(found: Sequence[Parts]) -> pd.DataFrame:
+def table(found: Sequence[tuple[Run, Parts]]) -> pd.DataFrame:
     """Printable, a row a run."""
     rows = []
-    for each in found:
-        top1, ceilings = each.run.spread("zsl", "top1"), each.run.first.ceilings
+    for run, parts in found:
+        top1, ceilings = run.spread("zsl", "top1"), run.first.ceilings
         rows.append({
-            "run": each.run.first.run,
-            "shown": _shown(each.run),
-            "motion right": percent(each.motion),
-            "object right": percent(each.held),
+            "run": run.first.run,
+            "shown": _shown(run),
             "both": percent(top1),
+            **parts.cells,
             "above the cue-only ceiling": points(top1.mean - ceilings[1] if top1 and ceilings else None),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna(NONE)
 
 
 def _shown(run: Run) -> str:

@@ -18,12 +18,12 @@ from pipeline.files.names import check_name
 from pipeline.manifest.clips import read_classes
 from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
+from pipeline.protocol.halves import Attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
 from pipeline.report.controlled import analyse
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
-from pipeline.report.parts import Attributes
 from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.repeated import read_repeated
@@ -117,7 +117,7 @@ def _section(
         bars=figures.save(figures.bars(kinds.methods, chance), folder / "top1.png"),
         confusions=tuple(confusions),
         chance=chance,
-        analysis=analyse(kinds, folder, chance, names, attributes, frames_of),
+        analysis=analyse(kinds, folder, chance, names, frames_of),
         leaks=leaks,
         repeated=tuple(repeated),
     )

@@ -27,13 +27,17 @@ PLACE = ["dataset", "protocol", "run", "seed"]
 AGAIN = "run `posebridge evaluate` again or remove it"
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MOST_CLIPS)]
 MORE = with_config(ConfigDict(extra="allow"))
 
 
 class Zsl(TypedDict):
-    """Accuracy among the unseen classes, of `n` clips; `ci95` is the exact binomial interval of top1."""
+    """Accuracy among the unseen classes, of `n` clips; `ci95` is the exact binomial interval of top1. No top5 where
+    there are no more classes.
+    """
 
     top1: Fraction
+    top5: NotRequired[Fraction | None]
     macro: Fraction
     n: Annotated[int, Field(ge=1, le=MOST_CLIPS)]
     ci95: tuple[Fraction, Fraction]
@@ -56,12 +60,29 @@ class Adapted(TypedDict):
     by: NotRequired[str]
 
 
+class Half(TypedDict):
+    """One half of the answers, see protocol/halves.py; `values`: value -> (right answers, clips)."""
+
+    right: Fraction
+    macro: Fraction | None
+    values: dict[str, tuple[Count, Count]]
+
+
+class Twins(TypedDict):
+    """Whether the object is right where the candidates are those of one motion; `n` clips."""
+
+    right: Fraction
+    chance: Fraction
+    n: Annotated[int, Field(ge=1, le=MOST_CLIPS)]
+    ci95: tuple[Fraction, Fraction]
+
+
 class Ceiling(TypedDict):
     """What the skeleton alone and the object alone can reach; the most twins of one tuple that were right."""
 
     skeleton: Fraction
     cue: Fraction
-    twin_hits_max: NotRequired[Annotated[int, Field(ge=0, le=MOST_CLIPS)] | None]
+    twin_hits_max: NotRequired[Count | None]
 
 
 @MORE
@@ -108,8 +129,10 @@ class Result:
     params: Amount | None
     gflops: Amount | None
     seconds: Amount | None
-    missing: Annotated[int, Field(ge=0, le=MOST_CLIPS)] = 0
+    missing: Count = 0
     device: str = ""
+    halves: dict[str, Half] | None = None
+    twins: Twins | None = None
     folder: Path = Path()
 
     @property

@@ -51,8 +51,9 @@ class Run:
         return len(self.results) == 1
 
     def spread(self, section: str, key: str) -> Spread | None:
-        """Mean and std of e.g. ("zsl", "top1") over the seeds; None where the section is absent."""
-        values = [getattr(result, section)[key] for result in self.results if getattr(result, section)]
+        """Mean and std of e.g. ("zsl", "top1") over the seeds that tell it; None where none does."""
+        sections = [found for result in self.results if (found := getattr(result, section))]
+        values = [value for found in sections if (value := found.get(key)) is not None]
         return spread_of(values) if values else None
 
     def mean(self, name: str) -> float | None:
