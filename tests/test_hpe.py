@@ -19,6 +19,7 @@ from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
+from pipeline.hpe.refinement import CueHead
 from pipeline.hpe.topdown import TopdownModel, config_path
 from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
@@ -178,6 +179,14 @@ def test_pooling_by_hand() -> None:
     head, hand = torch.maximum(near((60, 20)), 0.5 * near((90, 30))), near((77, 87))
     assert torch.allclose(masks[0], torch.stack([head / head.sum(), hand / hand.sum()]), atol=1e-6)
     assert visible[0].tolist() == pytest.approx([1.5 / 5, 0.6]), "a hand is as sure as the less sure of its joints"
+
+
+def test_a_cue_of_no_weight_is_zero() -> None:
+    head = CueHead((4, 6), (8, 16), 16, 5, 7)
+    weights = torch.zeros(1, 2, 3, 2)
+    weights[0, 0, 1, 1] = 1
+    cues = head([torch.rand(1, 4, 6, 4), torch.rand(1, 6, 3, 2)], weights)
+    assert cues.shape == (1, 2, 7) and cues[0, 0].all() and not cues[0, 1].any() and cues.isfinite().all()
 
 
 def test_the_estimator_yields_finite_cues_only_where_asked(weights: Path) -> None:

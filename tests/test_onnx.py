@@ -22,6 +22,7 @@ from pipeline.files.hashing import sha256_file
 from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator
+from pipeline.hpe.onnx_file import open_taps
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
@@ -212,6 +213,19 @@ def test_inner_tensors_become_taps_and_a_missing_one_lists_what_there_is(tmp_pat
         OnnxEstimator(replace(PLAIN, cues="levels"), path)
     with pytest.raises(PosebridgeError, match="no output 'refined'"):
         OnnxEstimator(replace(PLAIN, cues="refined"), path)
+
+
+def test_without_names_the_taps_are_the_graphs_other_outputs(tmp_path: Path) -> None:
+    path = heatmap_graph(tmp_path / "g.onnx", joints=17)
+    named = OnnxEstimator(replace(PLAIN, cues="levels", taps=("middle", "maps")), path)
+    model = onnx.load(path)
+    open_taps(model, ("middle", "maps"), path.name)
+    onnx.save(model, path)
+    found, wanted = (
+        each.estimate(red_spot(2), np.ones(2, bool)).cues
+        for each in (OnnxEstimator(replace(PLAIN, cues="levels"), path), named)
+    )
+    assert found.shape[2] == 3 + 17 and np.array_equal(found, wanted)
 
 
 def test_the_answer_itself_may_be_a_tap(tmp_path: Path) -> None:

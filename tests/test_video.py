@@ -136,7 +136,7 @@ def test_files_without_frames_are_refused_with_a_reason(tmp_path):
         "audio": "no video stream",
         "none": "no video stream",
         "frameless.avi": "no frame",
-        "headless": "not a readable video",
+        "headless": "not a readable video: the file is truncated, its table of contents is missing",
         "cut": "truncated",
         "playlist": "not a readable video",
         "gone": "does not exist",

@@ -30,9 +30,7 @@ class HierarchicalRefinement(nn.Module):
     norm and SiLU. Narrow on purpose: it costs a few percent of the pose model.
     """
 
-    def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int = 16, width: int = 96
-    ) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int, width: int) -> None:
         super().__init__()
         if pooled_stride not in strides:
             raise PosebridgeError(
@@ -61,12 +59,7 @@ class CueHead(nn.Module):
     """Refinement, and the projection of a pooled cue to its stored width (after pooling, where it costs nothing)."""
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        pooled_stride: int = 16,
-        width: int = 96,
-        cue_width: int = 512,
+        self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int, width: int, cue_width: int = 512
     ) -> None:
         super().__init__()
         self.cue_width = cue_width
