@@ -87,7 +87,7 @@ def examine(
             yield _lacking(f"disk: {dataset}", False, error)
             continue
         for name, recipe in params.recipes.items():
-            if recipe.backend != "import":
+            if recipe.backend not in ("import", "features"):
                 asked = dataset in datasets and (name in recipes or not recipes)
                 yield check_disk(f"disk: {dataset}, {name}", clips, recipe, cache, needed=asked)
 

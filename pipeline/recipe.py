@@ -17,6 +17,7 @@ ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
 EXPOSURES = ("none", "captions", "captions-strict")  # of pose weights to words
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
+POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
 
 
 def other_side(name: str) -> str:
@@ -29,8 +30,9 @@ def other_side(name: str) -> str:
 class Recipe:
     """What one extraction computes.
 
-    `backend` is one of hpe/factory.py's (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues) or
-    `import` (skeletons from a file of others by `cache import`; no cues).
+    `backend` is one of hpe/factory.py's (a pose model over videos), `ground_truth` (skeletons by `synth`; no cues),
+    `import` (skeletons from a file of others by `cache import`; no cues) or `features` (what a skeleton encoder of
+    others gives, by `cache import-features`, which writes the recipe itself).
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
     since where the bytes lie does not change the result. `taps` names the tapped modules or inner tensors, shallow
     first; empty means the backbone's stages, or what the ONNX file shows.
@@ -91,7 +93,7 @@ class Recipe:
     @property
     def needs_videos(self) -> bool:
         """Whether a pose model estimates it from videos; otherwise the skeletons come from elsewhere."""
-        return self.backend not in ("ground_truth", "import")
+        return self.backend not in ("ground_truth", "import", "features")
 
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""

@@ -16,7 +16,7 @@ from pipeline.files.names import is_file
 from pipeline.params import load_params
 from stages.bars import counter
 from stages.cache_estimate import estimate
-from stages.cache_exchange import export_file, import_file, publish
+from stages.cache_exchange import export_file, import_features_file, import_file, publish
 from stages.cache_stats import stats
 from stages.shell import Group, answer, cache_option, json_option, params_option, plain_errors, root_option, say
 
@@ -32,10 +32,12 @@ def command() -> None:
       posebridge cache verify --quick
       posebridge cache estimate --recipe refined
       posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
+      posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
     """
 
 
 command.add_command(import_file)
+command.add_command(import_features_file)
 command.add_command(export_file)
 command.add_command(estimate)
 command.add_command(publish)

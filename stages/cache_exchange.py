@@ -1,4 +1,4 @@
-"""`posebridge cache import | export | publish`: the cache and the world around it.
+"""`posebridge cache import | import-features | export | publish`: the cache and the world around it.
 
 Reads and writes as pipeline/interchange and pipeline/cache/publish.py say.
 Command: posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
+from pipeline.recipe import EXPOSURES, POOLED
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import (
@@ -92,6 +93,69 @@ def import_file(
     sentence = f"{done.index}: {done.clips} clips ({parts}), {done.written} new{lacking}."
     more = {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}
     answer(dataclasses.asdict(done) | more, sentence, as_json)
+
+
+@click.command("import-features")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, help="A folder under manifests/ with classes.csv and protocols.")
+@click.option("--protocol", required=True, help="On whose seen classes, and no other, their encoder was trained.")
+@click.option("--recipe", "recipe_name", required=True, help="Any name: runs read the features by `recipe: NAME`.")
+@click.option("--hpe-text", type=click.Choice(EXPOSURES), default=None, help="What words the pose model of the cues "
+              "has seen; needed where there are cues.")  # fmt: skip
+@manifests_option
+@cache_option
+@root_option
+@params_option
+@json_option
+@plain_errors
+def import_features_file(
+    file: Path,
+    dataset: str,
+    protocol: str,
+    recipe_name: str,
+    hpe_text: str | None,
+    manifests: Path,
+    cache: Path,
+    cache_root: Path | None,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Import features of others: what a skeleton encoder, trained for one protocol, gives for every clip.
+
+    FILE is a folder as SynSE, SA-DVAE and TDSM publish it: train.npy, ztest.npy, gtest.npy [N, 256] with
+    train_label.npy, z_label.npy, g_label.npy, indices of all classes. Or a .npz or HDF5 file of features [N, 256] or
+    maps [N, 256, T, V], label [N], part [N] (train, val, test), and optionally clip_id [N], cues [N, S, D] and
+    cue_scores [N, S]. No videos, no clips.csv and no `encode` are needed: go on with `text` and `train`. A file that
+    disagrees with the protocol is refused, and as a leak one with train clips of unseen classes.
+
+    \b
+    Example: posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
+    """
+    from pipeline.interchange.importing_features import import_features
+    from pipeline.protocol.duplicates import count_told
+
+    with counter("clip", f"import {file.name}") as show:
+        done = import_features(
+            dataset,
+            protocol,
+            recipe_name,
+            file,
+            hpe_text=hpe_text or "",
+            clips_per_shard=load_params(params_path).extract.clips_per_shard,
+            manifests=manifests,
+            cache=cache,
+            cache_root=cache_root,
+            progress=show,
+        )
+    repeated = look_for_duplicates(done.index, done.clips_csv, cache_root)
+    parts = ", ".join(f"{count} {part}" for part, count in done.parts.items())
+    kind = "pooled features" if done.layout == POOLED else f"maps of the joints of {done.layout}"
+    more = f" with cues of width {done.cue_width}" if done.cue_width else ""
+    lacking = f"; {count_told(repeated)}" if repeated else ""
+    sentence = f"{done.index}: {kind}{more} of {done.clips} clips ({parts}), {done.written} new{lacking}."
+    answer(
+        dataclasses.asdict(done) | {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}, sentence, as_json
+    )
 
 
 @click.command("export")

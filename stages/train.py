@@ -92,7 +92,7 @@ def command(
     devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
     found = {
-        recipe: [] if guard == "ignore" else known_duplicates(opened, recipe, refuse=guard == "fail")
+        recipe: [] if guard == "ignore" else known_duplicates(opened.of(recipe), recipe, refuse=guard == "fail")
         for recipe in dict.fromkeys(run.recipe for run in chosen.values())
     }
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]

@@ -6,6 +6,7 @@ alone 1/2. Unseen test clips are twins: equal skeletons, another object. It take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -146,16 +147,16 @@ def skeleton(motion: str, seed: int) -> np.ndarray:
     return (x * rng.uniform(1.5, 3) + rng.uniform(60, 120, 2))[None]
 
 
-def write_bank(path: Path, rng: np.random.Generator) -> None:
-    """A text bank [16, 3, D_TEXT] whose vectors are put together from those of motion and object."""
+def write_bank(path: Path, rng: np.random.Generator, slots: Sequence[str] = ("one_line", "hands", "global")) -> None:
+    """A text bank [16, slots, D_TEXT] whose vectors are put together from those of motion and object."""
     part = {letter: rng.normal(size=D_TEXT) for letter in "ABCDEpqrs"}
     base = np.stack([part[name[0]] + part[name[1]] for name in CLASSES]) + rng.normal(size=D_TEXT)  # a common direction
-    vectors = base[:, None] + 0.3 * rng.normal(size=(len(CLASSES), 3, D_TEXT))
+    vectors = base[:, None] + 0.3 * rng.normal(size=(len(CLASSES), len(slots), D_TEXT))
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
         file.attrs.update(schema=2, dataset="toy", encoder="minilm", encoder_sha256="0" * 64)
         file["embeddings"], file["mask"] = vectors.astype(np.float32), np.ones(vectors.shape[:2], bool)
         strings = h5py.string_dtype()
-        file.create_dataset("slots", data=["one_line", "hands", "global"], dtype=strings)
+        file.create_dataset("slots", data=list(slots), dtype=strings)
         file.create_dataset("class_names", data=CLASSES, dtype=strings)

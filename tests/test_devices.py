@@ -33,6 +33,7 @@ FLAGS = {
     "posebridge": ({}, {"gate": True, "adaptation": "mlp"}, {"bridge": False}, {"level_widths": [1, 2, 4, 8]}),
     "skeleton": ({},),
     "pgfa": ({}, {"encoder": "shift_gcn", "width": 4, "blocks": [1, 1]}, {"cues": True, "frames": 5}),
+    "pgfa_frozen": ({},),
     "purls": (
         {"width": 8, "hidden": 16}, {"width": 8, "hidden": 16, "cues": True},
         {"partition": "static"}, {"loss": "published"},
@@ -41,7 +42,7 @@ FLAGS = {
     "skeletoncontext": ({"heads": 2}, {"heads": 2, "cues": True}),
 }
 ADAPTED = {
-    "pgfa": ("posebridge", "skeleton", "pgfa", "skeletoncontext"),
+    "pgfa": ("posebridge", "skeleton", "pgfa", "pgfa_frozen", "skeletoncontext"),
     "dynapurls": tuple(FLAGS),
     "dynapurls_released": tuple(FLAGS),
 }

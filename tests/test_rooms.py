@@ -13,8 +13,8 @@ pytestmark = pytest.mark.unit
 PIPELINE = Path(__file__).parent.parent / "pipeline"
 ORDER = (
     "errors", "files", "recipe", "params", "executors", "manifest",
-    "video", "cache", "ingest", "skeleton", "hpe", "tracking", "extract", "interchange",
-    "text", "protocol", "methods", "learn", "report",
+    "video", "cache", "ingest", "skeleton", "hpe", "tracking", "extract",
+    "text", "protocol", "interchange", "methods", "learn", "report",
     "synth", "tune", "predict", "doctor", "project", "bench",
 )  # fmt: skip
 FRONT_DOOR = {"__init__", "doctor", "errors", "params", "recipe"}  # files that lie in no folder

@@ -44,7 +44,6 @@ def frame(reader: CacheReader, manifest: Path | None = None) -> pd.DataFrame:
 def _of_shard(reader: CacheReader, shard: MappedShard) -> pd.DataFrame:
     """The extracted clips of one shard; each different record is parsed once."""
     ids = list(shard.rows)
-    valid, scores = shard["person_valid"], shard["scores"]  # [N, M, T], [N, M, T, V]
     _, first, which = np.unique(shard["video_record"], return_index=True, return_inverse=True)
     records = [reader.record(ids[row]) for row in first]
     t = reader.recipe.frames
@@ -53,12 +52,16 @@ def _of_shard(reader: CacheReader, shard: MappedShard) -> pd.DataFrame:
         for record in records
     ]
     index = pd.Index(ids, name="clip_id")
-    measured = {
-        "seen": valid[:, 0].sum(1),
-        "joints": valid.sum((1, 2)) * scores.shape[-1],
-        "score": scores.sum((1, 2, 3), where=valid[..., None], dtype=np.float64),
-        "anchors": (shard["cue_scores"][:, 0] > 0).sum((1, 2)) if "cue_scores" in shard else 0,
-    }
+    measured: dict[str, Any] = dict(MEASURED)
+    if "cue_scores" in shard:
+        measured["anchors"] = (shard["cue_scores"][:, 0] > 0).sum((1, 2))
+    if "scores" in shard:  # imported features have no joints
+        valid, scores = shard["person_valid"], shard["scores"]  # [N, M, T], [N, M, T, V]
+        measured |= {
+            "seen": valid[:, 0].sum(1),
+            "joints": valid.sum((1, 2)) * scores.shape[-1],
+            "score": scores.sum((1, 2, 3), where=valid[..., None], dtype=np.float64),
+        }
     video = {name: shard[f"video_{name}"] for name in VIDEO}
     told = pd.DataFrame(rows).iloc[which].set_axis(index)
     return pd.DataFrame({"stage": "", "reason": "", **measured, **video}, index=index).join(told)

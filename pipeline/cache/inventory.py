@@ -53,6 +53,7 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
     failed = found[found["stage"] != ""]
     clips, recipe, shards = len(reader.clip_ids), reader.recipe, reader.index["shards"]
     total = sum(entry["bytes"] for entry in shards)
+    frames = 0 if recipe.backend == "features" else clips * recipe.frames
     anchors = 0 if recipe.cues == "none" else clips * recipe.cue_frames * len(recipe.anchors)
     return {
         "clips": clips,
@@ -63,7 +64,7 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
             column.name: sum(entry["checksums"].datasets[column.name].bytes for entry in shards)
             for column in (reader.columns if shards else ())
         },
-        "first_person_seen": _share(found["seen"].sum(), clips * recipe.frames),
+        "first_person_seen": _share(found["seen"].sum(), frames),
         "mean_score": _share(found["score"].sum(), found["joints"].sum()),
         "anchors_seen": _share(found["anchors"].sum(), anchors),
         "videos": sum_up(found),

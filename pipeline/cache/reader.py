@@ -143,6 +143,8 @@ class CacheReader:
         self.recipe: Recipe = index["recipe"]
         if self.recipe.backend == "import":
             self._command = f"`posebridge cache import FILE --dataset {dataset} --recipe {recipe_name}`"
+        if self.recipe.backend == "features":
+            self._command = f"`posebridge cache import-features FILE --dataset {dataset} --recipe {recipe_name}`"
         self.fingerprint: str = index["fingerprint"]
         self.clip_ids: list[str] = list(index["clips"])
         self.failures: list[dict[str, str]] = index["failures"]

@@ -15,6 +15,7 @@ from pipeline.video.record import RECORD_BYTES
 from pipeline.video.thumbnail import SIDE
 
 SCHEMA = 2
+FEATURE_WIDTH = 256  # of imported features: that of every skeleton encoder here, and of those of the field
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def columns(
 ) -> tuple[Column, ...]:
     """The datasets of a shard of this recipe.
 
-    A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`; one that opens no video, no `thumbnail`.
+    A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`; one that opens no video, no `thumbnail`; one
+    of imported features, these in the place of skeletons.
     `text_widths` gives the bytes of the UTF-8 columns where a shard is to be written; a reader takes them as they come.
     """
     m, t, s, a, c = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors), recipe.dimensions
@@ -70,6 +72,10 @@ def columns(
         Column("frame_index", np.dtype("<i4"), (t,), ("frame",)),
         Column("timestamp", np.dtype("<f8"), (t,), ("frame",), "second"),
     )
+    features = (
+        text("clip_id"),
+        Column("features", np.dtype("<f4"), (FEATURE_WIDTH, t, joints), ("feature", "frame", "joint")),
+    )
     cues = (
         Column("cues", np.dtype("<f2"), (m, s, a, cue_width), ("person", "cue_frame", "anchor", "feature")),
         Column("cue_scores", np.dtype("<f2"), (m, s, a), ("person", "cue_frame", "anchor")),
@@ -86,7 +92,7 @@ def columns(
     )
     pictures = (Column("thumbnail", np.dtype("u1"), (t, SIDE, SIDE), ("frame", "row", "column")),)
     return (
-        skeleton
+        (features if recipe.backend == "features" else skeleton)
         + (() if recipe.cues == "none" else cues)
         + video
         + (pictures if recipe.needs_videos else ())

@@ -99,6 +99,8 @@ def slug(recipe: Recipe) -> str:
         return "ground-truth"
     if recipe.backend == "import":
         return f"import-{recipe.layout}-{recipe.dimensions}d"
+    if recipe.backend == "features":
+        return f"features-{recipe.layout}"
     return f"{Path(recipe.config).stem.split('_')[0] or recipe.backend}-{recipe.cues}"
 
 

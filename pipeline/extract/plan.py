@@ -58,6 +58,11 @@ def check_recipe(recipe: Recipe) -> None:
         raise PosebridgeError(
             "A recipe with `backend: import` has no videos to extract; fill it with `posebridge cache import FILE`."
         )
+    if recipe.backend == "features":
+        raise PosebridgeError(
+            "`posebridge cache import-features` writes recipes with `backend: features` itself; take this one out of "
+            "params.yaml."
+        )
     if recipe.needs_videos:
         check_backend(recipe)
     graph_of(recipe.layout)

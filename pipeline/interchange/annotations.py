@@ -102,7 +102,7 @@ def _read_pickle(path: Path) -> tuple[Iterable[Any], dict[str, list[str]]]:
             listed = isinstance(clip_ids, (list, tuple, np.ndarray)) and _length(clip_ids) >= 0
             if not (listed and isinstance(name, str)):
                 raise PosebridgeError(f"{path}: its split should name lists of frame_dir; {_short(name)} is none.")
-            splits[name] = [_name(clip_id, f"{path}, split {_short(name)}") for clip_id in clip_ids]
+            splits[name] = [plain_name(clip_id, f"{path}, split {_short(name)}") for clip_id in clip_ids]
         data = data["annotations"]
     if not isinstance(data, list):
         raise PosebridgeError(f"{path} should be a list of annotations or a dict of annotations and split.")
@@ -132,14 +132,14 @@ def _records(path: Path, arrays: dict[str, np.ndarray], clips: int) -> Iterator[
 def _annotation(record: Any, where: str) -> Annotation:
     if not isinstance(record, dict) or not {"frame_dir", "label", "keypoint"} <= set(record):
         raise PosebridgeError(f"{where}: it should be a dict with frame_dir, label and keypoint.")
-    clip_id = _name(record["frame_dir"], where)
+    clip_id = plain_name(record["frame_dir"], where)
     where = f"{where} ({_short(clip_id)})"
     if why := why_outside(clip_id):
         raise PosebridgeError(f"{where}: {why}.")
     if clip_id.endswith("/"):
         raise PosebridgeError(f"{where}: a clip of skeletons is no folder of images; take the slash off its name.")
-    label = _whole(record["label"], f"{where}: label")
-    total = _whole(record.get("total_frames", 0), f"{where}: total_frames")
+    label = whole_number(record["label"], f"{where}: label")
+    total = whole_number(record.get("total_frames", 0), f"{where}: total_frames")
     height, width = _sides(record.get("img_shape"), where)
     keypoints = _numbers(record["keypoint"], f"{where}: keypoint")
     if keypoints.ndim != 4 or keypoints.shape[3] not in (2, 3) or 0 in keypoints.shape:
@@ -157,7 +157,7 @@ def _annotation(record: Any, where: str) -> Annotation:
     frames = total if 0 < total < keypoints.shape[1] else keypoints.shape[1]
     scores = np.where(there & np.isfinite(scores), scores, 0).clip(0, 1)
     given = record.get("split")
-    split = "" if given is None or (isinstance(given, str) and not given) else _name(given, f"{where}: split")
+    split = "" if given is None or (isinstance(given, str) and not given) else plain_name(given, f"{where}: split")
     return Annotation(clip_id, label, keypoints[:, :frames], scores[:, :frames], height, width, split)
 
 
@@ -174,7 +174,7 @@ def _seen(keypoints: np.ndarray) -> np.ndarray:
     return (seen | (present & centre)).astype(np.float32)
 
 
-def _name(value: Any, where: str) -> str:
+def plain_name(value: Any, where: str) -> str:
     """A name as text that a list can hold. Raises PosebridgeError."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
@@ -190,7 +190,7 @@ def _name(value: Any, where: str) -> str:
     return str(value)
 
 
-def _whole(value: Any, what: str) -> int:
+def whole_number(value: Any, what: str) -> int:
     """A whole number: 3, 3.0 or an array of one of them. Raises PosebridgeError."""
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
         value = value.reshape(())[()]
@@ -210,7 +210,7 @@ def _sides(value: Any, where: str) -> tuple[int, int]:
         return 0, 0
     if not isinstance(value, (list, tuple, np.ndarray)) or _length(value) != 2:
         raise PosebridgeError(f"{where}: img_shape should be (height, width), but is {_short(value)}.")
-    height, width = (_whole(side, f"{where}: img_shape") for side in value)
+    height, width = (whole_number(side, f"{where}: img_shape") for side in value)
     if not (0 <= height <= LONGEST_SIDE and 0 <= width <= LONGEST_SIDE):
         raise PosebridgeError(f"{where}: img_shape should be 0 to {LONGEST_SIDE} pixels, but is {height} x {width}.")
     return height, width

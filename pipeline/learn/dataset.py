@@ -6,16 +6,17 @@ Reads manifests/<dataset>/{classes,clips}.csv, protocols/, cache/<dataset>/<reci
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pipeline.cache.imported import clips_path
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError, all_missing
-from pipeline.files.names import check_name
+from pipeline.files.names import check_name, is_file
 from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
@@ -48,6 +49,21 @@ class Dataset:
     def split(self, protocol: str) -> Split:
         """The protocol of this name; raises PosebridgeError as `read_split` does."""
         return read_split(self.folder / "protocols", protocol, self.class_names)
+
+    def of(self, recipe: str) -> Dataset:
+        """This data set with the clips of imported features, which their index has beside it; any other recipe's clips
+        are those of clips.csv.
+        """
+        listed = clips_path(index_path(self.cache, self.name, recipe))
+        if not is_file(listed):
+            return self
+        missing = [line for line in self.missing if "clips.csv" not in line]
+        clips: tuple[Clip, ...] = ()
+        try:
+            clips = tuple(read_clips(listed, len(self.class_names) or MOST_CLASSES))
+        except PosebridgeError as error:
+            missing.append(str(error))
+        return replace(self, clips=clips, missing=tuple(missing))
 
     def reader(self, recipe: str) -> CacheReader:
         """The extraction by this recipe; raises PosebridgeError naming the command that makes it."""

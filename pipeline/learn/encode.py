@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.cache.sealed import seal
+from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
@@ -30,7 +31,7 @@ from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
 from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
-from pipeline.learn.needs import Needs, need_extraction, need_parts, need_split
+from pipeline.learn.needs import Needs, is_imported, need_extraction, need_parts, need_split
 from pipeline.learn.seeds import each_seed
 from pipeline.params import EncodeParams, Params
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
@@ -65,7 +66,11 @@ def encode_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.devi
 
 
 def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> None:
-    """Raise PosebridgeError with all that `encode` lacks."""
+    """Raise PosebridgeError with all that `encode` lacks, and for what needs no encoder."""
+    if is_imported(dataset, skeletons):
+        raise PosebridgeError(
+            f"{skeletons} holds imported features, which an encoder of others gave; go on with `posebridge train`."
+        )
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "train")

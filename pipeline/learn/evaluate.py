@@ -32,7 +32,7 @@ from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
-from pipeline.learn.run import Opened, write_resolved
+from pipeline.learn.run import Opened, skeletons_of, write_resolved
 from pipeline.learn.score import adapt_table, score_clips
 from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
 from pipeline.manifest.clips import Clip
@@ -98,6 +98,7 @@ def require_for_testing(
 ) -> Opened:
     """What a run reads, opened. Raises PosebridgeError with all that testing these seeds on these variants will lack.
     """
+    dataset = dataset.of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "test")
@@ -168,6 +169,7 @@ def evaluate_seed(
         "text": opened.bank.encoder,
         "hpe_text": opened.hpe_text,
         "skeletons": opened.run.skeletons,
+        "features": "imported" if opened.imported else "computed",
         "zsl": zsl,
         "gzsl": both,
         "adapted": adapted(opened, encoder, method, test, selection),

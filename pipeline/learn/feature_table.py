@@ -23,10 +23,12 @@ HELD_BYTES = 4 << 30  # of feature maps
 
 
 class Joints(nn.Module):
-    """In the place of a frozen encoder, for a method that has its own: the map is the joints themselves."""
+    """In the place of a frozen encoder, for a method that has its own: the map is the joints themselves. And for
+    imported features, which are a map already.
+    """
 
     def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
-        """[B, M, T, V, C + 1], as it comes: nobody is all zero."""
+        """[B, M, T, V, C + 1] or [B, 256, T', V], as it comes: nobody is all zero."""
         return x
 
 
@@ -87,7 +89,7 @@ class StreamedTable:
     ) -> Features:
         """Features of a batch that was taken; with a generator, the clips whose view is not 0 are augmented."""
         x, person = samples.inputs
-        if views is not None and generator is not None:
+        if views is not None and generator is not None and samples.features is None:
             seen = views.to(x.device) == 0
             turned = (torch.rand(len(views), generator=generator, device=x.device) < 0.5) & ~seen
             other = augment(x, generator, samples.graph, mirrored=turned)

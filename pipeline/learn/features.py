@@ -50,6 +50,10 @@ class Samples:
     cues: Tensor | None = None  # [N, M, S, A, D] float16
     cue_scores: Tensor | None = None  # [N, M, S, A] float32, 0..1; both None where the recipe or the method has no cues
     layout: str = "coco17"  # of the V joints
+    features: Tensor | None = None
+    """[N, 256, T', V] float32 of a skeleton encoder of others, in the place of joints: those are then one that is
+    always there, at 0.
+    """
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -68,7 +72,11 @@ class Samples:
 
     @cached_property
     def inputs(self) -> tuple[Tensor, Tensor]:
-        """What a skeleton encoder is given: [N, M, T, V, C + 1] as `normalise` makes it, and who is there, [N, M]."""
+        """What a skeleton encoder is given: [N, M, T, V, C + 1] as `normalise` makes it, and who is there, [N, M].
+        Imported features are what one gives, and come as they are.
+        """
+        if self.features is not None:
+            return self.features, self.person_valid.any(-1)
         x = normalise(self.keypoints, self.scores, self.person_valid, self.graph)
         return x, self.person_valid.any(-1)
 
@@ -88,6 +96,7 @@ class Samples:
             None if self.cues is None else self.cues[index],
             None if self.cue_scores is None else self.cue_scores[index],
             self.layout,
+            None if self.features is None else self.features[index],
         )
 
     only = take  # as StoredSamples.only
@@ -201,20 +210,7 @@ def _extracted(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None) 
 
 
 def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Samples:
-    arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
-    layout, joints = skeletons.recipe.layout, arrays["keypoints"].shape[3]
-    if joints != (wanted := len(graph_of(layout).joints)):
-        raise PosebridgeError(
-            f"The cached skeletons have {joints} joints, but their recipe's layout {layout} has {wanted}; extract them "
-            "with a pose model of these joints."
-        )
-    samples = Samples(
-        clip_ids=tuple(kept),
-        keypoints=_tensor(arrays["keypoints"], np.float32),
-        scores=_tensor(arrays["scores"].astype(np.float32).clip(0, 1), np.float32),
-        person_valid=_tensor(arrays["person_valid"], bool),
-        layout=layout,
-    )
+    samples = (_imported if "features" in skeletons.names else _joints)(kept, skeletons)
     if cues is None:
         return samples
     if "cues" not in cues.names:
@@ -222,6 +218,32 @@ def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Sample
     arrays = cues.read(kept, ("cues", "cue_scores"))
     return replace(
         samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32)
+    )
+
+
+def _imported(kept: Sequence[str], reader: Reader) -> Samples:
+    features = _tensor(reader.read(kept, ("features",))["features"], np.float32)
+    seen = torch.ones(len(kept), 1, 1, 1)
+    return Samples(
+        tuple(kept), seen.new_zeros(len(kept), 1, 1, 1, 2), seen, seen[..., 0].bool(), layout=reader.recipe.layout,
+        features=features,
+    )  # fmt: skip
+
+
+def _joints(kept: Sequence[str], skeletons: Reader) -> Samples:
+    arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
+    layout, joints = skeletons.recipe.layout, arrays["keypoints"].shape[3]
+    if joints != (wanted := len(graph_of(layout).joints)):
+        raise PosebridgeError(
+            f"The cached skeletons have {joints} joints, but their recipe's layout {layout} has {wanted}; extract them "
+            "with a pose model of these joints."
+        )
+    return Samples(
+        clip_ids=tuple(kept),
+        keypoints=_tensor(arrays["keypoints"], np.float32),
+        scores=_tensor(arrays["scores"].astype(np.float32).clip(0, 1), np.float32),
+        person_valid=_tensor(arrays["person_valid"], bool),
+        layout=layout,
     )
 
 

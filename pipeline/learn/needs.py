@@ -83,6 +83,14 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
     return reader
 
 
+def is_imported(dataset: Dataset, recipe: str) -> bool:
+    """Whether an extraction that is there holds features of an encoder of others."""
+    try:
+        return dataset.reader(recipe).recipe.backend == "features"
+    except PosebridgeError:
+        return False  # which has been noted
+
+
 def classes_have(names: Sequence[str]) -> str:
     """`class 'a' has`, `classes 'a', 'b' have`."""
     return f"class {names_of(names)} has" if len(names) == 1 else f"classes {names_of(names)} have"

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.encoders import load_encoder
-from pipeline.learn.needs import Needs, classes_have, need_extraction
+from pipeline.learn.needs import Needs, classes_have, is_imported, need_extraction
 from pipeline.learn.run import Opened, open_run, skeletons_of
 from pipeline.learn.trained import load_adaptation, load_method, place_of_method
 from pipeline.manifest.texts import read_texts, texts_path
@@ -82,7 +82,9 @@ def need_encoders(
     needs: Needs, dataset: Dataset, split: Split | None, protocol: str, run: RunParams, seeds: Sequence[int],
     phases: Sequence[str],
 ) -> None:  # fmt: skip
-    """The skeleton encoders below the run's method, if it has none of its own."""
+    """The skeleton encoders below the run's method, if it has none of its own and reads no imported features."""
+    if is_imported(dataset, skeletons_of(run)):
+        return
     if run.method in METHODS and not find_method(run.method).end_to_end:
         comparable = split is not None and bool(dataset.clips)
         for seed in seeds:

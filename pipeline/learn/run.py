@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.cache.imported import require_unlearnt
+from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
@@ -20,10 +22,11 @@ from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
-from pipeline.methods import find_method, takes_cues
+from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
 from pipeline.protocol.splits import Split
+from pipeline.recipe import POOLED, Recipe
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
 
@@ -40,6 +43,7 @@ class Opened:
     shapes: Shapes
     hpe_text: str  # what words the pose weights were exposed to
     fingerprints: tuple[str, ...]  # of the extractions
+    imported: bool = False  # the skeletons are features of an encoder of others
 
     def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples | StoredSamples:
         """The features of these clips, or of a variant of them, as far as their extraction succeeded: in memory, or on
@@ -85,29 +89,60 @@ def skeletons_of(run: RunParams) -> str:
 
 
 def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
-    """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it."""
+    """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it,
+    and where imported features do not suffice for the method, or know classes that should be unseen.
+    """
     skeletons = skeletons_of(run)
     reads_cues = takes_cues(run.method, run.flags)
     bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
     joints = reader = dataset.reader(skeletons)
     if reads_cues and run.recipe != skeletons:
         reader = dataset.reader(run.recipe)
+    split = dataset.split(protocol)
+    for name, each in ((skeletons, joints), *([(run.recipe, reader)] if reads_cues else [])):
+        if each.recipe.backend == "features":
+            index = index_path(dataset.cache, dataset.name, name)
+            require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
+    require_features(run.method, skeletons, joints.recipe)
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
     shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
         if "cues" not in reader.names:
-            raise PosebridgeError(f"The recipe {run.recipe!r} holds no cues; use another, or the method `skeleton`.")
+            raise PosebridgeError(
+                f"The method {run.method} needs cues, but the recipe {run.recipe!r} holds no cues; use another, or the "
+                "method `skeleton`."
+            )
         shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width)
     return Opened(
         dataset,
-        dataset.split(protocol),
+        split,
         run,
         bank,
         skeletons,
         shapes,
         hpe_text=recipe.hpe_text,
         fingerprints=(reader.fingerprint, joints.fingerprint),
+        imported=joints.recipe.backend == "features",
     )
+
+
+def require_features(method: str, name: str, recipe: Recipe) -> None:
+    """Raise PosebridgeError where imported features lack what a method reads."""
+    reads = what_it_reads(method)
+    if recipe.backend != "features" or reads == "features":
+        return
+    cues = recipe.cues != "none"
+    others = ", ".join(m for m, known in METHODS.items() if known.reads == "features" and (cues or not known.cues))
+    if reads == "joints":
+        raise PosebridgeError(
+            f"The method {method} trains an encoder of its own and needs joints, but {name} holds imported features; "
+            f"methods that they suffice for are {others}."
+        )
+    if recipe.layout == POOLED:
+        raise PosebridgeError(
+            f"The method {method} needs a map of frames and joints, but the features of {name} are pooled over both; "
+            f"methods that they suffice for are {others}."
+        )
 
 
 def write_resolved(

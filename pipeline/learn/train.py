@@ -29,7 +29,7 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, OnEpoch, Progress, fit, ignore, remove_states
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_encoders, need_run
-from pipeline.learn.run import Opened, write_resolved
+from pipeline.learn.run import Opened, skeletons_of, write_resolved
 from pipeline.learn.score import embed_batches
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
@@ -78,6 +78,7 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, seeds:
     """What a run reads, opened. Raises PosebridgeError with all that training these seeds, and then testing them, will
     lack.
     """
+    dataset = dataset.of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "train")
@@ -152,7 +153,8 @@ def train_phase(
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
     labels = train_labels(phase, [samples.clip_ids[row] for row in train_rows], opened.split.class_names)
-    table = feature_table(encoder, samples, opened.shapes.anchors, views=config.views, seed=seed, device=device)
+    views_of = 1 if opened.imported else config.views  # features cannot be augmented
+    table = feature_table(encoder, samples, opened.shapes.anchors, views=views_of, seed=seed, device=device)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -168,7 +170,7 @@ def train_phase(
         return table.load(train_rows[rows])
 
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
-        views = torch.randint(config.views, (len(rows),), generator=generator, device=generator.device)
+        views = torch.randint(views_of, (len(rows),), generator=generator, device=generator.device)
         if isinstance(table, StreamedTable):
             features = table.features(loaded or load(rows), views, generator)
         else:

@@ -62,18 +62,19 @@ def hash_of(tensor: Tensor) -> str:
 
 
 def encoder_sha256(opened: Opened, seed: int) -> str | None:
-    """The hash of the encoder below a seed's final method; None for a method that has its own."""
-    if find_method(opened.run.method).end_to_end:
+    """The hash of the encoder below a seed's final method; None for a method that has its own, and imported features.
+    """
+    if opened.imported or find_method(opened.run.method).end_to_end:
         return None
     values = told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
     return values.get("weights_sha256")
 
 
 def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
-    """The frozen encoder below a run's method; the joints themselves for a method that has its own. `unchanged` as in
-    `load_encoder`.
+    """The frozen encoder below a run's method; the joints themselves for a method that has its own, and imported
+    features as they are. `unchanged` as in `load_encoder`.
     """
-    if find_method(opened.run.method).end_to_end:
+    if opened.imported or find_method(opened.run.method).end_to_end:
         return Joints().eval()
     return load_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, phase, unchanged)
 

@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """A method: `module:class`, and what its flag `cues` is by default; None for one that is never shown cues."""
+    """A method: `module:class`; what its flag `cues` is by default, None for one that is never shown cues; and the
+    least that it reads: pooled `features` of an encoder, its `map` over frames and joints, or `joints` themselves.
+    """
 
     place: str
     cues: bool | None
+    reads: str = "features"
 
 
 METHODS = {
     "posebridge": Known("pipeline.methods.posebridge:PoseBridge", cues=True),
     "skeleton": Known("pipeline.methods.posebridge:Skeleton", cues=None),
-    "pgfa": Known("pipeline.methods.pgfa:PGFA", cues=False),
-    "purls": Known("pipeline.methods.purls:Purls", cues=False),
-    "purls_matched": Known("pipeline.methods.purls:PurlsMatched", cues=False),
-    "skeletoncontext": Known("pipeline.methods.skeletoncontext:SkeletonContext", cues=False),
+    "pgfa": Known("pipeline.methods.pgfa:PGFA", cues=False, reads="joints"),
+    "pgfa_frozen": Known("pipeline.methods.pgfa_frozen:PGFAFrozen", cues=None),
+    "purls": Known("pipeline.methods.purls:Purls", cues=False, reads="map"),
+    "purls_matched": Known("pipeline.methods.purls:PurlsMatched", cues=False, reads="map"),
+    "skeletoncontext": Known("pipeline.methods.skeletoncontext:SkeletonContext", cues=False, reads="map"),
 }
 ADAPTATIONS = {
     "pgfa": "pipeline.methods.adaptation:PrototypeAlignment",
@@ -47,6 +51,11 @@ def takes_cues(name: str, flags: Mapping[str, Any]) -> bool:
     """Whether the method with these flags is shown cues at all; where not, none are read."""
     default = _known(name).cues
     return default is not None and bool(flags.get("cues", default))
+
+
+def what_it_reads(name: str) -> str:
+    """The least that a method reads; see `Known`."""
+    return _known(name).reads
 
 
 def find_adaptation(name: str) -> type[Adaptation]:

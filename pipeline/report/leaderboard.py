@@ -67,6 +67,7 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame({
         "run": [run.first.run for run in runs],
         "skeletons": [run.first.skeletons for run in runs],
+        "features": ["imported" if run.first.features == "imported" else NONE for run in runs],
         "HPE text": [run.first.hpe_text for run in runs],
         "seeds": [seeds(run) for run in runs],
         **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
@@ -85,7 +86,8 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
         first = run.first
         record = {"dataset": first.dataset, "protocol": first.protocol, "run": first.run, "method": first.method,
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
-                  "hpe_text": first.hpe_text, "skeletons": first.skeletons, "test_variant": first.test_variant,
+                  "hpe_text": first.hpe_text, "skeletons": first.skeletons, "features": first.features,
+                  "test_variant": first.test_variant,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
                   "n": first.test_clips}  # fmt: skip
         for section, key in MEASURES:

@@ -107,7 +107,7 @@ class Selection(TypedDict, total=False):
 @dataclass(frozen=True)
 class Result:
     """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed; `device` is where the
-    others were scored.
+    others were scored. `features` are `imported` where the skeleton encoder is one of others, else `computed`.
     """
 
     dataset: str
@@ -133,6 +133,7 @@ class Result:
     device: str = ""
     halves: dict[str, Half] | None = None
     twins: Twins | None = None
+    features: str = "computed"
     folder: Path = Path()
 
     @property

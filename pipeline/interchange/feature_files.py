@@ -1,0 +1,288 @@
+"""Skeleton features as others publish them, before any training of ours: two forms.
+
+SynSE's, which SA-DVAE, TDSM and others share: a folder of one split with `train.npy` [N, 256] (train clips of the seen
+classes), `ztest.npy` (test clips of the unseen ones), mostly `gtest.npy` (test clips of all classes), and the labels of
+each, indices of all classes, in `train_label.npy`, `z_label.npy`, `g_label.npy`. Clips have no names there: they are
+called by their file and row. Where gtest.npy holds clips of unseen classes these are those of ztest.npy once more, and
+are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
+
+One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
+[N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
+PoseBridge paper) and `cue_scores` [N, S].
+
+Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipeline.cache.schema import FEATURE_WIDTH
+from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import sha256_file
+from pipeline.files.names import composed, why_outside
+from pipeline.interchange.annotations import plain_name
+from pipeline.interchange.npz import read_arrays
+from pipeline.interchange.rows import BLOCK, Rows, hdf5_rows, npy_rows, npz_rows, plain_dataset
+from pipeline.skeleton.graph import GRAPHS
+
+MOST_CLIPS = 5_000_000
+MOST_STEPS, MOST_WIDE = 1000, 1 << 16  # S and D of cues, T of maps
+FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  # what features and cues are kept in
+PARTS = {"train": "train", "val": "test", "test": "test"}  # what these sets call `val` is what they are tested on
+PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
+HDF5 = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the features of a clip lie: a row of one of the arrays."""
+
+    array: int
+    row: int
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """N clips. `features` are arrays [., 256] or [., 256, T, V], and `places` tells each clip's row in them; `cues` and
+    `cue_scores` are in the order of the clips.
+    """
+
+    clip_ids: list[str]
+    labels: list[int]
+    parts: list[str]
+    features: tuple[Rows, ...]
+    places: list[Place]
+    sources: dict[str, str]  # file -> sha256
+    cues: Rows | None = None
+    cue_scores: Rows | None = None
+    doubts: tuple[str, ...] = ()  # where pieces of it contradict one another, each a phrase
+
+    @property
+    def frames(self) -> int:
+        """T of maps; 1 of pooled features."""
+        return (*self.features[0].shape, 1, 1)[2]
+
+    @property
+    def joints(self) -> int:
+        """V of maps; 1 of pooled features."""
+        return self.features[0].shape[3] if len(self.features[0].shape) == 4 else 1
+
+    @property
+    def pooled(self) -> bool:
+        return len(self.features[0].shape) == 2
+
+    @property
+    def cue_width(self) -> int:
+        """D; 0 without cues."""
+        return self.cues.shape[2] if self.cues is not None else 0
+
+    def feature(self, clip: int) -> np.ndarray:
+        """[256, T, V] float32."""
+        place = self.places[clip]
+        found = self.features[place.array].read(place.row, place.row + 1)
+        return found.astype(np.float32).reshape(FEATURE_WIDTH, self.frames, self.joints)
+
+
+def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folder: Path) -> FeatureSet:
+    """The features of a folder in SynSE's form, or of a `.npz` or HDF5 file, all of them looked through. `names` are
+    the classes, `unseen` those that the protocol leaves unseen; what is packed is unpacked on the disk of `folder`.
+
+    Raises PosebridgeError naming the file for anything that is not as the module's docstring says.
+    """
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError):
+        is_folder = False
+    found = _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
+    if not found.clip_ids:
+        raise PosebridgeError(f"{path} holds no clip.")
+    return found
+
+
+def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureSet:
+    rows: dict[str, Rows] = {}
+    labels: dict[str, list[int]] = {}
+    sources: dict[str, str] = {}
+    for name, of_labels in PIECES.items():
+        place = path / f"{name}.npy"
+        if name == "gtest" and not place.exists():
+            continue
+        if not place.exists() or not (path / f"{of_labels}.npy").exists():
+            lacking = place if not place.exists() else path / f"{of_labels}.npy"
+            raise PosebridgeError(
+                f"{lacking} is missing; a folder of features holds train.npy, train_label.npy, ztest.npy, z_label.npy "
+                "and mostly gtest.npy, g_label.npy."
+            )
+        rows[name] = _features(npy_rows(place))
+        labels[name] = _labels(npy_rows(path / f"{of_labels}.npy"), len(rows[name]), len(names))
+        sources |= {file: _sha256(path / file) for file in (place.name, f"{of_labels}.npy")}
+    if len({found.shape[1:] for found in rows.values()}) > 1:
+        raise PosebridgeError(f"{path}: its arrays differ in shape: {[found.shape for found in rows.values()]}.")
+    ids, kept, parts, places = [], [], [], []
+    for array, (name, own) in enumerate(labels.items()):
+        for row, label in enumerate(own):
+            if name == "gtest" and label in unseen:
+                continue  # ztest.npy has it
+            ids.append(f"{name}-{row:07d}")
+            kept.append(label)
+            parts.append("train" if name == "train" else "test")
+            places.append(Place(array, row))
+    of_unseen, of_all = Counter(labels["ztest"]), Counter(labels.get("gtest", ()))
+    doubts = [
+        f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, a seen class"
+        for label in sorted(of_unseen) if label not in unseen
+    ]  # fmt: skip
+    if any(of_all[label] for label in unseen):
+        doubts += [
+            f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, but gtest.npy {of_all[label]}"
+            for label in unseen if of_unseen[label] != of_all[label]
+        ]  # fmt: skip
+    return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
+
+
+def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
+    if path.suffix.lower() not in (".npz", *HDF5):
+        raise PosebridgeError(
+            f"{path} is neither a folder with train.npy and ztest.npy nor a .npz, .h5 or .hdf5 file of features."
+        )
+    packed = path.suffix.lower() in HDF5
+    sha256 = _sha256(path)
+    big = (hdf5_rows if packed else npz_rows)(path, ("features", "cues", "cue_scores"), folder)
+    small = (_texts if packed else read_arrays)(path, ("clip_id", "part"))
+    label = (hdf5_rows if packed else npz_rows)(path, ("label",), folder)
+    if lacking := [name for name in ("features", "label", "part") if name not in (*big, *small, *label)]:
+        raise PosebridgeError(f"{path} lacks the array {lacking[0]!r}; it should have features, label and part.")
+    features = _features(big["features"])
+    clips = len(features)
+    for name, array in (big | small).items():
+        if len(array.shape) < 1 or array.shape[0] != clips:
+            raise PosebridgeError(f"{path}: {name} has the shape {array.shape}, but there are {clips} clips.")
+    ids = _names(path, small["clip_id"]) if "clip_id" in small else [f"clip-{row:07d}" for row in range(clips)]
+    parts = []
+    for clip_id, value in zip(ids, small["part"].tolist(), strict=True):
+        part = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        if part.strip().lower() not in PARTS:
+            raise PosebridgeError(f"{path}: {clip_id!r} is of the part {part[:40]!r}; write train, val or test.")
+        parts.append(PARTS[part.strip().lower()])
+    return FeatureSet(
+        ids, _labels(label["label"], clips, classes), parts, (features,), [Place(0, row) for row in range(clips)],
+        {path.name: sha256}, *_cues(big),
+    )  # fmt: skip
+
+
+def _features(rows: Rows) -> Rows:
+    """The same, once it is known that they are such features, every number of them finite."""
+    shape = rows.shape
+    if len(shape) not in (2, 4) or shape[1] != FEATURE_WIDTH:
+        raise PosebridgeError(
+            f"{rows.name} has the shape {list(shape)}; the methods here read features [N, {FEATURE_WIDTH}] or maps "
+            f"[N, {FEATURE_WIDTH}, T, V]."
+        )
+    known = {len(graph.joints): name for name, graph in GRAPHS.items()}
+    if len(shape) == 4 and (shape[3] not in known or not 1 <= shape[2] <= MOST_STEPS):
+        counts = ", ".join(f"{joints} of {name}" for joints, name in known.items())
+        raise PosebridgeError(f"{rows.name} has maps {list(shape[1:])}; the last number should be of joints: {counts}.")
+    _require_numbers(rows, FLOAT)
+    return rows
+
+
+def _cues(big: dict[str, Rows]) -> tuple[Rows | None, Rows | None]:
+    cues, scores = big.get("cues"), big.get("cue_scores")
+    if cues is None:
+        return None, None
+    if len(cues.shape) != 3 or not (1 <= cues.shape[1] <= MOST_STEPS and 1 <= cues.shape[2] <= MOST_WIDE):
+        raise PosebridgeError(
+            f"{cues.name} has the shape {list(cues.shape)}; it should be [N, S, D], one vector a time step of a video."
+        )
+    _require_numbers(cues, HALF)
+    if scores is not None:
+        if scores.shape != cues.shape[:2]:
+            raise PosebridgeError(f"{scores.name} has the shape {list(scores.shape)}, not {list(cues.shape[:2])}.")
+        _require_numbers(scores, 1.0, 0.0)
+    return cues, scores
+
+
+def _require_numbers(rows: Rows, most: float, least: float | None = None) -> None:
+    """Raise PosebridgeError unless all are finite floats, no further from 0 than `most`, or from `least` to `most`."""
+    if rows.dtype.kind != "f" or rows.dtype.itemsize not in (2, 4, 8):
+        raise PosebridgeError(f"{rows.name} is of the type {str(rows.dtype)[:40]}; it should be float16, 32 or 64.")
+    if len(rows) > MOST_CLIPS:
+        raise PosebridgeError(f"{rows.name} has {len(rows):,} clips; more than {MOST_CLIPS:,} are not read.")
+    for start, block in rows.blocks():
+        wide = block.astype(np.float64)
+        good = (wide <= most) & (wide >= (-most if least is None else least))  # False where it is not a number
+        if not good.all():
+            row = start + int(np.flatnonzero(~good.reshape(len(block), -1).all(1))[0])
+            raise PosebridgeError(
+                f"{rows.name}: row {row} (0-based) has values that are not finite or beyond {most:.6g}; extract it "
+                "again, or leave the clip out."
+            )
+
+
+def _labels(rows: Rows, clips: int, classes: int) -> list[int]:
+    if rows.shape not in ((clips,), (clips, 1)):
+        raise PosebridgeError(f"{rows.name} has the shape {list(rows.shape)}, but there are {clips} clips.")
+    if rows.dtype.kind not in "iuf":
+        raise PosebridgeError(f"{rows.name} is of the type {str(rows.dtype)[:40]}; labels are whole numbers.")
+    values = rows.read(0, clips).reshape(clips)
+    good = (values >= 0) & (values < classes) & (values == np.floor(values))
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        counted = " (do they begin with 1?)" if len(values) and values.min() == 1 and values.max() == classes else ""
+        raise PosebridgeError(
+            f"{rows.name}: row {row} (0-based) has the label {values[row]}; classes.csv has 0 to {classes - 1}"
+            f"{counted}."
+        )
+    return [int(value) for value in values]
+
+
+def _names(path: Path, values: np.ndarray) -> list[str]:
+    names: dict[str, str] = {}
+    for row, value in enumerate(values.tolist()):
+        name = plain_name(value, f"{path}, row {row}")
+        if why := why_outside(name):
+            raise PosebridgeError(f"{path}, row {row}: {why}.")
+        if composed(name) in names:
+            raise PosebridgeError(f"{path} has {name!r} twice; make every clip_id unique.")
+        names[composed(name)] = name
+    return list(names.values())
+
+
+def _texts(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Text datasets [N] of an HDF5 file; some at a time, since each entry might be as long as the file."""
+    found = {}
+    try:
+        size = max(1, path.stat().st_size)
+        with h5py.File(path, "r", locking=False) as file:
+            for name in names:
+                if name not in file:
+                    continue
+                dataset = plain_dataset(file, name, path)
+                if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1 or len(dataset) > MOST_CLIPS:
+                    raise PosebridgeError(f"{path}: {name!r} should be text [N].")
+                step = max(1, min(1024, BLOCK // max(size, dataset.dtype.itemsize)))
+                values: list[bytes] = []
+                for start in range(0, len(dataset), step):
+                    part = [value if isinstance(value, bytes) else b"" for value in dataset[start : start + step]]
+                    if max(map(len, part)) > 2000:
+                        raise PosebridgeError(f"{path}: {name!r} has text of more than 2,000 bytes.")
+                    values += part
+                found[name] = np.array(values, object)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); it should be HDF5.") from None
+    return found
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PosebridgeError(f"{path} cannot be read ({reason}); name a file or folder of features.") from None

@@ -1,0 +1,199 @@
+"""From features of others to a cache that stage two reads: what their skeleton encoder gives, in the place of ours.
+
+Reads a folder or file as feature_files.py says, manifests/<dataset>/classes.csv and a protocol; writes
+cache/store/<dataset>/features-..., and cache/<dataset>/<recipe>/{index.json,clips.csv,imported.json}.
+    posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.imported import clips_path, note_import
+from pipeline.cache.index import index_path, write_index
+from pipeline.cache.shard import clips_of_shards, make_shard, shard_state, wanted_shard
+from pipeline.cache.store import Store, row_hash
+from pipeline.errors import LIST, PosebridgeError
+from pipeline.files.hashing import fingerprint
+from pipeline.files.names import check_name, is_file
+from pipeline.interchange.feature_files import FeatureSet, read_features
+from pipeline.manifest.clips import Clip, read_classes, read_clips
+from pipeline.protocol.splits import Split, read_split
+from pipeline.recipe import EXPOSURES, POOLED, Recipe
+from pipeline.skeleton.graph import GRAPHS
+from pipeline.video.identity import VideoRecord
+
+NAMED = 8  # of a list in a message
+
+
+@dataclass(frozen=True)
+class ImportedFeatures:
+    """What an import did. `layout` is `pooled`, or that of the maps' joints; `cue_width` 0 where there are none."""
+
+    index: Path
+    store: Path
+    clips_csv: Path
+    clips: int
+    written: int
+    parts: dict[str, int]
+    layout: str
+    cue_width: int
+
+
+def import_features(
+    dataset: str,
+    protocol: str,
+    recipe_name: str,
+    path: Path,
+    *,
+    hpe_text: str = "",
+    clips_per_shard: int = 256,
+    manifests: Path = Path("manifests"),
+    cache: Path = Path("cache"),
+    cache_root: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ImportedFeatures:
+    """Bring the features of `path` into the cache under the name `recipe_name`; what is there and unchanged stays.
+
+    Args:
+        protocol: for which the features' encoder was trained, on its seen classes alone. Train clips of its unseen
+            classes are refused as a leak.
+        hpe_text: what words the pose model of the cues has seen (`EXPOSURES`); needed where there are cues.
+        progress: told (clips done, clips to do) after every clip.
+
+    Raises:
+        PosebridgeError: the file is odd, or disagrees with the protocol or with clips.csv; nothing has been written.
+    """
+    folder = manifests / check_name(dataset, "data set")
+    index = index_path(cache, dataset, recipe_name)
+    names = read_classes(folder / "classes.csv")
+    split = read_split(folder / "protocols", protocol, names)
+    found = read_features(path, names, split.unseen, cache)
+    require_protocol(found, split, folder, path)
+    recipe = recipe_of(found, hpe_text, path)
+    rows = zip(found.clip_ids, found.labels, found.parts, strict=True)
+    clips = [Clip(clip_id, clip_id, label=label, part=part) for clip_id, label, part in rows]
+    row_of = {clip_id: row for row, clip_id in enumerate(found.clip_ids)}
+
+    def look(clip_path: str, former: VideoRecord | None) -> VideoRecord:
+        """Equal features have one identity, by which test clips that repeat a train clip are found."""
+        content = found.feature(row_of[clip_path]).tobytes()
+        return VideoRecord(f"features-{hashlib.sha256(content).hexdigest()[:32]}", len(content), 0)
+
+    store = Store(cache_root or cache / "store", dataset, recipe)
+    layout = store.create(len(clips), clips_per_shard, found.joints, found.cue_width)
+    members = enumerate(clips_of_shards(clips, layout.shards))
+    states = (shard_state(store, wanted_shard(*each, row_hash, lambda clip: "", look)) for each in members)
+    todo = [state for state in states if not state.done]
+    total, finished = sum(len(state.todo) for state in todo), count(1)
+    for state in todo:
+        made = (feature_row(clip, found, row_of[clip.clip_id], state.videos[clip.path].identity) for clip in state.todo)
+        make_shard(store, layout, state, made, lambda: progress(next(finished), total))
+    note_import(index, clips, recipe.fingerprint, protocol, split.seen, found.sources)
+    write_index(index, dataset, store, layout, store.receipts(layout))
+    parts = Counter(found.parts)
+    return ImportedFeatures(
+        index, store.folder, clips_path(index), len(clips), total, dict(parts), recipe.layout, found.cue_width
+    )
+
+
+def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
+    """The recipe of an import: other files are another recipe. Raises PosebridgeError where cues have no `hpe_text`."""
+    if found.cues is not None and hpe_text not in EXPOSURES:
+        raise PosebridgeError(
+            f"{path} holds cues; say what words their pose model has seen: --hpe-text {', '.join(EXPOSURES)}."
+        )
+    joints = {len(graph.joints): name for name, graph in GRAPHS.items()}
+    return Recipe(
+        backend="features",
+        config="",
+        weights="",
+        weights_sha256=fingerprint(found.sources),
+        hpe_text=hpe_text if found.cues is not None else "none",
+        frames=found.frames,
+        cue_frames=found.cues.shape[1] if found.cues is not None else 1,
+        cues="none" if found.cues is None else "refined",
+        anchors=("body",),
+        layout=POOLED if found.pooled else joints[found.joints],
+    )
+
+
+def require_protocol(found: FeatureSet, split: Split, folder: Path, path: Path) -> None:
+    """Raise PosebridgeError where the features are no features of this protocol, with all that disagrees."""
+    trained = Counter(label for label, part in zip(found.labels, found.parts, strict=True) if part == "train")
+    tested = Counter(label for label, part in zip(found.labels, found.parts, strict=True) if part == "test")
+
+    def named(classes: Iterable[int]) -> str:
+        those = [f"{split.class_names[c]!r}" for c in classes]
+        return ", ".join(those[:NAMED]) + (f" and {len(those) - NAMED} more" if len(those) > NAMED else "")
+
+    others = [other for other in _protocols(folder, split) if set(other.seen) == set(trained)]
+    hint = f"they are the seen classes of {others[0].protocol}: import it with that" if others else "see its list"
+    if leaked := [c for c in split.unseen if c in trained]:
+        clips = sum(trained[c] for c in leaked)
+        raise PosebridgeError(
+            f"{path} is refused as a leak: {clips} of its train clips are of classes that are unseen in "
+            f"{split.protocol} ({named(leaked)}), and its encoder may have learnt them; {hint}."
+        )
+    lines = list(found.doubts)
+    if lacking := [c for c in split.seen if c not in trained]:
+        lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {hint}")
+    if lacking := [c for c in split.unseen if c not in tested]:
+        lines.append(f"it has no test clip of {named(lacking)}, unseen in {split.protocol}")
+    if lines := lines + _unlike_the_list(found, folder / "clips.csv", len(split.class_names)):
+        raise PosebridgeError(LIST.join([f"{path} disagrees with {split.protocol}, so nothing was imported:", *lines]))
+
+
+def _protocols(folder: Path, split: Split) -> Iterable[Split]:
+    """The data set's other protocols, as far as they are readable."""
+    for path in sorted((folder / "protocols").glob("*.txt")):
+        if not path.stem.endswith(".val"):
+            try:
+                yield read_split(path.parent, path.stem, split.class_names)
+            except PosebridgeError:
+                continue
+
+
+def _unlike_the_list(found: FeatureSet, path: Path, classes: int) -> list[str]:
+    """How clips of the file and of clips.csv with one name differ in label or part."""
+    if not is_file(path):
+        return []
+    listed = {clip.clip_id: clip for clip in read_clips(path, classes)}
+    wrong = []
+    for clip_id, label, part in zip(found.clip_ids, found.labels, found.parts, strict=True):
+        clip = listed.get(clip_id)
+        if clip and ((clip.label not in (None, label)) or clip.part not in ("", "both", part)):
+            wrong.append(f"{clip_id!r} is of class {label}, {part}; {path} has class {clip.label}, {clip.part or '-'}")
+    return wrong[:NAMED] + ([f"and {len(wrong) - NAMED} more clips"] if len(wrong) > NAMED else [])
+
+
+def feature_row(clip: Clip, found: FeatureSet, row: int, identity: str) -> dict[str, Any]:
+    """The cache's row of one clip. A cue all of zeros was not seen, where the file does not tell."""
+    made: dict[str, Any] = {
+        "clip_id": clip.clip_id,
+        "features": found.feature(row),
+        "video_path": clip.path,
+        "video_identity": identity,
+        "video_fps": 0.0,
+        "video_frames": 0,
+        "video_height": 0,
+        "video_width": 0,
+        "video_record": "",
+    }
+    if found.cues is not None:
+        cues = found.cues.read(row, row + 1).astype(np.float32)  # [1, S, D]
+        scores = np.any(cues, axis=-1) if found.cue_scores is None else found.cue_scores.read(row, row + 1)  # [1, S]
+        made |= {
+            "cues": cues[:, :, None],
+            "cue_scores": scores[:, :, None],
+            "cue_frame": np.full(cues.shape[1], -1),
+        }
+    return made

@@ -1,0 +1,376 @@
+"""Features of others: both published forms, made here; every method that they suffice for, under our protocols."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from synthetic import CLASSES, PROTOCOL, SEEN, UNSEEN, VALIDATION, write_bank
+
+from pipeline.cache.reader import CacheReader
+from pipeline.cache.verify import verify_index, verify_store
+from pipeline.errors import PosebridgeError
+from pipeline.interchange.importing_features import import_features
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encode import encode
+from pipeline.learn.evaluate import evaluate
+from pipeline.learn.train import train
+from pipeline.manifest.clips import Clip, write_classes, write_clips
+from pipeline.methods import METHODS
+from pipeline.methods.partition import SLOTS
+from pipeline.params import EncodeParams, Params, RunParams, TrainParams
+from pipeline.report.results import read_results
+from stages.cli import main
+
+TRAIN, TEST, S, D = 6, 3, 16, 32
+PARAMS = Params(encode=EncodeParams(seeds=(0,)), train=TrainParams(epochs=2, batch_size=16))
+SMALL = {"width": 16, "heads": 2, "layers": 1}
+RNG = np.random.default_rng(0)
+MOTIONS = {letter: RNG.normal(size=256) for letter in "ABCDE"}
+OBJECTS = {letter: RNG.normal(size=D) for letter in "pqrs"}
+
+
+def features(labels: list[int], dtype: str = "f4") -> np.ndarray:
+    """[N, 256]: what is left of a motion after pooling."""
+    found = np.stack([MOTIONS[CLASSES[label][0]] for label in labels])
+    return (found + np.random.default_rng(len(labels)).normal(size=found.shape)).astype(dtype)
+
+
+def labels_of(names: list[str], clips: int) -> list[int]:
+    return [CLASSES.index(name) for name in names for _ in range(clips)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A data set with classes, a protocol and a text bank, and no clips.csv."""
+    return make_world(tmp_path)
+
+
+def make_world(root: Path) -> Path:
+    folder = root / "manifests" / "toy"
+    write_classes(folder / "classes.csv", CLASSES)
+    (folder / "protocols").mkdir()
+    for suffix, names in ((".txt", UNSEEN), (".val.txt", VALIDATION)):
+        lines = "\n".join(f"{CLASSES.index(name)} {name}" for name in names)
+        (folder / "protocols" / f"{PROTOCOL}{suffix}").write_text(f"{lines}\n")
+    words = {"environment": "a hall", "used_object": "none", "target_object": "none", "key_parts": "hands"}
+    words |= {"label": "a deed"}
+    rows = [f"{index},{slot},{text}" for index in range(len(CLASSES)) for slot, text in words.items()]
+    (folder / "texts.csv").write_text("\n".join(["index,slot,text", *rows]) + "\n")
+    write_bank(root / "cache/text/minilm/toy.h5", np.random.default_rng(0), ("one_line", *SLOTS))
+    return root
+
+
+def synse(root: Path, dtype: str = "f4", **changes: np.ndarray | None) -> Path:
+    """A folder in SynSE's form; `changes` are its arrays by name, None for one that is left out."""
+    train, unseen, every = labels_of(SEEN, TRAIN), labels_of(UNSEEN, TEST), labels_of(CLASSES, TEST)
+    arrays: dict[str, np.ndarray | None] = {
+        "train": features(train, dtype), "train_label": np.array(train),
+        "ztest": features(unseen, dtype), "z_label": np.array(unseen),
+        "gtest": features(every, dtype), "g_label": np.array(every),
+    }  # fmt: skip
+    folder = root / "shift_12_4_r"
+    folder.mkdir(exist_ok=True)
+    for name, array in (arrays | changes).items():
+        if array is not None:
+            np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def arrays(cues: bool = True, maps: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """Those of one file: train clips of seen classes, test clips of all."""
+    train, every = labels_of(SEEN, TRAIN), labels_of(CLASSES, TEST)
+    labels = [*train, *every]
+    found = {
+        "clip_id": np.array([f"v{row:03d}" for row in range(len(labels))]),
+        "label": np.array(labels),
+        "part": np.array(["train"] * len(train) + ["test"] * len(every)),
+        "features": features(labels),
+    }
+    if maps:
+        noise = np.random.default_rng(1).normal(size=(len(labels), 256, *maps))
+        found["features"] = (found["features"][:, :, None, None] + noise).astype("f2")
+    if cues:
+        seen = np.stack([OBJECTS[CLASSES[label][1]] for label in labels])[:, None]
+        found["cues"] = (seen + np.random.default_rng(2).normal(size=(len(labels), S, D))).astype("f2")
+    return found
+
+
+def write(path: Path, found: dict[str, np.ndarray], packed: bool = True) -> Path:
+    """As .npz, or by its name as HDF5."""
+    if path.suffix == ".npz":
+        (np.savez_compressed if packed else np.savez)(path, **found)
+        return path
+    with h5py.File(path, "w") as file:
+        for name, array in found.items():
+            text = array.dtype.kind == "U"
+            how = {"compression": "gzip", "shuffle": True} if packed and array.ndim > 1 else {}
+            data = array.astype(object) if text else array
+            file.create_dataset(name, data=data, dtype=h5py.string_dtype() if text else None, **how)
+    return path
+
+
+def bring(root: Path, path: Path, **options):
+    values = {"manifests": root / "manifests", "cache": root / "cache", "clips_per_shard": 64} | options
+    return import_features("toy", PROTOCOL, "shift", path, **values)
+
+
+def opened(root: Path):
+    return open_dataset("toy", root / "manifests", root / "cache", strict=False)
+
+
+def run_of(method: str, **flags) -> RunParams:
+    return RunParams(method=method, recipe="shift", flags=flags)
+
+
+def trained_and_tested(root: Path, run: RunParams) -> dict:
+    train(opened(root), PROTOCOL, "mine", run, PARAMS)
+    folder = evaluate(opened(root), PROTOCOL, "mine", run, PARAMS)
+    return json.loads((folder / "seed-0" / "metrics.json").read_text())
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "run",
+    [
+        run_of("skeleton", **SMALL),
+        RunParams("pgfa_frozen", {"epochs": 3}, "shift", adapt="pgfa"),
+    ],
+    ids=lambda run: run.method,
+)
+def test_pooled_features_are_enough_for_methods_that_pool(world, run):
+    """No video, no clips.csv, no `encode`: import, train, evaluate."""
+    done = bring(world, synse(world))
+    assert (done.clips, done.parts) == (72 + 48, {"train": 72, "test": 48}) and done.layout == "pooled"
+    assert not verify_index(done.index, world / "cache/store") and not verify_store(done.store)
+    metrics = trained_and_tested(world, run)
+    assert metrics["zsl"]["n"] == 12 and metrics["gzsl"]["seen"] >= 0 and metrics["missing"] == 0
+    assert metrics["features"] == "imported" and metrics["zsl"]["top1"] > 0
+    (result,), complaints = read_results(world / "cache/results")
+    assert result.features == "imported" and not complaints
+    assert bool(metrics["adapted"]) == bool(run.adapt)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext"])
+def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method):
+    bring(world, write(world / "a.h5", arrays(maps=(4, 17))), hpe_text="captions")
+    flags = {
+        "posebridge": SMALL,
+        "purls": {"hidden": 16, "cues": True},
+        "skeletoncontext": {"epochs": 1, "heads": 4, "text_slots": ["one_line"]},
+    }[method]
+    metrics = trained_and_tested(world, run_of(method, **flags))
+    assert metrics["features"] == "imported" and metrics["hpe_text"] == "captions" and metrics["zsl"]["n"] == 12
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("method", METHODS)
+def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
+    bring(world, synse(world))
+    reasons = {
+        "posebridge": "The method posebridge needs cues, but the recipe 'shift' holds no cues; use another",
+        "pgfa": "The method pgfa trains an encoder of its own and needs joints, but shift holds imported features",
+        **dict.fromkeys(
+            ("purls", "purls_matched", "skeletoncontext"), "needs a map of frames and joints, but the features of"
+        ),
+    }
+    if method in reasons:
+        with pytest.raises(PosebridgeError, match=reasons[method]) as told:
+            train(opened(world), PROTOCOL, "mine", run_of(method), PARAMS)
+        assert "\n" not in str(told.value)
+    else:
+        assert method in ("skeleton", "pgfa_frozen")
+
+
+@pytest.mark.unit
+def test_no_encoder_is_trained_on_features(world):
+    bring(world, synse(world))
+    with pytest.raises(PosebridgeError, match="holds imported features, which an encoder of others gave"):
+        encode(opened(world), PROTOCOL, "shift", PARAMS.encode)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("kind", ["a.npz", "b.npz", "a.h5", "b.hdf5"])
+@pytest.mark.parametrize("maps", [None, (2, 25)], ids=["pooled", "maps"])
+def test_a_file_is_read_as_it_is_packed_or_plain(world, kind, maps):
+    found = arrays(maps=maps)
+    found["features"] = found["features"].astype(">f8" if maps is None else "f2")
+    found["cue_scores"] = np.linspace(0, 1, len(found["label"]) * S).reshape(-1, S)
+    done = bring(world, write(world / kind, found, packed=kind.startswith("a")), hpe_text="none")
+    assert done.layout == ("ntu25" if maps else "pooled") and done.cue_width == D
+    with CacheReader(done.index) as reader:
+        read = reader.read(["v003", "v100"], ["features", "cues", "cue_scores"])
+    rows = [3, 100]
+    assert (read["features"].reshape(2, -1) == found["features"][rows].reshape(2, -1).astype("f4")).all()
+    assert (read["cues"][:, 0, :, 0] == found["cues"][rows]).all()
+    assert np.allclose(read["cue_scores"][:, 0, :, 0], found["cue_scores"][rows], atol=1e-3)
+
+
+@pytest.mark.unit
+def test_an_import_is_repeated_for_nothing_and_a_changed_file_is_another_store(world):
+    first = bring(world, synse(world))
+    again = bring(world, synse(world))
+    assert first.written == 120 and again.written == 0 and again.store == first.store
+    other = bring(world, synse(world, dtype="f2"))
+    assert other.written == 120 and other.store != first.store
+    turned = np.asfortranarray(np.load(world / "shift_12_4_r" / "train.npy"))
+    assert bring(world, synse(world, dtype="f2", train=turned)).written == 120
+
+
+@pytest.mark.unit
+def test_unseen_clips_of_gtest_are_those_of_ztest_once_more(world):
+    without = bring(world, synse(world, gtest=None, g_label=None))
+    assert without.parts == {"train": 72, "test": 12}, "no gtest: zero-shot alone"
+    seen = labels_of(SEEN, TEST)
+    (world / "shift_12_4_r").rename(world / "other")
+    only = bring(world, synse(world, gtest=features(seen), g_label=np.array(seen)))
+    assert only.parts == {"train": 72, "test": 48}, "of seen classes alone"
+
+
+LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_label": np.array(LEAKS)}, "refused as a leak: 1 of its train clips .* unseen in .* \\('Ap'\\)"),
+        ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "3 clips of 'Ar', a seen class"),
+        ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "no test clip of 'Bq', unseen in"),
+        ({"g_label": np.array(labels_of([*CLASSES[:-1], "Ar"], TEST))}, "3 clips of 'Bq', but gtest.npy 0"),
+        ({"train_label": np.array(labels_of(SEEN[:-1], TRAIN) + [0] * TRAIN)}, "has no train clip of 'Eq', which"),
+        ({"train_label": np.array(labels_of(CLASSES, 4) + [16] * 8)}, "row 64 .* label 16; classes.csv has 0 to 15"),
+        ({"g_label": np.array(labels_of(CLASSES, TEST)) + 1.0}, "has the label 16.0; .* .do they begin with 1"),
+        ({"z_label": np.array([16] * 12)}, "z_label.npy: row 0 .* has the label 16; classes.csv has 0 to 15"),
+        ({"z_label": np.full(12, np.nan)}, "has the label nan"),
+        ({"z_label": np.full(12, 0.5)}, "has the label 0.5"),
+        ({"z_label": np.array(["a"] * 12)}, "labels are whole numbers"),
+        ({"z_label": np.zeros(11, int)}, "has the shape \\[11\\], but there are 12 clips"),
+        ({"ztest": features(labels_of(UNSEEN, TEST))[:, :64]}, "has the shape \\[12, 64\\]; the methods here"),
+        ({"ztest": np.full((12, 256), np.nan, "f4")}, "ztest.npy: row 0 .* not finite"),
+        ({"ztest": np.full((12, 256), 1e300)}, "ztest.npy: row 0 .* not finite or beyond 3.4"),
+        ({"ztest": np.ones((12, 256), int)}, "of the type int64; it should be float16, 32 or 64"),
+        ({"ztest": np.array([{"a": 1}], object)}, "holds Python objects, a pickle, which is never read"),
+        ({"ztest": None}, "ztest.npy is missing; a folder of features holds train.npy"),
+        ({"g_label": None}, "g_label.npy is missing"),
+        ({"train": np.float32(3)}, "it has no rows"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
+    with pytest.raises(PosebridgeError, match=said):
+        bring(world, synse(world, **changes))
+    assert not (world / "cache/toy").exists() and not (world / "cache/store").exists()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"features": None}, "lacks the array 'features'"),
+        ({"part": None}, "lacks the array 'part'"),
+        ({"part": np.array(["train"] * 119 + ["left"])}, "'v119' is of the part 'left'; write train, val or test"),
+        ({"part": np.array(["train"] * 120)}, "refused as a leak: 12 of its train clips"),
+        ({"clip_id": np.array(["v1"] * 120)}, "has 'v1' twice"),
+        ({"clip_id": np.array([f"../{row}" for row in range(120)])}, "lies outside of the data set's folder"),
+        ({"label": np.arange(119)}, "has the shape \\[119\\], but there are 120 clips"),
+        ({"features": np.zeros((120, 256, 2, 9), "f4")}, "the last number should be of joints: 17 of coco17"),
+        ({"cues": np.zeros((120, 512), "f2")}, "it should be \\[N, S, D\\]"),
+        ({"cues": np.full((120, S, D), 1e6)}, "cues: row 0 .* not finite or beyond 65504"),
+        ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\(9, 16, 32\\), but there are 120 clips"),
+        ({"cue_scores": np.full((120, S), 2.0)}, "cue_scores: row 0"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["a.npz", "a.h5"])
+def test_a_file_that_is_odd_is_refused(world, kind, changes, said):
+    found = {name: array for name, array in (arrays() | changes).items() if array is not None}
+    with pytest.raises(PosebridgeError, match=said):
+        bring(world, write(world / kind, found), hpe_text="none")
+    assert not (world / "cache/toy").exists() and not (world / "cache/store").exists()
+
+
+@pytest.mark.unit
+def test_what_a_file_declares_is_bounded_before_memory_is_taken(world):
+    folder = synse(world)
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 256), }"
+    (folder / "ztest.npy").write_bytes(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117) + b"\n")
+    with pytest.raises(PosebridgeError, match="ztest.npy cannot be read: the shape does not fit the size"):
+        bring(world, folder)
+    with zipfile.ZipFile(world / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays(cues=False).items():
+            with file.open(f"{name}.npy", "w") as member:
+                np.save(member, array)
+        with file.open("cues.npy", "w", force_zip64=True) as member:
+            member.write(bytes(300 << 20))
+    with pytest.raises(PosebridgeError, match="says that its arrays have .* more than 50 times as much"):
+        bring(world, world / "a.npz")
+    found = write(world / "a.h5", {name: array for name, array in arrays().items() if name != "features"})
+    with h5py.File(found, "a") as file:
+        file.create_dataset("features", (10**9, 256), "f4", chunks=(64, 256))
+    with pytest.raises(PosebridgeError, match="says that its arrays have 1024000"):
+        bring(world, found)
+    with h5py.File(found, "a") as file:
+        del file["features"]
+        file["features"] = h5py.ExternalLink("/etc/passwd", "a")
+    with pytest.raises(PosebridgeError, match="'features' is a link"):
+        bring(world, found)
+
+
+@pytest.mark.unit
+def test_the_list_of_clips_and_other_protocols_are_asked_too(world):
+    folder = world / "manifests/toy"
+    for suffix, names in ((".txt", ["Ep", "Eq"]), (".val.txt", VALIDATION)):
+        lines = "\n".join(f"{CLASSES.index(name)} {name}" for name in names)
+        (folder / "protocols" / f"other{suffix}").write_text(f"{lines}\n")
+    path = write(world / "a.npz", arrays(cues=False))
+    with pytest.raises(PosebridgeError, match=f"they are the seen classes of {PROTOCOL}"):
+        import_features("toy", "other", "shift", path, manifests=world / "manifests", cache=world / "cache")
+    write_clips(folder / "clips.csv", [Clip("v000", "a.mp4", label=3, part="train")])
+    with pytest.raises(PosebridgeError, match=r"'v000' is of class 0, train; .*clips.csv has class 3, train"):
+        bring(world, path)
+    write_clips(folder / "clips.csv", [Clip("v000", "a.mp4", label=0, part="train")])
+    done = bring(world, path)
+    with pytest.raises(PosebridgeError, match=f"trained for {PROTOCOL} and has learnt 'Ep' .* a leak"):
+        train(opened(world), "other", "mine", run_of("skeleton", **SMALL), PARAMS)
+    done.clips_csv.write_text(done.clips_csv.read_text().replace("v072,v072,,,0", "v072,v072,,,1"))
+    with pytest.raises(PosebridgeError, match="the list of clips and the index beside it are not of one import"):
+        train(opened(world), PROTOCOL, "mine", run_of("skeleton", **SMALL), PARAMS)
+
+
+@pytest.mark.unit
+def test_cues_tell_what_words_their_pose_model_has_seen(world):
+    with pytest.raises(PosebridgeError, match="holds cues; say what words .* --hpe-text none, captions"):
+        bring(world, write(world / "a.npz", arrays()))
+
+
+@pytest.mark.e2e
+def test_the_command_imports_and_tells_what_repeats(world, monkeypatch):
+    monkeypatch.chdir(world)
+    folder = synse(world)
+    train_part = np.load(folder / "train.npy")
+    every = np.load(folder / "gtest.npy")
+    every[0] = train_part[0]
+    np.save(folder / "gtest.npy", every)
+    (world / "params.yaml").write_text(
+        f"runs: {{mine: {{method: skeleton, recipe: shift, flags: {json.dumps(SMALL)}}}}}\n"
+        "encode: {seeds: [0]}\ntrain: {epochs: 2}\n"
+    )
+    invoke = CliRunner().invoke
+    where = ["--dataset", "toy", "--protocol", PROTOCOL]
+    done = invoke(main, ["cache", "import-features", folder.name, *where, "--recipe", "shift"])
+    assert done.exit_code == 0, done.output
+    assert "pooled features of 120 clips (72 train, 48 test), 120 new; 1 test clip repeats a train clip" in done.output
+    done = invoke(main, ["cache", "stats", "--dataset", "toy", "--recipe", "shift"])
+    assert done.exit_code == 0 and "features" in done.output, done.output
+    for command in ("train", "evaluate"):
+        done = invoke(main, [command, *where, "--run", "mine"])
+        assert done.exit_code == 0, done.output
+    done = invoke(main, ["report"])
+    assert done.exit_code == 0, done.output
+    assert "imported" in (world / "cache/report/leaderboard.md").read_text()
+    assert ",imported," in (world / "cache/results/leaderboard.csv").read_text()
