@@ -120,7 +120,7 @@ def test_no_store_of_a_shipped_recipe_gets_another_name() -> None:
     files = sorted(path for path in (ROOT / "params").glob("*.yaml") if path.name != "dvc.yaml")
     assert {path.name: {name: recipe.fingerprint[:12] for name, recipe in load_params(path).recipes.items()}
             for path in (ROOT / "params.yaml", *files)} == {
-        "gym.yaml": {"tinypose": "f8437746fc85"},
+        "gym.yaml": {"tinypose": "f8437746fc85"}, "imported-features.yaml": {},
         "params.yaml": {"refined": refined, "tinypose": tinypose, "gt": gt, "coco17_2d": "750a3bb15b8a",
                         "ntu25_3d": "31f5bada4273"},
         "paper-kinetics.yaml": paper, "paper-ntu-synse.yaml": paper, "paper-pku.yaml": paper,
