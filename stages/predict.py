@@ -34,7 +34,7 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 @click.command()
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--labels", help="What it may be: actions divided by commas.")
-@click.option("--run", "run_name", help="A trained run named in params.yaml.")
+@click.option("--run", "run_name", help="A trained run named in params.yaml.  [default: the best one that fits]")
 @click.option("--examples", type=click.Path(path_type=Path), help="Instead of a run: a folder with a sub-folder of "
               "clips for every action.")  # fmt: skip
 @click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
@@ -65,18 +65,22 @@ def command(
 
     A folder of images is a video, at the rate `image_fps` of --dataset in params.yaml, or of 25 a second.
 
+    Without --run that trained run answers which fits best: whose data set these videos are of, which knows most of the
+    labels as classes, and has seen most classes. It is told which.
+
     Confidences are a softmax over the labels asked about: shares, not calibrated probabilities.
 
     \b
     Examples:
-      posebridge predict clip.mp4 --labels "shaking hands, pushing, hugging" --run posebridge --overlay seen.mp4
+      posebridge predict clip.mp4 --labels "shaking hands, pushing, hugging" --overlay seen.mp4
       posebridge predict long.mp4 --labels "pushing, hugging" --run posebridge --window 3 --stride 1
       posebridge predict clip.mp4 --examples my_actions/
     """
-    if (run_name is None) == (examples is None):
+    if run_name is not None and examples is not None:
         raise click.UsageError("Give either --run or --examples.")
-    if run_name is not None and labels is None:
-        raise click.UsageError("--run needs --labels.")
+    if examples is None and labels is None:
+        raise click.UsageError("Give --labels, what it may be, or --examples." if run_name is None else "--run needs "
+                               "--labels.")  # fmt: skip
     if examples is not None and labels is not None:
         raise click.UsageError("With --examples the names of the sub-folders are the labels; leave --labels out.")
     if overlay is not None and overlay.suffix.lower() != ".mp4":
@@ -104,7 +108,9 @@ def command(
                 raise
             unreadable.append({"video": str(path), "reason": str(error)})
     warnings: list[str] = []
-    if run_name is not None:
+    if examples is None:
+        if run_name is None:
+            run_name, dataset, protocol = chosen_run(params, wanted, videos, dataset, protocol, seed)
         live, scorer, facts = open_trained(
             run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings,
             place, estimator_on(device),
@@ -113,7 +119,7 @@ def command(
     else:
         live = open_poses(params, recipe_name or "tinypose", detector, warnings, estimator_on(device))
         load_seconds = time.perf_counter() - begun
-        scorer, facts = open_examples(examples or Path(), live, neighbours, cues, warnings)
+        scorer, facts = open_examples(examples, live, neighbours, cues, warnings)
         facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
     frames, longest = live.recipe.frames, max((clip.end - clip.start for clip in clips), default=0.0)
     if longest > frames * SPARSE:
@@ -127,6 +133,19 @@ def command(
         clips, live, scorer, top, overlay, videos != [video], as_json,
         facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
     )  # fmt: skip
+
+
+def chosen_run(
+    params: Params, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str | None, seed: int
+) -> tuple[str, str, str]:
+    """The run, its data set and its protocol, where no run is named; says which it is."""
+    from pipeline.predict.choose import best_run
+
+    best = best_run(params, labels, videos, dataset, protocol, seed, CACHE)
+    known = f"{best.known} of the {len(labels)} labels are classes there"
+    say(f"The run {best.run} answers, trained on {best.dataset}, protocol {best.protocol} ({best.seen} seen classes; "
+        f"{known}).")  # fmt: skip
+    return best.run, best.dataset, best.protocol
 
 
 def open_trained(

@@ -173,6 +173,16 @@ def test_own_labels_are_ranked_with_shares_and_times(project: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_without_a_run_the_one_that_fits_answers_and_is_named(project: Path) -> None:
+    words = ("videos/1-0.mp4", "--labels", LABELS)
+    chosen, named = ask(*words), ask(*words, "--run", "fast")
+    assert chosen["predictions"] == named["predictions"] and (chosen["run"], chosen["protocol"]) == ("fast", "all_seen")
+    told = CliRunner().invoke(main, ["predict", *words]).stderr
+    assert "The run fast answers, trained on toy, protocol all_seen (4 seen classes; 0 of the 3 labels" in told
+    assert "No run of the parameters is trained here" in refused(*words, "--dataset", "nowhere")
+
+
+@pytest.mark.e2e
 def test_windows_make_a_timeline_and_look_at_shared_frames_once(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
