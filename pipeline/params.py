@@ -112,6 +112,7 @@ class TrainParams:
     ema: float = within(0.95, 0, 1)  # per step
     patience: int = within(10, 1, 10**6)  # epochs; ends the selection phase early
     views: int = within(4, 1, 10**4)  # of every training skeleton, the first one unaugmented
+    swap_persons: bool = True  # in all views but the first, the persons of a clip change places at random
     bfloat16: bool = False  # autocast
     tf32: bool = False  # on a GPU, products and convolutions of a step; on a CPU it changes nothing
 

@@ -25,6 +25,7 @@ from pipeline.learn.feature_table import Joints, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.loop import Loop, _average, fit
 from pipeline.skeleton.light_shift_gcn import LightShiftGCN
+from pipeline.skeleton.persons import in_order
 from stages.cli import main as cli
 from stages.shell import devices_of
 
@@ -139,10 +140,10 @@ class Stored(StoredSamples):
         return samples().take(rows)
 
 
-def tables(device, encoder):
+def tables(device, encoder, swap=False):
     stored = Stored(tuple("abcdef"), None)
     for clips, held_bytes in ((samples(), 1 << 30), (samples(), 0), (stored, 0)):
-        yield feature_table(encoder, clips, ANCHORS, 3, 1, held_bytes, device)
+        yield feature_table(encoder, clips, ANCHORS, 3, 1, held_bytes, device, swap)
 
 
 @pytest.mark.parametrize("name", ["meta", pytest.param("cuda", marks=on_a_gpu)])
@@ -154,7 +155,7 @@ def test_methods_learn_and_score_what_any_table_gives_where_the_encoder_is(name,
     encoder = (Joints() if method.end_to_end else LightShiftGCN(17, CLASSES, 8, (1, 1))).to(device).eval()
     generator, rows = devices.generator_on(device, 0), torch.tensor([4, 0, 2, 1])
     views = torch.randint(3, (len(rows),), generator=generator, device=generator.device)
-    for table in tables(device, encoder):
+    for table in tables(device, encoder, swap=True):
         if isinstance(table, StreamedTable):
             shown = table.features(table.load(rows), views, generator)
         else:
@@ -176,6 +177,33 @@ def test_mirrored_clips_have_the_cues_of_the_other_side_and_others_their_own():
         order = [0, 2, 1] if other else [0, 1, 2]
         assert torch.equal(shown.cues[row], clips.cues[row][..., order, :])
         assert torch.equal(shown.cue_scores[row], clips.cue_scores[row][..., order])
+
+
+@pytest.mark.parametrize("held_bytes", [1 << 30, 0])
+def test_persons_change_places_with_all_that_is_theirs_in_augmented_views_alone(held_bytes):
+    clips, rows, swaps = samples(), torch.arange(N), 0
+    which = torch.tensor([0.2, 0.8])[:, None, None]  # a person's score, by which one is known
+    clips = replace(clips, scores=which.expand(N, M, T, 17), cue_scores=which.expand(N, M, S, len(ANCHORS)))
+    table = feature_table(Joints().eval(), clips, ANCHORS, 3, 1, held_bytes, swap=True)
+    both = clips.person_valid.any(-1).all(1)
+    for seed in range(20):
+        views = (rows + seed) % 3
+        if isinstance(table, StreamedTable):
+            shown = table.features(table.load(rows), views, torch.Generator().manual_seed(seed))
+        else:
+            shown = table.batch(rows, views)
+        swapped = shown.cue_scores[:, 0, 0, 0] > 0.5
+        assert not (swapped & ((views == 0) | ~both)).any(), "nobody takes the place of one who is not there"
+        order = torch.where(swapped[:, None], torch.tensor([1, 0]), torch.tensor([0, 1]))
+        assert torch.equal(shown.cue_scores, in_order(clips.cue_scores, order))
+        assert torch.equal(shown.quality, in_order(clips.quality, order))
+        turned = in_order(clips.cues, order).sum((2, 3)), shown.cues.sum((2, 3))  # the same whichever hand is which
+        torch.testing.assert_close(*(part.float() for part in turned), rtol=0.02, atol=0)
+        score = torch.where(clips.person_valid.any(-1), which[:, 0, 0], 0.0)
+        torch.testing.assert_close(shown.skeleton[..., -1].amax((2, 3)), in_order(score, order))
+        assert torch.equal(table.batch(rows).cue_scores, clips.cue_scores), "as tests see them"
+        swaps += int(swapped.sum())
+    assert 20 < swaps < 60, "half of four clips in two of three views"
 
 
 def test_numbers_are_rounded_on_a_gpu_alone_if_asked_for_and_what_computed_is_told(gpus):

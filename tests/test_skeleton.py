@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.skeleton.light_shift_gcn import Block, LightShiftGCN
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.normalise import normalise
+from pipeline.skeleton.persons import in_order, random_order
 from pipeline.skeleton.resample import resample, resample_at
 from pipeline.skeleton.shift_gcn import ShiftGCN
 from pipeline.skeleton.shifts import SpatialShift, TemporalShift
@@ -183,9 +185,31 @@ def test_a_view_is_a_stretch_of_the_clip_in_its_own_time():
 
 
 def test_frames_are_made_more_evenly_in_time():
-    x = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(2, 3, 5, 17, 3)
+    x = torch.arange(1.0, 6.0).view(1, 1, 5, 1, 1).expand(2, 3, 5, 17, 3)
     assert resample(x, 5) is x and resample(x, 9).shape == (2, 3, 9, 17, 3)
-    torch.testing.assert_close(resample(x, 9)[1, 2, :, 4, 1], torch.arange(9) / 2)
+    torch.testing.assert_close(resample(x, 9)[1, 2, :, 4, 1], 1 + torch.arange(9) / 2)
+
+
+def test_clips_of_more_frames_have_no_ghost_between_a_frame_with_a_person_and_one_without():
+    x = torch.zeros(1, 2, 3, 17, 3)
+    x[:, 0], x[:, 1, 1:] = 5, 5  # the second person comes at the second frame
+    seen = resample(x, 9)
+    assert (seen[:, 0] == 5).all() and set(seen[:, 1].unique().tolist()) == {0, 5}
+    assert seen[0, 1, :, 0, 0].tolist() == [0, 0, 0, 5, 5, 5, 5, 5, 5]
+
+
+def test_persons_who_are_there_change_places_in_every_order_and_nobody_else_does():
+    there = torch.tensor([[True, True, True], [False, True, True], [True, False, True], [False, True, False]])
+    generator, found = torch.Generator().manual_seed(0), [set(), set(), set(), set()]
+    for _ in range(100):
+        order = random_order(there, generator)
+        assert torch.equal(there.gather(1, order), there)
+        for clip, one in enumerate(order.tolist()):
+            found[clip].add(tuple(one))
+    assert found[0] == set(itertools.permutations(range(3)))
+    assert found[1:] == [{(0, 1, 2), (0, 2, 1)}, {(0, 1, 2), (2, 1, 0)}, {(0, 1, 2)}]
+    x = torch.randn(4, 3, 5)
+    assert torch.equal(in_order(x, order)[2, 0], x[2, order[2, 0]])
 
 
 def test_time_is_interpolated_between_frames_with_a_person_and_the_nearer_frame_is_taken_at_an_edge():

@@ -18,6 +18,7 @@ from pipeline.methods.base import Features
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.base import SkeletonEncoder
+from pipeline.skeleton.persons import in_order, random_order
 
 HELD_BYTES = 4 << 30  # of feature maps
 
@@ -43,17 +44,19 @@ class FeatureTable:
     mirrored: Tensor  # [R, N] bool
     samples: Samples
     anchor_mirror: tuple[int, ...] = ()  # where each anchor's cue is found in a mirrored clip
+    orders: Tensor | None = None  # [R, N, M] of its persons; None where nobody changes places
 
     def batch(self, rows: Tensor, views: Tensor | None = None) -> Features:
         """Features of clips `rows` [B], each in its view of `views` [B]; the first view where none is named."""
         rows = rows.to(self.mirrored.device, non_blocking=True)
         seen = torch.zeros_like(rows) if views is None else views.to(rows.device)
-        cues, cue_scores = self.samples.cues, self.samples.cue_scores
+        quality, cues, cue_scores = self.samples.quality[rows], self.samples.cues, self.samples.cue_scores
         if cues is not None and cue_scores is not None:
             cues, cue_scores = cues[rows], cue_scores[rows]
             if views is not None:
                 _mirror_cues(cues, cue_scores, self.mirrored[seen, rows], self.anchor_mirror)
-        return Features(self.maps[seen, rows], self.samples.quality[rows], cues, cue_scores)
+        found = Features(self.maps[seen, rows], quality, cues, cue_scores)
+        return found if views is None or self.orders is None else _swapped(found, self.orders[seen, rows])
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Features]:
         """The unaugmented view of each batch of rows."""
@@ -76,6 +79,7 @@ class StreamedTable:
     samples: Samples | StoredSamples
     anchor_mirror: tuple[int, ...] = ()
     device: torch.device = CPU  # where the encoder lies
+    swap: bool = False  # whether the persons of an augmented clip change places
 
     def load(self, rows: Tensor) -> Samples:
         """Take clips to the device: what a thread may do while another batch is worked on. It computes nothing, or
@@ -88,7 +92,7 @@ class StreamedTable:
         self, samples: Samples, views: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Features:
         """Features of a batch that was taken; with a generator, the clips whose view is not 0 are augmented."""
-        x, person = samples.inputs
+        (x, person), order = samples.inputs, None
         if views is not None and generator is not None and samples.features is None:
             seen = views.to(x.device) == 0
             turned = (torch.rand(len(views), generator=generator, device=x.device) < 0.5) & ~seen
@@ -96,7 +100,11 @@ class StreamedTable:
             x = torch.where(seen[:, None, None, None, None], x, other)
             if samples.cues is not None and samples.cue_scores is not None:
                 _mirror_cues(samples.cues, samples.cue_scores, turned, self.anchor_mirror)
-        return Features(self.encoder.feature_map(x, person), samples.quality, samples.cues, samples.cue_scores)
+            if self.swap and x.shape[1] > 1:
+                order = torch.where(seen[:, None], _as_they_are(person), random_order(person, generator))
+                x = in_order(x, order)
+        found = Features(self.encoder.feature_map(x, person), samples.quality, samples.cues, samples.cue_scores)
+        return found if order is None else _swapped(found, order)
 
     def batch(
         self, rows: Tensor, views: Tensor | None = None, generator: torch.Generator | None = None
@@ -110,6 +118,18 @@ class StreamedTable:
 
 
 Table = FeatureTable | StreamedTable
+
+
+def _as_they_are(person: Tensor) -> Tensor:
+    """Each person in the own place, for `person` [B, M]."""
+    return torch.arange(person.shape[1], device=person.device).expand(person.shape)
+
+
+def _swapped(features: Features, order: Tensor) -> Features:
+    """The same with cues and quality of persons who have changed places; their map has been made so."""
+    quality, cues, scores = features.quality, features.cues, features.cue_scores
+    cues, scores = (None if part is None else in_order(part, order) for part in (cues, scores))
+    return Features(features.skeleton, in_order(quality, order), cues, scores)
 
 
 def _mirror_cues(cues: Tensor, cue_scores: Tensor, turned: Tensor, order: Sequence[int]) -> None:
@@ -129,28 +149,33 @@ def _mirror_cues(cues: Tensor, cue_scores: Tensor, turned: Tensor, order: Sequen
 @torch.no_grad()
 def feature_table(
     encoder: Encoder, samples: Samples | StoredSamples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
-    held_bytes: int = HELD_BYTES, device: torch.device = CPU,
+    held_bytes: int = HELD_BYTES, device: torch.device = CPU, swap: bool = False,
 ) -> Table:  # fmt: skip
     """The frozen encoder's maps, held in memory up to `held_bytes`; beyond, and of clips on the disk, they are made
     batch by batch. `device` is the encoder's, and is where features will be.
 
-    `views` > 1 adds augmented ones, for training only; one view is deterministic.
+    `views` > 1 adds augmented ones, for training only, in which persons change places where `swap` says so; one view is
+    deterministic.
     """
     order = tuple(anchors.index(other_side(name)) for name in anchors)
     first, there = samples.take([0]).to(device).inputs
     one = encoder.feature_map(first, there)
     if isinstance(samples, StoredSamples) or one.nbytes * views * len(samples) > held_bytes:
-        return StreamedTable(encoder, samples, order, device)
+        return StreamedTable(encoder, samples, order, device, swap)
     samples = samples.to(device)
     x, person = samples.inputs
     generator = generator_on(device, seed)
     mirrored = torch.zeros(views, len(samples), dtype=torch.bool, device=device)
+    orders = _as_they_are(person).repeat(views, 1, 1) if swap and person.shape[1] > 1 else None
     maps = one.new_empty(views, len(samples), *one.shape[1:])  # filled in place: put together, they are held twice
     for view in range(views):
         seen = x
         if view:
             mirrored[view] = torch.rand(len(samples), generator=generator, device=device) < 0.5
             seen = augment(x, generator, samples.graph, mirrored=mirrored[view])
+            if orders is not None:
+                orders[view] = random_order(person, generator)
+                seen = in_order(seen, orders[view])
         for goal, *part in zip(maps[view].split(64), seen.split(64), person.split(64), strict=True):
             goal.copy_(encoder.feature_map(*part))
-    return FeatureTable(maps, mirrored, samples, order)
+    return FeatureTable(maps, mirrored, samples, order, orders)

@@ -154,7 +154,9 @@ def train_phase(
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
     labels = train_labels(phase, [samples.clip_ids[row] for row in train_rows], opened.split.class_names)
     views_of = 1 if opened.imported else config.views  # features cannot be augmented
-    table = feature_table(encoder, samples, opened.shapes.anchors, views=views_of, seed=seed, device=device)
+    table = feature_table(
+        encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons
+    )
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

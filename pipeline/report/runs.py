@@ -27,7 +27,8 @@ SETTINGS = (
     "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by"
 )  # fmt: skip
 
-DEFAULTS = {"encode": asdict(EncodeParams()), "train": asdict(TrainParams())}
+# What a result had that does not tell it, since it was trained before there was the value.
+BEFORE = {"encode": asdict(EncodeParams()), "train": asdict(TrainParams()) | {"swap_persons": False}}
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _top1(run: Run) -> float:
 
 def _differing(result: Result, other: Result) -> str | None:
     """What two results are no seeds of one run for. How they were trained counts where both tell; a value that was not
-    there yet when one was trained had its default's effect.
+    there yet when one was trained is that of BEFORE.
     """
     for name in SETTINGS:
         if getattr(result, name) != getattr(other, name):
@@ -178,6 +179,6 @@ def _differing(result: Result, other: Result) -> str | None:
         return "number of test clips"
     ours, theirs = result.trained, other.trained
     for section in ours.keys() & theirs.keys():
-        if DEFAULTS[section] | ours[section] | {"seeds": None} != DEFAULTS[section] | theirs[section] | {"seeds": None}:
+        if BEFORE[section] | ours[section] | {"seeds": None} != BEFORE[section] | theirs[section] | {"seeds": None}:
             return f"section `{section}` of params.yaml"
     return None

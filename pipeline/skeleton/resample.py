@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def resample(x: Tensor, frames: int) -> Tensor:
     """Joints [N, M, T, V, C] at `frames` moments evenly in time, the first and the last frame as they are."""
-    n, m, t, v, c = x.shape
-    if frames == t:
+    if frames == (had := x.shape[2]):
         return x
-    flat = x.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [N, M * V * C, T]
-    flat = F.interpolate(flat, size=frames, mode="linear", align_corners=True)
-    return flat.view(n, m, v, c, frames).permute(0, 1, 4, 2, 3)
+    return resample_at(x, torch.linspace(0, had - 1, frames, dtype=x.dtype, device=x.device).expand(len(x), -1))
 
 
 def resample_at(x: Tensor, place: Tensor) -> Tensor:
