@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.protocol.draw import make_protocol
-from stages.shell import answer, dataset_option, json_option, manifests_option, plain_errors
+from stages.shell import answer, dataset_option, json_option, manifests_option, plain_errors, say
 
 
 @click.command()
@@ -44,5 +44,8 @@ def command(dataset: str, unseen: str, seed: int, name: str, manifests: Path, as
         "unseen": [names[index] for index in split.unseen],
         "validation": [names[index] for index in split.validation],
     }
+    table = manifests / dataset / "dvc.yaml"
+    if table.is_file():
+        say(f"Add {split.protocol} to `protocols` in {table}, and `dvc repro` trains and tests it.")
     told = ", ".join(values["unseen"])
     answer(values, f"Wrote {path} and {split.protocol}.val.txt: {len(split.seen)} seen, unseen {told}.", as_json)

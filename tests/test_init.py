@@ -233,6 +233,20 @@ def test_thousands_of_files_that_are_no_videos_are_one_sentence(project: Path, t
     assert "None of the 2400 videos can be read; first bow/0.mp4: " in refused(tmp_path / "odd", "--recipe", "shipped")
 
 
+def test_a_class_without_a_readable_video_is_named_and_single_ones_are_let_pass(
+    project: Path, videos: Path, tmp_path: Path
+) -> None:
+    (videos / "bow/0.mp4").write_bytes(b"x")
+    told = run(videos, "--name", "mine")
+    assert [each["path"] for each in told["unreadable"]] == ["bow/0.mp4"]
+    assert "max_failures: 3" in (project / "manifests/mine/dvc.yaml").read_text(), "it, and a tenth of the 24"
+    for i in range(4):
+        (videos / f"bow/{i}.mp4").write_bytes(b"x")
+    assert "None of the videos of the class 'bow' can be read; first bow/0.mp4: " in refused(
+        videos, "--name", "two", "--recipe", "shipped"
+    )
+
+
 def test_labels_of_any_letters(project: Path, tmp_path: Path, film: Path) -> None:
     labels = ["sit/stand", 'say "hi"', "it's me", "🤸🏽‍♀️", "w" * 300, "a, b", "# 3", "übung " + "sehr " * 40 + "lang"]
     root = filled(tmp_path / "odd", film, [f"{i}.mp4" for i in range(2 * len(labels))])
@@ -243,6 +257,13 @@ def test_labels_of_any_letters(project: Path, tmp_path: Path, film: Path) -> Non
     assert classes == sorted(labels) and told["unseen"] == ["a, b", "sit/stand"]
     assert any(remark.startswith("No text encoder understands '🤸🏽") for remark in told["remarks"])
     assert read_texts(project / "manifests/odd/texts.csv", classes) and told["findings"] == []
+
+
+def test_a_list_of_labels_among_the_videos_counts_over_their_folders(project: Path, tmp_path: Path, film: Path) -> None:
+    root = filled(tmp_path / "odd", film, [f"all/takes/{i}.mp4" for i in range(12)])
+    rows = [f"all/takes/{i}.mp4,{ACTIONS[i % 6]}\n" for i in range(12)]
+    (root / "labels.csv").write_text("path,label\n" + "".join(rows))
+    assert run(root)["classes"] == list(ACTIONS)
 
 
 def test_a_name_that_is_none(project: Path, videos: Path, tmp_path: Path, film: Path) -> None:

@@ -129,14 +129,14 @@ def init(
         )
         folder = Path(draft) / name
         classes = read_classes(folder / "classes.csv")
-        _require_readable(listed)
         clips = read_clips(folder / "clips.csv", len(classes))
+        _require_readable(listed, classes, clips)
         way = asked.split_by or usual_way(clips)
         clips = deal_parts(clips, way)
         write_clips(folder / "clips.csv", clips)
         drafts, findings = _write_texts(folder / "texts.csv", classes, asked.texts)
         _, split = write_protocol(folder / "protocols", name, classes, drawn)
-        most = max(1, round(FAILURES * len(clips)))
+        most = max(1, round(FAILURES * len(clips))) + len(listed.unreadable)
         text = table_text(name, pose.recipe, split.protocol, list(runs), most, Path("pipeline").is_dir())
         write_for_people(folder / "dvc.yaml", text.encode())
         folder.rename(MANIFESTS / name)
@@ -199,10 +199,19 @@ def _place_text(path: Path) -> str:
     return str(full.relative_to(here) if full.is_relative_to(here) else full)
 
 
-def _require_readable(listed: Ingestion) -> None:
-    if len(listed.unreadable) == listed.videos:
+def _require_readable(listed: Ingestion, classes: Sequence[str], clips: Sequence[Clip]) -> None:
+    """Raise PosebridgeError where no video of a class can be read."""
+    reasons = dict(listed.unreadable)
+    if len(reasons) == listed.videos:
         path, reason = listed.unreadable[0]
         raise PosebridgeError(f"None of the {listed.videos} videos can be read; first {path}: {reason}.")
+    there = {clip.label for clip in clips if clip.path not in reasons}
+    for clip in clips:
+        if clip.label is not None and clip.label not in there:
+            raise PosebridgeError(
+                f"None of the videos of the class {short(classes[clip.label])} can be read; first {clip.path}: "
+                f"{reasons[clip.path]}; bring them again, or take the class out."
+            )
 
 
 def _write_texts(path: Path, classes: Sequence[str], words: Path | None) -> tuple[int, list[str]]:

@@ -51,7 +51,7 @@ def look(root: Path, labels: Path | None = None, pattern: str = "", project: Pat
             "the paths."
         )
     check_labels(classes)
-    if not labels and not pattern:
+    if not labels and not pattern and "labels.csv" not in folder.files:
         _check_folders(root, [entry.path for entry in listing.entries], classes)
     return Found(root, len(listing.entries), classes, len(listing.entries) - len(named))
 

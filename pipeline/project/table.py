@@ -13,7 +13,8 @@ HEAD = """\
 #   dvc repro manifests/{dataset}/dvc.yaml
 #
 # Its values are in params.yaml. Another protocol, of `posebridge protocol`, or another run goes into the lists below.
-# After bringing more videos: `posebridge ingest --dataset {dataset}`, with the same --labels or --pattern as before.
+# After bringing more videos: `posebridge ingest --dataset {dataset}`, with the same --labels or --pattern as before,
+# and then `train` or `test` into the column `part` of the new rows of clips.csv.
 
 """
 OURS = ("cache/sums/", "pipeline/", "stages/")  # of a checkout: what depends on our code is made again when it changes
