@@ -16,7 +16,7 @@ import click
 from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
-from pipeline.protocol.draw import usual_unseen
+from pipeline.protocol.draw import some_names, usual_unseen
 from stages.bars import counter
 from stages.shell import FiniteRange, answer, json_option, plain_errors, say
 
@@ -98,7 +98,7 @@ def at_a_terminal() -> bool:
 
 def _told(made: Made, run: str) -> str:
     names, split = made.split.class_names, made.split
-    unseen = ", ".join(names[index] for index in split.unseen)
+    unseen = some_names([names[index] for index in split.unseen])
     parts = ", ".join(f"{count} {part}" for part, count in sorted(made.parts.items(), reverse=True))
     how = f"by {made.split_by}, {made.sources} of them"
     if made.split_by == "video":
@@ -123,8 +123,7 @@ def _asked_name(usual: str, asks: bool) -> str:
 
 
 def _asked_unseen(found: Found) -> str:
-    shown = ", ".join(found.classes[:SHOWN]) + (", ..." if len(found.classes) > SHOWN else "")
-    say(f"{found.clips} clips of {len(found.classes)} classes: {shown}")
+    say(f"{found.clips} clips of {len(found.classes)} classes: {some_names(found.classes)}")
     usual = usual_unseen(len(found.classes))
     return str(click.prompt("Unseen classes: how many by lot, or their names", default=str(usual), err=True))
 

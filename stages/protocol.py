@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.protocol.draw import make_protocol
+from pipeline.protocol.draw import make_protocol, some_names
 from stages.shell import answer, dataset_option, json_option, manifests_option, plain_errors, say
 
 
@@ -47,5 +47,5 @@ def command(dataset: str, unseen: str, seed: int, name: str, manifests: Path, as
     table = manifests / dataset / "dvc.yaml"
     if table.is_file():
         say(f"Add {split.protocol} to `protocols` in {table}, and `dvc repro` trains and tests it.")
-    told = ", ".join(values["unseen"])
+    told = some_names(values["unseen"])
     answer(values, f"Wrote {path} and {split.protocol}.val.txt: {len(split.seen)} seen, unseen {told}.", as_json)

@@ -170,8 +170,8 @@ def test_a_person_at_a_terminal_is_asked_and_nobody_else(
 ) -> None:
     monkeypatch.setattr(stages.init, "at_a_terminal", lambda: True)
     done = CliRunner().invoke(main, ["init", str(videos), "--recipe", "shipped"], input="asked\nsit, bow\n")
-    assert done.exit_code == 0 and "[my_videos]" in done.stderr and "24 clips of 6 classes: bow," in done.stderr
-    assert "unseen bow, sit" in done.stdout
+    assert done.exit_code == 0 and "[my_videos]" in done.stderr and "24 clips of 6 classes: 'bow'," in done.stderr
+    assert "unseen 'bow', 'sit'" in done.stdout
     monkeypatch.setattr(stages.init, "at_a_terminal", lambda: False)
     assert run(videos)["dataset"] == "my_videos"
 

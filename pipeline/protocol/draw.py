@@ -126,7 +126,7 @@ def _named(class_names: Sequence[str], text: str) -> set[int]:
     for name in names:
         if composed(name) not in indices:
             close = difflib.get_close_matches(name, class_names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the classes are {_some(class_names)}."
+            hint = f"did you mean {close[0]!r}?" if close else f"the classes are {some_names(class_names)}."
             raise PosebridgeError(f"There is no class {short(name)} to be unseen; {hint}")
     return {indices[composed(name)] for name in names}
 
@@ -136,7 +136,7 @@ def _check_enough(class_names: Sequence[str], unseen: int) -> None:
     if not unseen:
         raise PosebridgeError("No class would be unseen; name at least one, or a number of them.")
     if len(class_names) < needed:
-        there = f"there {'is' if len(class_names) == 1 else 'are'} {len(class_names)} ({_some(class_names)})"
+        there = f"there {'is' if len(class_names) == 1 else 'are'} {len(class_names)} ({some_names(class_names)})"
         raise PosebridgeError(
             f"With {unseen} unseen, {needed} classes are needed, {LEAST_VALIDATION} of them to choose values on and "
             f"{LEAST_TRAINED} to train on, and {there}; bring more, let fewer be unseen, or ask `posebridge predict "
@@ -144,6 +144,7 @@ def _check_enough(class_names: Sequence[str], unseen: int) -> None:
         )
 
 
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """The first of many classes, as a sentence tells them."""
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return ", ".join(short(name) for name in names[:6]) + more
