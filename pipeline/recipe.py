@@ -15,7 +15,7 @@ from pipeline.files.bounds import check_bounds, one_of, within
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
-EXPOSURES = ("none", "captions", "captions-strict")  # of pose weights to words
+EXPOSURES = ("none", "captions", "captions-strict", "seen-classes")  # of pose weights to words
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
 
@@ -36,7 +36,8 @@ class Recipe:
     `weights` is a name of shipped weights, a path, a URL or `auto`; only `weights_sha256` enters the fingerprint,
     since where the bytes lie does not change the result. `taps` names the tapped modules or inner tensors, shallow
     first; empty means the backbone's stages, or what the ONNX file shows.
-    `hpe_text` declares what words the weights were exposed to; shipped weights declare it themselves.
+    `hpe_text` declares what words the weights were exposed to; shipped weights declare it themselves. Where these were
+    texts of classes, `hpe_classes` says of which: see protocol/exposure.py.
 
     For the ONNX backend, where the file does not say it itself: `mean` and `std` of pixel values 0..255 (of a network
     for values 0..1, times 255), in the order of `channels`; `decoding`; `heatmap_offset`, crop pixels that are added to
@@ -51,6 +52,7 @@ class Recipe:
     weights: str = "skelgap-sem"
     weights_sha256: str = ""
     hpe_text: str = one_of(*EXPOSURES)
+    hpe_classes: str = ""
     precision: str = one_of("float32", "bfloat16")
     boxes: str = one_of("full_frame", "manifest", "detector")
     persons: int = within(1, 1, 64)  # M
@@ -98,6 +100,8 @@ class Recipe:
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
+        if not self.hpe_classes:  # so that the stores there are keep their fingerprints
+            del values["hpe_classes"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property

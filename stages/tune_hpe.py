@@ -13,7 +13,18 @@ from click.core import ParameterSource
 from pipeline.errors import PosebridgeError
 from pipeline.tune.settings import TuneSettings
 from stages.bars import progress
-from stages.shell import FiniteRange, answer, device_option, devices_of, json_option, plain_errors, say
+from stages.shell import (
+    FiniteRange,
+    answer,
+    device_option,
+    devices_of,
+    json_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+)
+from stages.tune_hpe_head import people_of, tune_recipe
 
 if TYPE_CHECKING:
     from pipeline.hpe.model import PoseBridgeHPE
@@ -26,6 +37,12 @@ if TYPE_CHECKING:
               help="Keypoints only, or with semantics.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["finetune", "frozen"]), default="finetune", show_default=True,
               help="frozen: only refinement and projection learn; keypoints stay bit-identical.")  # fmt: skip
+@click.option("--recipe", "recipe_name", default=None, metavar="NAME",
+              help="Tune a cue head on the frozen pose model of this recipe in params.yaml, ONNX or mmpose, in minutes "
+              "on a CPU.")  # fmt: skip
+@click.option("--dataset", default=None, help="With --recipe: on clips of this data set, by the recipe's extraction.")
+@click.option("--protocol", default=None,
+              help="With --dataset: clips and texts of the classes that its selection phase trains on.")  # fmt: skip
 @click.option("--coco", type=click.Path(path_type=Path), metavar="DIR", default=None,
               help="Tune on COCO 2017 in its own layout instead of on rendered stills: annotations/, train2017/, "
               "val2017/.")  # fmt: skip
@@ -35,6 +52,7 @@ if TYPE_CHECKING:
               "mmpose's own of the config.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 @click.option("--images", type=click.IntRange(1), default=None, help="How many crops to train on.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="With --recipe: over these crops, at the most.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Crops a step.")
 @click.option("--lr", type=FiniteRange(0, min_open=True), default=None, help="Peak learning rate.")
 @click.option("--workers", type=click.IntRange(0), default=None, help="Processes that prepare crops.")
@@ -47,14 +65,18 @@ if TYPE_CHECKING:
 @click.option("--measure", "held_out", type=click.IntRange(1), default=None,
               help="Held-out stills, or people of val2017, to measure on.  [default: 1000 stills; everybody]")
 @device_option
+@root_option
+@params_option
 @json_option
 @plain_errors
 def command(
-    kind: str, mode: str, coco: Path | None, config: str | None, init: str | None, out: Path, images: int | None,
-    batch_size: int | None, lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str,
-    held_out: int | None, device: str, as_json: bool,
+    kind: str, mode: str, recipe_name: str | None, dataset: str | None, protocol: str | None, coco: Path | None,
+    config: str | None, init: str | None, out: Path, images: int | None, epochs: int | None, batch_size: int | None,
+    lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str, held_out: int | None,
+    device: str, cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Tune an RTMPose on rendered stills or on COCO: `kp` first, then `sem` with `kp` as the teacher.
+    """Tune an RTMPose on rendered stills or on COCO (`kp` first, then `sem` with `kp` as the teacher), or a cue head on
+    a frozen pose model.
 
     Killed and started again with the same --out it goes on at its last epoch.
 
@@ -65,7 +87,21 @@ def command(
     \b
     With real people, from public weights (person keypoints and captions of COCO 2017):
       posebridge tune-hpe --coco /data/coco --kind sem --init auto --out cache/tune/coco-sem.safetensors
+    \b
+    A head on public weights, whose keypoints stay as they are, with what a protocol lets be seen:
+      posebridge tune-hpe --recipe tinypose --dataset gym --protocol shoot_1 --out cache/weights/gym-shoot_1.safetensors
     """
+    if recipe_name is not None:
+        _refuse_with_recipe()
+        result, sentence = tune_recipe(
+            recipe_name, dataset, protocol, coco, out,
+            {"images": images, "batch_size": batch_size, "lr": lr, "epochs": epochs, "seed": seed},
+            encoder, device, params_path, cache_root, _command_line(),
+        )  # fmt: skip
+        answer(result, sentence, as_json)
+        return
+    if dataset or protocol or epochs:
+        raise PosebridgeError("--dataset, --protocol and --epochs are of a cue head; name its pose model by --recipe.")
     if kind == "sem" and init is None:
         raise PosebridgeError("--kind sem starts from a keypoint model: give it with --init.")
     if mode == "frozen" and kind == "kp":
@@ -93,8 +129,8 @@ def command(
     if coco is not None:
         from pipeline.tune.coco_crops import CocoSource
 
-        source: Any = CocoSource(_people(coco, "train", kind == "sem", without), seed)
-        val = _people(coco, "val", kind == "sem")
+        source: Any = CocoSource(people_of(coco, "train", kind == "sem", without), seed)
+        val = people_of(coco, "val", kind == "sem")
     else:
         from pipeline.tune.stills import StillSource
 
@@ -132,19 +168,6 @@ def command(
     )
 
 
-def _people(coco: Path, part: str, captions: bool, without: tuple[str, ...] = ()) -> CocoPeople:
-    """The people of a part of COCO, checked; says who is left out."""
-    from pipeline.tune.coco import FEWEST_JOINTS, read_people
-
-    fewest = FEWEST_JOINTS if part == "train" else 1  # COCO's AP is over all who have a labelled joint
-    people = read_people(
-        coco, part, captions, without, fewest, lambda files: progress(files, len(files), "image", f"check {part}")
-    )
-    left_out = "".join(f", {count} left out {reason}" for reason, count in people.left_out.items())
-    say(f"{part}2017: {len(people)} people in {len(people.files)} images{left_out}.")
-    return people
-
-
 def _quality_on_coco(
     tuned: PoseBridgeHPE, val: CocoPeople, sentences: SentenceEncoder | None, sigma: float
 ) -> dict[str, float]:
@@ -178,6 +201,15 @@ def _quality_on_stills(
     say(f"Measuring on {count} held-out stills.")
     shown = lambda stills: progress(stills, count, "still", "measure")  # noqa: E731
     return measure(tuned, count, phrases, captions, progress=shown, sigma=sigma)
+
+
+def _refuse_with_recipe() -> None:
+    """Raise PosebridgeError for an option that was given and that a frozen pose model has no use for."""
+    context = click.get_current_context()
+    for name in ("kind", "mode", "config", "init", "workers", "without", "held_out"):
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            (option,) = (each for each in context.command.params if each.name == name)
+            raise PosebridgeError(f"{option.opts[0]} is not of a cue head; leave it out with --recipe.")
 
 
 def _command_line() -> str:

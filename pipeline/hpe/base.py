@@ -13,6 +13,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    # maps [N, C, h, w] of the taps, shallow first, keypoints [N, V, 2] in crop pixels, and their scores [N, V]
+    Tapped = tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]
+
 
 @dataclass
 class Estimate:
@@ -37,6 +40,19 @@ class Estimator(Protocol):
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; `cue_rows` is a bool [N] mask of the crops that cues are wanted of."""
+        ...
+
+
+class TappedEstimator(Estimator, Protocol):
+    """One that shows the maps that its cues are pooled of, on its device: what a cue head is tuned on."""
+
+    @property
+    def taps(self) -> dict[str, tuple[int, int]]:
+        """Tap -> (channels, stride), shallow first."""
+        ...
+
+    def tapped(self, crops: np.ndarray) -> Tapped:
+        """Of uint8 RGB crops [N, H, W, 3]."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.hpe.base import Tapped
 
 MOST_WIDTH = 4096  # of a refinement, before a model of that width is made
 
@@ -78,15 +82,26 @@ class MmposeEstimator:
     @torch.inference_mode()
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        features, keypoints, scores = self.tapped(crops)
+        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
+        cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
+        return Estimate(*to_arrays(keypoints, scores, cues, visible))
+
+    @torch.inference_mode()
+    def tapped(self, crops: np.ndarray) -> Tapped:
+        """What cues are pooled of; see `TappedEstimator`."""
         images = self.pose.normalise(to_device(crops, self.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             output, features = self.pose(images)
         output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
         keypoints, raw = self.pose.decode(output)
-        scores = bounded(raw)
-        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
-        cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
-        return Estimate(*to_arrays(keypoints, scores, cues, visible))
+        return features, keypoints, bounded(raw)
+
+    @property
+    def taps(self) -> dict[str, tuple[int, int]]:
+        """See `TappedEstimator`."""
+        described = zip(self.pose.channels, self.pose.strides, strict=True)
+        return dict(zip(self.pose.levels, described, strict=True))
 
     def _cues(self, features: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cues [K, A, D] and their scores [K, A] of K crops."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from pipeline.hpe.onnx_session import open_session, provider_of, run_bound, run_
 from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.hpe.base import Tapped
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
 MOST_SIDE, MOST_BATCH = 2048, 1024  # of an input: beyond that a file is no pose model, and memory is short
@@ -189,16 +193,26 @@ class OnnxEstimator:
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        maps, keypoints, scores = self.tapped(crops)
+        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
+        cues, visible = self._cues([feature[rows].float() for feature in maps], keypoints[rows], scores[rows])
+        return Estimate(*to_arrays(keypoints, scores, cues, visible))
+
+    def tapped(self, crops: np.ndarray) -> Tapped:
+        """What cues are pooled of; see `TappedEstimator`."""
         done = [
             [output[:real] for output in self._run(portion, self._outputs)] for portion, real in self._portions(crops)
         ]
         outputs = [torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
         pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
         keypoints, raw = self._decode(pose)
-        scores = bounded(raw)
-        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
-        cues, visible = self._cues([feature[rows].float() for feature in maps], keypoints[rows], scores[rows])
-        return Estimate(*to_arrays(keypoints, scores, cues, visible))
+        return maps, keypoints, bounded(raw)
+
+    @property
+    def taps(self) -> dict[str, tuple[int, int]]:
+        """See `TappedEstimator`."""
+        shapes = {tap: self._rows[tap].shape for tap in self._cue_maps}
+        return {tap: (shape[1], round(self.crop_size[1] / shape[2])) for tap, shape in shapes.items()}
 
     def _cues(self, maps: list[Tensor], keypoints: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cues [K, A, D], pooled of all maps, and their scores [K, A]."""

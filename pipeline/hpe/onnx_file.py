@@ -35,6 +35,7 @@ class OnnxFacts:
     """
 
     hpe_text: str = ""
+    hpe_classes: str = ""
     decoding: str = ""
     dark_kernel: int = 11
     mean: tuple[float, ...] = ()
@@ -149,7 +150,7 @@ def read_facts(model: onnx.ModelProto, name: str = "The ONNX file") -> OnnxFacts
     facts = OnnxFacts(**{f.name: plain[f.name] for f in fields(OnnxFacts) if f.name in plain})
     numbers = (*facts.mean, *facts.std) if isinstance(facts.mean, tuple) and isinstance(facts.std, tuple) else ("",)
     names = (*facts.taps, *facts.joints) if isinstance(facts.taps, tuple) and isinstance(facts.joints, tuple) else (0,)
-    words = (facts.hpe_text, facts.decoding, facts.channels, *names)
+    words = (facts.hpe_text, facts.hpe_classes, facts.decoding, facts.channels, *names)
     sound = all(isinstance(word, str) and len(word) < 1000 for word in words)
     sound = sound and all(type(number) in (int, float) and abs(number) < 1e9 for number in numbers)
     if not sound or type(facts.dark_kernel) is not int or facts.dark_kernel not in range(3, 100, 2):

@@ -7,6 +7,7 @@ estimator and that body-aware pooling follows. The equations below are ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +27,8 @@ def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int
 class HierarchicalRefinement(nn.Module):
     """G_1 = P_1(F_1); G_l = P_l(F_l) + Down(G_(l-1)) to the pooled stride; deeper levels are interpolated up to it.
 
-    P is a 1x1 convolution to `width` channels, Down a depthwise-separable 3x3 convolution of stride 2; each with
-    norm and SiLU. Narrow on purpose: it costs a few percent of the pose model.
+    P is a 1x1 convolution to `width` channels, Down a depthwise-separable 3x3 convolution whose stride is that between
+    the two levels; each with norm and SiLU. Narrow on purpose: it costs a few percent of the pose model.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int, width: int) -> None:
@@ -39,9 +40,15 @@ class HierarchicalRefinement(nn.Module):
             )
         self.pooled_level = list(strides).index(pooled_stride)
         self.project = nn.ModuleList(_conv(c, width) for c in channels)
+        above = strides[: self.pooled_level + 1]
+        if any(deep % shallow for shallow, deep in pairwise(above)):
+            raise PosebridgeError(
+                f"The strides of the recipe's taps are {', '.join(map(str, strides))}; up to the pooled_stride "
+                f"{pooled_stride} each should be a multiple of the one before it: name the taps shallow first."
+            )
         self.down = nn.ModuleList(
-            nn.Sequential(_conv(width, width, 3, 2, groups=width), _conv(width, width))
-            for _ in range(self.pooled_level)
+            nn.Sequential(_conv(width, width, 3, deep // shallow, groups=width), _conv(width, width))
+            for shallow, deep in pairwise(above)
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

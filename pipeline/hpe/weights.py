@@ -39,6 +39,7 @@ class WeightsFile:
     path: Path
     sha256: str
     hpe_text: str | None  # None: the file does not say
+    hpe_classes: str = ""
 
 
 def find_weights(recipe: Recipe) -> WeightsFile:
@@ -57,7 +58,7 @@ def find_weights(recipe: Recipe) -> WeightsFile:
         remedy = f"nor shipped ({names}); give a path, a URL or `auto`"
         path = _fetched(name, recipe.weights_sha256, "weights", remedy if recipe.backend == "mmpose" else "")
     found = _checked(path, recipe.weights_sha256, "weights_sha256")
-    return WeightsFile(path, found, _exposure(path))
+    return WeightsFile(path, found, *_exposure(path))
 
 
 def find_detector(recipe: Recipe) -> WeightsFile:
@@ -71,9 +72,10 @@ def find_detector(recipe: Recipe) -> WeightsFile:
 def resolve_weights(recipe: Recipe) -> Recipe:
     """The recipe with the hashes and `hpe_text` as its files have them; what its backend does not use becomes empty."""
     if not recipe.needs_videos:
-        return replace(recipe, weights="", weights_sha256="", hpe_text="none")
+        return replace(recipe, weights="", weights_sha256="", hpe_text="none", hpe_classes="")
     found = find_weights(recipe)
-    recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=found.hpe_text or recipe.hpe_text)
+    words = found.hpe_text or recipe.hpe_text, found.hpe_classes or recipe.hpe_classes
+    recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=words[0], hpe_classes=words[1])
     if recipe.backend == "onnx":
         recipe = replace(recipe, config="")
     if recipe.boxes == "detector":
@@ -175,19 +177,21 @@ def _checked(path: Path, sha256: str, key: str) -> str:
     return found
 
 
-def _exposure(path: Path) -> str | None:
-    """What a weights file says of the words that it was exposed to."""
+def _exposure(path: Path) -> tuple[str | None, str]:
+    """What a weights file says of the words that it was exposed to, and of which classes."""
     if path.suffix == ".onnx":
         from pipeline.hpe.onnx_file import load_graph, read_facts
 
-        found = read_facts(load_graph(path), path.name).hpe_text or None
+        facts = read_facts(load_graph(path), path.name)
+        found, classes = facts.hpe_text or None, facts.hpe_classes
     else:
-        found = metadata(path).get("hpe_text")
+        header = metadata(path)
+        found, classes = header.get("hpe_text"), header.get("hpe_classes", "")
     if found not in (None, *EXPOSURES):
         raise PosebridgeError(
             f"{path} says of its hpe_text {found[:60]!r}, which is none of {', '.join(EXPOSURES)}; bring another file."
         )
-    return found
+    return found, classes
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import Params, RunParams
+from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.splits import Split
 from pipeline.recipe import POOLED, Recipe
 from pipeline.text.bank import TextBank, load_bank
@@ -104,6 +105,8 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
             index = index_path(dataset.cache, dataset.name, name)
             require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
     require_features(run.method, skeletons, joints.recipe)
+    if reads_cues:
+        require_unexposed(reader.recipe.hpe_classes, run.recipe, dataset.name, split, dataset.split)
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
     shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:

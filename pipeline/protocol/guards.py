@@ -70,3 +70,9 @@ def require_seen_vocabulary(
     ours, theirs = ({text.strip().lower() for own in words for text in own.values()} for words in (seen, unseen))
     if leaked := sorted(set(vocabulary) & theirs - ours):
         raise LeakError(f"The method's vocabulary holds {leaked[0]!r}, a word that only unseen classes have.")
+
+
+def require_texts_of(classes: Iterable[int | None], allowed: Sequence[int]) -> None:
+    """A pose model may be tuned with the words of these classes, of which none is unseen or plays unseen."""
+    if foreign := sorted({-1 if c is None else c for c in classes} - set(allowed)):
+        raise LeakError(f"A pose model would be tuned with clips or texts of class {foreign[0]}, which is kept unseen.")

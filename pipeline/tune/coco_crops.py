@@ -37,6 +37,9 @@ class CocoSource:
         self.facts = {"dataset": "COCO", "people": str(len(people)), "pictures": str(len(people.files))}
         self._order = (-1, np.empty(0, np.int64))
 
+    def __len__(self) -> int:
+        return len(self.people)
+
     def crops(self, group: int, crop_size: tuple[int, int]) -> list[TrainingCrop]:
         """See `CropSource`. Raises PosebridgeError naming a damaged image."""
         lap, place = divmod(group, len(self.people))

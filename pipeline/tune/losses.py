@@ -6,8 +6,6 @@ pose estimator and that distillation is used. The losses below are ours. No acti
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel
 from pipeline.recipe import ANCHORS
+from pipeline.tune.contrast import caption_loss, held_evidence
 from pipeline.tune.data import TrainingCrop, collate
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.text import TextVectors
@@ -102,16 +101,13 @@ class TuningModel(BaseModel):
             return F.normalize(self.net.to_text(cues), dim=-1).float()
 
     def _caption_loss(self, body: Tensor, caption: Tensor, scene: Tensor) -> dict[str, Tensor]:
-        """InfoNCE both ways between body cues and the batch's captions; people of one scene share their captions."""
-        similarity = self.logit_scale.exp() * body @ self.captions[caption].T  # [N, N]
-        same = ((scene[:, None] == scene) | (caption[:, None] == caption)).float()
-        same = same / same.sum(1, keepdim=True)
-        loss = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+        """Between body cues and the batch's captions."""
+        loss = caption_loss(body, self.captions, caption, scene, self.logit_scale.exp())
         return {"loss_caption": self.settings.lambda_caption * loss}
 
     def _hand_loss(self, hands: Tensor, held: Tensor) -> dict[str, Tensor]:
-        """Which phrase names what is held. Nobody says which hand: the better hand explains the phrase."""
-        objects = torch.logsumexp(self.logit_scale.exp() * hands @ self.phrases.T, 1) - math.log(2)  # [N, O]
+        """Which phrase names what is held."""
+        objects = held_evidence(hands, self.phrases, self.logit_scale.exp())  # [N, O]
         return {
             "loss_hand": self.settings.lambda_hand * F.cross_entropy(objects, held),
             "object_accuracy": (objects.argmax(1) == held).float().mean(),

@@ -39,3 +39,20 @@ class TuneSettings:
                 batch_size=128, lr=5e-4, lambda_hand=0.0, workers=8,
             )  # fmt: skip
         return TuneSettings() if kind == "kp" else TuneSettings(kind="sem", images=57_600, lr=6e-4)
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """One tuning of a cue head on a frozen pose model, on a CPU."""
+
+    images: int = 6_000  # crops whose maps are kept; a person of a frame comes several times, moved and relit
+    epochs: int = 20  # over them, at the most
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    patience: int = 6  # epochs without a better validation
+    lambda_hand: float = 0.5
+    width: int = 96
+    pooled_stride: int = 16
+    sigma: float = 0.08
+    seed: int = 0
