@@ -18,6 +18,7 @@ PLACES = ("weights", "detector")
 EXPOSURES = ("none", "captions", "captions-strict", "seen-classes")  # of pose weights to words
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
+BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too
 
 
 def other_side(name: str) -> str:
@@ -82,8 +83,8 @@ class Recipe:
         """
         check_bounds(self)
         for anchor in self.anchors:
-            if anchor not in ANCHORS:
-                raise PosebridgeError(f"The recipe's anchor {anchor!r} is unknown; there are {', '.join(ANCHORS)}.")
+            if anchor not in (known := (*ANCHORS, BACKGROUND)):
+                raise PosebridgeError(f"The recipe's anchor {anchor!r} is unknown; there are {', '.join(known)}.")
             if self.anchors.count(anchor) > 1:
                 raise PosebridgeError(f"The recipe names the anchor {anchor!r} twice; take one away.")
             if other_side(anchor) not in self.anchors:

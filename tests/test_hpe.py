@@ -163,6 +163,22 @@ def test_pooling_looks_where_the_anchor_is_and_vanishes_without_scores() -> None
     assert (cell - hand).abs().max() <= 8.01
 
 
+def test_the_background_is_where_neither_body_nor_hands_are() -> None:
+    """All joints in one point of a map of 64 x 64 cells: the person counts as 16 pixels, so three sigma are 4.8."""
+    keypoints, scores = torch.full((2, 17, 2), 32.0), torch.ones(2, 17)
+    scores[1] = 0
+    masks, visible = pooling_weights(keypoints, scores, ("background",), (64, 64), 1.0, 0.1)
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    away = ((x - 32) ** 2 + (y - 32) ** 2).sqrt() > 4.8
+    assert torch.allclose(masks[0, 0], away / away.sum()) and visible[0, 0] == 1
+    assert masks[1].sum() == 0 and visible[1, 0] == 0, "who is not seen has no background"
+    masks, visible = pooling_weights(keypoints[:1], scores[:1], ("background",), (2, 2), 1.0, 0.1)
+    assert masks.sum() == 1, "far from the person"
+    keypoints = torch.tensor([[0.0, 0], [1, 1]]).repeat(9, 1)[None, :17]
+    masks, visible = pooling_weights(keypoints, scores[:1], ("background",), (2, 2), 1.0, 0.1)
+    assert masks.sum() == 0 and visible[0, 0] == 0, "the person fills the map"
+
+
 def test_pooling_by_hand() -> None:
     """A person 50 wide and 100 high, sigma 0.1: masks of 10 pixels. The joint that nobody saw is far away."""
     keypoints, scores = torch.full((1, 17, 2), 40.0), torch.ones(1, 17)

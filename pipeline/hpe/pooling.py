@@ -12,11 +12,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from pipeline.recipe import BACKGROUND
+
 BONES = (
     (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
     (5, 6), (11, 12), (5, 11), (6, 12), (0, 5), (0, 6),
 )  # fmt: skip
 BEYOND_WRIST = 0.35  # COCO-17 ends at the wrist; a held object is beyond it
+AWAY = 0.011  # of a mask's peak: three sigma, a quarter of a person's size, from every point of body and hands
 
 
 @cache
@@ -39,6 +42,7 @@ def anchor_points(anchor: str) -> Tensor:
         "legs": [joint[i] for i in (11, 12, 13, 14, 15, 16)]
         + between(((11, 13), (13, 15), (12, 14), (14, 16)), (0.5,)),
     }
+    points[BACKGROUND] = points["body"] + points["left_hand"] + points["right_hand"]
     return torch.stack(points[anchor])
 
 
@@ -49,7 +53,8 @@ def pooling_weights(
 
     `keypoints` [N, 17, 2] in crop pixels, `scores` [N, 17] in 0..1, `grid` the (H, W) of the map that is pooled.
     M_a(x) = max over the anchor's points j of s_j exp(-|x - k_j|^2 / (2 (sigma * size)^2)), where size is the larger
-    extent of the person's joints; a point counts as seen as its least seen joint.
+    extent of the person's joints; a point counts as seen as its least seen joint. That of the background is 1 where no
+    point of body and hands is near, seen or not.
     """
     height, width = grid
     device = keypoints.device
@@ -68,7 +73,11 @@ def pooling_weights(
         spread = 2 * (sigma * size)[:, None, None] ** 2
         along_x = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
         along_y = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
-        mask = (strength[..., None, None] * along_y[..., :, None] * along_x[..., None, :]).amax(1)  # [N, H, W]
+        if anchor == BACKGROUND:
+            away = (along_y[..., :, None] * along_x[..., None, :]).amax(1) < AWAY
+            mask = (away & (strength > 0).any(1)[:, None, None]).float()
+        else:
+            mask = (strength[..., None, None] * along_y[..., :, None] * along_x[..., None, :]).amax(1)  # [N, H, W]
         total = mask.sum((1, 2), keepdim=True)
         masks.append(torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask)))
         visible.append(strength.mean(-1) * (total[:, 0, 0] > 1e-4))
@@ -85,9 +94,12 @@ def pool_levels(
     """
     pooled = [keypoints.new_zeros(len(keypoints), len(anchors), 0)]
     visible = keypoints.new_zeros(len(keypoints), len(anchors))
+    found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # by the size of the map: many may share one
     for feature, stride in zip(maps, strides, strict=True):
         grid = (feature.shape[2], feature.shape[3])
-        weights, visible = pooling_weights(keypoints, scores, anchors, grid, stride, sigma)
+        if grid not in found:
+            found[grid] = pooling_weights(keypoints, scores, anchors, grid, stride, sigma)
+        weights, visible = found[grid]
         pooled.append(torch.einsum("nahw,nchw->nac", weights, feature))
     return torch.cat(pooled, -1), visible
 

@@ -85,12 +85,17 @@ def hold(x: Tensor, valid: Tensor) -> Tensor:
 
 
 def pooled_cues(samples: Samples) -> Tensor | None:
-    """The mean cue over persons and time, weighted by the cues' scores, anchor by anchor: unit vectors [N, A * D]."""
+    """The mean cue, anchor by anchor: unit vectors [N, A * D]."""
+    mean = mean_cues(samples)
+    return None if mean is None else F.normalize(mean.flatten(1), dim=1)
+
+
+def mean_cues(samples: Samples) -> Tensor | None:
+    """The mean over persons and time, weighted by the cues' scores: [N, A, D]; None without cues."""
     if samples.cues is None or samples.cue_scores is None:
         return None
     weight = samples.cue_scores[..., None]  # [N, M, S, A, 1]
-    mean = (samples.cues.float() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)  # [N, A, D]
-    return F.normalize(mean.flatten(1), dim=1)
+    return (samples.cues.float() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
 
 
 class ExampleScorer(Scorer):
