@@ -120,6 +120,7 @@ def write_encoder(
     _, persons, _, joints, inputs = shape
     values = {
         "weights_sha256": save_tensors(encoder.state_dict(), path),
+        "settings": asdict(params),
         "encoder": params.encoder,
         "persons": persons,
         "joints": joints,

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for, name_of
-from pipeline.files.durable import write_for_people
+from pipeline.files.durable import write_for_people, writing
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
 from pipeline.learn.cells import Cell
@@ -34,7 +34,7 @@ from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
 from pipeline.learn.run import Opened, skeletons_of, write_resolved
 from pipeline.learn.score import adapt_table, score_clips
-from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
+from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder, take_settings
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
@@ -75,13 +75,16 @@ def evaluate(
     for seed in seeds:
         encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
-        place = folder / f"seed-{seed}"
+        settings, place = take_settings(selection), folder / f"seed-{seed}"
+        if (before := place / "metrics.json").is_file():
+            with writing(before):  # whoever is killed leaves no mixture of two tests
+                before.unlink()
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
         with memory_for(f"{name}, seed {seed}"):
             metrics = which | evaluate_seed(opened, test, encoder.to(device), method.to(device), selection, place)
         metrics["device"] = name_of(device)
+        write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, settings, seed, variant)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
-        write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, seed, variant)
         if on_seed is not None:
             on_seed(seed)
     return folder

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.cache.imported import require_unlearnt
 from pipeline.cache.index import index_path
@@ -149,9 +150,12 @@ def require_features(method: str, name: str, recipe: Recipe) -> None:
 
 
 def write_resolved(
-    path: Path, dataset: str, protocol: str, run_name: str, run: RunParams, params: Params, seed: int, variant: str = ""
-) -> None:
-    """The resolved parameters of a result, beside it."""
+    path: Path, dataset: str, protocol: str, run_name: str, run: RunParams, params: Params,
+    settings: Mapping[str, Any], seed: int, variant: str = "",
+) -> None:  # fmt: skip
+    """The resolved parameters of a result, beside it: `encode` and `train` are those that it was trained by, where
+    `settings` tells, whatever `params` say by now.
+    """
     values = {
         "dataset": dataset,
         "protocol": protocol,
@@ -161,6 +165,7 @@ def write_resolved(
         "runs": {run_name: dataclasses.asdict(run)},
         "encode": dataclasses.asdict(params.encode),
         "train": dataclasses.asdict(params.train),
+        **settings,
     }
     plain = json.loads(json.dumps(values))  # tuples as lists
     write_for_people(path, yaml_text(plain).encode())

@@ -39,6 +39,7 @@ from pipeline.learn.trained import (
     method_and_flags,
     method_learnt_from,
     model_folder,
+    settings_of,
     skeleton_encoder,
 )
 from pipeline.methods.base import EmbeddingMethod, Method
@@ -116,8 +117,9 @@ def train_seed(
     selection["seconds"] = round(progress.seconds + then.seconds, 2)
     selection |= told_training(device, params.train.bfloat16, params.train.tf32)
     place = folder / f"seed-{seed}"
+    selection["settings"] = settings = settings_of(opened, params.train, seed)
     write_trained(opened, place, seed, final.phase, {"select": chooser, "final": final.method}, selection)
-    write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, seed)
+    write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, settings, seed)
 
 
 def write_trained(

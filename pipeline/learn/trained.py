@@ -6,6 +6,7 @@ compared with the hash that was noted when it was written, and with the clips, c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -26,7 +27,7 @@ from pipeline.learn.run import Opened
 from pipeline.methods import find_adaptation, find_method
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method
-from pipeline.params import RunParams
+from pipeline.params import RunParams, TrainParams
 from pipeline.protocol.training_set import Phase, training_phase
 
 
@@ -64,10 +65,29 @@ def hash_of(tensor: Tensor) -> str:
 def encoder_sha256(opened: Opened, seed: int) -> str | None:
     """The hash of the encoder below a seed's final method; None for a method that has its own, and imported features.
     """
+    return _told_of_encoder(opened, seed).get("weights_sha256")
+
+
+def settings_of(opened: Opened, params: TrainParams, seed: int) -> dict[str, Any]:
+    """By what settings a seed is trained now: its encoder's, as they were, and the method's. What of it is unknown, or
+    means nothing to the method, is left out.
+    """
+    encode = _told_of_encoder(opened, seed).get("settings")
+    return ({"encode": encode} if isinstance(encode, dict) else {}) | {"train": dataclasses.asdict(params)}
+
+
+def take_settings(selection: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a selection by what settings it was trained, as far as it tells: `settings_of` then."""
+    told = selection.pop("settings", None)
+    known = told if isinstance(told, dict) else {}
+    return {name: known[name] for name in ("encode", "train") if isinstance(known.get(name), dict)}
+
+
+def _told_of_encoder(opened: Opened, seed: int) -> dict[str, Any]:
+    """Of the final encoder below a seed's method; nothing for a method that has its own, and imported features."""
     if opened.imported or find_method(opened.run.method).end_to_end:
-        return None
-    values = told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
-    return values.get("weights_sha256")
+        return {}
+    return told_of_encoder(opened.dataset, opened.split.protocol, opened.skeletons, seed, "final")[1]
 
 
 def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = True) -> Encoder:
@@ -82,7 +102,7 @@ def skeleton_encoder(opened: Opened, seed: int, phase: str, unchanged: bool = Tr
 def load_method(
     opened: Opened, protocol: str, run_name: str, seed: int, unchanged: bool = True
 ) -> tuple[Method, dict[str, Any]]:
-    """The final method of a seed with its chosen values set, in eval mode, and its selection.
+    """The final method of a seed with its chosen values set, in eval mode, and its selection, with its `settings`.
 
     `unchanged` refuses one that has learnt from other clips, classes or descriptions than the protocol has now: test
     clips might be among them. Only who tests nothing may do without.

@@ -1,0 +1,65 @@
+"""A result tells by what settings it was trained, whatever the parameters are by the time it is tested."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
+
+from pipeline.learn import evaluate as evaluation
+from pipeline.learn.encode import encode
+from pipeline.learn.train import train
+from pipeline.params import RunParams
+from pipeline.report.runs import read_runs
+
+pytestmark = pytest.mark.unit
+RUN = RunParams(flags=FLAGS)
+ENCODE = replace(PARAMS.encode, epochs=1, seeds=(0, 1))
+QUICK = replace(PARAMS, encode=ENCODE, train=replace(PARAMS.train, epochs=1))
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = make_world(tmp_path, train=5, twins=2)
+    encode(world, PROTOCOL, "refined", QUICK.encode)
+    train(world, PROTOCOL, "run", RUN, QUICK)
+    return world
+
+
+def test_seeds_of_other_settings_are_not_averaged_though_all_are_tested_with_the_same_parameters(world):
+    def told():
+        evaluation.evaluate(world, PROTOCOL, "run", RUN, QUICK)
+        ((run,), complaints) = read_runs(world.cache / "results")
+        return run.seeds, complaints
+
+    assert told() == ((0, 1), [])
+    other = replace(QUICK, train=replace(QUICK.train, lr=QUICK.train.lr / 2))
+    train(world, PROTOCOL, "run", RUN, other, seeds=(1,))
+    seeds, (complaint,) = told()
+    assert seeds == (0,) and "section `train` of params.yaml" in complaint
+    encode(world, PROTOCOL, "refined", replace(ENCODE, dropout=0.2), seeds=(1,))
+    train(world, PROTOCOL, "run", RUN, QUICK, seeds=(1,))
+    seeds, (complaint,) = told()
+    assert seeds == (0,) and "section `encode` of params.yaml" in complaint
+    encode(world, PROTOCOL, "refined", ENCODE, seeds=(1,))
+    train(world, PROTOCOL, "run", RUN, QUICK, seeds=(1,))
+    assert told() == ((0, 1), [])
+
+
+def test_a_test_that_is_killed_leaves_no_figures_beside_answers_of_another(world, monkeypatch):
+    folder = evaluation.evaluate(world, PROTOCOL, "run", RUN, QUICK, seeds=(0,))
+    assert (folder / "seed-0/metrics.json").is_file()
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "write_ceiling", kill)  # its answers are written
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(world, PROTOCOL, "run", RUN, QUICK, seeds=(0,))
+    assert (folder / "seed-0/predictions.csv").is_file() and not (folder / "seed-0/metrics.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluation, "write_resolved", kill)  # by what it was trained comes before the figures
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(world, PROTOCOL, "run", RUN, QUICK, seeds=(0,))
+    assert not (folder / "seed-0/metrics.json").exists()
