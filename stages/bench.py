@@ -24,6 +24,7 @@ from stages.shell import (
     cache_option,
     dataset_option,
     device_option,
+    devices_of,
     json_option,
     manifests_option,
     params_option,
@@ -263,12 +264,13 @@ def encoder_command(
 @click.option("--limit-waiting", type=float, default=0.1, show_default=True, help="Largest share of waiting for data.")
 @click.option("--limit-ratio", type=float, default=1.05, show_default=True,
               help="Largest ratio of a step from the cache and one from memory.")  # fmt: skip
+@device_option
 @params_option
 @json_option
 @plain_errors
 def scale_command(
     like: str, clips: int | None, run_name: str, steps: int, dense: bool, folder: Path | None, limit_memory: float,
-    limit_first: float, limit_waiting: float, limit_ratio: float, params_path: Path, as_json: bool,
+    limit_first: float, limit_waiting: float, limit_ratio: float, device: str, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Stage two at the size of a published data set: memory, seconds before the first step, steps, hours of a table.
 
@@ -284,10 +286,10 @@ def scale_command(
     run, published = choose(params.runs, run_name, "run"), choose(LIKES, like, "data set to be like")
     result = bench_scale(
         like, clips or published.clips, params_path, params, run_name, run,
-        steps=steps, dense=dense, folder=folder, tell=say,
+        steps=steps, dense=dense, folder=folder, device=devices_of(device)[0], tell=say,
     )  # fmt: skip
-    lines = [f"{result.clips:,} clips like {like}, run {run_name}; made in {result.store_seconds:.0f} s, "
-             f"{result.store_gb:.1f} GB on the disk:"]  # fmt: skip
+    lines = [f"{result.clips:,} clips like {like}, run {run_name}, {result.device}; made in "
+             f"{result.store_seconds:.0f} s, {result.store_gb:.1f} GB on the disk:"]  # fmt: skip
     for each in result.stages:
         own = "unknown" if each.peak_own_mb is None else f"{each.peak_own_mb:,.0f} MB"
         more = "" if each.grown_mb is None else f" ({each.grown_mb:+,.0f} above that of 2,400 clips)"

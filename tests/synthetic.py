@@ -42,7 +42,7 @@ class FakeReader:
         self.cue_width = arrays["cues"].shape[-1] if "cues" in arrays else 0
         self.rows = {clip_id: row for row, clip_id in enumerate(clip_ids)}
 
-    def read(self, clip_ids, names):
+    def read(self, clip_ids, names, persons=None):
         return {name: self.arrays[name][[self.rows[c] for c in clip_ids]] for name in names}
 
 

@@ -128,6 +128,35 @@ def test_too_few_files_for_a_process_are_no_damage(tmp_path):
 
 
 @pytest.mark.unit
+def test_of_persons_who_are_not_asked_for_nothing_is_read(tmp_path, monkeypatch):
+    _, index, _ = make_store(tmp_path)
+    order, persons = ["ü1c", "ü0a", "ü1a"], np.array([[False, True], [False, False], [True, True]])
+    sizes, preadv = [], os.preadv
+    with CacheReader(index) as reader:
+        whole = reader.read(order, ("cues", "scores"))
+        monkeypatch.setattr(os, "preadv", lambda *given: sizes.append(preadv(*given)) or sizes[-1])
+        some = reader.read(order, ("cues", "scores"), persons)
+    for name, array in some.items():
+        assert (array[persons] == whole[name][persons]).all() and not array[~persons].any()
+    assert sum(sizes) == sum(array[persons].nbytes for array in some.values()) > 0
+
+
+@pytest.mark.unit
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such advice")
+def test_the_disk_is_asked_for_all_of_a_batch_before_any_of_it_is_waited_for(tmp_path, monkeypatch):
+    _, index, _ = make_store(tmp_path)
+    preadv, calls = os.preadv, []
+    with CacheReader(index) as reader:
+        before = reader.read(reader.clip_ids, ("scores", "boxes"))
+        monkeypatch.setattr(os, "posix_fadvise", lambda handle, start, size, advice: calls.append((start, size)))
+        monkeypatch.setattr(os, "preadv", lambda *given: calls.append("read") or preadv(*given))
+        after = reader.read(reader.clip_ids, ("scores", "boxes"))
+    assert calls[12:] == ["read"] * 12, "two datasets of six clips in two shards"
+    assert sum(size for _, size in calls[:12]) == sum(array.nbytes for array in after.values())
+    assert all((after[name] == before[name]).all() for name in after)
+
+
+@pytest.mark.unit
 def test_mapped_shards_are_let_go_of_beyond_a_number(tmp_path, monkeypatch):
     _, index, rows = make_store(tmp_path, shards=12)
     monkeypatch.setattr(reader_module, "_mapped", functools.lru_cache(3)(reader_module._mapped.__wrapped__))

@@ -25,7 +25,9 @@ class Extraction:
     def __init__(self, *clip_ids, joints=17, names=names):
         self.recipe, self.clip_ids, self.names, self.joints = SimpleNamespace(layout="coco17"), clip_ids, names, joints
 
-    def read(self, clip_ids, names):
+    def read(self, clip_ids, names, persons=None):
+        if persons is not None:
+            self.asked = (names, persons.tolist())
         shapes = {"keypoints": (1, 2, self.joints, 2), "scores": (1, 2, self.joints), "person_valid": (1, 2)}
         shapes |= {"cues": (1, 1, 3, 4), "cue_scores": (1, 1, 3)}
         return {name: np.stack([np.full(shapes[name], float(clip_id[1:])) for clip_id in clip_ids]) for name in names}
@@ -40,6 +42,21 @@ def test_clips_are_joined_by_their_id_in_the_order_asked_and_those_that_failed_a
     assert found.cues[:, 0, 0, 0, 0].tolist() == found.cue_scores[:, 0, 0, 0].tolist() == [3, 0]
     alone = load_samples(["c3", "c1", "c0", "c2"], Extraction("c0", "c1", "c3"))
     assert alone.clip_ids == ("c3", "c1", "c0") and alone.cues is alone.cue_scores is None
+
+
+def test_cues_are_read_of_persons_who_have_any():
+    cues = Extraction("c0", "c2")
+    load_samples(["c2", "c0"], Extraction("c0", "c2"), cues)
+    assert cues.asked == (("cues",), [[True], [False]])
+
+
+def test_rows_are_taken_in_the_order_asked_wherever_they_lie():
+    every = load_samples(["c1", "c2", "c3"], whole := Extraction("c1", "c2", "c3"), whole)
+    some = every.take([2, 0, 2])
+    assert some.clip_ids == ("c3", "c1", "c3") and some.keypoints[:, 0, 0, 0, 0].tolist() == [3, 1, 3]
+    assert some.cues.dtype == torch.float16 and some.cues[:, 0, 0, 0, 0].tolist() == [3, 1, 3]
+    some.keypoints.zero_()
+    assert every.keypoints.all(), "they are copies"
 
 
 def test_what_cannot_be_joined_is_one_sentence():

@@ -109,6 +109,7 @@ COMMANDS = {
     "predict": "a.mp4 --labels x,y --run r",
     "text": "--dataset d",
     "tune-hpe": "--out x.safetensors",
+    "bench scale": "--run r",
 }
 
 
@@ -117,7 +118,7 @@ def test_a_gpu_that_is_asked_for_and_absent_ends_every_command_in_one_sentence(g
     gpus(0)
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("recipes: {r: {backend: import, cues: none}}\nruns: {r: {recipe: r}}\n")
-    result = CliRunner().invoke(cli, [name, *COMMANDS[name].split(), "--device", "cuda"])
+    result = CliRunner().invoke(cli, [*name.split(), *COMMANDS[name].split(), "--device", "cuda"])
     assert result.exit_code == 1 and result.output.startswith("Error: There is no GPU for 'cuda'")
     assert result.output.count("\n") == 1
 

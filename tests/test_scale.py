@@ -96,15 +96,15 @@ class Clock:
 
 
 def worked_on(meter, batches, clock):
-    """The batches that a stage works on for 10 s each until the meter has enough; each takes 3 s to come, and reading
-    the next one makes the work on it 2 s longer.
+    """The batches that a stage works on for 10 s each until the meter has enough; each that is read takes 3 s to come,
+    and reading the next one makes the work on it 2 s longer.
     """
     seen = []
 
     def ahead(items, depth):
-        for item in items:
-            clock.now += 3
-            yield item
+        for item, again in items:
+            clock.now += 0 if again else 3
+            yield item, again
 
     with pytest.raises(Enough):
         for item in meter.around(ahead)(batches, 1):
@@ -172,4 +172,4 @@ def test_the_true_stages_are_measured(tmp_path, monkeypatch):
 def test_a_stage_that_fails_is_one_sentence(tmp_path):
     missing = tmp_path / "params.yaml"
     with pytest.raises(PosebridgeError, match=rf"^Measuring train failed: {missing} .*\.$"):
-        scale._measure(("train", str(tmp_path), str(missing), "posebridge", "4"))
+        scale._measure(("train", str(tmp_path), str(missing), "posebridge", "4", "cpu"))

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.bench.scale_store import CUE_WIDTH, NAME, RECIPE, let_go, make_store
 from pipeline.cache.checksums import Checker
 from pipeline.cache.index import index_path, read_index
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import CPU, name_of
 from pipeline.learn.cost import LIKES, Batches, stage_seconds
 from pipeline.learn.probe import method_of
 from pipeline.params import Params, RunParams
@@ -63,6 +65,7 @@ class ScaleBench:
     like: str
     clips: int
     run: str
+    device: str  # what it is called
     seeds: int
     store_gb: float
     store_seconds: float
@@ -85,7 +88,8 @@ class _Measured:
 
 def bench_scale(
     like: str, clips: int, params_path: Path, params: Params, run_name: str, run: RunParams, *, steps: int = 32,
-    dense: bool = False, folder: Path | None = None, tell: Callable[[str], None] = lambda message: None,
+    dense: bool = False, folder: Path | None = None, device: torch.device = CPU,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> ScaleBench:  # fmt: skip
     """Measure encode, train and evaluate over `clips` clips like a data set's, and over 2,400.
 
@@ -109,7 +113,7 @@ def bench_scale(
             for stage in ("prepare", *stages):
                 let_go(place)
                 tell(f"Measuring {stage} over {count:,} clips." if stage != "prepare" else "Preparing.")
-                command = (stage, str(place), str(params_path.resolve()), run_name, str(steps))
+                command = (stage, str(place), str(params_path.resolve()), run_name, str(steps), str(device))
                 found[count][stage] = _measure(command)
     batches, seeds = Batches(**found[clips]["prepare"].values), len(params.seeds(run))
     score = float(np.mean(found[clips]["evaluate"].values["steps"] or [0.0]))
@@ -117,7 +121,7 @@ def bench_scale(
         _stage(stage, found[clips][stage], found[min(found)][stage], batches, score, seeds) for stage in stages
     )
     return ScaleBench(
-        like, clips, run_name, seeds, store_gb, store_seconds, checksum_seconds, result,
+        like, clips, run_name, name_of(device), seeds, store_gb, store_seconds, checksum_seconds, result,
         hours=sum(each.hours for each in result),
         first_step_seconds=max(each.first_step_seconds for each in result),
         waiting_share=max(each.waiting_share for each in result),

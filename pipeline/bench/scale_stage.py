@@ -1,7 +1,7 @@
 """One stage over the store of scale_store.py, for so many steps, with a clock around its batches.
 
 What `bench scale` starts in a process of its own, so that the peak of memory is the stage's. Writes <stage>.json there.
-Command: python -m pipeline.bench.scale_stage train FOLDER params.yaml posebridge 16
+Command: python -m pipeline.bench.scale_stage train FOLDER params.yaml posebridge 16 cpu
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from pipeline.bench.scale_store import JOINTS, NAME
 from pipeline.errors import PosebridgeError
+from pipeline.files.device import choose_devices
 from pipeline.files.durable import write_for_people
 from pipeline.learn import feature_table, features, loop
 from pipeline.learn.cost import count_batches
@@ -44,10 +45,10 @@ class Enough(Exception):
 @dataclass
 class Meter:
     """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
-    cache. Each is given twice, as it was read and then taken again from memory: so a step from the cache stands beside
-    the same step from memory, and what else the machine does falls on both. No more than `most` are given, where there
-    is a place for so many only. `dropped` batches after the first one are read and left out: by then all shards have
-    been opened.
+    cache. Each is given twice, as it was read and then taken again from memory, which the same thread does: so a step
+    from the cache stands beside the same step from memory, and what else the machine does falls on both. No more than
+    `most` are given, where there is a place for so many only. `dropped` batches after the first one are read and left
+    out: by then all shards have been opened.
     """
 
     steps: int
@@ -64,13 +65,13 @@ class Meter:
         """`ahead` with this clock around it."""
 
         def metered(items: Iterable[Any], depth: int) -> Iterator[Any]:
-            coming, last = ahead(items, depth), None
+            coming = ahead(self._twice(items), depth)
             while True:
-                number = len(self.came) - WARM
-                again = number > 0 and number % 2 == 1 and last is not None
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()  # or a step would seem to take no longer than to ask for it
                 self.asked.append(time.perf_counter())
                 self.spent.append(time.process_time())
-                item = _taken_again(last) if again else next(coming, None)
+                item, again = next(coming, (None, False))
                 if item is None:
                     self.asked.pop()
                     self.spent.pop()
@@ -78,9 +79,8 @@ class Meter:
                 self.came.append(time.perf_counter())
                 self.again.append(again)
                 self.first = self.first or time.time()
-                if number >= 2 * self.steps or len(self.came) > self.most:
+                if len(self.came) > WARM + 2 * self.steps or len(self.came) > self.most:
                     raise Enough
-                last = item
                 yield item
                 if len(self.came) == 1:
                     begun = time.perf_counter()
@@ -89,6 +89,13 @@ class Meter:
                     self.opening = time.perf_counter() - begun
 
         return metered
+
+    def _twice(self, items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+        """With each item whether it is from memory: every second one, once the shards are open."""
+        for number, item in enumerate(items):
+            yield item, False
+            if number >= WARM + self.dropped:
+                yield _taken_again(item), True
 
     def values(self) -> dict[str, Any]:
         """When the first batch came; seconds to open the other shards, of each step from the cache, and of the wait for
@@ -118,8 +125,8 @@ def _taken_again(item: Any) -> Any:
     return item.take(range(len(item))) if isinstance(item, Samples) else item
 
 
-def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int) -> dict[str, Any]:
-    """Run one stage, or `prepare` them all."""
+def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int, device: str = "cpu") -> dict[str, Any]:
+    """Run one stage on a device, or `prepare` them all."""
     params = load_params(params_path)
     run = replace(choose(params.runs, run_name, "run"), recipe=NAME, skeletons="estimated", text="minilm", seeds=())
     params = replace(params, encode=replace(params.encode, seeds=params.encode.seeds[:1]))
@@ -133,15 +140,16 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int)
     if stage == "evaluate":
         test = heldout_clips(dataset.split(NAME), dataset.clips)
         meter.most = (len(test.unseen) + len(test.seen)) // BATCH
+    devices = choose_devices(device)
     place = feature_table if stage == "evaluate" else loop
     place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]
     try:
         if stage == "encode":
-            encode(dataset, NAME, NAME, params.encode)
+            encode(dataset, NAME, NAME, params.encode, devices=devices)
         elif stage == "train":
-            train(dataset, NAME, run_name, run, params)
+            train(dataset, NAME, run_name, run, params, devices=devices)
         else:
-            evaluate(dataset, NAME, run_name, run, params)
+            evaluate(dataset, NAME, run_name, run, params, device=devices[0])
     except Enough:
         pass
     return meter.values()
@@ -173,9 +181,9 @@ def prepare(dataset: Dataset, run_name: str, run: RunParams, params: Params) -> 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    name, where, params_file, run_called, count = sys.argv[1:]
+    name, where, params_file, run_called, count, computed_on = sys.argv[1:]
     try:
-        found = main(name, Path(where), Path(params_file), run_called, int(count))
+        found = main(name, Path(where), Path(params_file), run_called, int(count), computed_on)
     except PosebridgeError as error:
         sys.exit(str(error))
     write_for_people(Path(where) / f"{name}.json", json.dumps(found).encode())

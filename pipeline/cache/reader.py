@@ -12,6 +12,7 @@ import functools
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +75,21 @@ class MappedShard(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def copy(self, rows: Sequence[int], places: Sequence[int], batch: Mapping[str, np.ndarray]) -> None:
-        """Read these rows of every dataset of `batch` to these places of it, in Python's other threads' time.
+    def foresee(self, parts: Sequence[tuple[int, int]], batch: Mapping[str, np.ndarray]) -> None:
+        """Have the disk begin to read what `copy` will be asked for; nobody waits, and what goes wrong `copy` tells."""
+        if not hasattr(os, "posix_fadvise"):  # macOS
+            return
+        with suppress(OSError), self._path.open("rb", buffering=0) as file:
+            for name, array in batch.items():
+                start, size = self._places[name].offset, array[:1].nbytes
+                for row, _ in parts:
+                    os.posix_fadvise(file.fileno(), start + row * size, size, os.POSIX_FADV_WILLNEED)
 
-        Raises PosebridgeError where the file has vanished or changed since it was opened.
+    def copy(self, parts: Sequence[tuple[int, int]], batch: Mapping[str, np.ndarray]) -> None:
+        """Read these rows of every dataset of `batch` to places of it, in Python's other threads' time: (row, place).
+
+        What a row is, the arrays of `batch` say by their own: a clip, or a person of a clip. Raises PosebridgeError
+        where the file has vanished or changed since it was opened.
         """
         for name in batch:
             self._check(name)
@@ -86,9 +98,9 @@ class MappedShard(Mapping[str, np.ndarray]):
                 whole = _identity(os.fstat(file.fileno())) == self._status
                 for name, array in batch.items():
                     start, size = self._places[name].offset, array[:1].nbytes
-                    for row, place in zip(rows, places, strict=True):
-                        file.seek(start + row * size)
-                        whole = whole and file.readinto(array[place : place + 1].data) == size
+                    for row, place in parts:
+                        got = os.preadv(file.fileno(), [array[place : place + 1].data], start + row * size)
+                        whole = whole and got == size
         except OSError as error:
             raise unreadable(self._path, error, self._remedy) from None
         if not whole:
@@ -170,9 +182,12 @@ class CacheReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    def read(
+        self, clip_ids: Sequence[str], names: Sequence[str], persons: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Read some clips, stacked in the order given: {name: [B, *shape]}, of the dtypes on disk.
 
+        `persons` [B, M] bool are those who are to be read, of datasets that have a row for each; the others are zeros.
         Raises PosebridgeError for a clip that the cache does not hold or a dataset that the recipe does not have.
         """
         by_name = {column.name: column for column in self.columns if column.name in self.names}
@@ -185,10 +200,25 @@ class CacheReader:
         for place, clip_id in enumerate(clip_ids):
             self.shard(clip_id)  # before anything is made: an odd index may name shapes beyond all memory
             places[self._shard_of[clip_id]].append(place)
+        wanted = np.ones((len(clip_ids), 1), bool) if persons is None else persons
         batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
+        if persons is not None:
+            for array in batch.values():
+                array[~persons] = 0
+        rows = {name: array.reshape(wanted.size, array.size // max(wanted.size, 1)) for name, array in batch.items()}
+        of_shards = []
         for number, own in places.items():
-            shard = self._open[number]
-            shard.copy([shard.rows[clip_ids[place]] for place in own], own, batch)
+            shard, each = self._open[number], wanted.shape[1]  # the rows of a clip
+            parts = [
+                (shard.rows[clip_ids[place]] * each + person, place * each + person)
+                for place in own
+                for person in np.flatnonzero(wanted[place]).tolist()
+            ]
+            of_shards.append((shard, parts))
+        for shard, parts in of_shards:  # of all, so that the disk is waited for once
+            shard.foresee(parts, rows)
+        for shard, parts in of_shards:
+            shard.copy(parts, rows)
         return batch
 
     def record(self, clip_id: str) -> ClipRecord | None:

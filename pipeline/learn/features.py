@@ -34,8 +34,12 @@ class Reader(Protocol):
     clip_ids: list[str]
     names: tuple[str, ...]  # the datasets that it can give
 
-    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The named datasets of these clips, stacked in the order given."""
+    def read(
+        self, clip_ids: Sequence[str], names: Sequence[str], persons: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The named datasets of these clips, stacked in the order given. Who is not among `persons` [B, M], where they
+        are given, need not be read.
+        """
         ...
 
 
@@ -90,13 +94,13 @@ class Samples:
         index = torch.as_tensor(list(rows), dtype=torch.long)
         return Samples(
             tuple(self.clip_ids[row] for row in rows),
-            self.keypoints[index],
-            self.scores[index],
-            self.person_valid[index],
-            None if self.cues is None else self.cues[index],
-            None if self.cue_scores is None else self.cue_scores[index],
+            _rows(self.keypoints, index),
+            _rows(self.scores, index),
+            _rows(self.person_valid, index),
+            None if self.cues is None else _rows(self.cues, index),
+            None if self.cue_scores is None else _rows(self.cue_scores, index),
             self.layout,
-            None if self.features is None else self.features[index],
+            None if self.features is None else _rows(self.features, index),
         )
 
     only = take  # as StoredSamples.only
@@ -215,10 +219,17 @@ def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Sample
         return samples
     if "cues" not in cues.names:
         raise PosebridgeError("The recipe of this run holds no cues; use a recipe with cues, or the method `skeleton`.")
-    arrays = cues.read(kept, ("cues", "cue_scores"))
-    return replace(
-        samples, cues=_tensor(arrays["cues"], np.float16), cue_scores=_tensor(arrays["cue_scores"], np.float32)
-    )
+    cue_scores = cues.read(kept, ("cue_scores",))["cue_scores"]
+    seen: np.ndarray = np.any(cue_scores > 0, axis=(2, 3))  # [N, M]; what nobody weighs, often half, is not read
+    values = cues.read(kept, ("cues",), seen)["cues"]
+    return replace(samples, cues=_tensor(values, np.float16), cue_scores=_tensor(cue_scores, np.float32))
+
+
+def _rows(tensor: Tensor, index: Tensor) -> Tensor:
+    """Rows of a tensor; on the CPU by numpy, in one thread: PyTorch's own, once they are asked for beside those that
+    train, take a sixth of the speed of these for good.
+    """
+    return torch.from_numpy(tensor.numpy()[index.numpy()]) if tensor.device.type == "cpu" else tensor[index]
 
 
 def _imported(kept: Sequence[str], reader: Reader) -> Samples:

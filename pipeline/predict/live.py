@@ -96,8 +96,10 @@ class LiveRows:
         self._rows = {row["clip_id"]: row for row in rows}
         self.clip_ids, self.names = list(self._rows), tuple(self._columns)
 
-    def read(self, clip_ids: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The named columns of these clips, stacked in the order given."""
+    def read(
+        self, clip_ids: Sequence[str], names: Sequence[str], persons: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The named columns of these clips, stacked in the order given; of all persons, since all are in memory."""
         dtypes = {name: self._columns[name].dtype for name in names}
         return {
             name: np.stack([np.asarray(self._rows[clip_id][name]).astype(dtype) for clip_id in clip_ids])
