@@ -124,6 +124,7 @@ class TrainParams:
 class RunParams:
     """One named run: what is trained, on which features.
 
+    `{protocol}` in `recipe` is the protocol's name: for cues of pose weights that were tuned on what it lets be seen.
     `skeletons` is `estimated` (those of the recipe itself) or another recipe: `gt` for true ones. `adapt` names an
     adaptation at test time, reported in a column of its own; empty for none. `seeds` are some of encode's; empty takes
     all.
@@ -139,8 +140,13 @@ class RunParams:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        check_name(self.recipe, "recipe")
+        check_name(self.of("").recipe, "recipe")
         check_name(self.skeletons, "recipe")
+
+    def of(self, protocol: str) -> RunParams:
+        """The run on this protocol."""
+        recipe = self.recipe.replace("{protocol}", protocol)
+        return self if recipe == self.recipe else replace(self, recipe=recipe)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def leaks(
     params, opened = load_params(params_path).only(seeds), open_dataset(dataset, store_root=cache_root)
     tables = {}
     for name in run_names:
-        run = choose(params.runs, name, "run")
+        run = choose(params.runs, name, "run").of(protocol)
         with epochs(f"bench leaks {name}", len(params.seeds(run))) as on_epoch:
             tables[name] = price_run(opened, protocol, name, run, params, on_epoch, jobs)
     answer({"tables": tables}, "\n".join(f"Wrote {path}." for path in tables.values()), as_json)

@@ -91,11 +91,12 @@ def command(
     here = executor.here or jobs > 1
     devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
+    pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
+    recipes = {pair: chosen[pair[1]].of(pair[0]).recipe for pair in pairs}
     found = {
         recipe: [] if guard == "ignore" else known_duplicates(opened.of(recipe), recipe, refuse=guard == "fail")
-        for recipe in dict.fromkeys(run.recipe for run in chosen.values())
+        for recipe in dict.fromkeys(recipes.values())
     }
-    pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]
     if len(pairs) > 1 or not here:  # of one, `train` does it
         for protocol, name in pairs:
             require_for_training(opened, protocol, chosen[name], params.seeds(chosen[name]))
@@ -110,8 +111,8 @@ def command(
         done = do_table("train", job, executor)
         folders = {(cell.protocol, cell.name): folder for cell, folder in zip(cells, done, strict=True)}
     values, lines = [], []
-    for (_, name), folder in folders.items():
-        repeated = found[chosen[name].recipe]
+    for (protocol, name), folder in folders.items():
+        repeated = found[recipes[protocol, name]]
         told = f" {count_told(repeated)}." if repeated else ""
         lines.append(f"Wrote {folder}.{told}")
         duplicates = None if repeated is None else [dataclasses.asdict(pair) for pair in repeated]

@@ -307,6 +307,17 @@ def test_weights_that_saw_texts_of_unseen_classes_are_refused(inside: Path) -> N
         check("gym", split=one)
 
 
+def test_a_run_takes_the_recipe_of_its_protocol(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("runs: {tuned: {recipe: 'tiny_{protocol}', skeletons: tiny}, plain: {recipe: tiny}}")
+    runs = load_params(path).runs
+    assert runs["tuned"].of("shoot_1").recipe == "tiny_shoot_1" and runs["tuned"].of("shoot_1").skeletons == "tiny"
+    assert runs["plain"].of("shoot_1") == runs["plain"]
+    path.write_text("runs: {tuned: {recipe: '{other}'}}")
+    with pytest.raises(PosebridgeError, match="cannot be the name of a recipe"):
+        load_params(path)
+
+
 def test_what_a_head_cannot_be_tuned_on_is_one_sentence(inside: Path) -> None:
     def sentence(*words: str) -> str:
         done = CliRunner().invoke(main, ["tune-hpe", "--out", "x.safetensors", *words])

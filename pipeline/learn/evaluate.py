@@ -67,7 +67,7 @@ def evaluate(
     `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
-    seeds = seeds or params.seeds(run)
+    run, seeds = run.of(protocol), seeds or params.seeds(run)
     opened = require_for_testing(dataset, protocol, run_name, run, seeds, (variant,))
     test = open_test(opened, variant)
     name = of_variant(run_name, variant)
@@ -101,6 +101,7 @@ def require_for_testing(
 ) -> Opened:
     """What a run reads, opened. Raises PosebridgeError with all that testing these seeds on these variants will lack.
     """
+    run = run.of(protocol)
     dataset = dataset.of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)

@@ -79,6 +79,7 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, seeds:
     """What a run reads, opened. Raises PosebridgeError with all that training these seeds, and then testing them, will
     lack.
     """
+    run = run.of(protocol)
     dataset = dataset.of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)

@@ -79,7 +79,7 @@ def _candidate(
     own = root is not None and all(path.resolve().is_relative_to(root) for path in videos)
     if dataset in PROTOCOLS and not own:
         raise PosebridgeError("it is trained on generated people.")
-    run = choose_run(params, name)
+    run = choose_run(params, name).of(protocol)
     resolve_weights(choose(params.recipes, run.recipe, "recipe"))
     path = cache / "models" / dataset / protocol / name / f"seed-{seed}" / "selection.json"
     chosen = read_sealed(path, f"run `posebridge train --dataset {dataset} --protocol {protocol} --run {name}`")

@@ -112,7 +112,7 @@ def load_run(
     """Load a run for videos, onto `device`. Raises PosebridgeError, with the commands that help, where it is not
     trained, or was trained with another recipe than the one asked for or than params.yaml has now.
     """
-    run = choose_run(params, run_name)
+    run = choose_run(params, run_name).of(protocol)
     choose(params.recipes, run.recipe, "recipe")
     what = f"--dataset {dataset_name} --protocol {protocol}"
     remedy = (
