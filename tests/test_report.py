@@ -327,6 +327,13 @@ def test_what_lies_in_the_place_of_a_result_and_is_no_file_is_named(tmp_path: Pa
     assert len(runs) == 1 and len(complaints) == 1 and str(path) in complaints[0]
 
 
+def test_names_of_any_letters_and_length_fit_into_a_confusion(tmp_path: Path) -> None:
+    names = [r"costs $5 or \frac$", "w" * 300]
+    figure = figures.confusion(pd.DataFrame(np.eye(2, dtype=int), names, names), "run")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"costs \$5 or \frac\$", "w" * 27 + "…"]
+    assert figures.save(figure, tmp_path / "a.png").is_file()
+
+
 def test_a_confusion_of_many_classes_shows_those_with_most_errors() -> None:
     names, counts = [f"class {number}" for number in range(1200)], 8 * np.eye(1200, dtype=int)
     counts[5, 1100] = 8

@@ -38,6 +38,11 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def lettering(name: str, most: int = 28) -> str:
+    """A name as a picture has room for it, its dollar signs no formula."""
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+
+
 def dots(figure: Figure) -> float:
     """An inch, so that no picture outgrows memory."""
     return min(DOTS, LARGEST / max(figure.get_size_inches()))
@@ -118,7 +123,7 @@ def confusion(table: pd.DataFrame, title: str, groups: Sequence[str] | None = No
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     shown = _most_confused(counts)
     counts, share = counts[np.ix_(shown, shown)], share[np.ix_(shown, shown)]
-    names, size = [str(table.columns[place]) for place in shown], len(shown)
+    names, size = [lettering(str(table.columns[place])) for place in shown], len(shown)
     if size < len(table):
         title += f": the {size} of {len(table)} classes with most errors"
     side = max(3.1, 0.36 * size)
