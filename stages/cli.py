@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "report": "report",
+    "gap": "gap",
     "predict": "predict",
     "doctor": "doctor",
     "tune-hpe": "tune_hpe",

@@ -176,17 +176,6 @@ def test_a_person_at_a_terminal_is_asked_and_nobody_else(
     assert run(videos)["dataset"] == "my_videos"
 
 
-def test_subjects_of_the_paths_part_the_clips(project: Path, tmp_path: Path, film: Path) -> None:
-    paths = [f"{who}/{action}.mp4" for action in ACTIONS for who in ("ann", "bob", "eve")]
-    root = filled(tmp_path / "people", film, paths)
-    told = run(root, "--pattern", r"(?P<subject>\w+)/(?P<label>\w+)")
-    assert told["split_by"] == "subject" and told["sources"] == 3
-    sides = {(clip.subject, clip.part) for clip in read_clips(project / "manifests/people/clips.csv", 6)}
-    assert len(sides) == 3 and {part for _, part in sides} == {"train", "test"}
-    words = ("--name", "two", "--pattern", r"/(?P<label>\w+)", "--split-by", "camera", "--recipe", "shipped")
-    assert "No clip tells its camera; name it with --labels or --pattern" in refused(root, *words)
-
-
 def test_folders_of_images_are_clips(project: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -280,8 +269,6 @@ def test_a_list_of_labels_among_the_videos_counts_over_their_folders(project: Pa
 def test_a_name_that_is_none(project: Path, videos: Path, tmp_path: Path, film: Path) -> None:
     for name in ("a.b", "-x", "a b", "../x", "x" * 101):
         assert "cannot be the name of a data set" in refused(videos, f"--name={name}", "--recipe", "shipped")
-    for name in ("gym", "skelgap-mini"):
-        assert "is the name of a published or generated data set" in refused(videos, "--name", name)
     root = filled(tmp_path / "!!!", film, ["kick/a.mp4"])
     assert CliRunner().invoke(main, ["init", str(root)]).exit_code == 2
 

@@ -24,7 +24,6 @@ from pipeline.files.tables import open_table, read_text
 from pipeline.files.yaml_entry import with_entry
 from pipeline.files.yaml_file import MOST_BYTES, read_yaml
 from pipeline.ingest.ingest import Ingestion, ingest
-from pipeline.ingest.registry import LAYOUTS
 from pipeline.manifest.check_texts import SLOTS, check_texts
 from pipeline.manifest.clips import Clip, read_classes, read_clips, write_clips
 from pipeline.manifest.drafts import draft_texts, write_with_drafts
@@ -37,7 +36,6 @@ from pipeline.project.pose import Pose, choose_pose
 from pipeline.project.table import table_text
 from pipeline.protocol.draw import choose_unseen, usual_unseen, write_protocol
 from pipeline.protocol.splits import Split
-from pipeline.synth.catalogue import PROTOCOLS as SYNTHETIC
 
 PARAMS = Path("params.yaml")
 MANIFESTS = Path("manifests")
@@ -96,8 +94,6 @@ def check_dataset_name(name: str) -> str:
     check_name(name, "data set")
     if not re.fullmatch(r"\w[\w-]*", name):
         raise PosebridgeError(f"{name!r} cannot be the name of a data set here; use letters, digits, _ and -.")
-    if name in LAYOUTS or name in SYNTHETIC:
-        raise PosebridgeError(f"{name!r} is the name of a published or generated data set; choose another with --name.")
     if (MANIFESTS / name).exists():
         raise PosebridgeError(
             f"{MANIFESTS / name} is there already and stays as it is; choose another name with --name. For more videos "
@@ -136,7 +132,6 @@ def init(
         clips = read_clips(folder / "clips.csv", len(classes))
         _require_readable(listed, classes, clips)
         way = asked.split_by or usual_way(clips)
-        _require_told(way, clips)
         clips = deal_parts(clips, way)
         write_clips(folder / "clips.csv", clips)
         drafts, findings = _write_texts(folder / "texts.csv", classes, asked.texts)
@@ -217,12 +212,6 @@ def _require_readable(listed: Ingestion, classes: Sequence[str], clips: Sequence
                 f"None of the videos of the class {short(classes[clip.label])} can be read; first {clip.path}: "
                 f"{reasons[clip.path]}; bring them again, or take the class out."
             )
-
-
-def _require_told(way: str, clips: Sequence[Clip]) -> None:
-    """Raise PosebridgeError where no clip tells its subject or camera, by which they are to be parted."""
-    if way != "video" and not any(getattr(clip, way) for clip in clips):
-        raise PosebridgeError(f"No clip tells its {way}; name it with --labels or --pattern, or leave --split-by out.")
 
 
 def _write_texts(path: Path, classes: Sequence[str], words: Path | None) -> tuple[int, list[str]]:

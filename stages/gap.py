@@ -1,0 +1,107 @@
+"""`posebridge gap`: what does my data lose when only skeletons are kept?
+
+Reads cache/<dataset>/<recipe>/ and manifests/<dataset>/, never a video. Writes a JSON file and a picture to
+cache/gap/<dataset>/<recipe>/.
+Command: posebridge gap --dataset gym --attribute equipment --groups shoot
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.params import Params, load_params
+from stages.bars import Bar
+from stages.shell import (
+    answer,
+    cache_option,
+    dataset_option,
+    json_option,
+    manifests_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+    verify_option,
+)
+
+
+@click.command()
+@dataset_option
+@click.option("--recipe", default="", help="Of the extraction.  [default: the only one with cues]")
+@click.option("--attribute", default="class", show_default=True,
+              help="What is asked: a column of attributes.csv or clips.csv, or the classes themselves.")  # fmt: skip
+@click.option("--groups", "grouped_by", default="",
+              help="The column by which clips are held out together.  [default: subject, else path, the source video]",
+              )  # fmt: skip
+@click.option("--values", default="", help="Only these values of the attribute, parted by commas.  [default: all]")
+@click.option("--clips", "most", type=click.IntRange(10), default=2000, show_default=True,
+              help="The most clips; of more, so many are drawn.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of that draw.")
+@manifests_option
+@cache_option
+@root_option
+@params_option
+@verify_option
+@json_option
+@plain_errors
+def command(
+    dataset: str, recipe: str, attribute: str, grouped_by: str, values: str, most: int, seed: int, manifests: Path,
+    cache: Path, cache_root: Path | None, params_path: Path, verify: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """The skeletonization gap: what of an attribute a linear probe can tell from the skeleton, from cues, from both.
+
+    Clips of one group are held out together, since people, rooms and cameras repeat: name with --groups what repeats in
+    your data. The probe reads the pose, not a trained encoder, so the figures compare inputs and are no result.
+
+    \b
+    Examples:
+      posebridge gap --dataset gym --attribute equipment --groups shoot
+      posebridge gap --dataset mine
+    """
+    from pipeline.files.durable import write_for_people  # after parsing, so that --help needs no torch
+    from pipeline.files.names import check_name
+    from pipeline.gap.gap import measure_gap, only_recipe
+    from pipeline.gap.picture import draw_gap
+    from pipeline.learn.dataset import open_dataset
+    from pipeline.report.figures import save
+
+    opened = open_dataset(dataset, manifests, cache, cache_root, verify=verify)
+    recipe = recipe or only_recipe(opened)
+    place = cache / "gap" / dataset / check_name(recipe, "recipe") / file_name(attribute)
+    widths = level_widths(load_params(params_path), recipe) if params_path.is_file() else ()
+    bar = Bar("clip", "gap")
+    try:
+        chosen = tuple(filter(None, map(str.strip, values.split(","))))
+        found = measure_gap(opened, recipe, attribute, grouped_by, chosen, widths, most, seed, bar.show)
+    finally:
+        bar.close()
+    for sentence in found.left_out:
+        say(f"Left out: {sentence}.")
+    result = dataclasses.asdict(found)
+    write_for_people(place.with_name(f"{place.name}.json"), json.dumps(result, indent=1).encode())
+    picture = save(draw_gap(found), place.with_name(f"{place.name}.png"))
+    low, high = found.gap_ci95
+    lines = [
+        f"What is known of {attribute} in {found.clips} clips of {dataset} (recipe {recipe}), {len(found.values)} "
+        f"values, {found.folds} folds of {found.groups} whole groups by {found.grouped_by}:",
+        f"  {'chance':28} {found.chance:.3f}",
+        *(f"  {k.what:28} {k.accuracy:.3f}  (95 % {k.ci95[0]:.3f} to {k.ci95[1]:.3f})" for k in found.knows),
+        f"Skeletons alone lose {100 * found.gap:.1f} points (95 % {100 * low:.1f} to {100 * high:.1f}).",
+        f"Picture: {picture}",
+    ]
+    answer(result | {"picture": picture}, "\n".join(lines), as_json)
+
+
+def file_name(column: str) -> str:
+    """A heading may hold what a file's name may not."""
+    return "".join(c if c.isalnum() or c in "_-" else "_" for c in column[:80])
+
+
+def level_widths(params: Params, recipe: str) -> tuple[int, ...]:
+    """Those that a run of the recipe names in its flags; else nobody knows where in a cue a level ends."""
+    flags = [run.flags.get("level_widths") for run in params.runs.values() if run.recipe == recipe]
+    return tuple(next((widths for widths in flags if widths), ()))
