@@ -25,7 +25,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.ingest.ingest import ingest
-from pipeline.learn.dataset import open_dataset
+from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.encode import encode
 from pipeline.manifest.clips import Clip
 from pipeline.params import ExtractParams, RunParams
@@ -366,7 +366,7 @@ def test_the_pictures_of_pairs_are_found_in_another_store_and_missed_aloud(world
 def command(monkeypatch, tmp_path):
     """The command `train` on a noted list, with a training that only says that it was called."""
     trained = []
-    dataset = SimpleNamespace(name="d", cache=tmp_path, clips=[], class_names=("wave", "clap"))
+    dataset = Dataset("d", tmp_path / "manifests", tmp_path, ("wave", "clap"), ())
     (tmp_path / "d" / "refined").mkdir(parents=True)
     (tmp_path / "d" / "refined" / "index.json").touch()
     monkeypatch.setattr("pipeline.learn.dataset.open_dataset", lambda name, **options: dataset)

@@ -150,7 +150,7 @@ def test_pooled_features_are_enough_for_methods_that_pool(world, run):
     assert not verify_index(done.index, world / "cache/store") and not verify_store(done.store)
     metrics = trained_and_tested(world, run)
     assert metrics["zsl"]["n"] == 12 and metrics["gzsl"]["seen"] >= 0 and metrics["missing"] == 0
-    assert metrics["features"] == "imported" and metrics["zsl"]["top1"] > 0
+    assert metrics["features"] == metrics["skeletons"] == "imported" and metrics["zsl"]["top1"] > 0
     (result,), complaints = read_results(world / "cache/results")
     assert result.features == "imported" and not complaints
     assert bool(metrics["adapted"]) == bool(run.adapt)

@@ -45,6 +45,14 @@ def clips_path(index: Path) -> Path:
     return index.with_name(CLIPS)
 
 
+def list_of_clips(index: Path, folder: Path) -> Path:
+    """Where an extraction's clips are listed: beside its index those of imported features, else in the data set's
+    `folder` of manifests/.
+    """
+    listed = clips_path(index)
+    return listed if is_file(listed) else folder / CLIPS
+
+
 def note_import(
     index: Path, clips: Sequence[Clip], fingerprint: str, protocol: str, learnt: Sequence[int], sources: dict[str, str]
 ) -> None:

@@ -172,7 +172,7 @@ def evaluate_seed(
         "recipe": opened.run.recipe,
         "text": opened.bank.encoder,
         "hpe_text": opened.hpe_text,
-        "skeletons": opened.run.skeletons,
+        "skeletons": "imported" if opened.imported else opened.run.skeletons,
         "features": "imported" if opened.imported else "computed",
         "zsl": zsl,
         "gzsl": both,

@@ -91,7 +91,8 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
 
 
 def _label(run: Run) -> str:
-    source = "true skeletons" if run.first.skeletons == "gt" else "estimated skeletons"
+    sources = {"gt": "true skeletons", "imported": "imported features"}
+    source = sources.get(run.first.skeletons, "estimated skeletons")
     return f"{run.first.run}\n{source}"
 
 

@@ -147,7 +147,7 @@ def _settings(run: Run) -> dict[str, str]:
 def recipes(run: Run) -> str:
     """The extractions that a run reads: `gt` for true skeletons alone, `gt, cues refined` where cues are of another."""
     first = run.first
-    if first.skeletons == "estimated":
+    if first.skeletons in ("estimated", "imported"):
         return first.recipe
     return f"{first.skeletons}, cues {first.recipe}" if run.takes_cues else first.skeletons
 

@@ -79,9 +79,13 @@ class Comparison:
             "difference": points(self.difference),
             "95 % interval": between(self.interval),
             "seeds": seeds(self.run) if self.run else NONE,
-            "our run": self.run.first.run if self.run else NONE,
+            "our run": _named(self.run) if self.run else NONE,
             "source": figure.source + (f"; {figure.note}" if figure.note else ""),
         }
+
+
+def _named(run: Run) -> str:
+    return run.first.run + (", imported features" if run.first.features == "imported" else "")
 
 
 def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
@@ -94,7 +98,7 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     comparable = [
         run
         for run in runs
-        if run.first.skeletons == "estimated" and not run.first.test_variant and "cues" not in run.first.flags
+        if run.first.skeletons in ("estimated", "imported") and not run.first.test_variant and "cues" not in run.first.flags
     ]
     datasets = {run.first.dataset for run in runs}
     found: list[Comparison] = []

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from pipeline.cache.imported import list_of_clips
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
@@ -55,13 +56,13 @@ def read_repeated(
     recipe whose pairs are unknown, or of whose pairs no strip could be made.
     """
     dataset = runs[0].first.dataset
-    clips_csv = manifests / dataset / "clips.csv"
     found, complaints = [], []
     for recipe in dict.fromkeys(run.first.recipe for run in runs):
         try:
             index = index_path(cache, dataset, recipe)
         except PosebridgeError:  # no recipe of ours
             continue
+        clips_csv = list_of_clips(index, manifests / dataset)
         if not (index.is_file() and clips_csv.is_file()):  # results from elsewhere
             continue
         try:
