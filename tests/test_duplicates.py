@@ -420,8 +420,8 @@ def test_training_opens_no_test_clip(tmp_path, monkeypatch):
 
 
 def noting(read, asked):
-    def wrapped(self, clip_ids, names):
+    def wrapped(self, clip_ids, *wanted):
         asked.update(clip_ids)
-        return read(self, clip_ids, names)
+        return read(self, clip_ids, *wanted)
 
     return wrapped

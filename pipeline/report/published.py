@@ -98,7 +98,8 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     comparable = [
         run
         for run in runs
-        if run.first.skeletons in ("estimated", "imported") and not run.first.test_variant and "cues" not in run.first.flags
+        if run.first.skeletons in ("estimated", "imported")
+        and not (run.first.test_variant or "cues" in run.first.flags)
     ]
     datasets = {run.first.dataset for run in runs}
     found: list[Comparison] = []
