@@ -25,6 +25,7 @@ from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import read_attributes
+from pipeline.protocol.metrics import tuple_interval
 from pipeline.recipe import other_side
 
 pytestmark = pytest.mark.unit
@@ -75,6 +76,9 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert set(found["ceiling"]) >= {"skeleton", "cue", "twin_hits_max"}
     low, high = found["zsl"]["ci95"]
     assert 0 <= low < found["zsl"]["top1"] <= high <= 1
+    said = rows(place(world, "posebridge") / "predictions.csv")
+    right = np.array([row["label"] == row["predicted"] for row in said])
+    assert [low, high] == list(tuple_interval(right, [row["tuple"] for row in said])), "twins are no independent clips"
     assert found["adapted"] is None and found["missing"] == 0 and found["gflops"] > 0 and found["params"] > 1000
     assert found["gzsl"]["gamma"] == found["selection"]["gamma"]
     assert {"epochs", "alpha", "gamma", "zsl_top1", "gzsl_harmonic"} <= set(found["selection"])

@@ -22,7 +22,7 @@ from pipeline.protocol.guards import (
 )
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.heldout import heldout_clips
-from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro, per_class
+from pipeline.protocol.metrics import binomial_interval, confusion_matrix, macro, micro, per_class, tuple_interval
 from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import training_phase
 
@@ -179,6 +179,17 @@ def test_metrics_by_hand():
 def test_the_interval_is_clopper_and_pearsons(hits, n):
     exact = binomtest(hits, n).proportion_ci(0.95, "exact")
     assert binomial_interval(hits, n) == pytest.approx((exact.low, exact.high))
+
+
+def test_answers_to_twins_hang_together_and_others_do_not():
+    right = np.repeat([True, False], 30)  # of twenty tuples of three, ten are right as a whole
+    tuples = [row // 3 for row in range(60)]
+    assert tuple_interval(right, tuples) == pytest.approx(binomial_interval(10, 20), abs=0.06), "trials are tuples"
+    assert tuple_interval(right, range(60)) == pytest.approx(binomial_interval(30, 60)), "each its own: exact"
+    for all_of_them in (0, 1):
+        assert tuple_interval(np.full(60, all_of_them), tuples) == binomial_interval(20 * all_of_them, 20)
+    one_of_each = np.tile([True, False, False], 20)  # as true skeletons allow: no tuple tells more than another
+    assert tuple_interval(one_of_each, tuples) == pytest.approx((1 / 3, 1 / 3))
 
 
 # Two seen classes (columns 0, 1), two unseen (2, 3). Margins: best seen minus best unseen.

@@ -21,7 +21,7 @@ from scipy.stats import ttest_rel
 from pipeline.files.tables import open_table
 from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import DatasetParams, Params, RunParams
-from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.metrics import binomial_interval, tuple_interval
 from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.controlled import _ablations
@@ -50,6 +50,18 @@ def by_name(results: Path) -> dict[str, Run]:
     runs, complaints = read_runs(results)
     assert not complaints
     return {run.first.run: run for run in runs}
+
+
+def test_the_interval_of_a_run_is_over_tuples_and_no_narrower_with_seeds(tmp_path: Path) -> None:
+    """Twins that are answered alike are one trial: the interval is that of as many tuples, not of as many clips."""
+    write_run(tmp_path, "alike", 1.0, 0.5, tuples=20, twins_alike=True)
+    ((run,), _) = read_runs(tmp_path)
+    low, high = run.ci95() or (0.0, 0.0)
+    n, top1 = run.first.zsl["n"], run.spread("zsl", "top1")
+    exact = binomial_interval(round((top1.mean if top1 else 0) * n), n)
+    right = sum((one.answers.predicted == one.answers.label).astype(float) for one in run.results) / len(run.results)
+    assert (low, high) == tuple_interval(right.to_numpy(), run.first.answers.tuple)
+    assert low < (top1.mean if top1 else 0) < high and exact != (low, high)
 
 
 def grey_frames(dataset: str, variant: str, clip_ids: list[str], count: int) -> dict[str, np.ndarray]:

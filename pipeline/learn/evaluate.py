@@ -43,7 +43,7 @@ from pipeline.protocol.ceiling import ceilings, columns_of, read_attributes, rea
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.halves import halves, twins
 from pipeline.protocol.heldout import heldout_clips
-from pipeline.protocol.metrics import among_best, binomial_interval, confusion_matrix, macro, micro
+from pipeline.protocol.metrics import among_best, confusion_matrix, macro, micro, tuple_interval
 from pipeline.protocol.splits import Split
 
 
@@ -210,14 +210,19 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
             yield [clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs]
 
     write_table(place / "predictions.csv", ["clip_id", "label", "predicted", "tuple", "scores"], answers())
-    return accuracy(confusion, among_best(inside, truth))
+    return accuracy(confusion, among_best(inside, truth), interval(test, rows, predicted == truth))
 
 
-def accuracy(confusion: np.ndarray, top5: float | None) -> dict[str, Any]:
-    """Top-1 over clips and over classes, with the exact 95 % interval of the former."""
-    hits, n = int(np.trace(confusion)), int(confusion.sum())
-    ci95 = list(binomial_interval(hits, n))
-    return {"top1": micro(confusion), "top5": top5, "macro": macro(confusion), "n": n, "ci95": ci95}
+def accuracy(confusion: np.ndarray, top5: float | None, ci95: tuple[float, float]) -> dict[str, Any]:
+    """Top-1 over clips and over classes, with the 95 % interval of the former."""
+    n = int(confusion.sum())
+    return {"top1": micro(confusion), "top5": top5, "macro": macro(confusion), "n": n, "ci95": list(ci95)}
+
+
+def interval(test: OpenedTest, rows: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the share of `right` [n] answers to the clips in these rows [n], twins taken as such."""
+    ids = [test.samples.clip_ids[row] for row in rows.tolist()]
+    return tuple_interval(right, [test.twins.get(clip_id, (clip_id,)) for clip_id in ids])
 
 
 def adapted(
@@ -239,7 +244,9 @@ def adapted(
     text = opened.bank.take(unseen, method.text_slots)
     scores = adapt_table(adaptation, table, text, torch.arange(len(distinct)))[where].numpy()
     truth = np.searchsorted(unseen, test.labels[rows])
-    found = accuracy(confusion_matrix(truth, scores.argmax(1), len(unseen)), among_best(scores, truth))
+    said = scores.argmax(1)
+    confusion, ci95 = confusion_matrix(truth, said, len(unseen)), interval(test, rows, said == truth)
+    found = accuracy(confusion, among_best(scores, truth), ci95)
     values = {attribute: getattr(adaptation, attribute) for attribute in adaptation.choices}
     return found | {"by": name, **values, "seconds": round(time.perf_counter() - started, 3)}
 
@@ -296,9 +303,11 @@ def half_right(opened: Opened, test: OpenedTest, scores: np.ndarray) -> dict[str
     unseen, known = np.array(opened.split.unseen), read_attributes(path)
     rows = np.isin(test.labels, unseen)
     labels, inside = test.labels[rows], scores[np.ix_(rows, unseen)]
+    ids = [clip_id for clip_id, there in zip(test.samples.clip_ids, rows, strict=True) if there]
+    alike = [test.twins.get(clip_id, (clip_id,)) for clip_id in ids]
     return {
         "halves": halves(columns_of(path), known, labels, unseen[inside.argmax(1)]),
-        "twins": twins(known, unseen.tolist(), labels, inside),
+        "twins": twins(known, unseen.tolist(), labels, inside, alike),
     }
 
 

@@ -6,12 +6,12 @@ Pure; ceiling.py reads the attributes. `motion` and `object` stand for whatever 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.metrics import tuple_interval
 
 Attributes = Mapping[int, tuple[str, str]]  # class index -> (motion, object)
 UNTOLD = {"other", "unspecified"}  # values that name nothing: a right one is no merit
@@ -47,27 +47,29 @@ def macro_of(values: Mapping[str, Sequence[float]]) -> float | None:
 
 
 def twins(
-    attributes: Attributes, unseen: Sequence[int], labels: np.ndarray, scores: np.ndarray
-) -> dict[str, Any] | None:
+    attributes: Attributes, unseen: Sequence[int], labels: np.ndarray, scores: np.ndarray,
+    tuples: Sequence[Hashable] | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
     """Among the unseen classes of a clip's own motion alone, is the object right? Of the clips whose motion occurs with
     several objects: `right`, the share of right ones; `chance`, that of who draws one of these classes; `n` clips, and
-    the exact interval `ci95`. None where there are none. Classes whose object names nothing take no part.
-    labels [N] are class indices, scores [N, U] those of `unseen`.
+    the interval `ci95`. None where there are none. Classes whose object names nothing take no part.
+    labels [N] are class indices, scores [N, U] those of `unseen`; clips of one of `tuples` [N] hang together.
     """
     rivals: dict[str, list[tuple[int, str]]] = defaultdict(list)  # motion -> (column, object)
     for column, index in enumerate(unseen):
         motion, held = attributes[index]
         if held not in UNTOLD:
             rivals[motion].append((column, held))
-    hits, chances = 0, []
-    for label, row in zip(labels.tolist(), scores, strict=True):
+    hits, chances, alike = [], [], []
+    for label, row, name in zip(labels.tolist(), scores, tuples or range(len(labels)), strict=True):
         motion, held = attributes[label]
         others = [other for _, other in rivals[motion]]
         if held in others and len(set(others)) > 1:
             best = max(rivals[motion], key=lambda rival: row[rival[0]])
-            hits += best[1] == held
+            hits.append(best[1] == held)
             chances.append(others.count(held) / len(others))
+            alike.append(name)
     if not chances:
         return None
-    n = len(chances)
-    return {"right": hits / n, "chance": float(np.mean(chances)), "n": n, "ci95": list(binomial_interval(hits, n))}
+    ci95 = list(tuple_interval(np.array(hits), alike))
+    return {"right": float(np.mean(hits)), "chance": float(np.mean(chances)), "n": len(hits), "ci95": ci95}

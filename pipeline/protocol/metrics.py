@@ -1,9 +1,13 @@
-"""How answers are counted: integer confusion matrices and exact intervals."""
+"""How answers are counted: integer confusion matrices and 95 % intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
+
 import numpy as np
 from scipy.special import betaincinv
+
+DRAWS = 2000  # of the bootstrap
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -58,4 +62,20 @@ def binomial_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, fl
     tail = (1 - level) / 2
     low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return low, high
+
+
+def tuple_interval(right: np.ndarray, tuples: Iterable[Hashable]) -> tuple[float, float]:
+    """The 95 % interval of the mean of `right` [N], 0..1, where answers of one tuple hang together, as those to twins
+    do: a percentile bootstrap over `tuples` [N]. Where each answer is a tuple of its own, the exact binomial one.
+
+    Where all answers agree the bootstrap knows no spread; there every tuple counts as one trial of the binomial one.
+    """
+    codes: dict[Hashable, int] = {}
+    place = [codes.setdefault(name, len(codes)) for name in tuples]
+    hits, n = np.bincount(place, right), np.bincount(place)  # of each tuple
+    if (n == 1).all() or hits.sum() in (0, n.sum()):
+        return binomial_interval(round(len(n) * hits.sum() / n.sum()), len(n))
+    draws = np.random.default_rng(0).integers(len(n), size=(DRAWS, len(n)))
+    low, high = np.quantile(hits[draws].sum(1) / n[draws].sum(1), (0.025, 0.975)).tolist()
     return low, high

@@ -51,7 +51,7 @@ def dots(figure: Figure) -> float:
 def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     """Zero-shot top-1 of each run of one protocol, with what the skeleton alone and the object alone could reach.
 
-    A bar is the mean over seeds, a dot a seed, the bracket the exact 95 % interval of the mean. Runs on
+    A bar is the mean over seeds, a dot a seed, the bracket the 95 % interval of the mean. Runs on
     ground-truth skeletons are striped.
     """
     height = 1.5 + 0.52 * len(runs)
@@ -77,7 +77,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
     axes.set_yticks(range(len(runs)), [_label(run) for run in runs], fontsize=9, color=INK)
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlim(0, 100)
-    legend = "bar: mean over seeds;  ○ one seed;   |–| exact 95 % interval of the mean;   striped: true skeletons"
+    legend = "bar: mean over seeds;  ○ one seed;   |–| 95 % interval of the mean;   striped: true skeletons"
     axes.set_xlabel(f"zero-shot top-1 on unseen classes, %\n{legend}",
                     fontsize=8, color=FAINT, loc="left", linespacing=1.6)  # fmt: skip
     _reference_lines(axes, runs, chance)

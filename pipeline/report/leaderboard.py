@@ -29,7 +29,7 @@ MEASURES = {
     ("adapted", "top1"): "adapted top-1",
 }
 NONE = "–"
-LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval is the exact binomial one of the mean."
+LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples."
 
 
 def percent(spread: Spread | None) -> str:

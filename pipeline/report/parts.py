@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
@@ -24,12 +25,13 @@ class Parts:
     """One run over the clips of one protocol, or of several; fractions, means over seeds.
 
     By column of attributes.csv: `right` answers among all, `values` (value -> right answers, clips) of those that a
-    macro mean is taken of. `twins`: right answers, answers expected by chance, clips.
+    macro mean is taken of. `twins`: right answers, answers expected by chance, clips; `twins_ci95` their interval.
     """
 
     right: dict[str, float]
     values: dict[str, dict[str, tuple[float, int]]]
     twins: tuple[float, float, int]
+    twins_ci95: tuple[float, float]
 
     @property
     def cells(self) -> dict[str, str]:
@@ -42,7 +44,7 @@ class Parts:
         right, chance, clips = self.twins
         if clips:
             found["twins"] = share(right / clips)
-            found["twins, 95 % interval"] = between(binomial_interval(round(right), clips))
+            found["twins, 95 % interval"] = between(self.twins_ci95)
             found["twins, chance"] = share(chance / clips)
         return found
 
@@ -73,7 +75,11 @@ def parts_of(runs: Sequence[Run]) -> Parts | None:
             hits += n * spread_of([result.twins["right"] for result in run.results if result.twins]).mean
             chance += n * first.twins["chance"]
             clips += n
-    return Parts(right, values, (hits, chance, clips))
+    told = [result.twins["ci95"] for run in runs for result in run.results if result.twins]
+    ci95 = binomial_interval(round(hits), clips)
+    if told and len(runs) == 1 and runs[0].twin_hits_max is not None:  # answers that hang together: as each seed tells
+        ci95 = fmean(low for low, _ in told), fmean(high for _, high in told)
+    return Parts(right, values, (hits, chance, clips), ci95)
 
 
 def table(found: Sequence[tuple[Run, Parts]]) -> pd.DataFrame:

@@ -30,7 +30,7 @@ COLUMNS = ("dataset", "protocol", "measure", "method", "ours", "value", "source"
 MARK = "†"
 REMARK = (
     "Published figures are in percent as printed, the difference is ours minus published in points, the interval is "
-    "the exact 95 % one of our mean. Pose models, features, descriptions and details of the protocol differ "
+    "the 95 % one of our mean. Pose models, features, descriptions and details of the protocol differ "
     f"between papers, so a difference is no verdict on a method. {MARK}: the published figure has a known defect."
 )
 

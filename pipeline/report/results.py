@@ -32,8 +32,8 @@ MORE = with_config(ConfigDict(extra="allow"))
 
 
 class Zsl(TypedDict):
-    """Accuracy among the unseen classes, of `n` clips; `ci95` is the exact binomial interval of top1. No top5 where
-    there are no more classes.
+    """Accuracy among the unseen classes, of `n` clips; `ci95` is the interval of top1, over tuples where there are
+    twins. No top5 where there are no more classes.
     """
 
     top1: Fraction
@@ -57,6 +57,7 @@ class Adapted(TypedDict):
     """As Zsl, after the adaptation at test time that is named by `by`."""
 
     top1: Fraction
+    ci95: NotRequired[tuple[Fraction, Fraction]]
     by: NotRequired[str]
 
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
 from pipeline.params import EncodeParams, TrainParams
-from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.metrics import binomial_interval, tuple_interval
 from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 
@@ -83,11 +84,29 @@ class Run:
         return max((hit for hit in hits if hit is not None), default=None)
 
     def ci95(self, section: str = "zsl") -> tuple[float, float] | None:
-        """The exact binomial interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can
-        mislead. All seeds answer the same clips, so their number makes it no narrower.
+        """The 95 % interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can mislead. The
+        exact binomial one, or, with twins, that of a bootstrap over their tuples (of `adapted`, the mean of the
+        seeds'). All seeds answer the same clips, so their number makes it no narrower.
         """
         top1, n = self.spread(section, "top1"), self.first.zsl["n"]
-        return binomial_interval(round(top1.mean * n), n) if top1 else None
+        if top1 is None:
+            return None
+        if self.twin_hits_max is not None and section == "zsl" and (right := self._right()):
+            return tuple_interval(*right)
+        if self.twin_hits_max is not None:
+            told = [found["ci95"] for result in self.results if (found := getattr(result, section)) and "ci95" in found]
+            if told:
+                return statistics.fmean(low for low, _ in told), statistics.fmean(high for _, high in told)
+        return binomial_interval(round(top1.mean * n), n)
+
+    def _right(self) -> tuple[np.ndarray, list[str]] | None:
+        """How many seeds are right on each test clip, as a share [N], and its tuple; None without equal answers."""
+        answers = [result.answers for result in self.results]
+        first = answers[0]
+        if len(first) != self.first.zsl["n"] or not all(each.index.equals(first.index) for each in answers):
+            return None
+        right = np.mean([each.predicted == each.label for each in answers], axis=0)
+        return right, first.tuple.where(first.tuple != "", first.index.to_series()).to_list()
 
     @property
     def takes_cues(self) -> bool:

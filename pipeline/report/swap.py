@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.metrics import tuple_interval
 from pipeline.report.runs import Run
-
-DRAWS = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,6 @@ def twins(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def rate(hits: pd.Series, groups: pd.Series) -> Rate:
-    """The share of True, with a percentile bootstrap over groups, since comparisons within a tuple hang together.
-
-    Where all comparisons agree the bootstrap knows no spread; there every group counts as one trial of the exact
-    binomial interval.
-    """
-    found = hits.groupby(groups, sort=False).agg(["sum", "count"]).to_numpy(float)  # [groups, 2]
-    hit, n = found.sum(0)
-    if hit in (0, n):
-        low, high = binomial_interval(len(found) if hit else 0, len(found))
-    else:
-        draws = found[np.random.default_rng(0).integers(len(found), size=(DRAWS, len(found)))].sum(1)  # [DRAWS, 2]
-        low, high = np.quantile(draws[:, 0] / draws[:, 1], (0.025, 0.975)).tolist()
-    return Rate(float(hit / n), low, high, int(n), len(found))
+    """The share of True, with an interval over tuples, since comparisons within a tuple hang together."""
+    low, high = tuple_interval(hits.to_numpy(float), groups)
+    return Rate(float(hits.mean()), low, high, len(hits), groups.nunique())
