@@ -33,6 +33,7 @@ from pipeline.methods.adaptation import PrototypeAlignment
 from pipeline.methods.base import Features
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
+from pipeline.protocol.exposure import exposed
 from pipeline.protocol.guards import LeakError
 from pipeline.protocol.training_set import training_phase
 from pipeline.text import bank as banks
@@ -125,6 +126,25 @@ def weights_of_phase_one(world):
     encoder = load_encoder(world, PROTOCOL, "refined", 0, "select")
     model, _ = train_phase(opened, phase, opened.samples(phase.train), encoder, QUICK, 0, 1)
     return dict(model.method.state_dict()) | {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+
+
+def test_pose_weights_that_saw_words_of_unseen_classes_are_refused(world, tmp_path):
+    """Tuned with texts of classes that another protocol trains on, and that this one keeps unseen."""
+    other = make_world(tmp_path)
+    protocols = other.folder / "protocols"
+    (protocols / "others.txt").write_text(f"{CLASSES.index('Ar')} Ar\n")
+    (protocols / "others.val.txt").write_text("".join(f"{CLASSES.index(name)} {name}\n" for name in ("As", "Br")))
+    for protocol, refused in ((PROTOCOL, False), ("others", True)):
+        said = exposed("toy", other.split(protocol))
+        full = other.readers["refined"]
+        reader = FakeReader(replace(full.recipe, hpe_classes=said), full.clip_ids, full.arrays)
+        tuned = replace(other, readers=other.readers | {"refined": reader})
+        for run in (RUNS["skeleton"], RUNS["posebridge"]):
+            if refused and run.method != "skeleton":  # whose skeletons no word has changed
+                with pytest.raises(PosebridgeError, match=f"texts of 'Cp', which is unseen in {PROTOCOL}"):
+                    open_run(tuned, PROTOCOL, run)
+            else:
+                open_run(tuned, PROTOCOL, run)
 
 
 def test_a_leak_would_be_caught(world, tmp_path):
