@@ -75,8 +75,8 @@ def command(
     params = load_params(params_path).only(seeds)
     for name in skeletons:
         choose(params.recipes, name, "recipe")
-    executor = executor_of(params, executor_name, workers, LOGS / "encode")
-    here = executor.here or jobs > 1
+    executor = executor_of(params, executor_name, workers, LOGS / "encode", device, jobs)
+    here = executor.here
     devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # encode lists what is missing
     pairs = list(dict.fromkeys((protocol, name) for protocol in protocols for name in skeletons))

@@ -80,7 +80,7 @@ def command(
 
     params = load_params(params_path).only(seeds)
     chosen = {name: choose(params.runs, name, "run") for name in runs}
-    executor = executor_of(params, executor_name, workers, LOGS / "evaluate")
+    executor = executor_of(params, executor_name, workers, LOGS / "evaluate", device)
     places = devices_of(device) if executor.here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # listed is all that is missing
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]

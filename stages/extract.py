@@ -124,8 +124,8 @@ def command(
         plans = {variant: look_ahead(dataset, variant, stores=stores, **common) for variant in variants or ("",)}
         _tell_plan(f"--dataset {dataset} --recipe {recipe_name}", plans, as_json)
         return
-    executor = executor_of(params, executor_name, workers, cache / "logs" / dataset / recipe_name)
-    if share is None and executor.here and not finish:
+    executor = executor_of(params, executor_name, workers, cache / "logs" / dataset / recipe_name, device)
+    if share is None and (executor_name or params.executor.name) == "local" and not finish:
         share = share_of_array(os.environ)
     if executor.here and recipe.needs_videos and not finish:
         devices_of(device)  # a word that stands for nothing here is told before the work

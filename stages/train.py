@@ -87,8 +87,8 @@ def command(
 
     params = load_params(params_path).only(seeds)
     chosen = {name: choose(params.runs, name, "run") for name in runs}
-    executor = executor_of(params, executor_name, workers, LOGS / "train")
-    here = executor.here or jobs > 1
+    executor = executor_of(params, executor_name, workers, LOGS / "train", device, jobs)
+    here = executor.here
     devices = devices_of(device, jobs) if here else ()
     opened = open_dataset(dataset, store_root=cache_root, verify=verify, strict=False)  # train lists what is missing
     pairs = [(protocol, name) for protocol in dict.fromkeys(protocols) for name in chosen]

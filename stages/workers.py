@@ -25,10 +25,21 @@ workers_option = click.option(
 )
 
 
-def executor_of(params: Params, name: str | None, workers: int | None, logs: Path) -> Executor:
-    """What --executor and --workers stand for; params.yaml decides where they are not given."""
+def executor_of(
+    params: Params, name: str | None, workers: int | None, logs: Path, device: str = "auto", jobs: int = 1
+) -> Executor:
+    """What --executor and --workers stand for; params.yaml decides where they are not given. A GPU that `device` names
+    by its number is that of all local workers. Raises UsageError where --jobs would share out this machine beside it.
+    """
     chosen = name or params.executor.name
-    return build_executor(chosen, workers or params.executor.workers, logs, getattr(params.executor, chosen, None))
+    options = device if chosen == "local" else getattr(params.executor, chosen, None)
+    executor = build_executor(chosen, workers or params.executor.workers, logs, options)
+    if jobs > 1 and not executor.here:
+        raise click.UsageError(
+            f"--jobs are processes of this machine, and the executor {chosen} has workers of its own: give --workers "
+            "instead of --jobs, or --executor local --workers 1 beside it."
+        )
+    return executor
 
 
 def do_table(what: str, job: CellsJob, executor: Executor) -> list[Path]:

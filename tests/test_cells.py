@@ -128,6 +128,16 @@ def test_what_is_missing_is_told_before_anything_is_sent(project, monkeypatch):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("there", [("--executor", "slurm"), ("--executor", "local", "--workers", "2")])
+@pytest.mark.parametrize("stage", [("encode", "--skeletons", NAME), ("train", "--run", "a")])
+def test_jobs_of_this_machine_and_workers_of_an_executor_exclude_each_other(project, monkeypatch, stage, there):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(workers, "build_executor", lambda *given: Elsewhere())
+    done = CliRunner().invoke(main, [*stage, "--dataset", NAME, "--protocol", NAME, "--jobs", "2", *there])
+    assert done.exit_code == 2 and "give --workers instead of --jobs" in done.output.replace("\n", " ")
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("stage", "looks", "options"),
     [("encode", "require_for_encoding", ("--skeletons", NAME)), ("train", "require_for_training", ("--run", "a"))],

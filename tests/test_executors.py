@@ -65,6 +65,12 @@ def test_processes_share_the_units_and_what_fails_stops_no_other(tmp_path, monke
     assert all(path.stat().st_size for path in logs.iterdir()), "no empty log stays"
 
 
+def test_a_gpu_that_is_named_by_its_number_is_that_of_all_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    outcomes = list(build_executor("local", 2, tmp_path / "logs", "cuda:1").run(Work(tmp_path), range(2)))
+    assert [outcome.value[2] for outcome in outcomes] == ["4,7"] * 2, "cuda:1 is the second of these in each"
+
+
 def test_a_unit_that_always_kills_its_process_is_given_up(tmp_path):
     (outcome,) = build_executor("local", 2, tmp_path / "logs").run(Work(tmp_path, deadly=(4,), always=True), [4])
     assert "killed by signal 9" in outcome.error and outcome.value is None

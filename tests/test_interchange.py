@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
 import pickle
 from collections import OrderedDict
 from dataclasses import replace
@@ -16,6 +17,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pipeline.cache import shard
+from pipeline.cache.lease import Watch, holder
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
@@ -200,6 +203,32 @@ def test_import_fills_manifest_and_cache(tmp_path):
     assert again.written == 0 and again.store == done.store
     made[7]["keypoint"] = made[7]["keypoint"] + np.float16(1)
     assert run_import(tmp_path, dump(file, {"annotations": made, "split": split_of(made)}), split="xsub").written == 1
+
+
+@pytest.mark.unit
+def test_an_import_waits_for_who_has_a_shard_and_makes_it_under_its_lease(tmp_path, monkeypatch):
+    file, made, seen = dump(tmp_path / "ntu.pkl", records()), shard.make_shard, []
+
+    def make(store, layout, state, *rest):
+        seen.append(holder(store.lease(state.wanted.shard)).pid)
+        made(store, layout, state, *rest)
+
+    monkeypatch.setattr(shard, "make_shard", make)
+    run_import(tmp_path, file)
+    assert set(seen) == {os.getpid()} and not list(tmp_path.rglob("*.lease"))
+    (receipt,) = tmp_path.glob("cache/store/d/*/shard-00000.json")
+    content = receipt.read_bytes()
+    receipt.unlink()
+    receipt.with_suffix(".lease").write_text('{"machine": "elsewhere", "pid": 1, "version": ""}')
+
+    def finished(watch, path):
+        receipt.write_bytes(content)
+        path.unlink()
+        return True
+
+    monkeypatch.setattr(Watch, "is_free", finished)
+    before = len(seen)
+    assert run_import(tmp_path, file).clips == len(records()) and len(seen) == before, "the other has made it"
 
 
 @pytest.mark.unit

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from test_extraction import Corridor, write_ground_truth
 
+from pipeline.cache import shard as shard_module
 from pipeline.cache.sealed import canonical_json, seal
 from pipeline.errors import PosebridgeError
 from pipeline.extract.share import array_of, read_share, share_of_array
@@ -112,6 +113,31 @@ def test_the_index_is_written_by_the_last_share_or_by_finish(corridor):
     assert run("--shard", "1/2")["complete"] and index.exists()
     index.unlink()
     assert run("--finish")["changed"] and index.exists()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [("", (0, 2)), ("--workers 2", (0, 2)), ("--workers 2 --shard 2/5", (2, 5)), ("--finish", (0, 1))],
+)
+def test_a_task_of_an_array_makes_its_share_by_one_worker_or_several(corridor, monkeypatch, options, share):
+    def called(*given, share, **named):
+        raise PosebridgeError(f"share {share}")
+
+    monkeypatch.setattr("pipeline.extract.extract.extract", called)
+    for name, value in {"ID": "1", "MIN": "1", "MAX": "2", "COUNT": "2"}.items():
+        monkeypatch.setenv(SLURM + name, value)
+    assert f"share {share}" in run(*options.split(), code=1)
+
+
+@pytest.mark.e2e
+def test_a_plan_reads_no_shard(corridor, monkeypatch):
+    run()
+    listed = corridor.folder / "manifests/d/clips.csv"
+    lines = listed.read_text().splitlines()
+    listed.write_text("\n".join(lines[:-1]) + "\n")  # one shard is to be made anew, of clips that it has
+    monkeypatch.setattr(shard_module, "sha256_file", lambda path: pytest.fail(f"reads {path}"))
+    assert (run("--plan")["done"], run("--plan")["clips_left"]) == (2, 0)
 
 
 @pytest.mark.unit

@@ -27,6 +27,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.durable import temporary, writing
 
 RENEWED, EXPIRES = 5.0, 60.0  # seconds
+POLL = 0.5  # from one look at the leases of others to the next
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 LARGEST = 4096  # bytes that are read of a lease
 

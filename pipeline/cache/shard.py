@@ -5,16 +5,19 @@ A shard in which anything has changed is made anew; what has not changed is copi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.cache.lease import POLL, Lease, LeaseLost, Watch
 from pipeline.cache.provenance import git_commit, versions
 from pipeline.cache.reader import MappedShard
 from pipeline.cache.sealed import canonical_json
 from pipeline.cache.store import Layout, Receipt, Store, rows_hash, shard_of
 from pipeline.cache.writer import ShardWriter
+from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import sha256_file
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
@@ -77,8 +80,10 @@ def wanted_shard(
     return Wanted(shard, members, hashes, failures, look, retry_failed)
 
 
-def shard_state(store: Store, wanted: Wanted) -> ShardState:
-    """What the store has of a shard, by its receipt."""
+def shard_state(store: Store, wanted: Wanted, check: bool = True) -> ShardState:
+    """What the store has of a shard, by its receipt. Before clips are copied the file is compared with its hash, unless
+    it is only to be told how many these would be.
+    """
     receipt = store.receipt(wanted.shard)
     known = receipt.videos if receipt else {}
     paths = sorted({clip.path for clip in wanted.clips})
@@ -97,7 +102,7 @@ def shard_state(store: Store, wanted: Wanted) -> ShardState:
         else:
             todo.append(clip)
     done = bool(receipt and whole and not todo and receipt.rows_sha256 == rows_hash(wanted.hashes.values()))
-    if receipt and copy and not done and not _is_sound(store.folder / receipt.file, receipt.sha256):
+    if check and receipt and copy and not done and not _is_sound(store.folder / receipt.file, receipt.sha256):
         kept = {failure.clip_id for failure in failed}
         copy, todo = [], [clip for clip in wanted.clips if clip.clip_id not in kept]  # no source of copies
     return ShardState(wanted, receipt, videos, copy, failed, todo, done)
@@ -108,6 +113,26 @@ def _is_sound(path: Path, sha256: str) -> bool:
         return sha256_file(path) == sha256
     except OSError:  # a bad sector, say
         return False
+
+
+def make_leased(
+    store: Store, layout: Layout, state: ShardState, rows: Iterable[dict[str, Any] | Failure], tick: Callable[[], None]
+) -> None:
+    """`make_shard` under the shard's lease, as soon as nobody else has it; nothing is done where it is made by then.
+
+    Raises PosebridgeError where this process was stopped for so long that another has taken the lease over.
+    """
+    path, watch = store.lease(state.wanted.shard), Watch()
+    with Lease(path) as lease:
+        while not lease.take():
+            while not watch.is_free(path):
+                time.sleep(POLL)
+        if shard_state(store, state.wanted).done:
+            return
+        try:
+            make_shard(store, layout, state, rows, tick, lease.check)
+        except LeaseLost:
+            raise PosebridgeError(f"Another process has taken {path} over; run the same command again.") from None
 
 
 def make_shard(

@@ -25,11 +25,13 @@ TRIES = 2  # of a unit whose process is killed
 
 class LocalExecutor:
     """With one worker everything runs in this process. More are processes of their own, each with its share of the
-    cores that this one may use and, in turn, one of its GPUs; what they print goes to a log each.
+    cores that this one may use and, in turn, one of its GPUs; what they print goes to a log each. Where `options`, a
+    device of the work, is a GPU by its number (`cuda:1`), all take that one.
     """
 
-    def __init__(self, workers: int, logs: Path, options: object = None):
+    def __init__(self, workers: int, logs: Path, options: str | None = None):
         self.workers, self.here, self._logs = workers, workers == 1, logs
+        self._in_turn = ":" not in (options or "")
 
     def run(self, work: Callable[[int], Any], units: Sequence[int]) -> Generator[Outcome, None, None]:
         """See `Executor.run`."""
@@ -45,7 +47,7 @@ class LocalExecutor:
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
-                    worker = idle.pop() if idle else _Worker(slots.pop(0), self.workers, self._logs, work)
+                    worker = idle.pop() if idle else self._start(slots.pop(0), work)
                     busy[worker.connection] = worker
                     worker.begin(waiting.popleft())
                 for connection in wait(list(busy)):
@@ -66,16 +68,19 @@ class LocalExecutor:
         finally:
             _stop([*busy.values(), *idle])
 
+    def _start(self, slot: int, work: Callable[[int], Any]) -> _Worker:
+        return _Worker(slot, self.workers, self._logs, work, self._in_turn)
+
 
 class _Worker:
     """A process, seen from outside, and the unit that it was given last."""
 
-    def __init__(self, slot: int, workers: int, logs: Path, work: Callable[[int], Any]):
+    def __init__(self, slot: int, workers: int, logs: Path, work: Callable[[int], Any], in_turn: bool):
         self.slot, self.unit = slot, -1
         self.log = logs / f"{socket.gethostname()}-{os.getpid()}-{slot}.log"
         context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it has not
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, slot, workers, self.log), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, slot, workers, self.log, in_turn), daemon=True)
         self.process.start()
         theirs.close()
         self._send(work)
@@ -124,7 +129,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.close()
 
 
-def _serve(connection: Connection, slot: int, workers: int, log: Path) -> None:
+def _serve(connection: Connection, slot: int, workers: int, log: Path, in_turn: bool) -> None:
     """A worker's process: first the work in, then unit in, outcome out, until it is stopped or nobody is there any more
     who gives it any.
     """
@@ -134,7 +139,7 @@ def _serve(connection: Connection, slot: int, workers: int, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all of a terminal; the parent passes it on
     follow_parent()
     with tidy_end(), suppress(EOFError, BrokenPipeError):
-        _take_share(slot, workers)
+        _take_share(slot, workers, in_turn)
         work = connection.recv()  # no argument of the process, since it loads torch
         while True:
             connection.send(outcome_of(work, connection.recv(), str(log)))
@@ -152,16 +157,16 @@ def _follow(parent: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _take_share(slot: int, workers: int) -> None:
-    """Use this worker's cores and GPU only. Torch, ONNX Runtime, OpenCV and FFmpeg start as many threads as they see
-    cores, so this comes before any of them is loaded.
+def _take_share(slot: int, workers: int, in_turn: bool) -> None:
+    """Use this worker's cores only, and its GPU if they are taken in turn. Torch, ONNX Runtime, OpenCV and FFmpeg start
+    as many threads as they see cores, so this comes before any of them is loaded.
     """
     cores = usable_cores()
     share = cores[slot * len(cores) // workers : (slot + 1) * len(cores) // workers] or [cores[slot % len(cores)]]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share)
     os.environ.setdefault("OMP_NUM_THREADS", str(len(share)))
-    if gpus := usable_gpus():
+    if in_turn and (gpus := usable_gpus()):
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.lease import Watch, clear_dead
+from pipeline.cache.lease import POLL, Watch, clear_dead
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import Executor, Outcome, build_executor
 from pipeline.extract.progress import Tally, listening
@@ -30,7 +30,6 @@ from pipeline.manifest.variants import of_variant
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
-POLL = 0.5  # seconds between two looks at the leases of others
 MOST_FAILED = 3  # shards, one after another: then something is wrong that ends the run
 
 

@@ -115,12 +115,15 @@ class ShardMaker:
         self._opened = False
 
     def state(self, shard: int, glance: bool = False) -> ShardState:
-        """What is there of a shard, and what is to be done; see `Source.glance`."""
+        """What is there of a shard, and what is to be done; at a glance no video and no shard is read whole, see
+        `Source.glance` and `shard_state`.
+        """
         look = None
         if self.job.recipe.needs_videos:
             look = self.source.glance if glance else self.source.look
         members, hashes = self._members[shard], (self.source.row_hash, self.source.failure_hash)
-        return shard_state(self.store, wanted_shard(shard, members, *hashes, look, self.job.retry_failed))
+        wanted = wanted_shard(shard, members, *hashes, look, self.job.retry_failed)
+        return shard_state(self.store, wanted, check=not glance)
 
     def widths(self) -> tuple[int, int]:
         """(V, D) of the run; loads the pose model."""

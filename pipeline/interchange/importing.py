@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import clips_of_shards, make_shard, shard_state, wanted_shard
+from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name
@@ -96,7 +96,7 @@ def import_skeletons(
     total, finished = sum(len(state.todo) for state in todo), count(1)
     for state in todo:
         rows = (skeleton_row(clip, by_id[clip.clip_id], recipe) for clip in state.todo)
-        make_shard(store, layout, state, rows, lambda: progress(next(finished), total))
+        make_leased(store, layout, state, rows, lambda: progress(next(finished), total))
     index = index_path(cache, dataset, recipe_name)
     write_index(index, dataset, store, layout, store.receipts(layout))
     counts = {part: sum(clip.part == part for clip in clips) for part in ("train", "test", "")}

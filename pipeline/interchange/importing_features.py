@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.cache.imported import clips_path, note_import
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import clips_of_shards, make_shard, shard_state, wanted_shard
+from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import LIST, PosebridgeError
 from pipeline.files.hashing import fingerprint
@@ -96,7 +96,7 @@ def import_features(
     total, finished = sum(len(state.todo) for state in todo), count(1)
     for state in todo:
         made = (feature_row(clip, found, row_of[clip.clip_id], state.videos[clip.path].identity) for clip in state.todo)
-        make_shard(store, layout, state, made, lambda: progress(next(finished), total))
+        make_leased(store, layout, state, made, lambda: progress(next(finished), total))
     note_import(index, clips, recipe.fingerprint, protocol, split.seen, found.sources)
     write_index(index, dataset, store, layout, store.receipts(layout))
     parts = Counter(found.parts)
