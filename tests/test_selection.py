@@ -175,16 +175,31 @@ class Shifted(Adaptation):
         return plain + self.shift * (text[:, 0, 0] == 1)
 
 
-def test_an_adaptation_is_chosen_on_pseudo_unseen_clips_among_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By hand: 9 gives 1 of 4, 0 gives 3, -2.5 gives 4, -9 gives 3; by the clips kept out, among all, it would be 0."""
-    monkeypatch.setattr(selection, "find_adaptation", {"shifted": Shifted}.__getitem__)
+class Narrow(Shifted):
+    """Makes one more of the pseudo-unseen clips right, among their classes, and spoils the classes trained on."""
+
+    choices = {"shift": (-2.5, 0.0)}
+
+    def scores(self, batches: Iterable[Tensor], text: Tensor) -> Tensor:
+        moved = super().scores(batches, text)
+        return moved + (9.0 * (text[:, 0, 0] == 3) if self.shift else 0.0)
+
+
+def test_an_adaptation_is_chosen_by_the_curve_that_values_are_chosen_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the pseudo-unseen classes -2.5 makes all four clips right, 0 and -9 three, 9 one."""
+    monkeypatch.setattr(selection, "find_adaptation", {"shifted": Shifted, "narrow": Narrow}.__getitem__)
     method = Written({0.0: [row if row != [1, 4, 7, 0] else [2, 4, 7, 0] for row in GOOD]})
     found = choose_adaptation(model(method), SPLIT, "shifted")
     assert found == {"by": "shifted", "shift": -2.5, "zsl_top1": 1.0, "zsl_macro": 1.0}
-    arrived = {tuple(who) for who, _ in method.asked}
-    assert len(method.asked) == 5 and len(arrived) == 1, "a value a call and the chosen one, in one order"
-    assert arrived != {tuple(ids(PSEUDO_UNSEEN))}, "not that of the file, which goes by classes"
-    assert all((sorted(who), of) == (sorted(ids(PSEUDO_UNSEEN)), [0, 1]) for who, of in method.asked)
+    *judged, told = method.asked
+    everybody = ids((*HELD_OUT, *PSEUDO_UNSEEN))
+    assert len(judged) == 4 and len({tuple(who) for who, _ in judged}) == 1, "a value a call, in one order"
+    assert judged[0][0] != everybody, "not that of the file, which goes by classes"
+    assert all((sorted(who), of) == (sorted(everybody), [0, 1, 2, 3]) for who, of in judged)
+    assert (sorted(told[0]), told[1]) == (sorted(ids(PSEUDO_UNSEEN)), [0, 1]), "to tell of what is chosen"
+    assert choose_adaptation(model(method), SPLIT, "narrow")["shift"] == 0.0, "the whole curve counts"
+    alone = replace(model(method), phase=replace(PHASE, held_out=()))
+    assert choose_adaptation(alone, SPLIT, "narrow")["shift"] == -2.5, "by the pseudo-unseen clips alone"
 
 
 # ---- the stages: a method that reads label and name of a clip from its skeleton, and is right when the test says so
@@ -369,7 +384,7 @@ def test_adapted_answers_are_counted_of_every_clip_though_equal_ones_are_asked_o
     opened = SimpleNamespace(
         run=SimpleNamespace(adapt="shifted"), split=TWO_UNSEEN, shapes=SimpleNamespace(anchors=()), bank=bank
     )
-    test = SimpleNamespace(labels=np.array([4, 1, 2, 4]), samples=samples)
+    test = SimpleNamespace(labels=np.array([4, 1, 2, 4]), samples=samples, twins={})
     found = adapted(opened, None, SimpleNamespace(text_slots=(), device="cpu"), test, {})  # type: ignore[arg-type]
     assert told == [("w", "x"), ([1, 4], [0, 1])]
     assert (found["top1"], found["macro"], found["n"]) == (pytest.approx(1 / 3), 0.5, 3)

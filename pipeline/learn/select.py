@@ -48,24 +48,24 @@ class PhaseModel:
             return score_table(self.method, self.table, text, rows).numpy(), labels.numpy()
         return adapt_table(adaptation, self.table, text, rows).numpy(), labels.numpy()
 
-    def stacking(self, split: Split) -> Stacking:
+    def stacking(self, split: Split, adaptation: Adaptation | None = None) -> Stacking:
         """The selection phase's GZSL: clips kept out of training, of its own classes and of the pseudo-unseen ones."""
-        scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen)
+        scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen, adaptation)
         return Stacking.of(scores, labels, np.array([c not in split.validation for c in split.seen]))
 
-    def zero_shot(self, split: Split) -> np.ndarray:
+    def zero_shot(self, split: Split, adaptation: Adaptation | None = None) -> np.ndarray:
         """[C, C] counts of the pseudo-unseen classes' clips, among these classes: rows are true."""
-        scores, labels = self.scores(self.phase.pseudo_unseen, split.validation)
+        scores, labels = self.scores(self.phase.pseudo_unseen, split.validation, adaptation)
         return confusion_matrix(labels, scores.argmax(1), len(split.validation))
 
-    def figure(self, split: Split) -> float:
-        """What epochs and values are chosen by: the area under the curve of `stacking`. Where no clip is kept out,
-        since no class has five, that would always be 0: then the mean reciprocal rank among the pseudo-unseen classes,
-        which tells more of few clips than how many are first.
+    def figure(self, split: Split, adaptation: Adaptation | None = None) -> float:
+        """What epochs and values, an adaptation's too, are chosen by: the area under the curve of `stacking`. Where no
+        clip is kept out, since no class has five, that would always be 0: then the mean reciprocal rank among the
+        pseudo-unseen classes, which tells more of few clips than how many are first.
         """
         if self.phase.held_out:
-            return self.stacking(split).ausuc()
-        return reciprocal_rank(*self.scores(self.phase.pseudo_unseen, split.validation))
+            return self.stacking(split, adaptation).ausuc()
+        return reciprocal_rank(*self.scores(self.phase.pseudo_unseen, split.validation, adaptation))
 
 
 def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
@@ -107,23 +107,18 @@ def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
 
 
 def choose_adaptation(model: PhaseModel, split: Split, name: str) -> dict[str, Any]:
-    """The values of an adaptation at test time: the best on the pseudo-unseen clips, among the pseudo-unseen classes.
+    """The values of an adaptation at test time, by `PhaseModel.figure`, as the method's own were.
 
     Returns its name as `by`, the values, and the phase-one figures to compare with `zsl_top1` and `zsl_macro`.
     """
     adaptation = find_adaptation(name)(model.method.eval().requires_grad_(False))
     chosen: dict[str, float] = {}
-
-    def confusion() -> np.ndarray:
-        scores, labels = model.scores(model.phase.pseudo_unseen, split.validation, adaptation)
-        return confusion_matrix(labels, scores.argmax(1), len(split.validation))
-
     for attribute, values in adaptation.choices.items():
-        accuracies = []
+        figures = []
         for value in values:
             setattr(adaptation, attribute, value)
-            accuracies.append(micro(confusion()))
-        chosen[attribute] = values[int(np.argmax(accuracies))]
+            figures.append(model.figure(split, adaptation))
+        chosen[attribute] = values[int(np.argmax(figures))]
         setattr(adaptation, attribute, chosen[attribute])
-    found = confusion()
+    found = model.zero_shot(split, adaptation)
     return {"by": name, **chosen, "zsl_top1": micro(found), "zsl_macro": macro(found)}
