@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 @click.option("--dataset", default=None, help="With --recipe: on clips of this data set, by the recipe's extraction.")
 @click.option("--protocol", default=None,
               help="With --dataset: clips and texts of the classes that its selection phase trains on.")  # fmt: skip
+@click.option("--captions", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="CSV",
+              help="With --recipe: on images of your own, by a table `image,caption`, a row a caption.")  # fmt: skip
 @click.option("--coco", type=click.Path(path_type=Path), metavar="DIR", default=None,
               help="Tune on COCO 2017 in its own layout instead of on rendered stills: annotations/, train2017/, "
               "val2017/.")  # fmt: skip
@@ -70,7 +72,8 @@ if TYPE_CHECKING:
 @json_option
 @plain_errors
 def command(
-    kind: str, mode: str, recipe_name: str | None, dataset: str | None, protocol: str | None, coco: Path | None,
+    kind: str, mode: str, recipe_name: str | None, dataset: str | None, protocol: str | None, captions: Path | None,
+    coco: Path | None,
     config: str | None, init: str | None, out: Path, images: int | None, epochs: int | None, batch_size: int | None,
     lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str, held_out: int | None,
     device: str, cache_root: Path | None, params_path: Path, as_json: bool,
@@ -94,14 +97,16 @@ def command(
     if recipe_name is not None:
         _refuse_with_recipe()
         result, sentence = tune_recipe(
-            recipe_name, dataset, protocol, coco, out,
+            recipe_name, dataset, protocol, coco, captions, out,
             {"images": images, "batch_size": batch_size, "lr": lr, "epochs": epochs, "seed": seed},
             encoder, device, params_path, cache_root, _command_line(),
         )  # fmt: skip
         answer(result, sentence, as_json)
         return
-    if dataset or protocol or epochs:
-        raise PosebridgeError("--dataset, --protocol and --epochs are of a cue head; name its pose model by --recipe.")
+    if dataset or protocol or captions or epochs:
+        raise PosebridgeError(
+            "--dataset, --protocol, --captions and --epochs are of a cue head; name its pose model by --recipe."
+        )
     if kind == "sem" and init is None:
         raise PosebridgeError("--kind sem starts from a keypoint model: give it with --init.")
     if mode == "frozen" and kind == "kp":

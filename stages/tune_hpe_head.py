@@ -1,7 +1,7 @@
 """`posebridge tune-hpe --recipe`: a cue head on the frozen pose model of a recipe.
 
-Reads the recipe's weights and what is tuned on: clips of a data set in the boxes of an extraction, or COCO. Writes the
-head, and in <out>.work/ the maps that it is tuned on.
+Reads the recipe's weights and what is tuned on: clips of a data set in the boxes of an extraction, captioned images, or
+COCO. Writes the head, and in <out>.work/ the maps that it is tuned on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_ASKED = 2000  # held-out crops that choose the epoch
 
 
 def tune_recipe(
-    recipe_name: str, dataset: str | None, protocol: str | None, coco: Path | None, out: Path, chosen: dict[str, Any],
-    encoder: str, device: str, params_path: Path, cache_root: Path | None, command_line: str,
+    recipe_name: str, dataset: str | None, protocol: str | None, coco: Path | None, captions: Path | None, out: Path,
+    chosen: dict[str, Any], encoder: str, device: str, params_path: Path, cache_root: Path | None, command_line: str,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Tune and write a head; returns the command's result and its sentence. `chosen` are settings that were given."""
     from pipeline.text.encoder import SentenceEncoder, split_variant  # before mmpose
@@ -45,6 +45,7 @@ def tune_recipe(
     from pipeline.hpe.head_file import HeadFile, save_head
     from pipeline.hpe.weights import resolve_weights
     from pipeline.learn.loop import code_digest
+    from pipeline.tune.captioned import captioned_sources, require_readable
     from pipeline.tune.head import HeadModel, tune_head
     from pipeline.tune.maps import cache_maps
     from pipeline.tune.text import AT_ONCE, embed
@@ -58,6 +59,8 @@ def tune_recipe(
         source: Any = CocoSource(people_of(coco, "train", True), settings.seed)
         held_out: Any = CocoSource(people_of(coco, "val", True), settings.seed)
         kind = "captions"
+    elif captions is not None:
+        (source, held_out), kind = captioned_sources(captions, recipe, settings.seed, place), "captions"
     elif dataset and protocol:
         from pipeline.learn.dataset import open_dataset
         from pipeline.tune.clips import protocol_sources
@@ -67,7 +70,10 @@ def tune_recipe(
         source, held_out, classes = protocol_sources(opened, protocol, recipe_name, root, variant, settings.seed)
         kind = "seen-classes"
     else:
-        raise PosebridgeError("A cue head needs something to be tuned on: give --dataset and --protocol, or --coco.")
+        raise PosebridgeError(
+            "A cue head needs something to be tuned on: give --dataset and --protocol, --captions or --coco."
+        )
+    require_readable(source.captions, name)
     work_dir, maps, text = out.with_suffix(".work"), [], []
     counts = settings.images, min(len(held_out), MOST_ASKED)
     for part, what, count in zip((source, held_out), ("maps", "held-out"), counts, strict=True):

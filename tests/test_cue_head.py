@@ -326,10 +326,37 @@ def test_what_a_head_cannot_be_tuned_on_is_one_sentence(inside: Path) -> None:
 
     on = ("--dataset", "toy", "--protocol", "one")
     assert "shows no inner map" in sentence("--recipe", "blind", *on)
-    assert "give --dataset and --protocol, or --coco" in sentence("--recipe", "tiny", "--dataset", "toy")
+    assert "give --dataset and --protocol, --captions or --coco" in sentence("--recipe", "tiny", "--dataset", "toy")
     assert "There is no recipe named 'away'" in sentence("--recipe", "away", *on)
     assert "--init is not of a cue head" in sentence("--recipe", "tiny", *on, "--init", "auto")
     assert "--recipe" in sentence(*on)
+
+
+def write_captions(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    (folder / "own.csv").write_text("image,caption\n" + "".join(f"{image},{text}\n" for image, text in rows))
+    return folder / "own.csv"
+
+
+def test_a_labs_own_captioned_images(inside: Path, tmp_path: Path) -> None:
+    for number in range(20):
+        Image.fromarray(noise(1, (30 + number, 40))[0]).save(tmp_path / f"{number}.png")
+    rows = [(f"{number}.png", f"somebody with thing {number % 5} {take}") for number in range(20) for take in "ab"]
+    words = ["--recipe", "tiny", "--epochs", "1", "--images", "16", "--device", "cpu"]
+    words += ["--out", str(tmp_path / "h.safetensors")]
+    found = run("tune-hpe", *words, "--captions", str(write_captions(tmp_path, rows)))
+    assert (found["hpe_text"], found["hpe_classes"], found["scenes"]) == ("captions", "", 2)
+    odd = {
+        "line 2, column caption": [("0.png", ""), *rows[1:]],
+        "1 of 21 images": [*rows, ("away.png", "somebody")],
+        "names 3 images; a cue head needs at least 20": rows[:6],
+        "The captions are not in English": [(image, "человек держит гантель") for image, _ in rows],
+    }
+    for why, said in odd.items():
+        done = CliRunner().invoke(main, ["tune-hpe", *words, "--captions", str(write_captions(tmp_path, said))])
+        assert done.exit_code == 1 and why in done.stderr and done.stderr.count("\n") == 1, done.output
+    (tmp_path / "7.png").write_bytes(b"no image")
+    done = CliRunner().invoke(main, ["tune-hpe", *words, "--captions", str(write_captions(tmp_path, rows))])
+    assert done.exit_code == 1 and "7.png cannot be read" in done.stderr
 
 
 def test_maps_are_looked_at_again_where_they_are_damaged_or_of_other_things(inside: Path, tmp_path: Path) -> None:

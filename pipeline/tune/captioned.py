@@ -1,0 +1,128 @@
+"""A lab's own captioned images as a source of crops: a CSV `image,caption`, a row a caption, paths from where it lies.
+
+Reads the images, and where the recipe has a detector finds the main person of each; writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.errors import PosebridgeError
+from pipeline.extract.boxes import BoxSource, box_source
+from pipeline.files.names import is_file
+from pipeline.files.tables import open_table
+from pipeline.hpe.crops import crop, crop_matrix
+from pipeline.manifest.clips import Clip
+from pipeline.recipe import Recipe
+from pipeline.tune.clips import relit
+from pipeline.tune.coco_crops import FLIPPED, augmentation
+from pipeline.tune.data import TrainingCrop
+from pipeline.video.image import read_image
+from pipeline.video.picture import PictureError
+
+HELD_OUT = 10  # one image in so many, by a hash of its name, is kept to choose the epoch by
+FEWEST = 20  # images
+
+
+class CaptionedImages:
+    """Images, each once a pass, with one of its captions at random. A `CropSource`; an image is a scene.
+
+    The person is the largest and surest one that `boxes` finds, from `threshold` on; without any, the whole image. As
+    in COCO, captions do not say what a hand holds: there are no phrases.
+    """
+
+    per_group = 1
+    phrases: tuple[str, ...] = ()
+
+    def __init__(
+        self, images: Sequence[tuple[Path, tuple[str, ...]]], boxes: BoxSource, threshold: float, seed: int,
+        augmented: bool,
+    ) -> None:  # fmt: skip
+        self._images, self._boxes, self._threshold = images, boxes, threshold
+        self._seed, self._augmented = seed, augmented
+        self.captions = tuple(dict.fromkeys(text for _, texts in images for text in texts))
+        rows = {text: row for row, text in enumerate(self.captions)}
+        self._said = [[rows[text] for text in texts] for _, texts in images]
+        files = [(str(path), path.stat().st_size, texts) for path, texts in images]
+        content = hashlib.sha256(repr((files, seed, augmented, threshold)).encode()).hexdigest()
+        self.facts = {"dataset": "captioned images", "pictures": str(len(images)), "content": content}
+        self._found: dict[int, np.ndarray] = {}  # image -> box
+        self._order = (-1, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def crops(self, group: int, crop_size: tuple[int, int]) -> list[TrainingCrop]:
+        """See `CropSource`. Raises PosebridgeError naming a damaged image."""
+        lap, place = divmod(group, len(self))
+        if self._order[0] != lap:
+            self._order = (lap, np.random.default_rng([self._seed, lap]).permutation(len(self)))
+        scene = int(self._order[1][place])
+        path = self._images[scene][0]
+        try:
+            picture, _ = read_image(path)
+        except PictureError as error:
+            raise PosebridgeError(f"{path} cannot be read ({error}); bring it again, or take its rows out.") from None
+        rng = np.random.default_rng([self._seed, group, 1])
+        matrix = crop_matrix(self._box(scene, picture), crop_size)
+        if self._augmented:
+            matrix = (augmentation(crop_size, rng) @ np.vstack([matrix, [0, 0, 1]]))[:2]
+        image = crop(picture, matrix, crop_size)
+        if self._augmented:
+            image = relit(image, rng)
+            image = np.ascontiguousarray(image[:, ::-1]) if rng.random() < FLIPPED else image
+        nothing = np.zeros((17, 2), np.float32)  # nobody knows the true joints, and nobody asks
+        return [TrainingCrop(image, nothing, nothing[:, 0], int(rng.choice(self._said[scene])), scene)]
+
+    def _box(self, scene: int, picture: np.ndarray) -> np.ndarray:
+        if scene not in self._found:
+            asked = (self._boxes.prepare(picture), 0, [Clip("", "")])
+            ((boxes, sure),) = self._boxes.find([asked])[0]
+            whole = np.array([0, 0, picture.shape[1], picture.shape[0]], np.float32)
+            self._found[scene] = boxes[0] if len(boxes) and sure[0] >= self._threshold else whole
+        return self._found[scene]
+
+
+def captioned_sources(
+    table: Path, recipe: Recipe, seed: int, device: torch.device
+) -> tuple[CaptionedImages, CaptionedImages]:
+    """What a head is tuned on, and one image in ten to choose its epoch by.
+
+    Raises PosebridgeError, before anything is computed, for an empty caption (line and column), images that are
+    missing (how many, and the first), and too few of them.
+    """
+    said: dict[Path, list[str]] = {}
+    for row in open_table(table, ("image", "caption"), (), "write it as `image,caption`, a row a caption"):
+        said.setdefault(table.parent / row.needed("image"), []).append(" ".join(row.needed("caption").split()))
+    if missing := [path for path in said if not is_file(path)]:
+        raise PosebridgeError(
+            f"{len(missing)} of {len(said)} images of {table} are missing (first: {missing[0]}); bring them, or take "
+            "their rows out."
+        )
+    if len(said) < FEWEST:
+        raise PosebridgeError(f"{table} names {len(said)} images; a cue head needs at least {FEWEST}.")
+    ranked = sorted(said, key=lambda path: hashlib.sha256(str(path.relative_to(table.parent)).encode()).hexdigest())
+    kept = set(ranked[: max(2, len(ranked) // HELD_OUT)])
+    boxes = box_source(recipe, None, device)
+
+    def source(held_out: bool) -> CaptionedImages:
+        images = [(path, tuple(texts)) for path, texts in said.items() if (path in kept) == held_out]
+        return CaptionedImages(images, boxes, recipe.detection_threshold, seed, augmented=not held_out)
+
+    return source(False), source(True)
+
+
+def require_readable(captions: Sequence[str], encoder: str) -> None:
+    """Raise PosebridgeError where most letters are of a script that `minilm`, which knows English only, cannot read."""
+    letters = [letter for text in captions for letter in text if letter.isalpha()]
+    strange = sum(ord(letter) > 0x24F for letter in letters)  # beyond the Latin letters
+    if encoder == "minilm" and 2 * strange >= len(letters):
+        raise PosebridgeError(
+            f"The captions are not in English, which is all that minilm reads (first: {captions[0][:60]!r}); name a "
+            "sentence encoder of their language with --text."
+        )
