@@ -117,7 +117,7 @@ def test_a_curl_of_two_photos_lifts_the_wrists(tmp_path, monkeypatch):
     with CacheReader(result.index) as reader:
         row = reader.read(["curl"], reader.names)
     assert row["timestamp"].tolist() == [[0, 1]] and row["person_valid"].all()
-    assert row["cues"].shape == (1, 1, 2, 6, 20 + 80 + 160 + 320) and (row["cue_scores"][0, 0, :, 0] > 0).all()
+    assert row["cues"].shape == (1, 1, 2, 6, 20 + 80 + 80 + 320) and (row["cue_scores"][0, 0, :, 0] > 0).all()
     wrists = row["keypoints"][0, 0, :, 9:11, 1].mean(-1)  # [2], down the picture
     assert wrists[0] - wrists[1] > 0.2 * row["boxes"][0, 0, 0, 3]
 
