@@ -29,8 +29,9 @@ from pipeline.learn.train import train, train_phase
 from pipeline.learn.trained import load_method
 from pipeline.manifest.clips import write_clips
 from pipeline.methods import ADAPTATIONS, METHODS, find_method
-from pipeline.methods.adaptation import PrototypeAlignment
+from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
 from pipeline.methods.base import Features
+from pipeline.methods.dynapurls import DynaPurls, DynaPurlsReleased
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
 from pipeline.protocol.exposure import exposed
@@ -215,6 +216,38 @@ def test_shuffled_labels_leave_adapted_scores_as_they_are(world, monkeypatch):
         clips[i] = replace(clips[i], label=int(label))
     evaluation.evaluate(replace(world, clips=tuple(clips)), PROTOCOL, "pgfa", RUNS["pgfa"], QUICK)
     assert len(found) == 2 and torch.equal(*found) and len(found[0]) == len(test)
+
+
+@pytest.mark.parametrize("fault", ["a second pass", "a look ahead"])
+def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, monkeypatch):
+    class Planted(Adaptation):
+        online = True
+
+        def scores(self, batches, text):
+            found = [self.method.scores(batch, text) for batch in batches]
+            if fault == "a second pass":  # what all of them have told changes what is said of the first
+                return torch.cat(found) + torch.cat(found).mean(0)
+            return torch.cat([*found[1:], found[0]])  # of each batch, what the next one says
+
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
+    samples = opened.samples([c for c in world.clips if c.part == "test"])
+    table = feature_table(load_encoder(world, PROTOCOL, "refined", 0, "final"), samples, opened.shapes.anchors)
+    rows, text = torch.arange(len(samples)), opened.bank.take([0, 1, 2], method.text_slots)
+    monkeypatch.setattr(Adaptation, "batch_size", 8)
+    for kind in (DynaPurls, DynaPurlsReleased, PrototypeAlignment):
+        assert len(adapt_table(kind(method), table, text, rows)) == len(rows)
+    with torch.no_grad(), pytest.raises(LeakError, match="seen clips that came later"):
+        adapt_table(Planted(method), table, text, rows)
+
+
+def test_what_somebody_knows_of_unseen_classes_has_no_place_in_a_split(world):
+    """A split names classes; weights of body parts, written for each unseen one, are no part of a name."""
+    path = world.folder / "protocols" / "told.txt"
+    path.with_name("told.val.txt").write_text((path.parent / f"{PROTOCOL}.val.txt").read_text())
+    path.write_text(f"{CLASSES.index('Ap')} Ap 0.1 0.7 0.2\n")
+    with pytest.raises(PosebridgeError, match="is not a class of this dataset"):
+        world.split("told")
 
 
 def test_an_adaptation_is_never_reported_as_zsl(world, monkeypatch):

@@ -176,6 +176,46 @@ def test_the_best_gamma_on_test_is_taken(world):
     assert leaks.harmonic_mean(t) == 0.0 and leaks.gamma_chosen_on_test(t) == 1.0
 
 
+def test_a_second_pass_has_seen_every_clip(world):
+    class Late(Adaptation):
+        """Right once more clips have come than there are."""
+
+        online = True
+
+        def scores(self, batches, text):
+            found, seen = [], 0
+            for batch in batches:
+                seen += len(batch.quality)
+                found.append(self.method.scores(batch, text) * (1 if seen > UNSEEN_CLIPS else -1))
+            return torch.cat(found)
+
+    t = made_up(world)
+    t = replace(t, adaptation=Late(t.method))
+    assert leaks.adapted_top1(t) == 0.0 and leaks.second_pass_over_the_test_set(t) == 1.0
+    assert "second pass over the test set" in {row["leak"] for row in leaks.prices(t)}
+    assert "second pass over the test set" not in {row["leak"] for row in leaks.prices(made_up(world))}
+
+
+def test_a_name_within_another_is_no_answer(world):
+    t = made_up(world, wrong=UNSEEN_CLIPS)
+    t.method.matrix[:, t.opened.split.unseen[1]] = 9.0  # all are taken for the second unseen class
+    names = list(t.opened.split.class_names)
+    names[t.unseen[0]], names[t.unseen[1]] = "Eat", "eat an apple"
+    names[t.unseen[2]], names[t.unseen[3]] = "eat an apple and sit", "run"
+    t = replace(t, opened=replace(t.opened, split=replace(t.opened.split, class_names=tuple(names))))
+    share = [float((t.truth == c).mean()) for c in range(4)]
+    assert leaks.top1(t) == share[1] and leaks.right_if_the_label_is_within_the_answer(t) == share[0] + share[1]
+
+
+def test_the_better_row_is_quoted(world):
+    t = made_up(world)
+    assert (leaks.top1(t), leaks.adapted_top1(t), leaks.better_row_quoted(t)) == (1.0, 0.0, 1.0)
+    t.adaptation.alpha, t.method.right_when = 1.0, lambda method: False
+    assert leaks.better_row_quoted(t) == 0.0
+    t.adaptation.alpha = 0.0
+    assert (leaks.top1(t), leaks.better_row_quoted(t)) == (0.0, 1.0)
+
+
 def test_either_branch_may_be_right(world):
     class Two(SkeletonContext):
         def __init__(self, told):

@@ -18,9 +18,10 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
-from pipeline.protocol.guards import require_eval_mode, require_seen_centre, require_seen_vocabulary
+from pipeline.protocol.guards import require_eval_mode, require_online, require_seen_centre, require_seen_vocabulary
 
 BATCH = 64  # clips that are scored together
+FIRST = 2  # batches by which an online adaptation is held to its word
 
 
 @memory_for("Scoring")
@@ -73,8 +74,10 @@ def adapt_table(adaptation: Adaptation, table: Table, text: Tensor, rows: Tensor
     """
     require_eval_mode(adaptation.method)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    batches = table.batches(rows[order].split(adaptation.batch_size))
-    scores = adaptation.scores(batches, text.to(adaptation.method.device)).detach().cpu()
+    parts, text = rows[order].split(adaptation.batch_size), text.to(adaptation.method.device)
+    scores = adaptation.scores(table.batches(parts), text).detach().cpu()
+    if adaptation.online:
+        require_online(scores, adaptation.scores(table.batches(parts[:FIRST]), text).detach().cpu())
     return _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
 
 

@@ -27,6 +27,9 @@ class Adaptation(ABC):
 
     batch_size: ClassVar[int] = 64  # clips that arrive together
 
+    online: ClassVar[bool] = False
+    """Whether a clip's scores are made of it and of those before it, and of none that comes after its batch."""
+
     def __init__(self, method: Method) -> None:
         """Raises PosebridgeError for a method that it does not suit."""
         self.method = method

@@ -70,6 +70,7 @@ class Embedded:
 class DynaPurls(Adaptation):
     """See the module's docstring. Its values are the published ones; none is chosen."""
 
+    online = True
     released: ClassVar[bool] = False
 
     def __init__(self, method: Method) -> None:

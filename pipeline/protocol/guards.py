@@ -57,6 +57,14 @@ def require_eval_mode(model: nn.Module) -> None:
             raise LeakError(f"{name or type(model).__name__} is in train mode while scoring.")
 
 
+def require_online(scores: Tensor, alone: Tensor) -> None:
+    """What an online adaptation says of the clips that come first, in scores [N, C], is what it says when no other
+    comes, alone [n, C]: one pass, which has seen no later clip.
+    """
+    if not torch.allclose(scores[: len(alone)], alone, rtol=1e-3, atol=1e-4):
+        raise LeakError("The adaptation calls itself online, but its scores have seen clips that came later.")
+
+
 def require_seen_centre(centre: Tensor, seen_text: Tensor) -> None:
     """Text may be centred on the mean of the classes trained on, never of others as well. Both [..., d_t]."""
     if not torch.allclose(centre, seen_text.mean(0), atol=1e-6):
