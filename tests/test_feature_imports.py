@@ -110,8 +110,7 @@ def write(path: Path, found: dict[str, np.ndarray], packed: bool = True) -> Path
         for name, array in found.items():
             text = array.dtype.kind == "U"
             how = {"compression": "gzip", "shuffle": True} if packed and array.ndim > 1 else {}
-            data = array.astype(object) if text else array
-            file.create_dataset(name, data=data, dtype=h5py.string_dtype() if text else None, **how)
+            file.create_dataset(name, data=array.astype("S") if text else array, **how)
     return path
 
 
@@ -282,7 +281,7 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
         ({"features": np.zeros((120, 256, 2, 9), "f4")}, "the last number should be of joints: 17 of coco17"),
         ({"cues": np.zeros((120, 512), "f2")}, "it should be \\[N, S, D\\]"),
         ({"cues": np.full((120, S, D), 1e6)}, "cues: row 0 .* not finite or beyond 65504"),
-        ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\(9, 16, 32\\), but there are 120 clips"),
+        ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\[9, 16, 32\\], but there are 120 clips"),
         ({"cue_scores": np.full((120, S), 2.0)}, "cue_scores: row 0"),
     ],
 )  # fmt: skip
@@ -313,6 +312,12 @@ def test_what_a_file_declares_is_bounded_before_memory_is_taken(world):
     with h5py.File(found, "a") as file:
         file.create_dataset("features", (10**9, 256), "f4", chunks=(64, 256))
     with pytest.raises(PosebridgeError, match="says that its arrays have 1024000"):
+        bring(world, found)
+    with h5py.File(found, "a") as file:
+        del file["part"], file["features"]
+        file["features"] = arrays()["features"]
+        file.create_dataset("part", data=["train"] * 120, dtype=h5py.string_dtype())
+    with pytest.raises(PosebridgeError, match="part is text of variable length, which is not read"):
         bring(world, found)
     with h5py.File(found, "a") as file:
         del file["features"]

@@ -8,7 +8,7 @@ are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not re
 
 One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
 [N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
-PoseBridge paper) and `cue_scores` [N, S].
+PoseBridge paper) and `cue_scores` [N, S]. Text in HDF5 is of fixed width, np.array(names, "S").
 
 Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
 """
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pipeline.cache.schema import FEATURE_WIDTH
@@ -28,8 +27,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import composed, why_outside
 from pipeline.interchange.annotations import plain_name
-from pipeline.interchange.npz import read_arrays
-from pipeline.interchange.rows import BLOCK, Rows, hdf5_rows, npy_rows, npz_rows, plain_dataset
+from pipeline.interchange.rows import Rows, hdf5_rows, npy_rows, npz_rows
 from pipeline.skeleton.graph import GRAPHS
 
 MOST_CLIPS = 5_000_000
@@ -152,18 +150,18 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
         raise PosebridgeError(
             f"{path} is neither a folder with train.npy and ztest.npy nor a .npz, .h5 or .hdf5 file of features."
         )
-    packed = path.suffix.lower() in HDF5
+    open_rows = hdf5_rows if path.suffix.lower() in HDF5 else npz_rows
     sha256 = _sha256(path)
-    big = (hdf5_rows if packed else npz_rows)(path, ("features", "cues", "cue_scores"), folder)
-    small = (_texts if packed else read_arrays)(path, ("clip_id", "part"))
-    label = (hdf5_rows if packed else npz_rows)(path, ("label",), folder)
-    if lacking := [name for name in ("features", "label", "part") if name not in (*big, *small, *label)]:
+    big = open_rows(path, ("features", "label", "cues", "cue_scores"), folder)
+    small = {name: rows.read(0, len(rows)) for name, rows in open_rows(path, ("clip_id", "part"), folder).items()}
+    if lacking := [name for name in ("features", "label", "part") if name not in (*big, *small)]:
         raise PosebridgeError(f"{path} lacks the array {lacking[0]!r}; it should have features, label and part.")
     features = _features(big["features"])
     clips = len(features)
-    for name, array in (big | small).items():
-        if len(array.shape) < 1 or array.shape[0] != clips:
-            raise PosebridgeError(f"{path}: {name} has the shape {array.shape}, but there are {clips} clips.")
+    shapes = {name: rows.shape for name, rows in big.items()} | {name: array.shape for name, array in small.items()}
+    for name, shape in shapes.items():
+        if shape[:1] != (clips,):
+            raise PosebridgeError(f"{path}: {name} has the shape {list(shape)}, but there are {clips} clips.")
     ids = _names(path, small["clip_id"]) if "clip_id" in small else [f"clip-{row:07d}" for row in range(clips)]
     parts = []
     for clip_id, value in zip(ids, small["part"].tolist(), strict=True):
@@ -172,7 +170,7 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
             raise PosebridgeError(f"{path}: {clip_id!r} is of the part {part[:40]!r}; write train, val or test.")
         parts.append(PARTS[part.strip().lower()])
     return FeatureSet(
-        ids, _labels(label["label"], clips, classes), parts, (features,), [Place(0, row) for row in range(clips)],
+        ids, _labels(big["label"], clips, classes), parts, (features,), [Place(0, row) for row in range(clips)],
         {path.name: sha256}, *_cues(big),
     )  # fmt: skip
 
@@ -216,7 +214,8 @@ def _require_numbers(rows: Rows, most: float, least: float | None = None) -> Non
     if len(rows) > MOST_CLIPS:
         raise PosebridgeError(f"{rows.name} has {len(rows):,} clips; more than {MOST_CLIPS:,} are not read.")
     for start, block in rows.blocks():
-        wide = block.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            wide = block.astype(np.float64)
         good = (wide <= most) & (wide >= (-most if least is None else least))  # False where it is not a number
         if not good.all():
             row = start + int(np.flatnonzero(~good.reshape(len(block), -1).all(1))[0])
@@ -253,31 +252,6 @@ def _names(path: Path, values: np.ndarray) -> list[str]:
             raise PosebridgeError(f"{path} has {name!r} twice; make every clip_id unique.")
         names[composed(name)] = name
     return list(names.values())
-
-
-def _texts(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Text datasets [N] of an HDF5 file; some at a time, since each entry might be as long as the file."""
-    found = {}
-    try:
-        size = max(1, path.stat().st_size)
-        with h5py.File(path, "r", locking=False) as file:
-            for name in names:
-                if name not in file:
-                    continue
-                dataset = plain_dataset(file, name, path)
-                if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1 or len(dataset) > MOST_CLIPS:
-                    raise PosebridgeError(f"{path}: {name!r} should be text [N].")
-                step = max(1, min(1024, BLOCK // max(size, dataset.dtype.itemsize)))
-                values: list[bytes] = []
-                for start in range(0, len(dataset), step):
-                    part = [value if isinstance(value, bytes) else b"" for value in dataset[start : start + step]]
-                    if max(map(len, part)) > 2000:
-                        raise PosebridgeError(f"{path}: {name!r} has text of more than 2,000 bytes.")
-                    values += part
-                found[name] = np.array(values, object)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise PosebridgeError(f"{path} cannot be read ({type(error).__name__}); it should be HDF5.") from None
-    return found
 
 
 def _sha256(path: Path) -> str:

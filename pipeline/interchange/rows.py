@@ -105,7 +105,9 @@ def plain_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 def _dataset(dataset: h5py.Dataset, name: str, folder: Path) -> Rows:
     """Read where it lies, or, since a chunk would be unpacked for each of its rows, from a plain copy."""
     shape, dtype = dataset.shape, dataset.dtype
-    if dtype.kind not in "fiu":
+    if dtype.kind == "O":  # HDF5 takes as much memory as an entry says that it has, before it looks
+        raise PosebridgeError(f"{name} is text of variable length, which is not read; write np.array(names, 'S').")
+    if dtype.kind not in "fiuS" or not dtype.itemsize:
         raise NoPlainArray(f"{name} is of the type {str(dtype)[:40]}")
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -146,7 +148,10 @@ def _file_rows(name: str, file: IO[bytes], offset: int, shape: tuple[int, ...], 
             content += part
         if len(content) < (stop - start) * row:
             raise PosebridgeError(f"{name} has changed since it was opened; run the same command again.")
-        return plain_array(content, dtype, (stop - start, *shape[1:]), fortran=False)
+        try:
+            return plain_array(content, dtype, (stop - start, *shape[1:]), fortran=False)
+        except ValueError:
+            raise PosebridgeError(f"{name} is text that is no Unicode; write it again.") from None
 
     return Rows(name, shape, dtype, read)
 
