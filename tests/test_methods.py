@@ -439,6 +439,8 @@ def test_losses_of_the_clips_that_are_there_are_those_of_a_batch_without_the_oth
             torch.testing.assert_close(x, y)
     for nothing in (cosine_ce(a, b, labels, 0.3, there & False), info_nce(a, b, labels, 0.3, there & False)):
         assert nothing == 0 and all(not g.any() for g in torch.autograd.grad(nothing, (a, b)))
+    one = torch.arange(7) == 2
+    torch.testing.assert_close(cosine_ce(a, b, labels, 0.3, one), cosine_ce(a[one], b, labels[one], 0.3))
 
 
 def test_the_residual_moves_prototypes_and_alpha_scales_it():
