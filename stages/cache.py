@@ -32,7 +32,7 @@ def command() -> None:
       posebridge cache verify --quick
       posebridge cache estimate --recipe refined
       posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub
-      posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
+      posebridge cache import-features features.npz --dataset ntu60 --protocol synse_55_5 --recipe shift-synse_55_5
     """
 
 

@@ -129,7 +129,9 @@ def import_features_file(
     disagrees with the protocol is refused, and as a leak one with train clips of unseen classes.
 
     \b
-    Example: posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
+    Example:
+      posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5
+        --recipe shift-synse_55_5
     """
     from pipeline.interchange.importing_features import import_features
     from pipeline.protocol.duplicates import count_told

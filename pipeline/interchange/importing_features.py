@@ -2,7 +2,7 @@
 
 Reads a folder or file as feature_files.py says, manifests/<dataset>/classes.csv and a protocol; writes
 cache/store/<dataset>/features-..., and cache/<dataset>/<recipe>/{index.json,clips.csv,imported.json}.
-    posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift
+    posebridge cache import-features shift_ntu60_5_r --dataset ntu60 --protocol synse_55_5 --recipe shift-synse_55_5
 """
 
 from __future__ import annotations
