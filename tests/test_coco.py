@@ -20,6 +20,8 @@ from safetensors import safe_open
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.head_file import read_head
+from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import resolve_weights
 from pipeline.recipe import Recipe
@@ -301,6 +303,22 @@ def test_kp_then_sem_then_frozen_from_the_command_line(tree: Path, tmp_path: Pat
         for path, cues in ((public, "none"), (frozen, "refined"))
     )
     assert np.array_equal(base.keypoints, tuned.keypoints) and np.array_equal(base.scores, tuned.scores)
+
+
+@pytest.mark.e2e
+def test_a_cue_head_on_a_frozen_mmpose_model(tree: Path, tmp_path: Path) -> None:
+    public, out, params = tmp_path / "public.pth", tmp_path / "head.safetensors", tmp_path / "params.yaml"
+    torch.save({"state_dict": PoseBridgeHPE(TINY).pose.model.state_dict(), "meta": {}}, public)
+    params.write_text(f"recipes: {{rt: {{config: {TINY}, weights: {public}, boxes: full_frame}}}}")
+    words = ["--recipe", "rt", "--coco", str(tree), "--params", str(params), "--out", str(out), "--device", "cpu"]
+    done = CliRunner().invoke(command, [*words, "--images", "8", "--epochs", "1", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["hpe_text"] == "captions" and json.loads(done.stdout)["scenes"] == 3
+    head, pose = read_head(out), MmposeEstimator(Recipe(config=TINY, weights=str(public), cues="levels"), public)
+    assert head.taps == {tap: stride for tap, (_, stride) in pose.taps.items()}
+    maps, keypoints, _ = pose.tapped(np.zeros((2, 256, 192, 3), np.uint8))
+    with torch.inference_mode():
+        assert head.cue.refine(maps).shape == (2, 96, 16, 12) and keypoints.shape == (2, 17, 2)
 
 
 @pytest.mark.unit

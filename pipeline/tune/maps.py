@@ -118,7 +118,7 @@ def _see(estimator: TappedEstimator, crops: Sequence[TrainingCrop]) -> dict[str,
         named = {f"map{tap}": values.clamp(-LARGEST, LARGEST).half() for tap, values in enumerate(maps)}
         for name, values in (named | {"keypoints": keypoints.float(), "scores": scores.float()}).items():
             found.setdefault(name, []).append(values.cpu())
-    joined = {name: torch.cat(values) for name, values in found.items()}
+    joined = {name: torch.cat(values).contiguous() for name, values in found.items()}  # mmpose has channels last
     return joined | {name: torch.tensor([getattr(crop, name) for crop in crops]) for name in FACTS}
 
 
