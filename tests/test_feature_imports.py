@@ -108,6 +108,9 @@ def write(path: Path, found: dict[str, np.ndarray], packed: bool = True) -> Path
         return path
     with h5py.File(path, "w") as file:
         for name, array in found.items():
+            if array.dtype.kind == "O":
+                file.create_dataset(name, data=["v"] * len(array), dtype=h5py.string_dtype())
+                continue
             text = array.dtype.kind == "U"
             how = {"compression": "gzip", "shuffle": True} if packed and array.ndim > 1 else {}
             file.create_dataset(name, data=array.astype("S") if text else array, **how)
@@ -158,7 +161,10 @@ def test_pooled_features_are_enough_for_methods_that_pool(world, run):
 @pytest.mark.e2e
 @pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext"])
 def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method):
-    bring(world, write(world / "a.h5", arrays(maps=(4, 17))), hpe_text="captions")
+    maps = None if method == "posebridge" else (4, 17)  # pooled features and cues are what its authors have
+    found = arrays(maps=maps)
+    bring(world, write(world / "a.h5", found | {"labels": found.pop("label"), "ids": found.pop("clip_id")}),
+          hpe_text="captions")  # fmt: skip
     flags = {
         "posebridge": SMALL,
         "purls": {"hidden": 16, "cues": True},
@@ -209,6 +215,13 @@ def test_a_file_is_read_as_it_is_packed_or_plain(world, kind, maps):
     assert (read["features"].reshape(2, -1) == found["features"][rows].reshape(2, -1).astype("f4")).all()
     assert (read["cues"][:, 0, :, 0] == found["cues"][rows]).all()
     assert np.allclose(read["cue_scores"][:, 0, :, 0], found["cue_scores"][rows], atol=1e-3)
+
+
+@pytest.mark.unit
+def test_features_with_axes_of_one_are_pooled(world):
+    train, unseen = features(labels_of(SEEN, TRAIN)), features(labels_of(UNSEEN, TEST))
+    deep = {"train": train[..., None, None], "ztest": unseen[..., None, None], "gtest": None}
+    assert bring(world, synse(world, **deep)).layout == "pooled"
 
 
 @pytest.mark.unit
@@ -277,6 +290,8 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
         ({"part": np.array(["train"] * 120)}, "refused as a leak: 12 of its train clips"),
         ({"clip_id": np.array(["v1"] * 120)}, "has 'v1' twice"),
         ({"clip_id": np.array([f"../{row}" for row in range(120)])}, "lies outside of the data set's folder"),
+        ({"labels": np.arange(120)}, "holds both 'label' and 'labels'; leave one out"),
+        ({"clip_id": np.array([None] * 120, object)}, "holds Python objects|variable length"),
         ({"label": np.arange(119)}, "has the shape \\[119\\], but there are 120 clips"),
         ({"features": np.zeros((120, 256, 2, 9), "f4")}, "the last number should be of joints: 17 of coco17"),
         ({"cues": np.zeros((120, 512), "f2")}, "it should be \\[N, S, D\\]"),

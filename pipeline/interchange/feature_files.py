@@ -8,7 +8,8 @@ are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not re
 
 One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
 [N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
-PoseBridge paper) and `cue_scores` [N, S]. Text in HDF5 is of fixed width, np.array(names, "S").
+PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts, ids. Text in HDF5 is of fixed
+width, np.array(names, "S").
 
 Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
 """
@@ -36,6 +37,9 @@ FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  
 PARTS = {"train": "train", "val": "test", "test": "test"}  # what these sets call `val` is what they are tested on
 PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
 HDF5 = (".h5", ".hdf5")
+NAMES = {  # of the arrays of a file, and what they may be called as well
+    "features": "maps", "label": "labels", "part": "parts", "clip_id": "ids", "cues": "cue", "cue_scores": "cue_score",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,11 @@ class FeatureSet:
     @property
     def joints(self) -> int:
         """V of maps; 1 of pooled features."""
-        return self.features[0].shape[3] if len(self.features[0].shape) == 4 else 1
+        return (*self.features[0].shape, 1, 1)[3]
 
     @property
     def pooled(self) -> bool:
-        return len(self.features[0].shape) == 2
+        return self.frames == self.joints == 1
 
     @property
     def cue_width(self) -> int:
@@ -150,10 +154,15 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
         raise PosebridgeError(
             f"{path} is neither a folder with train.npy and ztest.npy nor a .npz, .h5 or .hdf5 file of features."
         )
-    open_rows = hdf5_rows if path.suffix.lower() in HDF5 else npz_rows
     sha256 = _sha256(path)
-    big = open_rows(path, ("features", "label", "cues", "cue_scores"), folder)
-    small = {name: rows.read(0, len(rows)) for name, rows in open_rows(path, ("clip_id", "part"), folder).items()}
+    big = (hdf5_rows if path.suffix.lower() in HDF5 else npz_rows)(path, [*NAMES, *NAMES.values()], folder)
+    for name, other in NAMES.items():
+        if other in big:
+            if name in big:
+                raise PosebridgeError(f"{path} holds both {name!r} and {other!r}; leave one out.")
+            big[name] = big.pop(other)
+    texts = {name: big.pop(name) for name in ("clip_id", "part") if name in big}
+    small = {name: rows.read(0, len(rows)) for name, rows in texts.items()}
     if lacking := [name for name in ("features", "label", "part") if name not in (*big, *small)]:
         raise PosebridgeError(f"{path} lacks the array {lacking[0]!r}; it should have features, label and part.")
     features = _features(big["features"])
@@ -184,7 +193,7 @@ def _features(rows: Rows) -> Rows:
             f"[N, {FEATURE_WIDTH}, T, V]."
         )
     known = {len(graph.joints): name for name, graph in GRAPHS.items()}
-    if len(shape) == 4 and (shape[3] not in known or not 1 <= shape[2] <= MOST_STEPS):
+    if shape[2:] not in ((), (1, 1)) and (shape[3] not in known or not 1 <= shape[2] <= MOST_STEPS):
         counts = ", ".join(f"{joints} of {name}" for joints, name in known.items())
         raise PosebridgeError(f"{rows.name} has maps {list(shape[1:])}; the last number should be of joints: {counts}.")
     _require_numbers(rows, FLOAT)

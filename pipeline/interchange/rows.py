@@ -177,7 +177,7 @@ def _reading(path: Path) -> Iterator[None]:
     except PosebridgeError:
         raise
     except NoPlainArray as error:
-        raise PosebridgeError(f"{path} cannot be read: {error}; save plain numbers.") from None
+        raise PosebridgeError(f"{path} cannot be read: {error}; save plain arrays.") from None
     except ODD as error:
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         raise PosebridgeError(f"{path} cannot be read ({reason}); it should hold plain arrays.") from None
