@@ -392,5 +392,6 @@ def test_the_command_imports_and_tells_what_repeats(world, monkeypatch):
         assert done.exit_code == 0, done.output
     done = invoke(main, ["report"])
     assert done.exit_code == 0, done.output
-    assert "imported" in (world / "cache/report/leaderboard.md").read_text()
+    page = (world / "cache/report/leaderboard.md").read_text()
+    assert "| imported |" in page and "has learnt the pseudo-unseen classes" in page
     assert ",imported," in (world / "cache/results/leaderboard.csv").read_text()
