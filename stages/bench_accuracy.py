@@ -54,20 +54,60 @@ def examples(dataset: str, recipe_name: str, cache_root: Path | None, as_json: b
 
 
 @click.command("cues")
-@click.option("--weights", required=True, help="Weights of an mmpose model: a shipped name, a path or `auto`.")
+@click.option("--weights", help="Weights of an mmpose model: a shipped name, a path or `auto`.")
 @click.option("--config", default=Recipe.config, show_default=True, help="The mmpose config of the weights.")
 @click.option("--stills", "count", type=click.IntRange(1), default=1000, show_default=True,
               help="Held-out stills; the probes learn from three times as many others.")  # fmt: skip
+@click.option("--dataset", help="Instead of --weights: clips of this data set, with the next options.")
+@click.option("--recipe", "recipe_name", default="", help="Of an extraction of it, whose pose model is looked into.")
+@click.option("--attribute", default="class", show_default=True, help="A column of attributes.csv or clips.csv.")
+@click.option("--groups", "grouped_by", default="", help="As of `posebridge gap`.")
+@click.option("--values", default="", help="As of `posebridge gap`.")
+@click.option("--taps", default="all", show_default=True,
+              help="Names, parted by commas; all: every convolution, sum, join and ReLU of an ONNX file at the strides "
+              "4 to 32, and of mmpose the backbone's stages.")  # fmt: skip
+@click.option("--clips", "most", type=click.IntRange(10), default=1000, show_default=True, help="The most clips.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of clips.")
+@click.option("--protocol", "protocols", multiple=True,
+              help="May be repeated: its unseen classes are a fold.  [default: five folds of groups]")  # fmt: skip
+@click.option("--choose-on", "choosing", multiple=True,
+              help="Those of the protocols whose unseen classes choose taps.  [default: three folds]")  # fmt: skip
+@root_option
+@params_option
 @json_option
 @plain_errors
-def cues(weights: str, config: str, count: int, as_json: bool) -> None:
+def cues(
+    weights: str | None, config: str, count: int, dataset: str | None, recipe_name: str, attribute: str,
+    grouped_by: str, values: str, taps: str, most: int, seed: int, protocols: tuple[str, ...],
+    choosing: tuple[str, ...], cache_root: Path | None, params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
     """What a pose model knows of the held object, at the hands and elsewhere, and how good its keypoints are.
 
-    On rendered stills, made on the fly, with other objects lying about.
+    On rendered stills, made on the fly, with other objects lying about. Or, with --dataset, what each of its inner maps
+    knows of an attribute of real clips, beside the controls background and raw colours, and which taps a recipe should
+    name.
 
     \b
-    Example: posebridge bench cues --weights skelgap-sem
+    Examples:
+      posebridge bench cues --weights skelgap-sem
+      posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot
     """
+    if (weights is None) == (dataset is None) or dataset is not None and not recipe_name:
+        raise click.UsageError("Give --weights, or --dataset and --recipe.")
+    if dataset is not None:
+        from stages.bench_taps import probe_dataset
+
+        chosen = tuple(filter(None, map(str.strip, values.split(","))))
+        result, lines = probe_dataset(
+            dataset, recipe_name, attribute, grouped_by, chosen, taps, most, seed, protocols, choosing, params_path,
+            cache_root,
+        )  # fmt: skip
+        answer(result, lines, as_json)
+    else:
+        _on_stills(str(weights), config, count, as_json)
+
+
+def _on_stills(weights: str, config: str, count: int, as_json: bool) -> None:
     import torch
 
     from pipeline.synth.objects import OBJECTS

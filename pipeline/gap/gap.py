@@ -101,11 +101,11 @@ def measure_gap(
     )
 
 
-def asked(question: Question, said: dict[str, torch.Tensor]) -> tuple[list[Knows], dict[str, np.ndarray]]:
+def asked(question: Question, scores: dict[str, torch.Tensor]) -> tuple[list[Knows], dict[str, np.ndarray]]:
     """How right each look is, and the draws that its interval is of."""
     knows, draws = [], {}
-    for name, answers in said.items():
-        accuracy, draws[name] = macro_accuracy(answers, torch.from_numpy(question.answers), question.groups)
+    for name, values in scores.items():
+        accuracy, draws[name] = macro_accuracy(values.argmax(1), torch.from_numpy(question.answers), question.groups)
         knows.append(Knows(name, accuracy, interval(draws[name])))
     return knows, draws
 

@@ -32,29 +32,34 @@ def grouped_folds(groups: Sequence[str], count: int = FOLDS) -> np.ndarray:
 
 
 def linear_probe(
-    blocks: Mapping[str, Tensor], looks: Mapping[str, Mapping[str, float]], answers: Tensor, folds: np.ndarray
-) -> dict[str, Tensor]:
-    """What each look says of every clip while its fold is held out: {look: answers [N]}.
+    blocks: Mapping[str, Tensor], looks: Mapping[str, Mapping[str, float]], answers: Tensor, folds: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+) -> dict[str, Tensor]:  # fmt: skip
+    """How much each look is for every value, of every clip while its fold is held out: {look: [N, K] float32}.
 
     Args:
         blocks: features [N, d] by name; each is standardised over the clips that are learnt from.
         looks: name -> block -> its share; a look sees all its blocks together.
         answers: [N] int64, 0..K-1.
         folds: [N] int; see `grouped_folds`.
+        strengths: of the ridge, of which one is chosen for each fold.
     """
-    said = {name: torch.zeros_like(answers) for name in looks}
+    said = {name: torch.zeros(len(answers), int(answers.max()) + 1) for name in looks}
     for fold in np.unique(folds):
         asked = torch.from_numpy(folds == fold)
         weights = _equal_weights(answers[~asked])
         alike = {name: torch.zeros(len(answers), int((~asked).sum())) for name in looks}
-        for block, features in blocks.items():
+        for block in dict.fromkeys(block for shares in looks.values() for block in shares):
+            features = blocks[block]
             gram = _gram(features, ~asked, weights)
             for name, shares in looks.items():
                 if block in shares:
                     alike[name] += shares[block] * gram
         inner = torch.from_numpy(folds)[~asked]
         for name, gram in alike.items():
-            said[name][asked] = _answer(gram[~asked], gram[asked], answers[~asked], weights, inner)
+            targets = _targets(answers[~asked], said[name].shape[1], weights)
+            solution = _solve(gram[~asked].double(), answers[~asked], targets, weights.double(), inner, strengths)
+            said[name][asked] = (gram[asked].double() @ solution).float()
     return said
 
 
@@ -73,22 +78,29 @@ def _gram(features: Tensor, known: Tensor, weights: Tensor) -> Tensor:
     return (features.float() - mean) * scale @ ((own - mean) * scale).T
 
 
-def _answer(known: Tensor, asked: Tensor, answers: Tensor, weights: Tensor, folds: Tensor) -> Tensor:
-    """Answers [Q] from inner products of the known clips with one another, [n, n], and with those asked, [Q, n]."""
-    root = weights.double().sqrt()
-    size = int(answers.max()) + 1
+def _targets(answers: Tensor, size: int, weights: Tensor) -> Tensor:
+    """Indicators of the values [n, K] float64, about their weighted mean."""
     targets = F.one_hot(answers, size).double()
-    targets = targets - (weights[:, None].double() * targets).mean(0)
-    values, vectors = torch.linalg.eigh(root[:, None] * known.double() * root)
+    return targets - (weights[:, None] * targets).mean(0)
+
+
+def _solve(
+    gram: Tensor, answers: Tensor, targets: Tensor, weights: Tensor, folds: Tensor, strengths: Sequence[float]
+) -> Tensor:
+    """The dual weights [n, K] of that strength which answers best where the inner `folds` are held out."""
+    if len(strengths) == 1:
+        return torch.linalg.solve(gram + torch.diag(strengths[0] / weights), targets)
+    root = weights.sqrt()
+    values, vectors = torch.linalg.eigh(root[:, None] * gram * root)
     best, solution = -1.0, targets
-    for strength in STRENGTHS:
+    for strength in strengths:
         # (K + strength / weights)^-1
         inverse = root[:, None] * (vectors / (values.clamp_min(0) + strength) @ vectors.T) * root
         found = inverse @ targets
         right = weights * (_held_out(inverse, found, targets, folds).argmax(1) == answers)
         if right.sum() > best:
             best, solution = float(right.sum()), found
-    return (asked.double() @ solution).argmax(1)
+    return solution
 
 
 def _held_out(inverse: Tensor, solution: Tensor, targets: Tensor, folds: Tensor) -> Tensor:
@@ -118,6 +130,14 @@ def _macro(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Over the values that occur."""
     shares = np.divide(hits, counts, out=np.full(hits.shape, np.nan), where=counts > 0)
     return np.nanmean(shares, -1)
+
+
+def explained(scores: Tensor, answers: Tensor) -> float:
+    """The share of the answers' variance that scores [N, K] explain, every value weighing the same; at most 1."""
+    weights = _equal_weights(answers)
+    targets = F.one_hot(answers, scores.shape[1]).double() - 1 / scores.shape[1]
+    error = ((scores - targets).square().sum(1) * weights).sum()
+    return 1 - float(error / (targets.square().sum(1) * weights).sum())
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -129,6 +129,36 @@ def _question(
         tuple(groups[row] for row in rows),
         folds[rows],
         tuple(left_out),
+    )
+
+
+def fold_by(question: Question, dataset: Dataset, protocols: Sequence[str]) -> Question:
+    """The same with a fold a protocol: the clips of its unseen classes. Clips of a class that none has as unseen, or
+    two have, are left out.
+
+    Raises PosebridgeError where a value is then in one fold only.
+    """
+    unseen = [set(dataset.split(name).unseen) for name in protocols]
+    label = {clip.clip_id: clip.label for clip in dataset.clips}
+    homes = [[fold for fold, own in enumerate(unseen) if label[clip_id] in own] for clip_id in question.clip_ids]
+    rows = [row for row, home in enumerate(homes) if len(home) == 1]
+    folds = np.array([homes[row][0] for row in rows], int)
+    answers = question.answers[rows]
+    for place, value in enumerate(question.values):
+        if len(set(folds[answers == place].tolist())) < 2:
+            raise PosebridgeError(
+                f"The clips of {question.attribute} {value!r} are unseen in fewer than two of {', '.join(protocols)}; "
+                "leave the value out with --values, or name more protocols."
+            )
+    lost = len(homes) - len(rows)
+    told = (f"{lost} clips of classes that are not unseen in just one of the protocols",) if lost else ()
+    return replace(
+        question,
+        clip_ids=tuple(question.clip_ids[row] for row in rows),
+        answers=answers,
+        groups=tuple(question.groups[row] for row in rows),
+        folds=folds,
+        left_out=question.left_out + told,
     )
 
 

@@ -1,0 +1,41 @@
+"""The inner maps of an ONNX graph that cues may be pooled of: all results of convolutions, sums, joins and ReLUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import PosebridgeError
+from pipeline.hpe.onnx_file import load_graph, open_taps
+from pipeline.hpe.onnx_session import open_session, run_session
+
+KINDS = ("Conv", "Add", "Concat", "Relu")
+STRIDES = (4, 8, 16, 32)
+FEWEST = 16  # channels
+
+
+def inner_maps(path: Path) -> tuple[str, ...]:
+    """The names of the maps [N, C, h, w] of one of STRIDES, in the order of the graph; its own answer is none of them.
+
+    Raises PosebridgeError where the graph cannot be run, or has no such map.
+    """
+    model = load_graph(path)
+    answer = model.graph.output[0].name
+    results = [node.output[0] for node in model.graph.node if node.op_type in KINDS and node.output]
+    names = tuple(name for name in dict.fromkeys(results) if name and name != answer)
+    open_taps(model, names, path.name)
+    session = open_session(model, path.name)
+    entry = session.get_inputs()[0]
+    shape = [side if isinstance(side, int) and side > 0 else 1 for side in entry.shape]
+    height, width = shape[2:] if shape[1] == 3 else shape[1:3]
+    picture = np.zeros(shape, np.float16 if entry.type == "tensor(float16)" else np.float32)
+    maps = run_session(session, list(names), {entry.name: picture}, path.name) if names else []  # of none it gives all
+    found = []
+    for name, values in zip(names, maps, strict=True):
+        if values.ndim == 4 and values.dtype.kind == "f" and values.shape[1] >= FEWEST and len(values) == shape[0]:
+            strides = {height / values.shape[2], width / values.shape[3]}
+            found += [name] if len(strides) == 1 and strides <= set(STRIDES) else []
+    if not found:
+        raise PosebridgeError(f"{path.name} has no inner map of {' or '.join(map(str, STRIDES))} pixels a cell to tap.")
+    return tuple(found)
