@@ -15,6 +15,7 @@ from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, Fake
 
 from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
+from pipeline.learn import evaluate as evaluation
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.encode import encode
 from pipeline.learn.encoders import load_encoder
@@ -25,6 +26,7 @@ from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import read_attributes
+from pipeline.protocol.duplicates import Duplicate
 from pipeline.protocol.metrics import tuple_interval
 from pipeline.recipe import other_side
 
@@ -150,14 +152,20 @@ def test_true_skeletons_are_joined_with_the_cues_of_the_recipe(world):
         load_samples(ids, world.reader("refined"), world.reader("gt"))
 
 
-def test_clips_that_failed_are_counted_and_the_rest_goes_on(world):
+def test_clips_that_failed_or_repeat_one_are_counted_and_the_rest_goes_on(world, monkeypatch):
     full = world.readers["refined"]
     rest = FakeReader(full.recipe, [c for c in full.clip_ids if c != "Ap-test-1"], full.arrays)
     rest.rows = full.rows
     broken = replace(world, readers=world.readers | {"refined": rest})
     evaluate(broken, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
     found = metrics(world, "posebridge")
-    assert found["missing"] == 1 and found["zsl"]["n"] == 23
+    assert found["missing"] == 1 and found["zsl"]["n"] == 23 and found["repeated"] is None, "nobody has looked"
+    same = [("Ap-test-0", "Ar-train-0"), ("Ar-test-0", "Ar-train-1"), ("gone", "Ar-train-2")]
+    pairs = [Duplicate(test, train, "same video", 0.0, None, None) for test, train in same]
+    monkeypatch.setattr(evaluation, "noted_duplicates", lambda index, clips: pairs)
+    evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+    assert metrics(world, "posebridge")["repeated"] == 2, "of the test clips"
+    monkeypatch.undo()
     evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
 
 

@@ -28,6 +28,7 @@ from pipeline.protocol.metrics import binomial_interval
 from pipeline.protocol.spread import spread_of
 from pipeline.report import figures
 from pipeline.report.answers import read_answers
+from pipeline.report.leaderboard import filled, rows
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
 from pipeline.report.results import results as frame_of
@@ -155,10 +156,19 @@ def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path
     assert "something leaks" in make_report(results, tmp_path / "report", MANIFESTS).html.read_text()
 
 
-def test_missing_test_clips_are_told(tmp_path: Path) -> None:
-    write_result(tmp_path / "results", "posebridge", 0, missing=4)
+def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path) -> None:
+    write_result(tmp_path / "results", "posebridge", 0)
+    write_result(tmp_path / "results", "posebridge", 1, missing=4, repeated=3)
+    write_result(tmp_path / "results", "skeleton", 0, repeated=0)
     report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
     assert "4 test clips are missing" in report.html.read_text()
+    shown = rows(report.runs)[["run", "failed clips", "repeated clips"]]
+    assert sorted(shown.to_numpy().tolist()) == [["posebridge", "4", "3"], ["skeleton", "–", "–"]]
+    assert "failed clips" in report.markdown.read_text() and "repeated clips" in report.markdown.read_text()
+    with report.csv.open(newline="") as file:
+        told = {row["run"]: (row["missing"], row["repeated"]) for row in csv.DictReader(file)}
+    assert told == {"posebridge": ("4", "3"), "skeleton": ("0", "0")}
+    assert "repeated clips" not in filled(rows([run for run in report.runs if run.first.run == "skeleton"]))
 
 
 def test_a_report_of_one_data_set_holds_no_other(results: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.cache.index import index_path
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for, name_of
 from pipeline.files.durable import write_for_people, writing
@@ -40,6 +41,7 @@ from pipeline.manifest.variants import of_variant
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams
 from pipeline.protocol.ceiling import ceilings, columns_of, read_attributes, read_twins, twin_hits
+from pipeline.protocol.duplicates import noted_duplicates
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.halves import halves, twins
 from pipeline.protocol.heldout import heldout_clips
@@ -63,8 +65,8 @@ def evaluate(
 
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
-    to a multiply-add), `params` both together, `missing` the test clips whose extraction failed,
-    `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored.
+    to a multiply-add), `params` both together, `missing` the test clips whose extraction failed, `repeated` those that
+    repeat a train clip, `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
     run, seeds = run.of(protocol), seeds or params.seeds(run)
@@ -185,7 +187,16 @@ def evaluate_seed(
         "gflops": gflops(opened, encoder, method, test.samples),
         "seconds": round(seconds, 3),
         "missing": len(test.clips) - len(test.samples),
+        "repeated": count_repeated(opened, test),
     }
+
+
+def count_repeated(opened: Opened, test: OpenedTest) -> int | None:
+    """How many test clips repeat a train clip, as far as `extract` noted; None where nobody has looked."""
+    dataset = opened.dataset
+    pairs = noted_duplicates(index_path(dataset.cache, dataset.name, opened.skeletons), dataset.clips)
+    ids = {clip.clip_id for clip in test.clips}
+    return None if pairs is None else len(ids & {pair.test for pair in pairs})
 
 
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:

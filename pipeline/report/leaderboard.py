@@ -77,6 +77,8 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
         **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
         "95 % interval": [between(run.ci95()) for run in runs],
         "vs ceiling": [points(run.above_ceiling) for run in runs],
+        "failed clips": [str(run.most("missing") or NONE) for run in runs],
+        "repeated clips": [str(run.most("repeated") or NONE) for run in runs],
     })  # fmt: skip
 
 
@@ -99,11 +101,12 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
             record |= {f"{section}_{key}_mean": spread.mean, f"{section}_{key}_std": spread.std}
         record["ci95_low"], record["ci95_high"] = run.ci95() or (None, None)
         record["ceiling_skeleton"], record["ceiling_cue"] = first.ceilings or (None, None)
+        record |= {"missing": run.most("missing"), "repeated": run.most("repeated")}
         record |= {"twin_hits_max": run.twin_hits_max, "chance": chances.get((first.dataset, first.protocol))}
         record |= {name: run.mean(name) for name in ("params", "gflops", "seconds")}
         record |= {"training_seconds": run.training_seconds, "settings": _settings(first.trained)}
         records.append(record)
-    return pd.DataFrame(records).astype({"twin_hits_max": "Int64"})
+    return pd.DataFrame(records).astype({"twin_hits_max": "Int64", "repeated": "Int64"})
 
 
 def write_csv(path: Path, runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> Path:

@@ -47,7 +47,7 @@ class Section:
     @property
     def missing(self) -> int:
         """Test clips whose extraction failed."""
-        return max(run.first.missing for run in self.runs)
+        return max(run.most("missing") or 0 for run in self.runs)
 
     @property
     def zero_shot(self) -> pd.DataFrame:

@@ -107,8 +107,9 @@ class Selection(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Result:
-    """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed; `device` is where the
-    others were scored. `features` are `imported` where the skeleton encoder is one of others, else `computed`.
+    """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed, `repeated` those that
+    repeat a train clip, None where nobody has looked; `device` is where clips were scored. `features` are `imported`
+    where the skeleton encoder is one of others, else `computed`.
     """
 
     dataset: str
@@ -131,6 +132,7 @@ class Result:
     gflops: Amount | None
     seconds: Amount | None
     missing: Count = 0
+    repeated: Count | None = None
     device: str = ""
     halves: dict[str, Half] | None = None
     twins: Twins | None = None

@@ -83,6 +83,10 @@ class Run:
         hits = [result.ceiling.get("twin_hits_max") for result in self.results if result.ceiling]
         return max((hit for hit in hits if hit is not None), default=None)
 
+    def most(self, name: str) -> int | None:
+        """The most of `missing` or `repeated` test clips of any seed; None where no seed knows."""
+        return max((count for result in self.results if (count := getattr(result, name)) is not None), default=None)
+
     def ci95(self, section: str = "zsl") -> tuple[float, float] | None:
         """The 95 % interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can mislead. The
         exact binomial one, or, with twins, that of a bootstrap over their tuples (of `adapted`, the mean of the
