@@ -162,6 +162,7 @@ def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path
     write_result(tmp_path / "results", "skeleton", 0, repeated=0)
     report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
     assert "4 test clips are missing" in report.html.read_text()
+    assert rows(report.runs)["text"].tolist() == ["minilm"] * 2, "who made the text stands in every row"
     shown = rows(report.runs)[["run", "failed clips", "repeated clips"]]
     assert sorted(shown.to_numpy().tolist()) == [["posebridge", "4", "3"], ["skeleton", "–", "–"]]
     assert "failed clips" in report.markdown.read_text() and "repeated clips" in report.markdown.read_text()

@@ -73,6 +73,7 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
         "skeletons": [run.first.skeletons for run in runs],
         "features": ["imported" if run.first.features == "imported" else NONE for run in runs],
         "HPE text": [run.first.hpe_text for run in runs],
+        "text": [run.first.text for run in runs],
         "seeds": [seeds(run) for run in runs],
         **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
         "95 % interval": [between(run.ci95()) for run in runs],

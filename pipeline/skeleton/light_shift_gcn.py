@@ -3,7 +3,8 @@
 Ours, after the paper that shift_gcn.py follows. Where it is lighter: one batch norm and no ReLU between the spatial
 convolution and the end of a block, so that both temporal shifts surround one matrix product; the shift that strides is
 the first temporal one, without the half step; batch norms are per channel instead of per joint and channel; no biases;
-one norm of the input for all persons. The first block has a residual path, too.
+one norm of the input for all persons. The first block has a residual path, too. At width 64 a step of the paper's takes
+about 1.4 times as long on two cores of a CPU, and 1.2 times the memory.
 """
 
 from __future__ import annotations
