@@ -231,6 +231,13 @@ def test_a_broken_first_packet_does_not_hide_a_header(tmp_path):
 
 
 @pytest.mark.fault
+def test_a_header_is_not_looked_for_behind_many_broken_packets(tmp_path):
+    path = break_packets(write_video(tmp_path / "a.mp4", frames=80), list(range(79)))
+    with pytest.raises(VideoError, match="the first frames do not decode"):
+        probe(path)
+
+
+@pytest.mark.fault
 def test_too_many_broken_packets_fail_above_the_share(tmp_path):
     path = break_packets(write_video(tmp_path / "a.mp4", frames=60), list(range(3, 60, 4)))
     with Video(path) as video, pytest.raises(VideoError, match=r"of \d+ frames do not decode"):
