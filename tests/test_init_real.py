@@ -26,7 +26,10 @@ pytestmark = [
 def test_two_commands_from_folders_to_the_report(tmp_path: Path) -> None:
     project = copied(tmp_path / "posebridge")
     for path in (REAL / "videos/ut-interaction-set1").iterdir():
-        folder = tmp_path / "my videos" / ACTIONS[int(path.stem.rpartition("_")[2])]
+        _, sequence, action = map(int, path.stem.split("_"))
+        if sequence > 4:  # four clips of an action are enough for the way through; all 60 take minutes
+            continue
+        folder = tmp_path / "my videos" / ACTIONS[action]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
     here = str(Path(sys.executable).parent)
