@@ -55,7 +55,7 @@ class Gap:
 
 def measure_gap(
     dataset: Dataset, recipe: str = "", attribute: str = CLASS, grouped_by: str = "", values: Collection[str] = (),
-    level_widths: Sequence[int] = (), most: int = 2000, seed: int = 0,
+    level_widths: Sequence[int] = (), most: int = 1000, seed: int = 0,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Gap:  # fmt: skip
     """Measure it on the clips of one extraction, the only one with cues if no recipe is named; see `ask` for the rest.

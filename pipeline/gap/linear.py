@@ -92,23 +92,26 @@ def _solve(
         return torch.linalg.solve(gram + torch.diag(strengths[0] / weights), targets)
     root = weights.sqrt()
     values, vectors = torch.linalg.eigh(root[:, None] * gram * root)
+    vectors = root[:, None] * vectors
+    along = vectors.T @ targets
     best, solution = -1.0, targets
     for strength in strengths:
-        # (K + strength / weights)^-1
-        inverse = root[:, None] * (vectors / (values.clamp_min(0) + strength) @ vectors.T) * root
-        found = inverse @ targets
-        right = weights * (_held_out(inverse, found, targets, folds).argmax(1) == answers)
+        half = vectors / (values.clamp_min(0) + strength).sqrt()  # half @ half.T = (K + strength / weights)^-1
+        found = vectors @ (along / (values.clamp_min(0) + strength)[:, None])
+        right = weights * (_held_out(half, found, targets, folds).argmax(1) == answers)
         if right.sum() > best:
             best, solution = float(right.sum()), found
     return solution
 
 
-def _held_out(inverse: Tensor, solution: Tensor, targets: Tensor, folds: Tensor) -> Tensor:
-    """What each clip would be told, [n, K], had the solution been found without its fold: exactly, block by block."""
+def _held_out(half: Tensor, solution: Tensor, targets: Tensor, folds: Tensor) -> Tensor:
+    """What each clip would be told, [n, K], had the solution been found without its fold: exactly, by the blocks of
+    `half @ half.T`, which is what the targets were multiplied with.
+    """
     found = torch.empty_like(targets)
     for fold in folds.unique():
         held = folds == fold
-        found[held] = targets[held] - torch.linalg.solve(inverse[held][:, held], solution[held])
+        found[held] = targets[held] - torch.linalg.solve(half[held] @ half[held].T, solution[held])
     return found
 
 

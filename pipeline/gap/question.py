@@ -45,7 +45,7 @@ class Question:
 
 def ask(
     dataset: Dataset, shard_of: Mapping[str, int], attribute: str = CLASS, grouped_by: str = "",
-    values: Collection[str] = (), most: int = 2000, seed: int = 0,
+    values: Collection[str] = (), most: int = 1000, seed: int = 0,
 ) -> Question:  # fmt: skip
     """Ask for the attribute of clips that were extracted.
 
