@@ -29,6 +29,10 @@ def probe_dataset(
     seed: int, protocols: Sequence[str], choosing: Sequence[str], params_path: Path, cache_root: Path | None,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """The command's result and its table."""
+    if set(choosing) - set(protocols) or protocols and not 0 < len(set(choosing)) < len(protocols):
+        raise PosebridgeError(
+            "Name with --choose-on some of the --protocol folds, not all: on the others shows what the choice is worth."
+        )
     import numpy as np
 
     from pipeline.bench.taps import probe_taps, see
@@ -48,12 +52,6 @@ def probe_dataset(
     question = ask(opened, reader.index["clips"], attribute, grouped_by, values, most, seed)
     if protocols:
         question = fold_by(question, opened, protocols)
-    unknown = sorted(set(choosing) - set(protocols))
-    if unknown or protocols and not 0 < len(choosing) < len(protocols):
-        raise PosebridgeError(
-            f"--choose-on {unknown[0] if unknown else '?'} should name some of the --protocol folds, not all: on the "
-            "others it shows what the choice is worth."
-        )
     chooses = [protocols.index(name) for name in choosing] if protocols else range(CHOOSING)
     estimator: Any = build_estimator(dataclasses.replace(recipe, cues="levels", taps=names_of(recipe, taps)))
     by_id = {clip.clip_id: clip for clip in opened.clips}

@@ -147,6 +147,13 @@ def test_folds_may_be_the_unseen_classes_of_protocols(tmp_path, monkeypatch):
         fold_by(asked, toy, ["one", "both"])
 
 
+@pytest.mark.parametrize("words", ["--choose-on a", "--protocol a", "--protocol a --choose-on a", "--protocol a "
+                                   "--protocol b --choose-on c"])  # fmt: skip
+def test_some_folds_choose_and_others_show_what_that_is_worth(words: str) -> None:
+    done = CliRunner().invoke(main, ["bench", "cues", "--dataset", "d", "--recipe", "r", *words.split()])
+    assert done.exit_code == 1 and done.stderr.startswith("Error: Name with --choose-on some of the --protocol folds")
+
+
 @pytest.mark.parametrize("words", ["", "--weights a --dataset b --recipe c", "--dataset b"])
 def test_either_stills_or_clips_are_looked_at(words: str) -> None:
     assert CliRunner().invoke(main, ["bench", "cues", *words.split()]).exit_code == 2
