@@ -77,14 +77,15 @@ class TextParams:
 @dataclass(frozen=True)
 class EncodeParams:
     """Training of the skeleton encoder, seen classes only. `shift_gcn` with `width` 64 and `blocks` 4, 3, 3 is the
-    paper's (then take `lr` 3e-3); the default is lighter, and a sixteenth of that, for a CPU.
+    paper's (then take `lr` 3e-3); the default is lighter, and a sixteenth of that, for a CPU. `dense` is for clips of a
+    few frames; it has no `blocks`.
     """
 
     epochs: int = within(20, 1, 10**6)
     batch_size: int = within(32, 1, 10**6)
     lr: float = within(1e-2, above=0)
     weight_decay: float = within(1e-2, 0)
-    encoder: str = one_of("light", "shift_gcn")
+    encoder: str = one_of("light", "shift_gcn", "dense")
     width: int = within(16, 1, 10**4)
     blocks: tuple[int, ...] = within((2, 2, 2), 1, 100)
     dropout: float = within(0.1, 0, 1)

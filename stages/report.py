@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
 from stages.shell import answer, json_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:  # imported late, since it loads matplotlib
@@ -51,7 +51,7 @@ def command(
     from pipeline.report.report import make_report
 
     only = load_params(params_path) if params_path else None
-    report = make_report(results, out, manifests, only, frames(results, manifests), cache_root, datasets)
+    report = make_report(results, out, manifests, only, frames(results, manifests, only), cache_root, datasets)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}
@@ -65,11 +65,11 @@ def command(
            f"The report: {report.html}", as_json)  # fmt: skip
 
 
-def frames(results: Path, manifests: Path) -> FramesOf:
-    """Where frames for the pictures come from: the generated videos, if they are there."""
-    videos = results.parent / "videos"
-    if not videos.is_dir():
+def frames(results: Path, manifests: Path, only: Params | None) -> FramesOf:
+    """Where frames for the pictures come from: roots in the parameters, and the generated videos, if they are there."""
+    videos, roots = results.parent / "videos", {name: Path(d.root) for name, d in only.datasets.items()} if only else {}
+    if not (videos.is_dir() or roots):
         return lambda *_: {}
     from pipeline.report.clip_frames import ClipFrames
 
-    return ClipFrames(videos, manifests)
+    return ClipFrames(videos, manifests, roots)

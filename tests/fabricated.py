@@ -65,8 +65,8 @@ def write_run(
         place.mkdir(parents=True)
         with (place / "predictions.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["clip_id", "label", "predicted", "tuple", "scores"])
-            writer.writerows((*row, "") for row in rows)
+            writer.writerow(["clip_id", "label", "predicted", "tuple", "rank", "scores"])
+            writer.writerows((*row, 1 if row[1] == row[2] else 2, "") for row in rows)
         order = list(CLASSES)
         counts = np.zeros((10, 10), int)
         for _, label, predicted, _ in rows:

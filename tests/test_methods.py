@@ -16,7 +16,7 @@ from pipeline.methods import METHODS, find_method, takes_cues
 from pipeline.methods.base import Features, Method, Shapes
 from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
-from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out
+from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out, whitening
 from pipeline.params import choose, load_params
 
 pytestmark = pytest.mark.unit
@@ -58,6 +58,7 @@ ABLATIONS = [
     {"adaptation": "mlp"},
     {"adaptation": "none"},
     {"centre": False},
+    {"whiten": 1.0},
     {"anchors": ["body"]},
     {"level_widths": [1, 2, 4, 8]},
     {"level_widths": [1, 2, 4, 8], "levels": [3]},
@@ -368,6 +369,25 @@ def test_no_flag_of_zero_or_of_nothing_ends_in_a_traceback(name):
                 find_method(name)(SHAPES, CLASSES, {key: odd})
             except PosebridgeError as error:
                 assert str(error).count("\n") == 0
+
+
+def test_whitened_descriptions_vary_alike_in_all_directions_by_hand():
+    """Two classes differ along one axis alone: its variance is 4, the mean of both 2, so with a ridge of 1 the axis is
+    divided by the root of 6 and the other one by that of 2.
+    """
+    centred = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+    expected = torch.diag(torch.tensor([1 / 6**0.5, 1 / 2**0.5]))
+    torch.testing.assert_close(whitening(centred, 1.0), expected)
+    assert whitening(torch.zeros(2, 2), 1.0).isfinite().all(), "classes that all read alike"
+
+
+def test_prototypes_are_whitened_by_the_classes_trained_on():
+    method = build(whiten=0.5)
+    described = method.describe(text())
+    assert torch.equal(method.evened, whitening(described - described.mean(0), 0.5))
+    others = text(4, seed=9)
+    wanted = F.normalize((method.describe(others) - method.centre) @ method.evened, dim=-1)
+    torch.testing.assert_close(method.prototypes(others, adapted=False), wanted)
 
 
 def test_ridge_leave_one_out_is_what_refitting_without_the_class_gives():

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import Clip
+from pipeline.methods.prototypes import whitening
 from pipeline.protocol import training_set
 from pipeline.protocol.guards import (
     LeakError,
@@ -19,6 +20,7 @@ from pipeline.protocol.guards import (
     require_eval_mode,
     require_no_pseudo_unseen,
     require_seen_centre,
+    require_seen_spread,
 )
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.heldout import heldout_clips
@@ -304,6 +306,14 @@ def test_guards_catch_what_they_guard():
     require_seen_centre(text[:3].mean(0), text[:3])
     with pytest.raises(LeakError, match="centred"):
         require_seen_centre(text.mean(0), text[:3])
+
+
+def test_text_whitened_by_other_classes_as_well_is_caught() -> None:
+    text = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    ours, everyone = (whitening(some - some.mean(0), 1.0) for some in (text[:3], text))
+    require_seen_spread(ours, ours + 1e-6)
+    with pytest.raises(LeakError, match="whitened"):
+        require_seen_spread(everyone, ours)
 
 
 def test_everything_right_is_exactly_one_whatever_the_counts() -> None:

@@ -26,6 +26,7 @@ from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.controlled import _ablations
 from pipeline.report.curves import curves
+from pipeline.report.helped import ends, helped, pictures
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.leaderboard import points
 from pipeline.report.parts import parts_of, table
@@ -128,6 +129,26 @@ def test_which_half_of_an_answer_is_right(benchmark: Path) -> None:
     assert printed.shown.tolist() == ["cues", "skeletons", "both"]
     above = runs["posebridge"].spread("zsl", "top1").mean - CEILING["cue"]  # type: ignore[union-attr]
     assert printed["above the cue-only ceiling"].tolist()[2] == points(above)
+
+
+def test_the_classes_that_cues_help_and_hurt_most(benchmark: Path) -> None:
+    """By hand from the answers: 1 where a clip is right, 1 / 2 where it is not."""
+    runs, names = by_name(benchmark), [f"name {c}" for c in range(30)] + [CLASSES[c][2] for c in CLASSES]
+    found = helped(runs["skeleton"], runs["posebridge"], names)
+    for row in found.itertuples():
+        for side, name in (("without", "skeleton"), ("_4", "posebridge")):
+            answers = [r.answers[r.answers.label == row.label] for r in runs[name].results]
+            wanted = np.mean([np.where(a.label == a.predicted, 1, 1 / 2).mean() for a in answers])
+            assert getattr(row, side) == pytest.approx(wanted)
+    assert list(found.change) == sorted(found.change, reverse=True) and len(found) == 10
+    better, worse = ends(found)
+    assert (better.change > 0).all() and (worse.change < 0).all()
+    shown = pictures(better, (runs["skeleton"], runs["posebridge"]), names, grey_frames)  # type: ignore[arg-type]
+    assert shown[0][0].title == better["class"].iloc[0] and len(shown[0][0].frames) == 2
+    older = [replace(r) for r in runs["skeleton"].results]
+    for each in older:
+        each.__dict__["_answers"] = (each.answers.assign(rank=0), "")
+    assert helped(Run(tuple(older)), runs["posebridge"], names).empty
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:

@@ -359,10 +359,10 @@ def test_answers_are_among_unseen_classes_and_rows_of_the_confusion_are_true_one
     assert (found["top1"], found["macro"], found["n"]) == (pytest.approx(2 / 3), 0.75, 3)
     assert (tmp_path / "confusion.csv").read_text().splitlines() == ["class,b,e", "b,1,0", "e,1,1"]
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
-        "clip_id,label,predicted,tuple,scores",
-        "w,4,1,,1:0.3 4:0.2",
-        "x,1,1,,1:0.5 4:0.1",
-        "y,4,4,tuple,1:0.1 4:0.2",
+        "clip_id,label,predicted,tuple,rank,scores",
+        "w,4,1,,2,1:0.3 4:0.2",
+        "x,1,1,,1,1:0.5 4:0.1",
+        "y,4,4,tuple,1,1:0.1 4:0.2",
     ]
 
 

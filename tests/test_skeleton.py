@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.skeleton.augment import _about_the_vertical, augment
+from pipeline.skeleton.dense import Dense
 from pipeline.skeleton.graph import COCO_17, GRAPHS
 from pipeline.skeleton.light_shift_gcn import Block, LightShiftGCN
 from pipeline.skeleton.mirror import mirror
@@ -392,6 +393,7 @@ def test_the_map_has_256_channels_whatever_the_width(joints):
 ENCODERS = {
     "light": lambda: LightShiftGCN(17, 4, width=8, blocks=(1, 1, 1)),
     "shift_gcn": lambda: ShiftGCN(17, 4, width=8, blocks=(1, 1, 1), persons=2),
+    "dense": lambda: Dense(17, 4, width=8),
     "st_gcn": lambda: STGCN(COCO_17, (8, 16), 32),
 }
 
@@ -410,7 +412,7 @@ def test_the_map_is_the_mean_over_persons_who_are_there(kind):
     torch.testing.assert_close(net.feature_map(x, person), (each[0] + each[1]) / 2)
 
 
-@pytest.mark.parametrize("kind", ["light", "st_gcn"])  # the published one has norms for each person
+@pytest.mark.parametrize("kind", ["light", "dense", "st_gcn"])  # the published one has norms for each person
 def test_in_training_statistics_are_of_those_who_are_there(kind):
     torch.manual_seed(0)
     net, x = ENCODERS[kind]().train(), torch.randn(3, 2, 8, 17, 3) + 5
@@ -435,6 +437,18 @@ def test_a_clip_has_the_same_map_in_every_batch(kind):
     whole = net.feature_map(x, person)
     for rows in ([0], [2], [3, 2], [4, 1, 0]):
         torch.testing.assert_close(net.feature_map(x[rows], person[rows]), whole[rows], atol=1e-12, rtol=0)
+
+
+def test_the_dense_encoder_sees_every_joint_at_four_moments_and_tells_no_joint_apart():
+    torch.manual_seed(0)
+    net, x = Dense(17, 4, width=8).eval(), torch.randn(2, 1, 2, 17, 3)
+    person = torch.ones(2, 1, dtype=torch.bool)
+    found = net.feature_map(x, person)
+    assert found.shape == (2, 256, 1, 17) and torch.equal(found, found[..., :1].expand_as(found))
+    share = torch.tensor([0, 1 / 3, 2 / 3, 1])[:, None, None]
+    seen = x[:, 0, :1] + share * (x[:, 0, 1:] - x[:, 0, :1])  # [2, 4, 17, 3]
+    torch.testing.assert_close(found[:, :, 0, 0], net.layers(seen.flatten(1)))
+    assert net(x, person).shape == (2, 4)
 
 
 def test_only_persons_who_are_there_are_computed():

@@ -45,7 +45,7 @@ from pipeline.protocol.duplicates import noted_duplicates
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.halves import halves, twins
 from pipeline.protocol.heldout import heldout_clips
-from pipeline.protocol.metrics import among_best, confusion_matrix, macro, micro, tuple_interval
+from pipeline.protocol.metrics import among_best, confusion_matrix, macro, micro, ranks, tuple_interval
 from pipeline.protocol.splits import Split
 
 
@@ -202,7 +202,8 @@ def count_repeated(opened: Opened, test: OpenedTest) -> int | None:
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:
     """Accuracy among the unseen classes, with confusion.csv (rows: true) and predictions.csv.
 
-    `tuple` of predictions.csv names the clips that are twins of one another, and is empty elsewhere.
+    `tuple` of predictions.csv names the clips that are twins of one another, and is empty elsewhere; `rank` is the
+    place of the true class, from 1.
     """
     unseen = list(split.unseen)
     rows = np.flatnonzero(np.isin(test.labels, unseen))
@@ -215,12 +216,13 @@ def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -
     write_table(place / "confusion.csv", ["class", *names], ([split.class_names[c], *counts] for c, counts in counted))
 
     def answers() -> Iterator[list[Any]]:
-        for row, true, said, values in zip(rows.tolist(), truth, predicted, inside, strict=True):
+        places = ranks(inside, truth) + 1
+        for row, true, said, place_of_true, values in zip(rows.tolist(), truth, predicted, places, inside, strict=True):
             pairs = " ".join(f"{c}:{value:.9g}" for c, value in zip(unseen, values, strict=True))
             clip_id = test.samples.clip_ids[row]
-            yield [clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), pairs]
+            yield [clip_id, unseen[true], unseen[said], test.twins.get(clip_id, ""), int(place_of_true), pairs]
 
-    write_table(place / "predictions.csv", ["clip_id", "label", "predicted", "tuple", "scores"], answers())
+    write_table(place / "predictions.csv", ["clip_id", "label", "predicted", "tuple", "rank", "scores"], answers())
     return accuracy(confusion, among_best(inside, truth), interval(test, rows, predicted == truth))
 
 

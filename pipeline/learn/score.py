@@ -5,6 +5,7 @@ Reads and writes nothing.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +19,14 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
-from pipeline.protocol.guards import require_eval_mode, require_online, require_seen_centre, require_seen_vocabulary
+from pipeline.methods.posebridge import PoseBridge
+from pipeline.protocol.guards import (
+    require_eval_mode,
+    require_online,
+    require_seen_centre,
+    require_seen_spread,
+    require_seen_vocabulary,
+)
 
 BATCH = 64  # clips that are scored together
 FIRST = 2  # batches by which an online adaptation is held to its word
@@ -44,11 +52,15 @@ def score_clips(
 
 
 def require_seen_text(opened: Opened, method: Method) -> None:
-    """Text may be centred on the seen classes' mean only, and the words that a method names may be theirs only."""
+    """Text may be centred on and whitened by the seen classes only, and words that a method names be theirs only."""
     split = opened.split
     if method.centre.any():
         seen_text = opened.bank.take(split.seen, method.text_slots).to(method.device)
         require_seen_centre(method.centre, method.describe(seen_text))
+    if isinstance(method, PoseBridge) and method.flags.whiten:
+        anew = copy.deepcopy(method)
+        anew.see_text(opened.bank.take(split.seen, method.text_slots).to(method.device))
+        require_seen_spread(method.evened, anew.evened)
     if method.vocabulary:
         seen, unseen = (opened.words(classes, method.word_slots) for classes in (split.seen, split.unseen))
         require_seen_vocabulary(method.vocabulary, seen, unseen)

@@ -22,7 +22,7 @@ from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
-from pipeline.methods.prototypes import RidgeResidual
+from pipeline.methods.prototypes import RidgeResidual, whitening
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Flags:
     additive: bool = True
     adaptation: str = "ridge"  # ridge, mlp or none
     centre: bool = True  # text prototypes centred on the mean of the classes trained on
+    whiten: float = within(0.0, 0)  # and evened out, see prototypes.py: with few clips a class; 0 leaves them
     anchors: tuple[str, ...] = ()  # names; empty takes all
     level_widths: tuple[int, ...] = within((), 1, MOST_WIDE)  # of `levels` cues, shallow to deep; empty: one vector
     levels: tuple[int, ...] = within((), 0)  # which of them, 0-based; empty takes all
@@ -59,6 +60,7 @@ class Flags:
 class PoseBridge(EmbeddingMethod):
     """See the module's docstring. `alpha` scales the prototype residual and is chosen by the selection phase."""
 
+    evened: Tensor  # [d_t, d_t]
     choices = {"alpha": (0.0, 0.25, 0.5, 1.0)}
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
@@ -80,18 +82,24 @@ class PoseBridge(EmbeddingMethod):
                 self.gate = Gate(len(shapes.anchors))
             if not f.bridge:
                 self.concatenate = nn.Linear(f.width + self.cues.d_cue, f.width)
+        if f.whiten:
+            self.register_buffer("evened", torch.eye(shapes.d_text))
         if f.adaptation == "ridge":
             self.residual = RidgeResidual(classes, shapes.d_text)
         elif f.adaptation == "mlp":
             self.mlp = nn.Sequential(nn.Linear(shapes.d_text, f.width), nn.SiLU(), nn.Linear(f.width, shapes.d_text))
 
     def see_text(self, text: Tensor) -> None:
+        described = self.describe(text)
         if self.flags.centre:
-            self.centre.copy_(self.describe(text).mean(0))
+            self.centre.copy_(described.mean(0))
+        if self.flags.whiten:
+            self.evened.copy_(whitening(described - self.centre, self.flags.whiten))
 
     def prototypes(self, text: Tensor, adapted: bool = True) -> Tensor:
         """p', or with `adapted=False` p: [C, K, d_t] -> [C, d_t], L2-normalised."""
-        p = F.normalize(self.describe(text) - self.centre, dim=-1)
+        p = self.describe(text) - self.centre
+        p = F.normalize(p @ self.evened if self.flags.whiten else p, dim=-1)
         if adapted and self.flags.adaptation == "mlp":
             return F.normalize(p + self.mlp(p), dim=-1)
         if adapted and self.flags.adaptation == "ridge" and self.alpha:

@@ -60,6 +60,19 @@ def leave_one_out(prototypes: Tensor, target: Tensor, strength: float) -> Tensor
 
 
 @torch.no_grad()
+def whitening(centred: Tensor, ridge: float) -> Tensor:
+    """The symmetric map [d, d] after which the descriptions of the classes trained on, [C, d] and centred, vary alike
+    in all directions, as far as `ridge` times their mean variance lets them: (S + ridge tr(S) / d I)^(-1/2).
+
+    Sentences that are composed alike share a few strong directions, in which all classes resemble one another.
+    """
+    covariance = (centred.T @ centred).double() / len(centred)
+    values, axes = torch.linalg.eigh(covariance)
+    evened = values.clamp_min(0) + ridge * values.clamp_min(0).mean().clamp_min(1e-12)
+    return ((axes / evened.sqrt()) @ axes.T).to(centred.dtype)
+
+
+@torch.no_grad()
 def class_means(batches: Iterable[Tensor], labels: Tensor, classes: int) -> Tensor:
     """L2-normalised mean embedding of each class [C, d]. Embeddings [B, d] batch by batch, N in all; labels [N] in
     0..C-1, none empty.

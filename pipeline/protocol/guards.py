@@ -71,6 +71,12 @@ def require_seen_centre(centre: Tensor, seen_text: Tensor) -> None:
         raise LeakError("Text prototypes are centred on something else than the mean of the seen classes.")
 
 
+def require_seen_spread(evened: Tensor, seen_evened: Tensor) -> None:
+    """Text may be whitened by the classes trained on alone. Both [d_t, d_t]; the latter is made of the seen classes."""
+    if not torch.allclose(evened, seen_evened, rtol=0, atol=1e-3 * float(seen_evened.abs().max())):
+        raise LeakError("Text prototypes are whitened by something else than the seen classes.")
+
+
 def require_seen_vocabulary(
     vocabulary: Iterable[str], seen: Iterable[Mapping[str, str]], unseen: Iterable[Mapping[str, str]]
 ) -> None:

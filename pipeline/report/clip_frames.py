@@ -1,12 +1,13 @@
-"""A few frames of a generated clip, for pictures beside its answers.
+"""A few frames of a clip, for pictures beside its answers.
 
 Reads <videos>/<dataset>[@<variant>]/... and manifests/<dataset>/clips.csv; writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from pipeline.video.image_folder import open_video
 
 
 class ClipFrames:
-    """Frames of the clips of any data set in `manifests`, from its videos in `videos`; lists are read once each."""
+    """Frames of the clips of any data set in `manifests`, from its root (name -> folder), or where it has none, or of a
+    variant, from `videos`; lists are read once each.
+    """
 
-    def __init__(self, videos: Path, manifests: Path):
-        self.videos, self.manifests = videos, manifests
+    def __init__(self, videos: Path, manifests: Path, roots: Mapping[str, Path] = MappingProxyType({})):
+        self.videos, self.manifests, self.roots = videos, manifests, roots
         self._lists: dict[str, dict[str, Clip]] = {}
 
     def __call__(self, dataset: str, variant: str, clip_ids: Sequence[str], count: int) -> dict[str, np.ndarray]:
@@ -32,7 +35,8 @@ class ClipFrames:
         for clip_id in clip_ids:
             if clip_id not in clips:
                 continue
-            path = clips[clip_id].file(self.videos / of_variant(dataset, variant))
+            name = of_variant(dataset, variant)
+            path = clips[clip_id].file(self.roots.get(name, self.videos / name))
             if not is_file(path):
                 continue
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.manifest.variants import strength
-from pipeline.report import figures, parts
+from pipeline.report import figures, helped, parts
 from pipeline.report.curves import curves, draw_curves
 from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, between, percent, points, seeds, share
@@ -36,6 +36,7 @@ class Analysis:
     twins: pd.DataFrame
     stability: pd.DataFrame
     pictures: tuple[tuple[str, Path], ...]  # what it shows, the picture
+    helped: tuple[tuple[str, pd.DataFrame, tuple[tuple[str, Path], ...]], ...]  # two runs, classes, what is shown
 
 
 def analyse(
@@ -68,7 +69,24 @@ def analyse(
         twins=_twins(twins),
         stability=_stability(stability),
         pictures=_pictures(kinds, [run for run, _ in twins], folder, names, frames_of),
+        helped=_helped(with_cues(kinds.methods), folder, names, frames_of),
     )
+
+
+def _helped(
+    pairs: Sequence[tuple[Run, Run]], folder: Path, names: Sequence[str], frames_of: FramesOf
+) -> tuple[tuple[str, pd.DataFrame, tuple[tuple[str, Path], ...]], ...]:
+    """The classes that cues help and hurt most, of every pair of runs that tells them."""
+    found = []
+    for pair in pairs:
+        table, name = helped.helped(*pair, names), pair[1].first.run
+        made = []
+        for kind, part in zip(("helped", "hurt"), helped.ends(table) if len(table) else (), strict=False):
+            if rows := helped.pictures(part, pair, names, frames_of):
+                made.append((f"Most {kind} by cues", figures.save(draw_rows(rows), folder / f"{name}-{kind}.png")))
+        if len(table):
+            found.append((f"{pair[0].first.run} and {name}", helped.printable(table), tuple(made)))
+    return tuple(found)
 
 
 def _pictures(

@@ -85,7 +85,7 @@ def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Se
         comparisons=published.table(comparisons),
         remark=REMARK,
         defects=defects(comparisons),
-        families=_families(families([run for section in sections for run in section.runs])),
+        families=_families(families([run for section in sections for run in section.everyone])),
     )
 
 

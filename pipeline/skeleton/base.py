@@ -1,6 +1,7 @@
-"""What both Shift-GCNs are: residual blocks on the joints of each person, and a mean over persons.
+"""What every skeleton encoder is, and what both Shift-GCNs are: residual blocks on the joints of each person.
 
-shift_gcn.py is the paper's, light_shift_gcn.py a smaller one for CPUs; encoders.py knows them by name.
+shift_gcn.py is the paper's, light_shift_gcn.py a smaller one for CPUs, dense.py one for clips of a few frames;
+encoders.py knows them by name.
 """
 
 from __future__ import annotations
@@ -33,11 +34,34 @@ class Project(nn.Module):
 
 
 class SkeletonEncoder(nn.Module, ABC):
-    """`width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3 there), `inputs` the
+    """The contract. An encoder is made of (joints, classes, width, blocks, dropout, inputs, persons): `inputs` are the
     channels of a joint (C + 1), `persons` how many there may be in a clip.
 
     The map always has 256 channels, so that what follows does not depend on `width`.
     """
+
+    dropout: nn.Dropout
+    classifier: nn.Linear  # [256 -> classes]
+
+    def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
+        """Normalised skeletons [B, M, T, V, C + 1] and who is there, person [B, M] bool, to the map [B, 256, T', V].
+
+        The mean over persons; a clip without any person gives zeros, never NaN. Who is not there is not computed, and
+        in training the batch norms see only those who are. `person` may stay on the CPU, as `places` prefers.
+        """
+        return self._map(x, person).permute(0, 3, 1, 2)
+
+    @abstractmethod
+    def _map(self, x: Tensor, person: Tensor) -> Tensor:
+        """The same as it is made, [B, T', V, 256]."""
+
+    def forward(self, x: Tensor, person: Tensor) -> Tensor:
+        """Class scores [B, C] from the pooled map [B, 256]; only the training of the encoder uses them."""
+        return self.classifier(self.dropout(self._map(x, person).mean(dim=(1, 2))))
+
+
+class ShiftEncoder(SkeletonEncoder):
+    """`width` is the first channel count (64 in the paper), `blocks` those per stage (4, 3, 3 there). T' = T / 4."""
 
     def __init__(
         self, joints: int, classes: int, width: int = 64, blocks: tuple[int, ...] = (4, 3, 3), dropout: float = 0.0,
@@ -69,22 +93,9 @@ class SkeletonEncoder(nn.Module, ABC):
     def packed(self, x: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
         """Those of x [B, M, T, V, C + 1] who are there, normed: [P, T, V, C + 1], and their places among all B * M."""
 
-    def feature_map(self, x: Tensor, person: Tensor) -> Tensor:
-        """Normalised skeletons [B, M, T, V, C + 1] and who is there, person [B, M] bool, to the map [B, 256, T/4, V].
-
-        The mean over persons; a clip without any person gives zeros, never NaN. Who is not there is not computed, and
-        in training the batch norms see only those who are. `person` may stay on the CPU, as `places` prefers.
-        """
-        return self._map(x, person).permute(0, 3, 1, 2)
-
     def _map(self, x: Tensor, person: Tensor) -> Tensor:
-        """The same as it is made, [B, T/4, V, 256]."""
         y, place = self.packed(x, person)
         return mean_over_persons(self.blocks(y), place, person)  # of [P, T/4, V, 256]
-
-    def forward(self, x: Tensor, person: Tensor) -> Tensor:
-        """Class scores [B, C] from the pooled map [B, 256]; only the training of the encoder uses them."""
-        return self.classifier(self.dropout(self._map(x, person).mean(dim=(1, 2))))
 
 
 def those(x: Tensor, place: Tensor) -> Tensor:

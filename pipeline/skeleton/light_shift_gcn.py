@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.skeleton.base import Norm, Project, SkeletonEncoder, those
+from pipeline.skeleton.base import Norm, Project, ShiftEncoder, those
 from pipeline.skeleton.persons import places
 from pipeline.skeleton.shifts import SpatialShift, TemporalShift
 
@@ -43,7 +43,7 @@ class Block(nn.Module):
         return (self.temporal_norm(y) + self.skip(x)).relu_()
 
 
-class LightShiftGCN(SkeletonEncoder):
+class LightShiftGCN(ShiftEncoder):
     """The skeleton encoder `light`."""
 
     def norm_of_input(self, channels: int, persons: int) -> nn.Module:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.skeleton.base import Norm, Project, SkeletonEncoder, those
+from pipeline.skeleton.base import Norm, Project, ShiftEncoder, those
 from pipeline.skeleton.persons import places
 from pipeline.skeleton.shifts import SpatialShift, TemporalShift
 
@@ -73,7 +73,7 @@ class Block(nn.Module):
         return (y + self.skip(x)).relu_() if self.residual else y.relu()
 
 
-class ShiftGCN(SkeletonEncoder):
+class ShiftGCN(ShiftEncoder):
     """The skeleton encoder `shift_gcn`."""
 
     input_norm: nn.ModuleList
