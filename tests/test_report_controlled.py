@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from fabricated import CEILING, CLASSES, write_benchmark, write_run
 from fakes import write_video
+from PIL import Image
 from scipy.stats import ttest_rel
 
 from pipeline.files.tables import open_table
@@ -303,6 +304,17 @@ def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
     dark = frames_of("toy", "dark", ["a"], 3)
     assert dark["a"].mean() < found["a"].mean() - 30
     assert ClipFrames(tmp_path / "videos", tmp_path / "elsewhere")("toy", "", ["a"], 1) == {}
+
+
+def test_frames_of_folders_of_images_come_from_the_root_of_their_data_set(tmp_path: Path) -> None:
+    write_clips(tmp_path / "manifests/toy/clips.csv", [Clip("a", "frames/a/", fps=1.0)])
+    folder = tmp_path / "root/frames/a"
+    folder.mkdir(parents=True)
+    for name in ("0", "1"):
+        Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(folder / f"{name}.png")
+    manifests, roots = tmp_path / "manifests", {"toy": tmp_path / "root"}
+    assert ClipFrames(tmp_path / "videos", manifests, roots)("toy", "", ["a"], 2)["a"].shape == (2, 48, 64, 3)
+    assert ClipFrames(tmp_path / "videos", manifests)("toy", "", ["a"], 2) == {}
 
 
 def test_tuples_are_those_with_two_twins_or_more(benchmark: Path) -> None:

@@ -37,7 +37,7 @@ class ClipFrames:
                 continue
             name = of_variant(dataset, variant)
             path = clips[clip_id].file(self.roots.get(name, self.videos / name))
-            if not is_file(path):
+            if not (is_file(path) or path.is_dir()):  # a folder of images is a clip, too
                 continue
             try:
                 with open_video(path) as video:
