@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import fingerprint
@@ -57,10 +59,12 @@ def load_encoder(
         joints, classes, width = values["joints"], len(values["classes"]), values["width"]
         blocks, inputs = tuple(values["blocks"]), values["inputs"]
         made, persons = ENCODERS[values.get("encoder", "light")], values.get("persons", 1)
-        held = sum(value.numel() for value in weights.values())
-        least = sum(count * (width << stage) ** 2 for stage, count in enumerate(blocks)) + joints * inputs + classes
-        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or persons > MOST_PERSONS or least > held:
-            raise ValueError  # before it takes memory that its own file does not fill
+        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or persons > MOST_PERSONS:
+            raise ValueError
+        with torch.device("meta"):  # takes no memory, which its own file might not fill
+            wanted = made(joints, classes, width, blocks, 0.0, inputs, persons).state_dict()
+        if {name: value.shape for name, value in wanted.items()} != {name: w.shape for name, w in weights.items()}:
+            raise ValueError
         encoder = made(joints, classes, width, blocks, 0.0, inputs, persons)
         encoder.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
