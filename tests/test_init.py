@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from test_onnx import heatmap_graph
 
 import stages.init
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
 from pipeline.files.tables import read_text
 from pipeline.files.yaml_entry import with_entry
 from pipeline.manifest.check_texts import SLOTS, check_texts
@@ -23,6 +25,8 @@ from pipeline.manifest.clips import Clip, read_classes, read_clips
 from pipeline.manifest.drafts import draft_texts, read_drafts
 from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
+from pipeline.project.init import Asked, init
+from pipeline.project.look import look
 from pipeline.project.parts import deal_parts, usual_way
 from pipeline.protocol.splits import read_split
 from stages.cli import main
@@ -148,6 +152,29 @@ def test_nothing_is_written_over(project: Path, videos: Path) -> None:
     assert "manifests/mine is there already and stays as it is" in refused(*again)
     shutil.rmtree("manifests/mine")
     assert "params.yaml has 'mine' under datasets already" in refused(*again)
+
+
+def test_what_is_written_into_the_parameters_meanwhile_stays(project: Path, videos: Path) -> None:
+    def edit(done: int, total: int) -> None:
+        (project / "params.yaml").write_text(PARAMS.replace("# ours", "# ours, meanwhile"))
+
+    init(look(videos), "mine", Asked(recipe="shipped"), edit)
+    path = project / "params.yaml"
+    assert path.read_text().startswith("# ours, meanwhile") and "mine" in load_params(path).datasets
+
+
+def test_an_init_that_is_interrupted_leaves_nothing(
+    project: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, content: bytes) -> None:
+        if path.name == "params.yaml":
+            raise KeyboardInterrupt
+        write_for_people(path, content)
+
+    monkeypatch.setattr("pipeline.project.init.write_for_people", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        init(look(videos), "mine", Asked(recipe="shipped"))
+    assert not list((project / "manifests").iterdir()) and (project / "params.yaml").read_text() == PARAMS
 
 
 def test_words_of_ones_own_are_no_drafts(project: Path, videos: Path, tmp_path: Path) -> None:
@@ -301,6 +328,8 @@ def test_weights_of_ones_own_become_a_recipe(project: Path, videos: Path, tmp_pa
     model.graph.node[0].output[0] = model.graph.node[1].input[0] = "centre"
     onnx.save(model, own)
     assert "own.onnx shows no inner map for cues" in refused(videos, "--name", "two", "--weights", own)
+    odd = own.with_name(os.fsdecode(b"\xff.onnx"))
+    assert "is no UTF-8, so params.yaml cannot hold it" in refused(videos, "--name", "two", "--weights", odd)
     own.write_bytes(b"no model")
     assert "is damaged or no ONNX file" in refused(videos, "--name", "two", "--weights", own)
 

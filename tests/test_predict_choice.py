@@ -77,6 +77,13 @@ def test_what_does_not_fit_is_left_out_and_told_of_where_nothing_else_is(project
     assert chosen("eat, read") == ("home", "first", "a")
 
 
+def test_what_is_no_name_is_no_pattern_either(project: Path) -> None:
+    trained("home", "first", "a", 0.1)
+    for odd in ({"dataset": "ho**"}, {"dataset": "h*"}, {"protocol": "**"}, {"dataset": ""}):
+        with pytest.raises(PosebridgeError, match="cannot be the name of a (data set|protocol)"):
+            chosen("eat, read", **odd)
+
+
 def test_a_run_of_generated_people_answers_about_these_only(project: Path) -> None:
     write_classes(project / "manifests/skelgap-mini/classes.csv", CLASSES["home"])
     folder = project / "manifests/skelgap-mini/protocols"

@@ -15,7 +15,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import read_classes
 from pipeline.params import Params, choose
-from pipeline.predict.predict import choose_run, trained_places
+from pipeline.predict.predict import check_place, choose_run, trained_places
 from pipeline.protocol.splits import read_split
 from pipeline.synth.catalogue import PROTOCOLS
 
@@ -54,8 +54,9 @@ def best_run(
     """The best of the runs in the parameters that are trained, of one data set or protocol where they are named.
 
     Raises PosebridgeError, with the reason of the first, where none fits: its files are missing, or it is trained on
-    generated people and the videos are none of these.
+    generated people and the videos are none of these; and for what is no name.
     """
+    check_place(dataset, protocol)
     fitting, reasons = [], []
     for name in params.runs:
         for place in trained_places(cache, name, dataset or "*", protocol or "*"):

@@ -191,9 +191,7 @@ def find_trained(
     """The data set and the protocol that a run is trained with, where they are not both named; of several protocols
     `all_seen`. Raises PosebridgeError where there is no such pair, where several are left, and for what is no name.
     """
-    for name, what in ((dataset, "data set"), (protocol, "protocol")):
-        if name is not None:
-            check_name(name, what)
+    check_place(dataset, protocol)
     if dataset and protocol:
         return dataset, protocol
     places = trained_places(cache, run_name, dataset or "*", protocol or "*")
@@ -210,6 +208,13 @@ def find_trained(
         f"{f' with the protocol {protocol}' if protocol else ''}{trained_elsewhere(cache, run_name)}; run `posebridge "
         f"extract`, `posebridge text`, `posebridge encode` and `posebridge train {wanted} --run {run_name}` first."
     )
+
+
+def check_place(dataset: str | None, protocol: str | None) -> None:
+    """Raise PosebridgeError for what is no name, where one is given."""
+    for name, what in ((dataset, "data set"), (protocol, "protocol")):
+        if name is not None:
+            check_name(name, what)
 
 
 def trained_places(cache: Path, run_name: str, dataset: str = "*", protocol: str = "*") -> list[tuple[str, str]]:

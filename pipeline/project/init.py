@@ -115,7 +115,7 @@ def init(
     drawn = choose_unseen(found.classes, asked.unseen or str(usual_unseen(len(found.classes))), asked.seed)
     pose = _pose(name, asked)
     runs = {name: {"method": "posebridge"}, f"{name}_skeleton": {"method": "skeleton"}}
-    params = _with_entries(name, _root_text(found.root), asked, pose, runs)
+    _with_entries(name, found.root, asked, pose, runs)  # whether it can be done, before headers are read
     make_folder(MANIFESTS)
     with tempfile.TemporaryDirectory(dir=MANIFESTS, prefix=".init-") as draft:
         listed = ingest(
@@ -139,10 +139,12 @@ def init(
         most = max(1, round(FAILURES * len(clips))) + len(listed.unreadable)
         text = table_text(name, pose.recipe, split.protocol, list(runs), most, Path("pipeline").is_dir())
         write_for_people(folder / "dvc.yaml", text.encode())
+        check_dataset_name(name)  # somebody may have taken it, or written into params.yaml, in the meantime
+        params = _with_entries(name, found.root, asked, pose, runs)
         folder.rename(MANIFESTS / name)
     try:
         write_for_people(PARAMS, params.encode())
-    except PosebridgeError:
+    except BaseException:  # Ctrl-C too
         shutil.rmtree(MANIFESTS / name)
         raise
     if not Path(".dvc").exists():
@@ -169,10 +171,10 @@ def _pose(name: str, asked: Asked) -> Pose:
     return choose_pose(load_params(PARAMS), written, name, asked.recipe, *places)
 
 
-def _with_entries(name: str, root: str, asked: Asked, pose: Pose, runs: dict[str, dict[str, Any]]) -> str:
+def _with_entries(name: str, root: Path, asked: Asked, pose: Pose, runs: dict[str, dict[str, Any]]) -> str:
     """The text of params.yaml with the data set, the runs, and the recipe if it is a new one."""
     text, _ = read_text(PARAMS, "", MOST_BYTES)
-    dataset: dict[str, Any] = {"root": root}
+    dataset: dict[str, Any] = {"root": _place_text(root)}
     if asked.image_fps:
         dataset["image_fps"] = asked.image_fps
     text = with_entry(text, PARAMS, "datasets", name, dataset)
@@ -186,17 +188,13 @@ def _with_entries(name: str, root: str, asked: Asked, pose: Pose, runs: dict[str
     return text
 
 
-def _root_text(root: Path) -> str:
-    text = _place_text(root)
-    if text.encode(errors="replace").decode() != text:
-        raise PosebridgeError(f"The path of {root} is no UTF-8, so params.yaml cannot hold it; rename the folder.")
-    return text
-
-
 def _place_text(path: Path) -> str:
-    """A path as params.yaml names it: relative where it lies in the project."""
+    """A path as params.yaml names it: relative where it lies in the project. Raises PosebridgeError where it cannot."""
     full, here = path.resolve(), Path().resolve()
-    return str(full.relative_to(here) if full.is_relative_to(here) else full)
+    text = str(full.relative_to(here) if full.is_relative_to(here) else full)
+    if text.encode(errors="replace").decode() != text:
+        raise PosebridgeError(f"The path of {path} is no UTF-8, so params.yaml cannot hold it; rename what lies there.")
+    return text
 
 
 def _require_readable(listed: Ingestion, classes: Sequence[str], clips: Sequence[Clip]) -> None:

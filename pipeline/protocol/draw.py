@@ -59,7 +59,7 @@ def validation_of(unseen: Sequence[int], classes: int) -> tuple[int, ...]:
     """The pseudo-unseen classes: as many as the unseen ones, at most a sixth of the seen ones, two at least. Drawn by
     the sum of the unseen indices, so that one split has the same ones under every name.
     """
-    seen = [index for index in range(classes) if index not in set(unseen)]
+    seen = sorted(set(range(classes)) - set(unseen))
     sixth = len(seen) // 6
     count = max(LEAST_VALIDATION, min(len(unseen) or sixth, sixth))
     return tuple(sorted(random.Random(sum(unseen)).sample(seen, count)))
