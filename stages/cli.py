@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": "doctor",
     "tune-hpe": "tune_hpe",
     "export-onnx": "export_onnx",
+    "weights": "weights",
     "cache": "cache",
     "bench": "bench",
 }

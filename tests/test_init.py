@@ -304,7 +304,9 @@ def test_a_name_that_is_none(project: Path, videos: Path, tmp_path: Path, film: 
 
 
 def test_weights_that_are_absent_are_named(project: Path, videos: Path) -> None:
-    assert "weights: pose.onnx is missing; put the file there, or name another one with --weights." in refused(videos)
+    sentence = refused(videos)
+    assert "weights: pose.onnx is missing; bring the file (`posebridge weights ls` lists public ones)" in sentence
+    assert sentence.rstrip().endswith("or name another one with --weights.")
     assert "is for generated or imported skeletons" in refused(videos, "--recipe", "gt", *gt(project))
 
 

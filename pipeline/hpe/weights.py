@@ -5,11 +5,7 @@ Reads safetensors, ONNX, or checkpoints of mmengine with weights_only loading; n
 
 from __future__ import annotations
 
-import http.client
 import mmap
-import shutil
-import urllib.error
-import urllib.request
 import warnings
 import zipfile
 from dataclasses import dataclass, replace
@@ -21,14 +17,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError, first_line
-from pipeline.files.durable import draft_of
+from pipeline.files.fetch import fetch
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
+from pipeline.hpe.keep import check_receipt
+from pipeline.hpe.published import DOWNLOADS, how_to_get
 from pipeline.recipe import EXPOSURES, Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"
-DOWNLOADS = Path("cache/weights")
 MOST_SHARED = 4  # times the size of a file that its tensors may take
 
 
@@ -159,7 +156,7 @@ def _fetched(name: str, sha256: str, what: str, remedy: str) -> Path:
     if not is_file(Path(name)):
         if remedy:
             raise PosebridgeError(f"The {what} {name!r} are neither a file {remedy}.")
-        raise PosebridgeError(f"{name} is missing; bring the file or correct `{what}` of the recipe.")
+        raise PosebridgeError(f"{name} is missing; {how_to_get(name)}, or correct `{what}` of the recipe.")
     return Path(name)
 
 
@@ -174,6 +171,7 @@ def _checked(path: Path, sha256: str, key: str) -> str:
             f"{path} has sha256 {found[:12]}..., the recipe wants {sha256[:12]}...; "
             f"bring the right file or correct {key}."
         )
+    check_receipt(path, found)
     return found
 
 
@@ -221,18 +219,11 @@ def _download(url: str, sha256: str) -> Path:
     path = DOWNLOADS / url.rsplit("/", 1)[-1]
     if path.name in ("", "..", DOWNLOADS.name):
         raise PosebridgeError(f"{url} names no file; give the address of the weights themselves.")
-    if not is_file(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(url, timeout=60) as answer, draft_of(path) as draft, draft.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-            raise PosebridgeError(
-                f"Could not fetch {url} ({error}); where the network is closed bring the file and put it at {path}."
-            ) from None
-    found = sha256_file(path)
     # OpenMMLab: name-<first 8 digits of sha256>_<date>.pth
     expected = sha256 or path.stem.rsplit("-", 1)[-1].split("_")[0]
+    if not is_file(path):
+        fetch(url, path, expected)
+    found = sha256_file(path)
     if not found.startswith(expected):
         raise PosebridgeError(
             f"{path} has sha256 {found[:12]}..., expected {expected[:12]}...; delete it and try again."

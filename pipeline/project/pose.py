@@ -62,7 +62,7 @@ def _require_files(base: str, recipe: Recipe) -> None:
     lacking = [check for check in check_weights(base, recipe, needed=True) if check.state == MISSING]
     if lacking:
         raise all_missing(
-            f"The recipe {check.name}: {check.found}; put the file there, or name another one with "
+            f"The recipe {check.name}: {check.found}; {check.remedy}, or name another one with "
             f"--{check.name.rpartition(' ')[2]}."
             for check in lacking
         )
