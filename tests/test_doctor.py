@@ -177,6 +177,9 @@ def test_encoders_and_weights_are_checked_by_their_hash(tmp_path: Path, monkeypa
     save_tensors({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
     (bad,) = check_weights("r", Recipe(weights=str(tmp_path / "w.safetensors"), weights_sha256="0" * 64), needed=True)
     assert bad.state == MISSING and "sha256" in bad.found
+    lost = Recipe(weights=str(tmp_path / "w.safetensors"), boxes="detector", detector=str(tmp_path / "none.onnx"))
+    good, bad = check_weights("r", lost, needed=True)
+    assert good.state == OK and bad.name == "r: detector" and bad.state == MISSING and "none.onnx" in bad.found
     (far,) = check_weights("r", Recipe(backend="onnx", weights="https://example.org/none.onnx"), needed=True)
     assert far.state == NOTE and far.found == "fetched at first use"
     assert list(check_weights("gt", Recipe(backend="ground_truth", cues="none"), needed=True)) == []

@@ -15,8 +15,8 @@ from pipeline.synth.catalogue import DATASETS, PROTOCOLS
 from pipeline.synth.dataset import TEST_SUBJECTS, TRAIN_SUBJECTS, plan, write_dataset, write_video
 from pipeline.synth.motions import MOTIONS
 from pipeline.synth.objects import OBJECTS
-from pipeline.synth.scene import FRAMES, SIZE, ClipSpec, render_clip
-from pipeline.synth.stills import HELD_OUT_STREAM, TRAIN_STREAM, every_caption, stills, training_crop
+from pipeline.synth.scene import FRAMES, SIZE, ClipSpec, _visible, render_clip
+from pipeline.synth.stills import HELD_OUT_STREAM, TRAIN_STREAM, _place_of, every_caption, stills, training_crop
 
 pytestmark = pytest.mark.unit
 SPEC = ClipSpec("lift", "cup", 9, 1, 2, 3, 4, 5)
@@ -141,6 +141,33 @@ def test_stills_are_apart_from_each_other_and_captions_are_known() -> None:
     assert not np.array_equal(train[0].image, held_out[0].image)
     crop, keypoints = training_crop(train[0], np.random.default_rng(0), (192, 256))
     assert crop.shape == (256, 192, 3) and keypoints.shape == (17, 2)
+
+
+def test_a_caption_says_where_the_hand_is() -> None:
+    """Metres from the middle, above the floor and in front; the left hand and the right one."""
+    places = {
+        "above the head": (0, 2.1, 0.1), "in front of the face": (0.05, 1.55, 0.3), "beside the head": (0.5, 1.55, 0),
+        "stretched out in front": (0.1, 1.25, 0.6), "in front of the chest": (0.1, 1.25, 0.2),
+        "out to the side": (0.6, 1.25, 0), "at the hip": (0.25, 0.9, 0.1),
+    }  # fmt: skip
+    for place, (x, y, z) in places.items():
+        assert _place_of(np.array([x, y, z]), False) == _place_of(np.array([-x, y, z]), False) == place
+    assert _place_of(np.array([0, 2.1, 0.1]), True) == "above the head with both hands"
+
+
+def test_a_joint_is_hidden_outside_the_frame_and_behind_trunk_or_head() -> None:
+    """The trunk's own joints hide nothing of themselves, however it is turned."""
+    pixels, depths = np.full((1, 22, 2), 50.0), np.full((1, 22), 3.0)
+    pixels[0, [5, 6, 11, 12]] = [[40, 30], [60, 30], [42, 70], [58, 70]]
+    assert _visible(pixels, depths, 100).all()
+    depths[0, 9] = depths[0, 5] = depths[0, 12] = 3.3  # a wrist, a shoulder and a hip are farther away
+    depths[0, 4] = 3.1  # and so is an ear, behind the middle of the head
+    pixels[0, 15] = [50, 101]
+    assert np.flatnonzero(~_visible(pixels, depths, 100)).tolist() == [4, 9, 15]
+    pixels[0, 9] = [80, 50]  # beside the trunk
+    pixels[0, 6] = [57, 35]  # a trunk that is askew: this shoulder lies within the others' box
+    depths[0, 6] = 3.4
+    assert np.flatnonzero(~_visible(pixels, depths, 100)).tolist() == [4, 15]
 
 
 def test_an_object_left_out_is_never_drawn_or_named() -> None:

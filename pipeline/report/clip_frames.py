@@ -12,7 +12,6 @@ from types import MappingProxyType
 import numpy as np
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip, read_clips
 from pipeline.manifest.variants import of_variant
 from pipeline.video.decode import VideoError
@@ -36,11 +35,8 @@ class ClipFrames:
             if clip_id not in clips:
                 continue
             name = of_variant(dataset, variant)
-            path = clips[clip_id].file(self.roots.get(name, self.videos / name))
-            if not (is_file(path) or path.is_dir()):  # a folder of images is a clip, too
-                continue
             try:
-                with open_video(path) as video:
+                with open_video(clips[clip_id].file(self.roots.get(name, self.videos / name))) as video:
                     positions = video.sample(count).tolist()
                     frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
             except VideoError:
