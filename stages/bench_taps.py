@@ -36,6 +36,7 @@ def probe_dataset(
     import numpy as np
 
     from pipeline.bench.taps import probe_taps, see
+    from pipeline.gap.known import of_bodies
     from pipeline.gap.question import ask, fold_by
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.weights import resolve_weights
@@ -47,8 +48,8 @@ def probe_dataset(
     root = Path(choose(params.datasets, dataset, "data set").root)
     opened = open_dataset(dataset, store_root=cache_root)
     reader = opened.reader(recipe_name)
-    if "cue_frame" not in reader.names:
-        raise PosebridgeError(f"The recipe {recipe_name} has no cue frames to look at; name one with cues.")
+    if "cue_frame" not in reader.names or not of_bodies(recipe.anchors):
+        raise PosebridgeError(f"The recipe {recipe_name} has no cue frames to look at; name one with cues of bodies.")
     question = ask(opened, reader.index["clips"], attribute, grouped_by, values, most, seed)
     if protocols:
         question = fold_by(question, opened, protocols)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.errors import PosebridgeError
 from pipeline.params import Params, load_params
 from stages.bars import Bar
 from stages.shell import (
@@ -102,6 +103,12 @@ def file_name(column: str) -> str:
 
 
 def level_widths(params: Params, recipe: str) -> tuple[int, ...]:
-    """Those that a run of the recipe names in its flags; else nobody knows where in a cue a level ends."""
-    flags = [run.flags.get("level_widths") for run in params.runs.values() if run.recipe == recipe]
-    return tuple(next((widths for widths in flags if widths), ()))
+    """Those that a run of the recipe names in its flags; else nobody knows where in a cue a level ends. Raises
+    PosebridgeError for what can be none.
+    """
+    for name, run in params.runs.items():
+        if run.recipe == recipe and (widths := run.flags.get("level_widths")):
+            if isinstance(widths, list | tuple) and all(type(width) is int and width > 0 for width in widths):
+                return tuple(widths)
+            raise PosebridgeError(f"The level_widths of the run {name!r} should be whole numbers; correct them.")
+    return ()

@@ -31,6 +31,10 @@ def tune_recipe(
     """Tune and write a head; returns the command's result and its sentence. `chosen` are settings that were given."""
     from pipeline.text.encoder import SentenceEncoder, split_variant  # before mmpose
 
+    if sum(map(bool, (coco, captions, dataset or protocol))) > 1:
+        raise PosebridgeError(
+            "A cue head is tuned on one of --dataset with --protocol, --captions and --coco; leave the others out."
+        )
     params = load_params(params_path)
     recipe = replace(choose(params.recipes, recipe_name, "recipe"), cues="levels")
     settings = replace(
@@ -51,6 +55,11 @@ def tune_recipe(
     from pipeline.tune.text import AT_ONCE, embed
 
     recipe = resolve_weights(recipe)
+    if recipe.hpe_classes:
+        raise PosebridgeError(
+            f"The pose weights of the recipe {recipe_name!r} were tuned with texts of classes ({recipe.hpe_classes}) "
+            "already; name the recipe of the weights before that."
+        )
     estimator: Any = build_estimator(recipe, place)
     classes = ""
     if coco is not None:

@@ -35,6 +35,7 @@ from pipeline.params import load_params
 from pipeline.protocol.exposure import exposed, require_unexposed
 from pipeline.protocol.guards import LeakError
 from pipeline.recipe import Recipe
+from pipeline.tune.captioned import captioned_sources, require_readable
 from pipeline.tune.clips import ClipSource, protocol_sources
 from pipeline.tune.maps import cache_maps
 from stages.cli import main
@@ -171,9 +172,12 @@ def test_heads_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     with safe_open(head, "pt") as file:
         header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     odd = {"cut": ({"project.weight": state["project.weight"]}, {}), "taps": (state, {"taps": '{"a": 0}'})}
+    odd |= {"empty": (state, {"taps": '{"a": null}'}), "endless": (state, {"taps": '{"a": 1e999}'})}
+    odd |= {"word": (state, {"hpe_text": "all"}), "step": (state, {"taps": header["taps"].replace("16", "8e15")})}
+    odd["wide"] = (state | {"refine.project.0.0.weight": torch.zeros(0, 10**7, 1, 1)}, {})  # without a byte of its own
     for name, (tensors, said) in odd.items():
         save_file(tensors, tmp_path / f"{name}.safetensors", header | said)
-    for name, why in (("none", "is no cue head"), ("away", "is missing"), ("cut", "damaged"), ("taps", "damaged")):
+    for name, why in {"none": "is no cue head", "away": "is missing", **dict.fromkeys(odd, "damaged")}.items():
         with pytest.raises(PosebridgeError, match=why):
             read_head(tmp_path / f"{name}.safetensors")
 
@@ -213,7 +217,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "taps": list(TAPS), "pooled_stride": 8,
     }  # fmt: skip
     blind = {key: value for key, value in said.items() if key != "taps"}
-    params = {"datasets": {"toy": {"root": "videos"}}, "recipes": {"tiny": said, "blind": blind}}
+    told = said | {"hpe_text": "seen-classes", "hpe_classes": "toy/one@0123456789ab"}
+    params = {"datasets": {"toy": {"root": "videos"}}, "recipes": {"tiny": said, "blind": blind, "told": told}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     run_extract(root, "tiny", replace(recipe, pooled_stride=8))
     return root
@@ -330,6 +335,15 @@ def test_what_a_head_cannot_be_tuned_on_is_one_sentence(inside: Path) -> None:
     assert "There is no recipe named 'away'" in sentence("--recipe", "away", *on)
     assert "--init is not of a cue head" in sentence("--recipe", "tiny", *on, "--init", "auto")
     assert "--recipe" in sentence(*on)
+    assert "is tuned on one of --dataset" in sentence("--recipe", "tiny", *on, "--captions", "own.csv")
+    assert "were tuned with texts of classes (toy/one@" in sentence("--recipe", "told", *on)
+
+
+def test_weights_that_saw_texts_of_classes_say_of_which(tmp_path: Path) -> None:
+    recipe = recipe_of(pose_graph(tmp_path / "g.onnx"), hpe_text="seen-classes")
+    with pytest.raises(PosebridgeError, match="but nobody says of which; add the recipe's hpe_classes"):
+        resolve_weights(recipe)
+    assert resolve_weights(replace(recipe, hpe_classes="toy/one@0123456789ab")).hpe_text == "seen-classes"
 
 
 def write_captions(folder: Path, rows: list[tuple[str, str]]) -> Path:
@@ -345,6 +359,12 @@ def test_a_labs_own_captioned_images(inside: Path, tmp_path: Path) -> None:
     words += ["--out", str(tmp_path / "h.safetensors")]
     found = run("tune-hpe", *words, "--captions", str(write_captions(tmp_path, rows)))
     assert (found["hpe_text"], found["hpe_classes"], found["scenes"]) == ("captions", "", 2)
+    elsewhere = [(str(tmp_path / image), text) for image, text in rows]
+    (tmp_path / "table").mkdir()
+    tiny = load_params(inside / "params.yaml").recipes["tiny"]
+    away = captioned_sources(write_captions(tmp_path / "table", elsewhere), tiny, 0, torch.device("cpu"))
+    assert [len(source) for source in away] == [18, 2]
+    require_readable(["1", "2"], "minilm")  # no letters at all are of no other script
     odd = {
         "line 2, column caption": [("0.png", ""), *rows[1:]],
         "1 of 21 images": [*rows, ("away.png", "somebody")],

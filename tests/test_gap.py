@@ -14,12 +14,13 @@ from synthetic import FakeDataset, FakeReader
 
 import stages.gap
 from pipeline.errors import PosebridgeError
-from pipeline.gap.gap import Gap, measure_gap
+from pipeline.gap.gap import Gap, measure_gap, only_recipe
 from pipeline.gap.linear import grouped_folds, linear_probe, macro_accuracy
 from pipeline.gap.picture import draw_gap
 from pipeline.gap.question import ask
 from pipeline.learn import dataset as datasets
 from pipeline.manifest.clips import Clip, write_classes, write_clips
+from pipeline.params import Params, RunParams
 from pipeline.recipe import Recipe
 from pipeline.report.figures import save
 from stages.cli import main
@@ -68,12 +69,14 @@ def world(root: Path, held: float = 2.0, room: float = 0.0) -> FakeDataset:
     ids = [clip.clip_id for clip in clips]
     reader = FakeReader(recipe, ids, arrays)
     bare = FakeReader(replace(recipe, cues="none"), ids, {k: v for k, v in arrays.items() if "cue" not in k})
-    for each in (reader, bare):
+    room_arrays = arrays | {name: arrays[name][:, :, :, 2:] for name in ("cues", "cue_scores")}
+    control = FakeReader(replace(recipe, anchors=ANCHORS[2:]), ids, room_arrays)
+    others_own = FakeReader(replace(recipe, backend="features"), ids, {k: v for k, v in arrays.items() if "cue" in k})
+    readers = {"levels": reader, "bare": bare, "control": control, "imported": others_own}
+    for each in readers.values():
         each.index = {"clips": {clip_id: i // 16 for i, clip_id in enumerate(ids)}}
     opened = datasets.open_dataset("toy", root / "manifests", root / "cache")
-    return FakeDataset(
-        opened.name, opened.manifests, opened.cache, opened.class_names, opened.clips, {"levels": reader, "bare": bare}
-    )
+    return FakeDataset(opened.name, opened.manifests, opened.cache, opened.class_names, opened.clips, readers)
 
 
 def shares(found: Gap) -> dict[str, float]:
@@ -180,6 +183,8 @@ def test_clips_that_nothing_can_be_asked_of_are_left_out_and_told(tmp_path):
         (("levels", "thing", "", ("pen",)), r"No clip has 'pen' for thing; there are book, cup, none"),
         (("levels", "thing", "", ("cup",)), r"have the same value of thing, 'cup'"),
         (("bare", "thing"), r"recipe bare of toy holds no cues"),
+        (("control", "thing"), r"recipe control of toy holds cues only where no body is, a control; name another"),
+        (("imported", "thing"), r"recipe imported of toy holds no skeletons; name another"),
         (("", "thing"), r"holds no extraction with cues; make one with `posebridge extract --dataset toy`"),
     ],
     ids=str,
@@ -190,6 +195,23 @@ def test_what_cannot_be_asked_is_one_sentence(tmp_path, asked, said):
     assert str(told.value).endswith(".") and "\n" not in str(told.value)
     with pytest.raises(PosebridgeError, match="levels are 5 wide, but the cues of levels are 16"):
         measure_gap(world(tmp_path / "again"), "levels", "thing", level_widths=(5,))
+
+
+def test_of_several_extractions_the_one_that_has_both_sides_is_taken(tmp_path, monkeypatch):
+    toy = world(tmp_path)
+    for name in toy.readers:
+        (tmp_path / "cache/toy" / name).mkdir(parents=True)
+        (tmp_path / "cache/toy" / name / "index.json").touch()
+    monkeypatch.setattr("pipeline.gap.gap.read_index", lambda path, _: {"recipe": toy.reader(path.parent.name).recipe})
+    assert only_recipe(toy) == "levels"
+
+
+@pytest.mark.parametrize("widths", [5, "ab", [1.5], [-2, 18], {"a": 1}], ids=str)
+def test_widths_of_levels_are_numbers(widths):
+    params = Params(runs={"own": RunParams(recipe="levels", flags={"level_widths": widths})})
+    with pytest.raises(PosebridgeError, match="The level_widths of the run 'own' should be whole numbers"):
+        stages.gap.level_widths(params, "levels")
+    assert stages.gap.level_widths(params, "other") == ()
 
 
 def test_the_command_writes_a_table_and_a_picture(tmp_path, monkeypatch):

@@ -89,6 +89,22 @@ def test_the_maps_of_a_graph_are_those_of_a_stride_that_cues_have(tmp_path):
         inner_maps(path)
 
 
+@pytest.mark.parametrize("shape, why", [
+    ([2], r"should have one input of shape"), ([2, 3], r"should have one input of shape"),
+    ([1, 3, 64, 48, 2], r"should have one input of shape"), (["n", 3, "h", "w"], r"has no fixed size"),
+    ([1, 3, 200_000, 200_000], r"at most 2048 x 2048 pixels"),
+], ids=str)  # fmt: skip
+def test_a_graph_of_another_input_is_one_sentence(tmp_path, shape, why):
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["image"], ["relu"]), helper.make_node("Relu", ["relu"], ["heat"])], "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("heat", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(PosebridgeError, match=why):
+        inner_maps(tmp_path / "m.onnx")
+
+
 def test_raw_colours_are_the_means_around_each_cell():
     crops = np.zeros((1, 64, 48, 3), np.uint8)
     crops[0, 16:24, 8:16, 1] = 255  # one cell, row 2 and column 1

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.errors import PosebridgeError
-from pipeline.gap.known import SKELETON, block, evenly
+from pipeline.extract.again import frames_again
+from pipeline.gap.known import SKELETON, block, evenly, of_bodies
 from pipeline.gap.linear import explained, interval, linear_probe, macro_accuracy
 from pipeline.gap.question import Question
 from pipeline.hpe.base import TappedEstimator
@@ -34,8 +34,6 @@ from pipeline.learn.features import Reader, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.predict.examples import place_free
 from pipeline.recipe import BACKGROUND, Recipe
-from pipeline.video.decode import VideoError
-from pipeline.video.image_folder import open_video
 
 COLOURS, PATCH, COLOUR_STRIDE = "raw colours", 6, 8  # patches of 6 x 6 mean colours, each of 8 x 8 pixels of the crop
 FRAMES = 4  # of a clip, at the most
@@ -99,7 +97,7 @@ def probe_taps(
     """
     answers, folds = torch.from_numpy(question.answers), question.folds
     places = {
-        "all": [anchor for anchor in seen.anchors if anchor != BACKGROUND],
+        "all": of_bodies(seen.anchors),
         "hands": [anchor for anchor in seen.anchors if anchor.endswith("_hand")],
         BACKGROUND: [BACKGROUND],
     }
@@ -211,14 +209,7 @@ def crops_of(clip: Clip, root: Path, reader: Reader, crop_size: tuple[int, int])
     boxes, valid, index = row["boxes"][0], row["person_valid"][0], row["frame_index"][0]
     slots = np.unique(row["cue_frame"][0])
     slots = slots[np.linspace(0, len(slots) - 1, min(FRAMES, len(slots))).round().astype(int)]
-    wanted = sorted({int(index[slot]) for slot in slots if valid[:, slot].any()})
-    try:
-        with open_video(clip.file(root), image_fps=clip.image_fps) as video:
-            frames = {asked: picture for asked, _, picture in video.frames(wanted)}
-    except VideoError as error:
-        raise PosebridgeError(
-            f"The clip {clip.clip_id!r} cannot be read any more, as it was extracted ({error}); bring it again."
-        ) from None
+    frames = frames_again(clip, root, (int(index[slot]) for slot in slots if valid[:, slot].any()))
     found = [
         crop(frames[int(index[slot])], crop_matrix(boxes[person, slot], crop_size), crop_size)
         for slot in slots

@@ -15,10 +15,11 @@ import torch
 
 from pipeline.cache.index import read_index
 from pipeline.errors import PosebridgeError
-from pipeline.gap.known import BOTH, SKELETON, blocks_of, looks_of, read_known
+from pipeline.gap.known import BOTH, SKELETON, blocks_of, looks_of, of_bodies, read_known
 from pipeline.gap.linear import FOLDS, interval, linear_probe, macro_accuracy
 from pipeline.gap.question import CLASS, Question, ask
 from pipeline.learn.dataset import Dataset
+from pipeline.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def measure_gap(
             f"The recipe {recipe} of {dataset.name} holds no cues, so there is nothing to compare with skeletons; name "
             "another with --recipe, or extract with a recipe that has `cues: levels`."
         )
+    if not _compares(reader.recipe):
+        what = "no skeletons" if reader.recipe.backend == "features" else "cues only where no body is, a control"
+        raise PosebridgeError(f"The recipe {recipe} of {dataset.name} holds {what}; name another with --recipe.")
     question = ask(dataset, reader.index["clips"], attribute, grouped_by, values, most, seed)
     if level_widths and sum(level_widths) != reader.cue_width:
         raise PosebridgeError(
@@ -111,12 +115,14 @@ def asked(question: Question, scores: dict[str, torch.Tensor]) -> tuple[list[Kno
 
 
 def only_recipe(dataset: Dataset) -> str:
-    """The one recipe with cues that was extracted. Raises PosebridgeError where there is none, or more."""
+    """The one recipe with skeletons and cues of bodies that was extracted. Raises PosebridgeError where there is none,
+    or more.
+    """
     folder = dataset.cache / dataset.name
     found = [
         path.parent.name
         for path in sorted(folder.glob("*/index.json"))
-        if "@" not in path.parent.name and read_index(path, "extract it again")["recipe"].cues != "none"
+        if "@" not in path.parent.name and _compares(read_index(path, "extract it again")["recipe"])
     ]
     if not found:
         raise PosebridgeError(
@@ -126,3 +132,8 @@ def only_recipe(dataset: Dataset) -> str:
     if len(found) > 1:
         raise PosebridgeError(f"{folder} holds {', '.join(found)}; name one of them with --recipe.")
     return found[0]
+
+
+def _compares(recipe: Recipe) -> bool:
+    """Whether an extraction has skeletons and cues of bodies: no imported features, and not the control alone."""
+    return recipe.backend != "features" and recipe.cues != "none" and bool(of_bodies(recipe.anchors))

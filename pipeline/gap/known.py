@@ -67,12 +67,17 @@ def block(level: str, anchor: str) -> str:
     return f"{level} @ {anchor}"
 
 
+def of_bodies(anchors: Sequence[str]) -> list[str]:
+    """Without the control, which is pooled where no body is."""
+    return [anchor for anchor in anchors if anchor != BACKGROUND]
+
+
 def looks_of(anchors: Sequence[str], levels: Sequence[str]) -> dict[str, dict[str, float]]:
     """What is looked at together, each with its shares: the skeleton, each level, each anchor, all cues, and both.
 
     The control `background` is an anchor by itself, and no part of what is called cues.
     """
-    own = [anchor for anchor in anchors if anchor != BACKGROUND]
+    own = of_bodies(anchors)
     looks = {SKELETON: {SKELETON: 1.0}}
     if len(levels) > 1:
         looks |= {f"cues of {level}": evenly(block(level, anchor) for anchor in own) for level in levels}

@@ -91,7 +91,7 @@ def _from_mmpose(recipe: Recipe, weights: WeightsFile, tuned: HeadFile | None) -
         raise PosebridgeError(f"The cue head reads {', '.join(tuned.taps)}; set the recipe's taps to these.")
     cue = tuned.cue if tuned else estimator.refiner.cue if estimator.refiner else None
     said = tuned or weights
-    facts = replace(_facts(pose, said.hpe_text or recipe.hpe_text), hpe_classes=said.hpe_classes)
+    facts = replace(_facts(pose, said.hpe_text or recipe.hpe_text), hpe_classes=said.hpe_classes or recipe.hpe_classes)
     names = ["simcc_x", "simcc_y"] if facts.decoding == "simcc" else ["heatmap"]
     names += [*pose.levels, *([REFINED] if cue else [])]
     graph = _Graph(pose, cue).cpu().eval()

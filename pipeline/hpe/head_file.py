@@ -11,9 +11,10 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.refinement import CueHead
 from pipeline.hpe.weights import load_state, metadata
+from pipeline.recipe import EXPOSURES
 
 KIND = "head"  # in the header
-MOST_WIDTH, MOST_TAPS = 4096, 64  # before a head of that size is made
+MOST_WIDTH, MOST_TAPS = 4096, 64  # of anything in it, before a head of that size is made
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ def read_head(path: Path) -> HeadFile:
         taps = {str(tap): int(stride) for tap, stride in json.loads(header["taps"]).items()}
         channels = [int(state[f"refine.project.{level}.0.weight"].shape[1]) for level in range(len(taps))]
         cue_width, width = state["project.weight"].shape
-        if not (0 < width <= MOST_WIDTH and 0 < len(taps) <= MOST_TAPS and min(taps.values()) > 0):
+        sizes = (width, cue_width, *channels, *taps.values())
+        if not (taps and len(taps) <= MOST_TAPS and all(0 < size <= MOST_WIDTH for size in sizes)):
+            raise damaged
+        if header["hpe_text"] not in EXPOSURES:
             raise damaged
         cue = CueHead(channels, list(taps.values()), int(header["pooled_stride"]), width, cue_width)
         if {key: value.shape for key, value in cue.state_dict().items()} != {k: v.shape for k, v in state.items()}:
             raise damaged
         cue.load_state_dict(state)
         return HeadFile(cue.eval(), taps, header["pose_sha256"], header["hpe_text"], header["hpe_classes"])
-    except (KeyError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError):
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError):
         raise damaged from None

@@ -20,6 +20,7 @@ from pipeline.files.device import CPU
 from pipeline.hpe.base import Estimate
 from pipeline.hpe.decoding import bounded, decode_dark, decode_heatmap, decode_simcc
 from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_taps, read_facts
+from pipeline.hpe.onnx_input import input_of
 from pipeline.hpe.onnx_session import open_session, provider_of, run_bound, run_session
 from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.transfer import to_arrays, to_device
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.hpe.base import Tapped
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
-MOST_SIDE, MOST_BATCH = 2048, 1024  # of an input: beyond that a file is no pose model, and memory is short
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, 0..255
 
 
@@ -61,29 +61,9 @@ class OnnxEstimator:
 
     def _read_input(self) -> None:
         """Name, size, layout and batch of the one input."""
-        inputs = self._session.get_inputs()
-        shape = list(inputs[0].shape) if inputs else []
-        if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise PosebridgeError(
-                f"{self._name} should have one input of shape [N, 3, H, W] or [N, H, W, 3]; it has "
-                f"{', '.join(f'{i.name} {i.shape}' for i in inputs)}."
-            )
-        self._input, self._channels_first = inputs[0].name, shape[1] == 3
-        height, width = shape[2:] if self._channels_first else shape[1:3]
-        if not (isinstance(height, int) and isinstance(width, int)):
-            raise PosebridgeError(
-                f"The input of {self._name} has no fixed size ({shape}); export it with a fixed height and width."
-            )
-        if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or (
-            isinstance(shape[0], int) and shape[0] > MOST_BATCH
-        ):
-            raise PosebridgeError(
-                f"The input of {self._name} is {shape}; a pose model takes at most {MOST_BATCH} crops of at most "
-                f"{MOST_SIDE} x {MOST_SIDE} pixels: bring another file."
-            )
-        self.crop_size = (width, height)
-        self._fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
-        self._dtype = torch.float16 if inputs[0].type == "tensor(float16)" else torch.float32
+        found = input_of(self._session, self._name)
+        self._input, self._channels_first, self.crop_size = found.name, found.channels_first, found.crop_size
+        self._fixed_batch, self._dtype = found.batch, found.dtype
         self.precision = str(self._dtype).removeprefix("torch.")
 
     def _read_normalisation(self, facts: OnnxFacts) -> None:

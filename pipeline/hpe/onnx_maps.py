@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.onnx_file import load_graph, open_taps
-from pipeline.hpe.onnx_session import open_session, run_session
+from pipeline.hpe.onnx_input import input_of
+from pipeline.hpe.onnx_session import NUMPY, open_session, run_session
 
 KINDS = ("Conv", "Add", "Concat", "Relu")
 STRIDES = (4, 8, 16, 32)
@@ -26,14 +27,13 @@ def inner_maps(path: Path) -> tuple[str, ...]:
     names = tuple(name for name in dict.fromkeys(results) if name and name != answer)
     open_taps(model, names, path.name)
     session = open_session(model, path.name)
-    entry = session.get_inputs()[0]
-    shape = [side if isinstance(side, int) and side > 0 else 1 for side in entry.shape]
-    height, width = shape[2:] if shape[1] == 3 else shape[1:3]
-    picture = np.zeros(shape, np.float16 if entry.type == "tensor(float16)" else np.float32)
+    entry = input_of(session, path.name)
+    (width, height), count = entry.crop_size, entry.batch or 1
+    picture = np.zeros(entry.shape(count), NUMPY[entry.dtype])
     maps = run_session(session, list(names), {entry.name: picture}, path.name) if names else []  # of none it gives all
     found = []
     for name, values in zip(names, maps, strict=True):
-        if values.ndim == 4 and values.dtype.kind == "f" and values.shape[1] >= FEWEST and len(values) == shape[0]:
+        if values.ndim == 4 and values.dtype.kind == "f" and values.shape[1] >= FEWEST and len(values) == count:
             strides = {height / values.shape[2], width / values.shape[3]}
             found += [name] if len(strides) == 1 and strides <= set(STRIDES) else []
     if not found:

@@ -73,6 +73,11 @@ def resolve_weights(recipe: Recipe) -> Recipe:
     found = find_weights(recipe)
     words = found.hpe_text or recipe.hpe_text, found.hpe_classes or recipe.hpe_classes
     recipe = replace(recipe, weights_sha256=found.sha256, hpe_text=words[0], hpe_classes=words[1])
+    if recipe.hpe_text == "seen-classes" and not recipe.hpe_classes:  # else any protocol would take its cues
+        raise PosebridgeError(
+            f"{found.path} was tuned with texts of classes (`hpe_text: seen-classes`), but nobody says of which; add "
+            "the recipe's hpe_classes, as `posebridge tune-hpe` printed them."
+        )
     if recipe.backend == "onnx":
         recipe = replace(recipe, config="")
     if recipe.boxes == "detector":

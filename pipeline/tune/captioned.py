@@ -6,6 +6,7 @@ Reads the images, and where the recipe has a detector finds the main person of e
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, box_source
 from pipeline.files.names import is_file
 from pipeline.files.tables import open_table
-from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
-from pipeline.tune.clips import relit
-from pipeline.tune.coco_crops import FLIPPED, augmentation
+from pipeline.tune.clips import UNKNOWN, changed_crop
 from pipeline.tune.data import TrainingCrop
 from pipeline.video.image import read_image
 from pipeline.video.picture import PictureError
@@ -69,15 +68,8 @@ class CaptionedImages:
         except PictureError as error:
             raise PosebridgeError(f"{path} cannot be read ({error}); bring it again, or take its rows out.") from None
         rng = np.random.default_rng([self._seed, group, 1])
-        matrix = crop_matrix(self._box(scene, picture), crop_size)
-        if self._augmented:
-            matrix = (augmentation(crop_size, rng) @ np.vstack([matrix, [0, 0, 1]]))[:2]
-        image = crop(picture, matrix, crop_size)
-        if self._augmented:
-            image = relit(image, rng)
-            image = np.ascontiguousarray(image[:, ::-1]) if rng.random() < FLIPPED else image
-        nothing = np.zeros((17, 2), np.float32)  # nobody knows the true joints, and nobody asks
-        return [TrainingCrop(image, nothing, nothing[:, 0], int(rng.choice(self._said[scene])), scene)]
+        image = changed_crop(picture, self._box(scene, picture), crop_size, rng if self._augmented else None)
+        return [TrainingCrop(image, *UNKNOWN, int(rng.choice(self._said[scene])), scene)]
 
     def _box(self, scene: int, picture: np.ndarray) -> np.ndarray:
         if scene not in self._found:
@@ -106,7 +98,8 @@ def captioned_sources(
         )
     if len(said) < FEWEST:
         raise PosebridgeError(f"{table} names {len(said)} images; a cue head needs at least {FEWEST}.")
-    ranked = sorted(said, key=lambda path: hashlib.sha256(str(path.relative_to(table.parent)).encode()).hexdigest())
+    name_of = {path: os.path.relpath(path, table.parent) for path in said}  # the same wherever the folder lies
+    ranked = sorted(said, key=lambda path: hashlib.sha256(os.fsencode(name_of[path])).hexdigest())
     kept = set(ranked[: max(2, len(ranked) // HELD_OUT)])
     boxes = box_source(recipe, None, device)
 
@@ -121,7 +114,7 @@ def require_readable(captions: Sequence[str], encoder: str) -> None:
     """Raise PosebridgeError where most letters are of a script that `minilm`, which knows English only, cannot read."""
     letters = [letter for text in captions for letter in text if letter.isalpha()]
     strange = sum(ord(letter) > 0x24F for letter in letters)  # beyond the Latin letters
-    if encoder == "minilm" and 2 * strange >= len(letters):
+    if encoder == "minilm" and 2 * strange > len(letters):
         raise PosebridgeError(
             f"The captions are not in English, which is all that minilm reads (first: {captions[0][:60]!r}); name a "
             "sentence encoder of their language with --text."

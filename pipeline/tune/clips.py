@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
+from pipeline.extract.again import frames_again
 from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.learn.dataset import Dataset
 from pipeline.manifest.clips import Clip
@@ -23,12 +24,11 @@ from pipeline.protocol.guards import require_texts_of
 from pipeline.protocol.training_set import training_phase
 from pipeline.tune.coco_crops import FLIPPED, augmentation
 from pipeline.tune.data import TrainingCrop
-from pipeline.video.decode import VideoError
-from pipeline.video.image_folder import open_video
 
 SENTENCES = ("label", "one_line", "global", "start", "middle", "end", "hands")  # slots that describe what is seen
 HELD = "used_object"  # the slot that says what a hand holds; a class without it has no phrase
 BRIGHTNESS, CONTRAST, TINT = 0.4, 0.3, 0.15  # most, of 1
+UNKNOWN = np.zeros((17, 2), np.float32), np.zeros(17, np.float32)  # true joints: nobody knows them, and nobody asks
 
 
 class ClipSource:
@@ -60,12 +60,11 @@ class ClipSource:
         self._held = {label: self.phrases.index(own[HELD]) for label, own in texts.items()} if self.phrases else {}
         self._people = self._find()
         ids = [clip.clip_id for clip in self._clips]
-        content = (reader.fingerprint, ids, self._boxes.tolist(), texts, seed, augmented)
+        content = hashlib.sha256(repr((reader.fingerprint, ids, texts, seed, augmented)).encode())
+        content.update(self._boxes.tobytes())
         self.facts = {
-            "clips": str(len(self._clips)),
-            "frames": str(len(self._people)),
-            "content": hashlib.sha256(repr(content).encode()).hexdigest(),
-        }
+            "clips": str(len(self._clips)), "frames": str(len(self._people)), "content": content.hexdigest(),
+        }  # fmt: skip
         self._lap, self._order = -1, np.empty(0, np.int64)
         self._shown: tuple[int, dict[int, np.ndarray]] = (-1, {})
 
@@ -80,48 +79,45 @@ class ClipSource:
             self._lap, self._order = lap, np.argsort(turn[self._people[:, 0]], kind="stable")
         number, position, *_ = self._people[self._order[place]].tolist()
         box = self._boxes[self._order[place]]
-        clip = self._clips[number]
-        matrix = crop_matrix(box, crop_size)
         rng = np.random.default_rng([self._seed, group, 1])
-        if self._augmented:
-            matrix = (augmentation(crop_size, rng) @ np.vstack([matrix, [0, 0, 1]]))[:2]
-        image = crop(self._frame(number, position), matrix, crop_size)
-        if self._augmented:
-            image = relit(image, rng)
-            image = np.ascontiguousarray(image[:, ::-1]) if rng.random() < FLIPPED else image
-        label = clip.label or 0
+        image = changed_crop(self._frame(number, position), box, crop_size, rng if self._augmented else None)
+        label = self._clips[number].label or 0
         caption = int(rng.choice(self._said[label]))
-        nothing = np.zeros((17, 2), np.float32)  # nobody knows the true joints, and nobody asks
-        return [TrainingCrop(image, nothing, nothing[:, 0], caption, label, self._held.get(label, 0))]
+        return [TrainingCrop(image, *UNKNOWN, caption, label, self._held.get(label, 0))]
 
     def _find(self) -> np.ndarray:
         """[R, 2]: clip and position on the video's timeline, a row for everybody who is there in a cue frame."""
-        found, boxes = [], []
+        found, boxes = [np.empty((0, 2), np.int64)], [np.empty((0, 4), np.float32)]
         names = ("boxes", "person_valid", "frame_index", "cue_frame")
         for number, clip in enumerate(self._clips):
             row = {name: values[0] for name, values in self._reader.read([clip.clip_id], names).items()}
-            for slot in sorted(set(row["cue_frame"][row["cue_frame"] >= 0].tolist())):
-                for person in np.flatnonzero(row["person_valid"][:, slot]).tolist():
-                    found.append((number, int(row["frame_index"][slot])))
-                    boxes.append(row["boxes"][person, slot])
-        self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        return np.array(found, np.int64).reshape(-1, 2)
+            slots = np.unique(row["cue_frame"][row["cue_frame"] >= 0])
+            there = np.argwhere(row["person_valid"][:, slots].T)  # [R, 2]: slot, person
+            shown = row["frame_index"][slots[there[:, 0]]]
+            found.append(np.column_stack([np.full(len(shown), number), shown]))
+            boxes.append(row["boxes"][there[:, 1], slots[there[:, 0]]])
+        self._boxes = np.concatenate(boxes)
+        return np.concatenate(found)
 
     def _frame(self, number: int, position: int) -> np.ndarray:
         """A frame of a clip; those of the latest clip are kept."""
         if self._shown[0] != number:
-            clip = self._clips[number]
             first, last = np.searchsorted(self._people[:, 0], (number, number + 1))
-            wanted = sorted(set(self._people[first:last, 1].tolist()))
-            try:
-                with open_video(clip.file(self._root), image_fps=clip.image_fps) as video:
-                    frames = {asked: picture for asked, _, picture in video.frames(wanted)}
-            except VideoError as error:
-                raise PosebridgeError(
-                    f"The clip {clip.clip_id!r} cannot be read any more, as it was extracted ({error}); bring it again."
-                ) from None
-            self._shown = (number, frames)
+            wanted = self._people[first:last, 1].tolist()
+            self._shown = (number, frames_again(self._clips[number], self._root, wanted))
         return self._shown[1][position]
+
+
+def changed_crop(
+    picture: np.ndarray, box: np.ndarray, crop_size: tuple[int, int], rng: np.random.Generator | None
+) -> np.ndarray:
+    """The crop [h, w, 3] of a box; with `rng` moved, turned, relit and mirrored at random."""
+    matrix = crop_matrix(box, crop_size)
+    if rng is None:
+        return crop(picture, matrix, crop_size)
+    matrix = (augmentation(crop_size, rng) @ np.vstack([matrix, [0, 0, 1]]))[:2]
+    image = relit(crop(picture, matrix, crop_size), rng)
+    return np.ascontiguousarray(image[:, ::-1]) if rng.random() < FLIPPED else image
 
 
 def relit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
