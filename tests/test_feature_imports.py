@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from synthetic import CLASSES, PROTOCOL, SEEN, UNSEEN, VALIDATION, write_bank
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
+from pipeline.interchange.feature_files import read_features
 from pipeline.interchange.importing_features import import_features
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
@@ -339,6 +341,29 @@ def test_what_a_file_declares_is_bounded_before_memory_is_taken(world):
         file["features"] = h5py.ExternalLink("/etc/passwd", "a")
     with pytest.raises(PosebridgeError, match="'features' is a link"):
         bring(world, found)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", ["clip_id", "part"])
+def test_text_that_is_far_wider_than_its_words_is_not_taken_at_once(world, monkeypatch, name):
+    monkeypatch.setattr("pipeline.interchange.rows.BLOCK", 1 << 20)
+    found = arrays(cues=False)
+    path = write(world / "a.npz", found | {name: np.array(found[name], "S150000")}, packed=True)
+    tracemalloc.start()
+    try:
+        read_features(path, CLASSES, [], world)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20, "of 18 MB"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("kind", ["a.npz", "a.h5"])
+def test_a_disk_that_is_full_is_told_as_such(world, monkeypatch, kind):
+    path = write(world / kind, arrays(), packed=True)
+    monkeypatch.setattr("pipeline.interchange.rows._nameless", lambda folder: open("/dev/full", "w+b"))
+    with pytest.raises(PosebridgeError, match="cache failed .No space left on device."):
+        bring(world, path, hpe_text="none")
 
 
 @pytest.mark.unit

@@ -17,9 +17,10 @@ Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -161,19 +162,16 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
             if name in big:
                 raise PosebridgeError(f"{path} holds both {name!r} and {other!r}; leave one out.")
             big[name] = big.pop(other)
-    texts = {name: big.pop(name) for name in ("clip_id", "part") if name in big}
-    small = {name: rows.read(0, len(rows)) for name, rows in texts.items()}
-    if lacking := [name for name in ("features", "label", "part") if name not in (*big, *small)]:
+    if lacking := [name for name in ("features", "label", "part") if name not in big]:
         raise PosebridgeError(f"{path} lacks the array {lacking[0]!r}; it should have features, label and part.")
     features = _features(big["features"])
     clips = len(features)
-    shapes = {name: rows.shape for name, rows in big.items()} | {name: array.shape for name, array in small.items()}
-    for name, shape in shapes.items():
-        if shape[:1] != (clips,):
-            raise PosebridgeError(f"{path}: {name} has the shape {list(shape)}, but there are {clips} clips.")
-    ids = _names(path, small["clip_id"]) if "clip_id" in small else [f"clip-{row:07d}" for row in range(clips)]
+    for name, rows in big.items():
+        if rows.shape[:1] != (clips,) or name in ("clip_id", "part") and len(rows.shape) > 1:
+            raise PosebridgeError(f"{path}: {name} has the shape {list(rows.shape)}, but there are {clips} clips.")
+    ids = _names(path, big["clip_id"]) if "clip_id" in big else [f"clip-{row:07d}" for row in range(clips)]
     parts = []
-    for clip_id, value in zip(ids, small["part"].tolist(), strict=True):
+    for clip_id, value in zip(ids, _values(big["part"]), strict=True):
         part = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if part.strip().lower() not in PARTS:
             raise PosebridgeError(f"{path}: {clip_id!r} is of the part {part[:40]!r}; write train, val or test.")
@@ -251,9 +249,15 @@ def _labels(rows: Rows, clips: int, classes: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def _names(path: Path, values: np.ndarray) -> list[str]:
+def _values(rows: Rows) -> Iterator[Any]:
+    """The entries of a list, some read at a time: text is as wide as its longest entry, or as somebody says."""
+    for _, block in rows.blocks():
+        yield from block.tolist()
+
+
+def _names(path: Path, rows: Rows) -> list[str]:
     names: dict[str, str] = {}
-    for row, value in enumerate(values.tolist()):
+    for row, value in enumerate(_values(rows)):
         name = plain_name(value, f"{path}, row {row}")
         if why := why_outside(name):
             raise PosebridgeError(f"{path}, row {row}: {why}.")

@@ -123,6 +123,8 @@ def _dataset(dataset: h5py.Dataset, name: str, folder: Path) -> Rows:
     for _, block in rows.blocks():
         with writing(folder):
             plain.write(block.tobytes())
+    with writing(folder):
+        plain.flush()
     return _file_rows(name, plain, 0, shape, dtype)
 
 
@@ -167,6 +169,8 @@ def _copy(source: IO[bytes], goal: IO[bytes], folder: Path) -> None:
     while part := source.read(1 << 20):
         with writing(folder):
             goal.write(part)
+    with writing(folder):
+        goal.flush()
 
 
 @contextmanager
