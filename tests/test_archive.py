@@ -38,6 +38,9 @@ def test_an_archive_gives_the_same_store_and_index(tmp_path):
     assert names == {path.name for path in store.folder.iterdir()} - {"shard-00001-000000000000.h5"}
     assert import_archive(file, "d", "r", cache=tmp_path / "b") == new, "a second time changes nothing"
     assert sorted(path.name for path in (tmp_path / "b" / "store").iterdir()) == ["d"], "no draft stays"
+    new.with_name("clips.csv").touch()
+    with pytest.raises(PosebridgeError, match="holds imported features; give the recipe another name"):
+        import_archive(file, "d", "r", cache=tmp_path / "b")
 
 
 def rewrite(file, change) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -16,7 +17,9 @@ from synthetic import CLASSES, PROTOCOL, SEEN, UNSEEN, VALIDATION, write_bank
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
+from pipeline.extract.extract import extract
 from pipeline.interchange.feature_files import read_features
+from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.importing_features import import_features
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
@@ -25,7 +28,8 @@ from pipeline.learn.train import train
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.methods import METHODS
 from pipeline.methods.partition import SLOTS
-from pipeline.params import EncodeParams, Params, RunParams, TrainParams
+from pipeline.params import EncodeParams, ExtractParams, Params, RunParams, TrainParams
+from pipeline.recipe import Recipe
 from pipeline.report.results import read_results
 from stages.cli import main
 
@@ -361,7 +365,8 @@ def test_text_that_is_far_wider_than_its_words_is_not_taken_at_once(world, monke
 @pytest.mark.parametrize("kind", ["a.npz", "a.h5"])
 def test_a_disk_that_is_full_is_told_as_such(world, monkeypatch, kind):
     path = write(world / kind, arrays(), packed=True)
-    monkeypatch.setattr("pipeline.interchange.rows._nameless", lambda folder: open("/dev/full", "w+b"))
+    full = os.fdopen(os.open("/dev/full", os.O_RDWR), "w+b")
+    monkeypatch.setattr("pipeline.interchange.rows._nameless", lambda folder: full)
     with pytest.raises(PosebridgeError, match="cache failed .No space left on device."):
         bring(world, path, hpe_text="none")
 
@@ -385,6 +390,21 @@ def test_the_list_of_clips_and_other_protocols_are_asked_too(world):
     done.clips_csv.write_text(done.clips_csv.read_text().replace("v072,v072,,,0", "v072,v072,,,1"))
     with pytest.raises(PosebridgeError, match="the list of clips and the index beside it are not of one import"):
         train(opened(world), PROTOCOL, "mine", run_of("skeleton", **SMALL), PARAMS)
+
+
+@pytest.mark.unit
+def test_neither_an_extraction_nor_an_import_takes_the_name_of_the_other(world):
+    path = write(world / "a.npz", arrays(cues=False))
+    done = bring(world, path)
+    with pytest.raises(PosebridgeError, match="shift holds imported features; give the recipe another name, or"):
+        extract("toy", "shift", Recipe(), world, params=ExtractParams(), build_estimator=lambda recipe: None,
+                manifests=world / "manifests", cache=world / "cache")  # fmt: skip
+    with pytest.raises(PosebridgeError, match="shift holds imported features"):
+        import_skeletons("toy", "shift", Recipe(backend="import", cues="none"), path, cache=world / "cache")
+    assert bring(world, path).written == 0
+    done.clips_csv.unlink()  # as the index of an extraction stands
+    with pytest.raises(PosebridgeError, match="shift holds an extraction; choose another name with --recipe, or"):
+        bring(world, path)
 
 
 @pytest.mark.unit

@@ -53,6 +53,24 @@ def list_of_clips(index: Path, folder: Path) -> Path:
     return listed if is_file(listed) else folder / CLIPS
 
 
+def require_no_import(index: Path) -> None:
+    """Raise PosebridgeError where an extraction is to take the name of imported features, whose list of clips would be
+    read as its own.
+    """
+    if is_file(clips_path(index)):
+        raise PosebridgeError(
+            f"{index.parent} holds imported features; give the recipe another name, or delete that folder."
+        )
+
+
+def require_no_extraction(index: Path) -> None:
+    """Raise PosebridgeError where imported features are to take the name of an extraction, and its place."""
+    if is_file(index) and not is_file(clips_path(index)):
+        raise PosebridgeError(
+            f"{index.parent} holds an extraction; choose another name with --recipe, or delete that folder."
+        )
+
+
 def note_import(
     index: Path, clips: Sequence[Clip], fingerprint: str, protocol: str, learnt: Sequence[int], sources: dict[str, str]
 ) -> None:

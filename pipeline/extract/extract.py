@@ -16,6 +16,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.cache.imported import require_no_import
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.lease import POLL, Watch, clear_dead
 from pipeline.errors import PosebridgeError
@@ -89,10 +90,12 @@ def extract(
         progress: told (clips done, clips to do) after every clip, or every few seconds where others make the shards.
 
     Raises:
-        PosebridgeError: no clips, videos gone, disk too small; nothing has been written then. Or shards failed, the
-            disk among the reasons: sealed shards stay then.
+        PosebridgeError: no clips, videos gone, disk too small, a name of imported features; nothing has been written
+            then. Or shards failed, the disk among the reasons: sealed shards stay then.
     """
     begun = time.monotonic()
+    index, changed = index_path(cache, dataset, of_variant(recipe_name, variant)), False
+    require_no_import(index)
     stores = cache_root or cache / "store"
     job = ExtractJob(dataset, variant, recipe, root, stores, manifests, params, retry_failed, build_estimator)
     maker = ShardMaker(job)
@@ -114,7 +117,6 @@ def extract(
     complete, layout = _are_sealed(maker, set(range(maker.shards)) - set(mine)), maker.store.layout()
     counted = range(maker.shards) if complete else mine
     receipts = [receipt for shard in counted if (receipt := maker.store.receipt(shard))]
-    index, changed = index_path(cache, dataset, of_variant(recipe_name, variant)), False
     if complete and layout is not None:
         changed = write_index(index, of_variant(dataset, variant), maker.store, layout, receipts)
     return Extraction(

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from pipeline.cache.imported import require_no_import
 from pipeline.cache.index import index_path, read_index, write_index
 from pipeline.cache.sealed import ABANDONED, is_abandoned
 from pipeline.cache.store import Store, open_store
@@ -98,6 +99,8 @@ def import_archive(path: Path, dataset: str, recipe_name: str, *, cache: Path, c
     layout = store.layout()
     assert layout is not None
     index = index_path(cache, dataset, recipe_name)
+    if store.recipe.backend != "features":
+        require_no_import(index)
     write_index(index, dataset, store, layout, store.receipts(layout))
     return index
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cache.imported import require_no_import
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
 from pipeline.cache.store import Store, row_hash
@@ -70,6 +71,8 @@ def import_skeletons(
         PosebridgeError: the file, its layout, a label or a part is not as it should be; nothing has been written then.
     """
     check_import(recipe)
+    index = index_path(cache, dataset, recipe_name)
+    require_no_import(index)
     annotations, splits = read_annotations(file)
     names = read_classes(manifests / check_name(dataset, "data set") / "classes.csv")
     for annotation in annotations:
@@ -97,7 +100,6 @@ def import_skeletons(
     for state in todo:
         rows = (skeleton_row(clip, by_id[clip.clip_id], recipe) for clip in state.todo)
         make_leased(store, layout, state, rows, lambda: progress(next(finished), total))
-    index = index_path(cache, dataset, recipe_name)
     write_index(index, dataset, store, layout, store.receipts(layout))
     counts = {part: sum(clip.part == part for clip in clips) for part in ("train", "test", "")}
     return Imported(index, store.folder, clips_csv, len(clips), total, counts, missing)

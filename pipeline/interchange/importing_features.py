@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache.imported import clips_path, note_import
+from pipeline.cache.imported import clips_path, note_import, require_no_extraction
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
 from pipeline.cache.store import Store, row_hash
@@ -70,10 +70,12 @@ def import_features(
         progress: told (clips done, clips to do) after every clip.
 
     Raises:
-        PosebridgeError: the file is odd, or disagrees with the protocol or with clips.csv; nothing has been written.
+        PosebridgeError: the file is odd, or disagrees with the protocol or with clips.csv, or the name is that of an
+            extraction; nothing has been written.
     """
     folder = manifests / check_name(dataset, "data set")
     index = index_path(cache, dataset, recipe_name)
+    require_no_extraction(index)
     names = read_classes(folder / "classes.csv")
     split = read_split(folder / "protocols", protocol, names)
     found = read_features(path, names, split.unseen, cache)
