@@ -339,7 +339,7 @@ def test_cues_are_hidden_from_a_share_of_the_clips_in_training_only():
         ({"adaptation": "kernel"}, ["ridge, mlp or none"]),
         ({"cues": False, "skeleton": False}, ["both off"]),
         ({"anchors": ["tail"]}, ["'tail'", "body, left_hand"]),
-        ({"level_widths": [1, 2]}, ["sums to 3", "15"]),
+        ({"level_widths": [1, 2]}, ["sums to 3", "15", "run `posebridge extract` again"]),
         ({"heads": 3}, ["multiple of heads"]),
         ({"heads": 0}, ["heads should be at least 1, not 0"]),
         ({"width": 10**9}, ["width should be", "at most 10000"]),

@@ -2,8 +2,9 @@
 
 Frames of a sample of clips go through the recipe's pose model again, in the boxes of the extraction, since the cache
 has only the taps of the recipe. Every map is pooled at the recipe's anchors and where nobody is, and raw colours of the
-crop are pooled likewise: these two are controls. One tap a stride is chosen, by the clips of some folds alone; what it
-is worth shows on the others.
+crop are pooled likewise: these two are controls. One tap a stride is chosen, by how well clips of some folds are told;
+how well those of the others are shows beside it. Each probe learns from all folds but the one that it is asked of, the
+others too, so that the choice has used their values of the attribute, though not how well they are told.
 
 Reads videos, manifests/<dataset>/ and cache/<dataset>/<recipe>/; writes nothing.
     posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot

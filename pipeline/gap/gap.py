@@ -77,8 +77,8 @@ def measure_gap(
     question = ask(dataset, reader.index["clips"], attribute, grouped_by, values, most, seed)
     if level_widths and sum(level_widths) != reader.cue_width:
         raise PosebridgeError(
-            f"The levels are {sum(level_widths)} wide, but the cues of {recipe} are {reader.cue_width}; correct "
-            "level_widths."
+            f"The levels are {sum(level_widths)} wide, but the cues of {recipe} are {reader.cue_width}; where its taps "
+            "have changed since, run `posebridge extract` again, else correct level_widths."
         )
     levels = {f"level {n}": width for n, width in enumerate(level_widths or (reader.cue_width,), start=1)}
     known = read_known(question.clip_ids, reader, told)

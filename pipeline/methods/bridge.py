@@ -46,7 +46,7 @@ class CueTokens(nn.Module):
         if levels is not None and sum(levels.level_widths) != shapes.d_cue:
             raise PosebridgeError(
                 f"The flag level_widths sums to {sum(levels.level_widths)}, but the recipe's cues are {shapes.d_cue} "
-                "wide."
+                "wide; where its taps have changed since, run `posebridge extract` again, else correct the flag."
             )
         names = [name in (anchors or shapes.anchors) for name in shapes.anchors]
         self.register_buffer("wanted", torch.tensor(names, dtype=torch.bool), persistent=False)
