@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import binomtest
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import Clip
 from pipeline.methods.prototypes import whitening
-from pipeline.protocol import training_set
+from pipeline.protocol import metrics, training_set
 from pipeline.protocol.guards import (
     LeakError,
     require_clips_of_phase,
@@ -192,6 +193,23 @@ def test_answers_to_twins_hang_together_and_others_do_not():
         assert tuple_interval(np.full(60, all_of_them), tuples) == binomial_interval(20 * all_of_them, 20)
     one_of_each = np.tile([True, False, False], 20)  # as true skeletons allow: no tuple tells more than another
     assert tuple_interval(one_of_each, tuples) == pytest.approx((1 / 3, 1 / 3))
+
+
+def test_the_bootstrap_takes_no_more_memory_with_more_tuples(monkeypatch):
+    right, tuples = np.arange(400) % 7 < 3, [row // 2 for row in range(400)]
+    once = tuple_interval(right, tuples)
+    monkeypatch.setattr(metrics, "AT_ONCE", 3 * 200)
+    assert tuple_interval(right, tuples) == once, "the same draws"
+    sizes, kept = [], np.random.default_rng
+
+    def drawing(seed):
+        rng = kept(seed)
+        note = lambda high, size: sizes.append(size) or rng.integers(high, size=size)  # noqa: E731
+        return SimpleNamespace(integers=note)
+
+    monkeypatch.setattr(np.random, "default_rng", drawing)
+    tuple_interval(right, tuples)
+    assert max(rows for rows, _ in sizes) == 3 and sum(rows for rows, _ in sizes) == metrics.DRAWS
 
 
 # Two seen classes (columns 0, 1), two unseen (2, 3). Margins: best seen minus best unseen.

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 DRAWS = 2000  # of the bootstrap
+AT_ONCE = 1 << 20  # tuples that are drawn together
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -76,6 +77,9 @@ def tuple_interval(right: np.ndarray, tuples: Iterable[Hashable]) -> tuple[float
     hits, n = np.bincount(place, right), np.bincount(place)  # of each tuple
     if (n == 1).all() or hits.sum() in (0, n.sum()):
         return binomial_interval(round(len(n) * hits.sum() / n.sum()), len(n))
-    draws = np.random.default_rng(0).integers(len(n), size=(DRAWS, len(n)))
-    low, high = np.quantile(hits[draws].sum(1) / n[draws].sum(1), (0.025, 0.975)).tolist()
+    rng, rows, shares = np.random.default_rng(0), max(1, AT_ONCE // len(n)), []
+    for start in range(0, DRAWS, rows):  # all of them, of 80,000 tuples, would take gigabytes
+        draws = rng.integers(len(n), size=(min(rows, DRAWS - start), len(n)))
+        shares.append(hits[draws].sum(1) / n[draws].sum(1))
+    low, high = np.quantile(np.concatenate(shares), (0.025, 0.975)).tolist()
     return low, high
