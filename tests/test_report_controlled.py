@@ -126,6 +126,10 @@ def test_which_half_of_an_answer_is_right(benchmark: Path) -> None:
         assert found.right["motion"] >= runs[name].spread("zsl", "top1").mean - 1e-9, name
     older = replace(runs["skeleton"].first, halves=None)
     assert parts_of([Run((older,))]) is None
+    one, other = runs["skeleton"].results[:2]  # attributes.csv was mended between two seeds
+    changed = replace(other, halves={"motion": one.halves["motion"], "object": {**one.halves["object"], "values": {}}})
+    assert parts_of([Run((one, changed))]) is None and parts_of([Run((changed, one))]) is None
+    assert parts_of([Run((one,)), Run((replace(other, halves={"equipment": one.halves["object"]}),))]) is None
     printed = table([(runs[name], known[name]) for name in ("cues_only", "skeleton_gt", "posebridge")])
     assert printed.shown.tolist() == ["cues", "skeletons", "both"]
     above = runs["posebridge"].spread("zsl", "top1").mean - CEILING["cue"]  # type: ignore[union-attr]

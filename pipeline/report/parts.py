@@ -17,6 +17,7 @@ from pipeline.protocol.halves import macro_of
 from pipeline.protocol.metrics import binomial_interval
 from pipeline.protocol.spread import spread_of
 from pipeline.report.leaderboard import NONE, between, percent, points, share
+from pipeline.report.results import Result
 from pipeline.report.runs import Run
 
 
@@ -50,10 +51,13 @@ class Parts:
 
 
 def parts_of(runs: Sequence[Run]) -> Parts | None:
-    """Of one run on protocols of one data set. None where a seed was tested by an earlier version, or without
-    attributes.
+    """Of one run on protocols of one data set. None where a seed was tested by an earlier version, without attributes,
+    or by others than the rest.
     """
-    if not all(result.halves for run in runs for result in run.results):
+    told = [result.halves for run in runs for result in run.results]
+    if not all(told) or any(list(halves or {}) != list(told[0] or {}) for halves in told):
+        return None
+    if any(_counted(result) != _counted(run.first) for run in runs for result in run.results):
         return None
     columns = list(runs[0].first.halves or {})
     right = dict.fromkeys(columns, 0.0)
@@ -75,11 +79,17 @@ def parts_of(runs: Sequence[Run]) -> Parts | None:
             hits += n * spread_of([result.twins["right"] for result in run.results if result.twins]).mean
             chance += n * first.twins["chance"]
             clips += n
-    told = [result.twins["ci95"] for run in runs for result in run.results if result.twins]
+    bounds = [result.twins["ci95"] for run in runs for result in run.results if result.twins]
     ci95 = binomial_interval(round(hits), clips)
-    if told and len(runs) == 1 and runs[0].twin_hits_max is not None:  # answers that hang together: as each seed tells
-        ci95 = fmean(low for low, _ in told), fmean(high for _, high in told)
+    if bounds and len(runs) == 1 and runs[0].twin_hits_max is not None:  # answers hang together: as each seed tells
+        ci95 = fmean(low for low, _ in bounds), fmean(high for _, high in bounds)
     return Parts(right, values, (hits, chance, clips), ci95)
+
+
+def _counted(result: Result) -> dict[str, dict[str, int]]:
+    """By column, how many clips there are of each value."""
+    halves = result.halves or {}
+    return {column: {value: n for value, (_, n) in half["values"].items()} for column, half in halves.items()}
 
 
 def table(found: Sequence[tuple[Run, Parts]]) -> pd.DataFrame:
