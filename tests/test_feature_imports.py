@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from synthetic import CLASSES, PROTOCOL, SEEN, UNSEEN, VALIDATION, write_bank
 
+from pipeline.bench import leaks
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
@@ -197,6 +198,14 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
         assert "\n" not in str(told.value)
     else:
         assert method in ("skeleton", "pgfa_frozen")
+
+
+@pytest.mark.unit
+def test_leaks_are_priced_on_the_clips_of_the_features(world, monkeypatch):
+    done, seen = bring(world, synse(world)), []
+    monkeypatch.setattr(leaks, "each_seed", lambda work, *_: seen.append(work.args[0]) or [[{"seed": 0}]])
+    leaks.price_run(opened(world), PROTOCOL, "mine", run_of("skeleton"), PARAMS)
+    assert len(seen[0].dataset.clips) == done.clips
 
 
 @pytest.mark.unit

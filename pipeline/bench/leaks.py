@@ -24,7 +24,7 @@ from pipeline.learn.dataset import Dataset
 from pipeline.learn.evaluate import open_test
 from pipeline.learn.feature_table import Table, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
-from pipeline.learn.run import Opened, open_run
+from pipeline.learn.run import Opened, open_run, skeletons_of
 from pipeline.learn.score import adapt_table, score_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel
@@ -32,6 +32,7 @@ from pipeline.learn.train import train_phase
 from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Features, Method
+from pipeline.methods.prototypes import whitening
 from pipeline.methods.purls import Purls
 from pipeline.methods.skeletoncontext import SkeletonContext
 from pipeline.params import Params, RunParams
@@ -165,7 +166,7 @@ def scored_in_train_mode(t: Tested) -> float:
 
 
 def centred_on_every_class(t: Tested) -> float:
-    """Text centred on the mean of all classes, unseen ones included."""
+    """Text centred on the mean of all classes, unseen ones included, and whitened by them where the method does so."""
     method = copy.deepcopy(t.method)
     method.see_text(t.text(list(range(len(t.opened.split.class_names)))))
     return float(t.right(method).mean())
@@ -275,6 +276,7 @@ def price_run(
 
     Raises PosebridgeError as evaluation does, for one that is not trained.
     """
+    dataset = dataset.of(skeletons_of(run))
     work = partial(price_seed, open_run(dataset, protocol, run), protocol, run_name, params)
     rows = [row for found in each_seed(work, params.seeds(run), jobs, on_epoch) for row in found]
     path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
@@ -336,12 +338,7 @@ def whitened(text: Tensor, mask: Tensor, classes: Sequence[int]) -> Tensor:
     The covariance is drawn to a multiple of the identity by a tenth: descriptions are fewer than dimensions.
     """
     own = text[list(classes)][mask[list(classes)]].double()  # [n, d_t]
-    centred = own - own.mean(0)
-    covariance = centred.T @ centred / len(own)
-    share, width = 0.1, len(covariance)
-    covariance = (1 - share) * covariance + share * covariance.trace() / width * torch.eye(width, dtype=torch.float64)
-    values, axes = torch.linalg.eigh(covariance)
-    white = (text.double() - own.mean(0)) @ (axes / values.sqrt()) @ axes.T
+    white = (text.double() - own.mean(0)) @ whitening(own - own.mean(0), 0.1 / 0.9)
     return F.normalize(white, dim=-1).float() * mask[..., None]
 
 
