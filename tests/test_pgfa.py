@@ -224,7 +224,7 @@ def test_schedule_and_flags():
     }, "the paper's"
     plain = build()
     assert plain.temperature == plain.flags.tau == 0.07 and plain.flags.dropout == plain.flags.frames == 0
-    with pytest.raises(PosebridgeError, match="st_gcn, shift_gcn or light"):
+    with pytest.raises(PosebridgeError, match="should be st_gcn, light, shift_gcn, dense, not 'gcn'"):
         build(encoder="gcn")
     with pytest.raises(PosebridgeError, match="multiple of cue_heads"):
         build(cues=True, cue_heads=3)

@@ -37,7 +37,7 @@ SHARPNESS = 10.0  # of Q
 class Flags(CueFlags):
     """The encoder, then its training."""
 
-    encoder: str = "st_gcn"  # or shift_gcn, the published one, or light, a lighter one
+    encoder: str = "st_gcn"  # or one of `encode`: shift_gcn, the published one, light, dense
     hidden: tuple[int, ...] = within((16, 16, 32), 1, MOST_WIDE)  # widths of ST-GCN
     out: int = within(64, 1, MOST_WIDE)  # its last one
     kernel: int = within(9, 1, 999)  # frames of its temporal convolutions
@@ -73,7 +73,8 @@ class PGFA(EmbeddingMethod):
             self.encoder, channels = made(joints, 1, f.width, f.blocks, 0.0, shapes.inputs, persons), OUT_CHANNELS
             del self.encoder.classifier  # the adapter takes its place
         else:
-            raise PosebridgeError(f"The flag encoder of pgfa should be st_gcn, shift_gcn or light, not {f.encoder!r}.")
+            known = ", ".join(ENCODERS)
+            raise PosebridgeError(f"The flag encoder of pgfa should be st_gcn, {known}, not {f.encoder!r}.")
         self.bridge = MapBridge(shapes, f, channels) if f.cues else None
         self.adapter = nn.Linear(channels, shapes.d_text)
 
