@@ -371,6 +371,31 @@ def test_no_flag_of_zero_or_of_nothing_ends_in_a_traceback(name):
                 assert str(error).count("\n") == 0
 
 
+@pytest.mark.parametrize("name", [name for name, known in METHODS.items() if known.cues is not None])
+def test_cues_that_nobody_weighs_mean_nothing_and_need_not_be_read(name):
+    """What features.py leaves out: those of a person without any visible anchor, in scores, loss and gradients."""
+    torch.manual_seed(0)
+    method = find_method(name)(SHAPES, CLASSES, {"cues": True, "dropout": 0.0, "cue_dropout": 0.0}).train()
+    one, slots = features(), text(slots=len(method.text_slots))
+    method.see_text(slots)
+    method.see_words([dict.fromkeys(method.word_slots, "hands")] * CLASSES)
+    if method.end_to_end:
+        one = dataclasses.replace(one, skeleton=torch.rand(6, 2, 8, 17, 3))
+    one.cue_scores[::2, 1], one.cue_scores[3] = 0, 0
+    other = dataclasses.replace(one, cues=one.cues.clone())
+    other.cues[::2, 1], other.cues[3] = 0, 0
+    found = []
+    for given in (one, other):
+        torch.manual_seed(1)
+        method.zero_grad()
+        loss = method.loss(given, torch.arange(6) % CLASSES, slots)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in method.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*found)
+    method.eval()
+    torch.testing.assert_close(method.scores(one, slots), method.scores(other, slots))
+
+
 def test_whitened_descriptions_vary_alike_in_all_directions_by_hand():
     """Two classes differ along one axis alone: its variance is 4, the mean of both 2, so with a ridge of 1 the axis is
     divided by the root of 6 and the other one by that of 2.
