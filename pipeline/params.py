@@ -19,6 +19,8 @@ from pipeline.files.yaml_file import read_yaml
 from pipeline.recipe import Recipe
 
 LARGEST = 2**63  # of a whole number
+# By what was trained that tells nothing of it: there was no such value then.
+BEFORE: dict[str, dict[str, Any]] = {"encode": {"encoder": "light"}, "train": {"swap_persons": False}}
 IMAGE_FPS = 25.0  # of a folder of images whose rate nobody tells
 
 

@@ -241,6 +241,20 @@ def test_seeds_that_were_trained_or_tested_otherwise_are_not_averaged(
     assert not other or f"another {other} than seed 0" in complaints[0] and str(path) in complaints[0]
 
 
+@pytest.mark.parametrize(("settings", "averaged"), [
+    ({}, False), ({"features": "imported"}, True), ({"method": "pgfa"}, True), ({"method": "somebody's"}, False),
+])  # fmt: skip
+def test_a_run_without_an_encoder_of_encode_has_seeds_whatever_that_section_says(
+    tmp_path: Path, settings: dict[str, str], averaged: bool
+) -> None:
+    for seed, epochs in enumerate((3, 99)):
+        path = write_result(tmp_path, "posebridge", seed, **settings)
+        path.with_name("params.yaml").write_text(f"encode: {{epochs: {epochs}}}\ntrain: {{lr: 0.002}}\n")
+    ((run,), complaints) = read_runs(tmp_path)
+    assert run.seeds == ((0, 1) if averaged else (0,)) and len(complaints) != averaged
+    assert averaged or "run `posebridge encode`, `train` and `evaluate` for all seeds" in complaints[0]
+
+
 def test_seeds_of_other_devices_are_averaged_and_each_names_its_own(tmp_path: Path) -> None:
     for seed, name in enumerate(("CPU", "NVIDIA H100", "")):
         path = write_result(tmp_path, "posebridge", seed)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from dataclasses import replace
 
 import pytest
+import yaml
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
 
+from pipeline.cache.sealed import read_sealed, seal
 from pipeline.learn import evaluate as evaluation
 from pipeline.learn.encode import encode
+from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.params import RunParams
 from pipeline.report.runs import read_runs
@@ -45,6 +50,29 @@ def test_seeds_of_other_settings_are_not_averaged_though_all_are_tested_with_the
     encode(world, PROTOCOL, "refined", ENCODE, seeds=(1,))
     train(world, PROTOCOL, "run", RUN, QUICK, seeds=(1,))
     assert told() == ((0, 1), [])
+    # A model from before settings were told, tested by parameters of today: its persons were not swapped, its encoder
+    # was the light one.
+    chosen = world.cache / "models/toy" / PROTOCOL / "run/seed-0/selection.json"
+    older = read_sealed(chosen, "train")
+    assert older.pop("settings")
+    chosen.write_text(json.dumps(seal(older)))
+    today = replace(QUICK, encode=replace(ENCODE, encoder="shift_gcn"))
+    folder = evaluation.evaluate(world, PROTOCOL, "run", RUN, today, seeds=(0,))
+    values = yaml.safe_load((folder / "seed-0/params.yaml").read_text())
+    assert today.train.swap_persons and values["train"]["swap_persons"] is False
+    assert values["encode"]["encoder"] == "light" and values["train"]["lr"] == today.train.lr
+
+
+def test_pose_weights_of_skeletons_are_told_of_where_cues_are_of_others(tmp_path):
+    """The cues' weights know no word, the skeletons' do: the run does."""
+    world = make_world(tmp_path, train=5, twins=2)
+    plain = world.readers["refined"]
+    worded = copy.copy(plain)
+    worded.recipe = replace(plain.recipe, hpe_text="captions")
+    plain.recipe = replace(plain.recipe, hpe_text="none")
+    both = replace(world, readers=world.readers | {"worded": worded})
+    assert open_run(both, PROTOCOL, replace(RUN, skeletons="worded")).hpe_text == "captions"
+    assert open_run(both, PROTOCOL, RUN).hpe_text == "none"
 
 
 def test_a_test_that_is_killed_leaves_no_figures_beside_answers_of_another(world, monkeypatch):

@@ -25,12 +25,14 @@ from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
-from pipeline.params import Params, RunParams
+from pipeline.params import BEFORE, Params, RunParams
 from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.splits import Split
 from pipeline.recipe import POOLED, Recipe
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
+
+EXPOSED = ("none", "captions-strict", "captions", "seen-classes")  # the more words the later
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Opened:
     bank: TextBank
     skeletons: str  # the recipe that skeletons and encoder come from
     shapes: Shapes
-    hpe_text: str  # what words the pose weights were exposed to
+    hpe_text: str  # what words the pose weights were exposed to; of skeletons and cues of two recipes, the more
     fingerprints: tuple[str, ...]  # of the extractions
     imported: bool = False  # the skeletons are features of an encoder of others
 
@@ -124,7 +126,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         bank,
         skeletons,
         shapes,
-        hpe_text=recipe.hpe_text,
+        hpe_text=max(recipe.hpe_text, joints.recipe.hpe_text, key=EXPOSED.index),
         fingerprints=(reader.fingerprint, joints.fingerprint),
         imported=joints.recipe.backend == "features",
     )
@@ -154,7 +156,7 @@ def write_resolved(
     settings: Mapping[str, Any], seed: int, variant: str = "",
 ) -> None:  # fmt: skip
     """The resolved parameters of a result, beside it: `encode` and `train` are those that it was trained by, where
-    `settings` tells, whatever `params` say by now.
+    `settings` tells, whatever `params` say by now; where it does not, those of `params` that there were by then.
     """
     values = {
         "dataset": dataset,
@@ -163,8 +165,8 @@ def write_resolved(
         "seed": seed,
         "test_variant": variant,
         "runs": {run_name: dataclasses.asdict(run)},
-        "encode": dataclasses.asdict(params.encode),
-        "train": dataclasses.asdict(params.train),
+        "encode": dataclasses.asdict(params.encode) | BEFORE["encode"],
+        "train": dataclasses.asdict(params.train) | BEFORE["train"],
         **settings,
     }
     plain = json.loads(json.dumps(values))  # tuples as lists

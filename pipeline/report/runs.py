@@ -17,7 +17,7 @@ import pandas as pd
 from pipeline.errors import PosebridgeError, reason_of
 from pipeline.files.tables import open_table
 from pipeline.methods import METHODS, takes_cues
-from pipeline.params import EncodeParams, TrainParams
+from pipeline.params import BEFORE, EncodeParams, TrainParams
 from pipeline.protocol.metrics import binomial_interval, tuple_interval
 from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
@@ -29,7 +29,7 @@ SETTINGS = (
 )  # fmt: skip
 
 # What a result had that does not tell it, since it was trained before there was the value.
-BEFORE = {"encode": asdict(EncodeParams()), "train": asdict(TrainParams()) | {"swap_persons": False}}
+UNTOLD = {"encode": asdict(EncodeParams()) | BEFORE["encode"], "train": asdict(TrainParams()) | BEFORE["train"]}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Run:
     def leakage(self) -> tuple[float, float, float] | None:
         """HPE leakage: by how much a skeleton-only run on *estimated* skeletons passes the ceiling.
 
-        (excess of the mean, low, high), fractions; the interval is the exact one of the mean. None otherwise.
+        (excess of the mean, low, high), fractions; the interval is that of `ci95`. None otherwise.
         """
         excess, ceiling, bounds = self.above_ceiling, self.first.ceiling, self.ci95()
         if self.takes_cues or self.first.skeletons == "gt" or excess is None or not ceiling or not bounds:
@@ -139,8 +139,9 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     for result in results:
         seeds = found[result.dataset, result.protocol, result.run]
         if seeds and (other := _differing(result, seeds[0])):
+            again = "`posebridge encode`, `train` and `evaluate`" if "section" in other else "`posebridge evaluate`"
             complaints.append(f"{result.folder / 'metrics.json'} was made with another {other} than seed "
-                              f"{seeds[0].seed} of the same run; run `posebridge evaluate` for all seeds.")  # fmt: skip
+                              f"{seeds[0].seed} of the same run; run {again} for all seeds.")  # fmt: skip
         else:
             seeds.append(result)
     runs = [Run(tuple(sorted(seeds, key=lambda result: result.seed))) for seeds in found.values()]
@@ -191,9 +192,15 @@ def _top1(run: Run) -> float:
     return statistics.fmean(result.zsl["top1"] for result in run.results)
 
 
+def _has_encoder(result: Result) -> bool:
+    """Whether a skeleton encoder of `encode` is below its method. Unknown methods are taken to have one."""
+    own = result.method in METHODS and METHODS[result.method].reads == "joints"
+    return result.features != "imported" and not own
+
+
 def _differing(result: Result, other: Result) -> str | None:
     """What two results are no seeds of one run for. How they were trained counts where both tell; a value that was not
-    there yet when one was trained is that of BEFORE.
+    there yet when one was trained is that of UNTOLD.
     """
     for name in SETTINGS:
         if getattr(result, name) != getattr(other, name):
@@ -201,7 +208,9 @@ def _differing(result: Result, other: Result) -> str | None:
     if result.test_clips != other.test_clips:
         return "number of test clips"
     ours, theirs = result.trained, other.trained
-    for section in ours.keys() & theirs.keys():
-        if BEFORE[section] | ours[section] | {"seeds": None} != BEFORE[section] | theirs[section] | {"seeds": None}:
+    for section in sorted(ours.keys() & theirs.keys()):
+        if section == "encode" and not _has_encoder(result):
+            continue  # whatever the parameters say by now, it was trained by none of it
+        if UNTOLD[section] | ours[section] | {"seeds": None} != UNTOLD[section] | theirs[section] | {"seeds": None}:
             return f"section `{section}` of params.yaml"
     return None
