@@ -124,9 +124,9 @@ def import_features_file(
 
     FILE is a folder as SynSE, SA-DVAE and TDSM publish it: train.npy, ztest.npy, gtest.npy [N, 256] with
     train_label.npy, z_label.npy, g_label.npy, indices of all classes. Or a .npz or HDF5 file of features [N, 256] or
-    maps [N, 256, T, V], label [N], part [N] (train, val, test), and optionally clip_id [N], cues [N, S, D] and
-    cue_scores [N, S]. No videos, no clips.csv and no `encode` are needed: go on with `text` and `train`. A file that
-    disagrees with the protocol is refused, and as a leak one with train clips of unseen classes.
+    maps [N, 256, T, V], label [N], part [N] (train or test; val counts as test), and optionally clip_id [N], cues [N,
+    S, D] and cue_scores [N, S]. No videos, no clips.csv and no `encode` are needed: go on with `text` and `train`. A
+    file that disagrees with the protocol is refused, and as a leak one with train clips of unseen classes.
 
     \b
     Example:

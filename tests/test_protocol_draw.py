@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import write_for_people
 from pipeline.manifest.clips import write_classes
 from pipeline.protocol.draw import make_protocol
 from pipeline.protocol.splits import read_split
@@ -54,6 +55,22 @@ def test_names_may_have_commas_and_be_numbers(make) -> None:
 def test_what_cannot_be_leaves_no_file(make, tmp_path: Path, unseen: str, options: dict, sentence: str) -> None:
     with pytest.raises(PosebridgeError, match=sentence.replace("?", r"\?").replace("(", r"\(")):
         make(unseen, **options)
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_one_that_cannot_be_written_whole_leaves_no_file(make, tmp_path: Path, monkeypatch) -> None:
+    written = []
+
+    def full(path: Path, content: bytes) -> None:
+        if written:
+            raise PosebridgeError("No space left.")
+        write_for_people(path, content)
+        written.append(path.name)
+
+    monkeypatch.setattr("pipeline.protocol.draw.write_for_people", full)
+    with pytest.raises(PosebridgeError, match="No space left"):
+        make("2", name="first")
+    assert written == ["first.val.txt"], "by itself it is no protocol yet, should we be killed here"
     assert not list(tmp_path.rglob("*.txt"))
 
 

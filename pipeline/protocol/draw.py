@@ -103,14 +103,14 @@ def write_protocol(
         "# Validates: hyper-parameters and calibration are chosen on these, in the selection phase; the final phase "
         "trains on them too.\n"
     )
-    for path, top, members in zip(paths, (head, val_head), (drawn.unseen, validation), strict=True):
-        lines = "".join(f"{index} {class_names[index]}\n" for index in members)
-        write_for_people(path, f"{top}{lines}".encode())
     try:
+        for path, top, members in ((paths[1], val_head, validation), (paths[0], head, drawn.unseen)):
+            lines = "".join(f"{index} {class_names[index]}\n" for index in members)
+            write_for_people(path, f"{top}{lines}".encode())
         return paths[0], read_split(folder, name, class_names)
-    except PosebridgeError:  # the name ends in other counts
+    except BaseException:  # the name ends in other counts, the disk is full, Ctrl-C
         for path in paths:
-            path.unlink()
+            path.unlink(missing_ok=True)
         raise
 
 
