@@ -66,7 +66,8 @@ def examples(dataset: str, recipe_name: str, cache_root: Path | None, as_json: b
 @click.option("--taps", default="all", show_default=True,
               help="Names, parted by commas; all: every convolution, sum, join and ReLU of an ONNX file at the strides "
               "4 to 32, and of mmpose the backbone's stages.")  # fmt: skip
-@click.option("--clips", "most", type=click.IntRange(10), default=1000, show_default=True, help="The most clips.")
+@click.option("--clips", "most", type=click.IntRange(10, 3000), default=1000, show_default=True,
+              help="The most clips; memory grows with their square.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of clips.")
 @click.option("--protocol", "protocols", multiple=True,
               help="May be repeated: its unseen classes are a fold.  [default: five folds of groups]")  # fmt: skip

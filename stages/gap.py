@@ -39,8 +39,8 @@ from stages.shell import (
               help="The column by which clips are held out together.  [default: subject, else path, the source video]",
               )  # fmt: skip
 @click.option("--values", default="", help="Only these values of the attribute, parted by commas.  [default: all]")
-@click.option("--clips", "most", type=click.IntRange(10), default=1000, show_default=True,
-              help="The most clips; of more, so many are drawn.")  # fmt: skip
+@click.option("--clips", "most", type=click.IntRange(10, 5000), default=1000, show_default=True,
+              help="The most clips; of more, so many are drawn. Memory grows with their square.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of that draw.")
 @manifests_option
 @cache_option

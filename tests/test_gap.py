@@ -214,6 +214,13 @@ def test_widths_of_levels_are_numbers(widths):
     assert stages.gap.level_widths(params, "other") == ()
 
 
+@pytest.mark.parametrize("words", [["gap"], ["bench", "cues", "--recipe", "r"]], ids=str)
+def test_no_more_clips_are_asked_about_than_memory_holds(words):
+    """The probe keeps a matrix of clips by clips for every look."""
+    done = CliRunner().invoke(main, [*words, "--dataset", "toy", "--clips", "240000"])
+    assert done.exit_code == 2 and "is not in the range" in done.stderr
+
+
 def test_the_command_writes_a_table_and_a_picture(tmp_path, monkeypatch):
     toy = world(tmp_path)
     monkeypatch.chdir(tmp_path)
