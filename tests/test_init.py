@@ -7,13 +7,15 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import yaml
 from click.testing import CliRunner
 from dvc.repo import Repo
 from fakes import write_video
-from test_onnx import heatmap_graph
+from onnx import helper
+from test_onnx import graph, heatmap_graph
 
 import stages.init
 from pipeline.errors import PosebridgeError
@@ -329,11 +331,30 @@ def test_weights_of_ones_own_become_a_recipe(project: Path, videos: Path, tmp_pa
     model = onnx.load(own)
     model.graph.node[0].output[0] = model.graph.node[1].input[0] = "centre"
     onnx.save(model, own)
-    assert "own.onnx shows no inner map for cues" in refused(videos, "--name", "two", "--weights", own)
+    assert "own.onnx has no inner map of 4 or 8 or" in refused(videos, "--name", "two", "--weights", own)
     odd = own.with_name(os.fsdecode(b"\xff.onnx"))
     assert "is no UTF-8, so params.yaml cannot hold it" in refused(videos, "--name", "two", "--weights", odd)
     own.write_bytes(b"no model")
     assert "is damaged or no ONNX file" in refused(videos, "--name", "two", "--weights", own)
+
+
+def test_published_weights_that_yield_keypoints_only_are_tapped_once_a_stride(
+    project: Path, videos: Path, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["four"], strides=[4, 4]),
+        helper.make_node("Relu", ["four"], ["end"]),
+        helper.make_node("ReduceMax", ["end"], ["simcc_x"], axes=[2], keepdims=0),
+        helper.make_node("ReduceMax", ["end"], ["simcc_y"], axes=[3], keepdims=0),
+    ]
+    outputs: dict = {"simcc_x": ("N", 17, 12), "simcc_y": ("N", 17, 16)}
+    own = graph(tmp_path / "own.onnx", outputs, nodes, {"w": np.ones((17, 3, 4, 4), np.float32)}, ("N", 3, 64, 48))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("    layout: three\n", ""))
+    done = CliRunner().invoke(main, ["init", str(videos), "--name", "mine", "--weights", str(own)])
+    assert done.exit_code == 0, done.output
+    params = load_params(project / "params.yaml")
+    assert params.recipes["mine"].taps == ("end",) and params.runs["mine"].flags == {"level_widths": [17]}
 
 
 # Parts

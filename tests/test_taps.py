@@ -18,7 +18,7 @@ from pipeline.bench.taps import COLOURS, PATCH, Seen, colour_patches, pooled_of,
 from pipeline.errors import PosebridgeError
 from pipeline.gap.known import SKELETON, block
 from pipeline.gap.question import Question, ask, fold_by
-from pipeline.hpe.onnx_maps import inner_maps
+from pipeline.hpe.onnx_maps import inner_maps, one_a_stride
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from stages.cli import main
@@ -82,6 +82,12 @@ def test_the_maps_of_a_graph_are_those_of_a_stride_that_cues_have(tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     assert inner_maps(path) == ("four", "eight", "relu", "sum", "flat")
+    assert one_a_stride(path) == ("four", "flat")
+    pairs[1:1] = [conv("fine", "broad", 16, 33, 2)]  # beside which `four` is thin
+    graph.node.insert(1, pairs[1][0])
+    graph.initializer.append(pairs[1][1])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    assert one_a_stride(path) == ("broad", "flat")
     del graph.node[1:]
     graph.output[0].name = "fine"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

@@ -21,6 +21,21 @@ def inner_maps(path: Path) -> tuple[str, ...]:
 
     Raises PosebridgeError where the graph cannot be run, or has no such map.
     """
+    return tuple(name for name, _, _ in _maps(path))
+
+
+def one_a_stride(path: Path) -> tuple[str, ...]:
+    """Of each stride the last map with half the channels of its widest, or more: in RTMPose the ends of its stages, and
+    not the thin map before its answer. Raises PosebridgeError as `inner_maps`.
+    """
+    found = _maps(path)
+    widest = {stride: max(channels for _, other, channels in found if other == stride) for _, stride, _ in found}
+    last = {stride: name for name, stride, channels in found if 2 * channels >= widest[stride]}
+    return tuple(last[stride] for stride in sorted(last))
+
+
+def _maps(path: Path) -> list[tuple[str, int, int]]:
+    """Name, stride and channels of each of `inner_maps`."""
     model = load_graph(path)
     answer = model.graph.output[0].name
     results = [node.output[0] for node in model.graph.node if node.op_type in KINDS and node.output]
@@ -35,7 +50,8 @@ def inner_maps(path: Path) -> tuple[str, ...]:
     for name, values in zip(names, maps, strict=True):
         if values.ndim == 4 and values.dtype.kind == "f" and values.shape[1] >= FEWEST and len(values) == count:
             strides = {height / values.shape[2], width / values.shape[3]}
-            found += [name] if len(strides) == 1 and strides <= set(STRIDES) else []
+            if len(strides) == 1 and strides <= set(STRIDES):
+                found.append((name, int(strides.pop()), values.shape[1]))
     if not found:
         raise PosebridgeError(f"{path.name} has no inner map of {' or '.join(map(str, STRIDES))} pixels a cell to tap.")
-    return tuple(found)
+    return found

@@ -52,8 +52,9 @@ def choose_pose(
     if recipe.backend != "onnx":
         return Pose(name if entry else base, entry, ())
     if entry and weights and recipe.taps and not _has(Path(weights), recipe.taps):
-        recipe = replace(recipe, taps=())  # of another file; this one's outputs are taken
-        entry = {key: value for key, value in entry.items() if key != "taps"}
+        taps = _own_taps(Path(weights))  # the recipe's are of another file
+        recipe = replace(recipe, taps=taps)
+        entry = {key: value for key, value in entry.items() if key != "taps"} | ({"taps": list(taps)} if taps else {})
     return Pose(name if entry else base, entry, _opened(recipe))
 
 
@@ -73,6 +74,18 @@ def _has(weights: Path, taps: tuple[str, ...]) -> bool:
 
     inner = {tensor for node in load_graph(weights).graph.node for tensor in node.output}
     return inner >= set(taps)
+
+
+def _own_taps(weights: Path) -> tuple[str, ...]:
+    """None where the file says what its taps are or has maps among its outputs, which are taken then; else one a
+    stride, as for published exports of RTMPose, which yield keypoints only.
+    """
+    from pipeline.hpe.onnx_file import load_graph, read_facts
+    from pipeline.hpe.onnx_maps import one_a_stride
+
+    model = load_graph(weights)
+    others = [len(output.type.tensor_type.shape.dim) for output in model.graph.output[1:]]
+    return () if read_facts(model, weights.name).taps or 4 in others else one_a_stride(weights)
 
 
 def _opened(recipe: Recipe) -> tuple[int, ...]:
