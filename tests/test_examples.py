@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.bench.examples import leave_out
 from pipeline.learn.features import Samples
 from pipeline.predict.examples import STEPS, Descriptors, ExampleScorer, hold, place_free
 from pipeline.skeleton.mirror import mirror
@@ -84,3 +88,11 @@ def test_cues_count_by_their_scores_beside_the_mean_of_all_and_for_half() -> Non
     both = scorer.scores(samples(x[2:3], cues[2:3], scores[2:3]))[0]
     assert both == pytest.approx((skeleton + [cosine[:2].max(), cosine[2:].max()]) / 2, abs=1e-5)
     assert scorer.scores(samples(x[2:3]))[0] == pytest.approx(skeleton, abs=1e-5), "of a clip without cues"
+
+
+def test_a_bench_counts_who_is_known_by_the_clips_of_others() -> None:
+    x = clips(3)[[0, 0, 1, 1, 2]]
+    asked, dataset = np.array([True, False, True, False, True]), SimpleNamespace(class_names=("a", "b", "c"))
+    for labels, hits in (([0, 0, 2, 2, 1], 2), ([2, 0, 2, 2, 1], 1), ([2, 0, 0, 2, 1], 0)):  # b has no example
+        for neighbours in (1, 0):
+            assert leave_out(samples(x), asked, np.array(labels), dataset, neighbours) == hits  # type: ignore[arg-type]
