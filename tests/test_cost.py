@@ -14,6 +14,7 @@ import pipeline.extract.cost as stage_one
 import pipeline.hpe.factory as factory
 import pipeline.hpe.weights as hpe_weights
 from pipeline.errors import PosebridgeError
+from pipeline.files.memory import resident_bytes
 from pipeline.learn.cost import (
     CLIP_BYTES,
     LIKES,
@@ -54,6 +55,10 @@ def test_batches_are_counted_by_hand():
     assert count_batches(100, 70, 150, 65, PARAMS, method("pgfa")).encode == 0, "it has its own encoder"
     like = Like(1_000, 10, 2, 2, 0.5)  # 50 train clips a class, 300 of the phase's own, 100 pseudo-unseen
     assert batches_of(like, PARAMS, method()) == count_batches(240, 160, 400, 500, PARAMS, method())
+
+
+def test_what_this_process_holds_is_told_in_bytes():
+    assert 50_000_000 < resident_bytes() < 1 << 40
 
 
 def test_hours_are_those_of_all_seeds_and_memory_that_of_clips_that_are_held():

@@ -145,6 +145,12 @@ def test_values_count_alike_and_wide_features_no_more():
     assert macro_accuracy(said.argmax(1), answers, [str(i) for i in range(200)])[0] > 0.8
 
 
+def test_every_value_weighs_the_same_and_one_that_is_not_drawn_nothing():
+    told, drawn = macro_accuracy(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 0, 1]), ["a", "a", "a", "b"])
+    assert told == pytest.approx(1 / 3)  # 2 of 3 and 0 of 1, once each
+    assert sorted({round(float(share), 3) for share in drawn}) == [0, 0.333, 0.667]  # b alone, both, a alone
+
+
 def test_folds_hold_whole_groups_and_do_not_hang_on_order():
     groups = ["a"] * 7 + ["b"] * 2 + list("cdefg")
     folds = grouped_folds(groups, 3)
