@@ -57,6 +57,7 @@ def test_rows_are_taken_in_the_order_asked_wherever_they_lie():
     assert some.cues.dtype == torch.float16 and some.cues[:, 0, 0, 0, 0].tolist() == [3, 1, 3]
     some.keypoints.zero_()
     assert every.keypoints.all(), "they are copies"
+    assert every.take([]).keypoints.shape == (0, *every.keypoints.shape[1:])
 
 
 def test_what_cannot_be_joined_is_one_sentence():
