@@ -36,8 +36,8 @@ from stages.shell import (
 
 @click.group(cls=Group)
 def command() -> None:
-    """Measure extraction, memory, the cache, ingest, training, examples, cues and leaks; exit code 1 where a limit is
-    missed.
+    """Measure extraction, memory, the cache, ingest, training, search, examples, cues and leaks; exit code 1 where a
+    limit is missed.
 
     \b
     Examples:
@@ -47,6 +47,7 @@ def command() -> None:
       posebridge bench cache --dataset skelgap-mini --recipe refined
       posebridge bench ingest
       posebridge bench encoder
+      posebridge bench search
       posebridge bench examples --dataset ut_interaction --recipe tinypose
       posebridge bench cues --weights skelgap-sem
       posebridge bench scale --like kinetics400
@@ -211,6 +212,34 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
         result = bench_ingest(Path(folder), videos)
     sentence = f"{result.videos} videos: {result.seconds:.2f} s, {result.missing} missing (limit {limit:g} s)."
     _judge(result, sentence, {"seconds": limit}, as_json)
+
+
+@command.command("search")
+@click.option("--clips", type=click.IntRange(1000), default=1_000_000, show_default=True, help="Generated embeddings.")
+@click.option("--width", type=click.IntRange(8), default=384, show_default=True, help="Of an embedding; minilm's.")
+@click.option("--limit", type=float, default=50, show_default=True, help="Most milliseconds of an answer, the median.")
+@click.option("--missed", type=float, default=0.05, show_default=True, help="Most of the ten nearest that are not "
+              "found: 1 - recall.")  # fmt: skip
+@json_option
+@plain_errors
+def search_command(clips: int, width: int, limit: float, missed: float, as_json: bool) -> None:
+    """The search's IVF-PQ index among generated embeddings, beside a comparison with all of them.
+
+    \b
+    Example: posebridge bench search --clips 1000000
+    """
+    from pipeline.bench.search import bench_search
+
+    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
+        result = bench_search(Path(folder), clips, width)
+    sentence = (
+        f"{clips} clips of {width} numbers, {result.cores} cores: built in {result.build_seconds:.0f} s, index of "
+        f"{result.index_mb:.0f} MB, {result.vectors_mb:.0f} MB of vectors, opened in {result.open_seconds:.2f} s; an "
+        f"answer {result.milliseconds:.1f} ms (19 of 20 below {result.slow_milliseconds:.1f}; limit {limit:g}), "
+        f"recall@10 {result.recall:.3f}, of questions far from all clips {result.recall_far:.3f} (limit "
+        f"{1 - missed:.2f}); peak memory {result.peak_mb:.0f} MB."
+    )
+    _judge(result, sentence, {"milliseconds": limit, "missed": missed}, as_json)
 
 
 @command.command("encoder")

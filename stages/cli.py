@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "report",
     "gap": "gap",
     "predict": "predict",
+    "search": "search",
     "doctor": "doctor",
     "tune-hpe": "tune_hpe",
     "export-onnx": "export_onnx",

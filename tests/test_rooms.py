@@ -15,7 +15,7 @@ ORDER = (
     "errors", "files", "recipe", "params", "executors", "manifest",
     "video", "cache", "ingest", "skeleton", "hpe", "tracking", "extract",
     "text", "protocol", "interchange", "methods", "learn", "report",
-    "synth", "tune", "predict", "gap", "doctor", "project", "bench",
+    "synth", "tune", "predict", "search", "gap", "doctor", "project", "bench",
 )  # fmt: skip
 FRONT_DOOR = {"__init__", "doctor", "errors", "params", "recipe"}  # files that lie in no folder
 

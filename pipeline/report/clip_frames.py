@@ -5,7 +5,7 @@ Reads <videos>/<dataset>[@<variant>]/... and manifests/<dataset>/clips.csv; writ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ from pipeline.manifest.clips import Clip, read_clips
 from pipeline.manifest.variants import of_variant
 from pipeline.video.decode import VideoError
 from pipeline.video.image_folder import open_video
+from pipeline.video.reader import FrameReader
 
 
 class ClipFrames:
@@ -34,15 +35,14 @@ class ClipFrames:
         for clip_id in clip_ids:
             if clip_id not in clips:
                 continue
-            name = of_variant(dataset, variant)
-            try:
-                with open_video(clips[clip_id].file(self.roots.get(name, self.videos / name))) as video:
-                    positions = video.sample(count).tolist()
-                    frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
-            except VideoError:
-                continue
-            found[clip_id] = np.stack([frames[position] for position in positions])
+            path = clips[clip_id].file(self.root(of_variant(dataset, variant)))
+            if (frames := frames_at(path, lambda video: video.sample(count).tolist())) is not None:
+                found[clip_id] = frames
         return found
+
+    def root(self, dataset: str) -> Path:
+        """Where the videos of a data set, or of a variant of it, lie."""
+        return self.roots.get(dataset, self.videos / dataset)
 
     def _clips(self, dataset: str) -> dict[str, Clip]:
         if dataset not in self._lists:
@@ -52,3 +52,16 @@ class ClipFrames:
                 listed = []
             self._lists[dataset] = {clip.clip_id: clip for clip in listed}
         return self._lists[dataset]
+
+
+def frames_at(path: Path, choose: Callable[[FrameReader], Sequence[int]]) -> np.ndarray | None:
+    """The frames [n, H, W, 3] uint8 RGB at the positions that are chosen of a video, or of a folder of images; None
+    where it is not there or broken.
+    """
+    try:
+        with open_video(path) as video:
+            positions = choose(video)
+            frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
+    except VideoError:
+        return None
+    return np.stack([frames[position] for position in positions]) if set(positions) <= set(frames) else None

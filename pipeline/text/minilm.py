@@ -57,6 +57,11 @@ class MiniLM:
             x = self._layer(x, there, f"encoder.layer.{layer}")
         return ids, there, x
 
+    def in_pieces(self, text: str) -> list[str]:
+        """The words of a text that the vocabulary does not have whole."""
+        words = "".join(letter if letter.isalpha() else " " for letter in text.lower()).split()
+        return [word for word in words if len(self._tokenizer.encode(word, add_special_tokens=False).ids) > 1]
+
     def token(self, word: str) -> int:
         """The id of a word of the vocabulary."""
         return self._tokenizer.get_vocab()[word]

@@ -1,0 +1,202 @@
+"""`search`: clips of a cache by a sentence or an example; what is stale, foreign or missing is told, never answered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from fakes import write_video
+from test_predict import project, trained  # noqa: F401 (fixtures)
+
+import pipeline.search.build as build
+import pipeline.search.nearest as nearest
+from pipeline.cache.sealed import seal
+from pipeline.errors import PosebridgeError
+from pipeline.params import load_params
+from pipeline.search.embedders import Trained, check_query, foreign
+from pipeline.search.search import Search
+from pipeline.search.vectors import Vectors
+from pipeline.text.minilm import MiniLM
+from stages.cli import main
+
+faiss = pytest.importorskip("faiss")
+RUN = ("--run", "fast")
+PLACE = Path("cache/search/toy/all_seen/fast/seed-0/toy")
+
+
+def call(*words: str) -> Result:
+    done = CliRunner().invoke(main, ["search", *words, "--json"])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def ask(*words: str) -> dict:
+    done = call(*words)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(*words: str) -> str:
+    done = call(*words)
+    assert done.exit_code == 1, done.output
+    return done.stderr
+
+
+@pytest.fixture
+def alone(project: Path) -> Path:  # noqa: F811
+    """The project without an index."""
+    shutil.rmtree("cache/search", ignore_errors=True)
+    return project
+
+
+def embedder() -> Trained:
+    return Trained("toy", "all_seen", "fast", load_params(Path("params.yaml")).runs["fast"])
+
+
+def test_hits_are_the_scores_of_the_method(alone: Path):
+    """The order and the cosines are those of the run's own scores with the query in every slot."""
+    found = ask("a person bows", *RUN, "--top", "20")
+    assert found["clips"] == 20 and found["trained_on"] == ["wave a hand", "bow", "kick a ball", "sit down"]
+    model = embedder()
+    samples = model.opened.samples(model.opened.dataset.clips)
+    scores = model.embed(samples) @ model.say("a person bows")[0][0]
+    expected = sorted(zip(scores.tolist(), samples.clip_ids, strict=True), reverse=True)
+    got = {hit["clip_id"]: hit["score"] for hit in found["hits"]}
+    assert got == pytest.approx({clip_id: score for score, clip_id in expected}, abs=2e-3)
+    assert [hit["score"] for hit in found["hits"]] == sorted(got.values(), reverse=True)
+    assert found["hits"][0]["path"].endswith(".mp4") and found["hits"][0]["dataset"] == "toy"
+
+
+def test_an_example_finds_itself_and_needs_no_run(alone: Path):
+    for words in ((*RUN,), ("--recipe", "fake")):
+        found = ask("--like", "videos/2-3.mp4", "--in", "toy", "--top", "20", *words)
+        own = next(hit for hit in found["hits"] if hit["clip_id"] == "2-3")
+        assert own["score"] == pytest.approx(found["hits"][0]["score"], abs=2e-3) and own["score"] > 0.99
+    assert "trained_on" not in found
+
+
+def test_a_page_has_frames_and_no_markup_of_others(alone: Path):
+    page = alone / "found.html"
+    ask("<script>bow</script>", *RUN, "--top", "2", "--html", str(page))
+    text = page.read_text()
+    assert text.count("data:image/jpeg;base64,") == 2 and "<script>" not in text and "whole video" in text
+
+
+def test_only_new_shards_are_embedded_and_another_model_is_refused(alone: Path, monkeypatch: pytest.MonkeyPatch):
+    ask("bow", *RUN)
+    counted: list[int] = []
+    plain = Trained.embed
+    monkeypatch.setattr(Trained, "embed", lambda self, samples: counted.append(len(samples)) or plain(self, samples))
+    ask("bow", *RUN)
+    assert not counted, "an index that is up to date is read"
+    values = json.loads((PLACE / "search.json").read_text())
+    shard = values["shards"].pop()  # as if killed before it, or as if the shard were new
+    (PLACE / "search.json").write_text(json.dumps(seal(values | {"source": ""})))
+    assert len(ask("bow", *RUN, "--top", "30")["hits"]) == 20
+    assert counted == [1, shard["count"]]  # the first tells the width
+    values = json.loads((PLACE / "search.json").read_text())
+    (PLACE / "search.json").write_text(json.dumps(seal(values | {"model": "0" * 64})))
+    with pytest.raises(PosebridgeError, match="another run, encoder or extraction"):
+        Search(embedder(), ["toy"])
+    counted.clear()
+    ask("bow", *RUN)
+    assert sum(counted) == 21, "of another model nothing is kept"
+
+
+def test_a_shard_that_went_takes_its_clips_along(tmp_path: Path):
+    vectors = Vectors(tmp_path)
+    with vectors.alone():
+        vectors.begin("a" * 64, 2, frozenset())
+        for number, key in enumerate("bcd"):
+            vectors.add(key * 64, np.full((2, 2), number), [(f"{key}{i}", "", None, None) for i in range(2)])
+        vectors.seal()
+        with pytest.raises(PosebridgeError, match="Another process"), Vectors(tmp_path).alone():
+            pass
+        vectors.begin("a" * 64, 2, frozenset({"b" * 64, "d" * 64}))
+    kept = Vectors(tmp_path)
+    assert kept.mapped()[:, 0].tolist() == [0, 0, 2, 2] and kept.entry(3)[0] == "d1"
+    assert len(list(tmp_path.glob("vectors-*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["search.json", "vectors-1.f16", "clips-1.json"])
+def test_damage_is_told(alone: Path, name: str):
+    ask("bow", *RUN)
+    generation = Vectors(PLACE).known.generation
+    path = PLACE / name.replace("-1", f"-{generation}")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "search again" in refused("bow", *RUN)
+
+
+@pytest.mark.unit
+def test_more_clips_have_lists_and_are_compared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """IVF-PQ finds what a comparison with all finds; new clips are added to its lists."""
+    monkeypatch.setattr(build, "FLAT", 500)
+    generator = np.random.default_rng(0)
+    all_of_them = generator.standard_normal((3000, 32)).astype(np.float32)
+    all_of_them /= np.linalg.norm(all_of_them, axis=1, keepdims=True)
+    vectors = Vectors(tmp_path)
+    with vectors.alone():
+        vectors.begin("a" * 64, 32, frozenset())
+        for key, part in (("b", all_of_them[:2000]), ("c", all_of_them[2000:])):
+            vectors.add(key * 64, part, [("x", "", None, None)] * len(part))
+            vectors.seal()
+            build.index_vectors(vectors)
+    assert vectors.known.trained == 2000 and vectors.known.indexed == 3000
+    assert len(list(tmp_path.glob("ivfpq-*"))) == 1
+    opened = nearest.Nearest(vectors.mapped(), vectors.index_file())
+    flat = nearest.Nearest(vectors.mapped())
+    asked = all_of_them[::100]
+    same = [set(opened.find(one[None], 10)[1]) == set(flat.find(one[None], 10)[1]) for one in asked]
+    assert np.mean(same) > 0.8
+    path = vectors.index_file()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(PosebridgeError, match="damaged"):
+        vectors.index_file()
+
+
+def test_what_cannot_be_asked_is_one_sentence(alone: Path, monkeypatch: pytest.MonkeyPatch):
+    assert CliRunner().invoke(main, ["search"]).exit_code == 2
+    assert "no word" in refused(" ?! ", *RUN)
+    assert "not trained" in refused("bow", "--run", "untrained", "--dataset", "toy", "--protocol", "all_seen")
+    assert "posebridge extract --dataset nowhere" in refused("bow", *RUN, "--in", "nowhere")
+    assert "posebridge extract --dataset NAME" in refused("--like", "videos/2-3.mp4", "--recipe", "other")
+    write_video(alone / "broken.mp4", frames=10)
+    (alone / "broken.mp4").write_bytes(b"no video")
+    assert "broken.mp4 is no example" in refused("--like", "broken.mp4", *RUN)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert "pip install" in refused("bow", *RUN)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    "query,warned",
+    [
+        ("a person lifts a barbell", False),
+        ("jumping jacks", False),
+        ("человек поднимает штангу", True),
+        ("一个人举起杠铃", True),
+        ("ein Mensch stemmt die schwere Langhantel hoch", True),
+    ],
+)
+def test_another_language_is_warned_of(query: str, warned: bool):
+    assert bool(foreign(check_query(query), MiniLM())) == warned
+
+
+@pytest.mark.unit
+def test_a_book_is_no_query():
+    with pytest.raises(PosebridgeError, match="at most"):
+        check_query("lift " * 1000)
+
+
+def test_the_bench_counts_recall(tmp_path: Path):
+    from pipeline.bench.search import bench_search
+
+    torch.set_num_threads(1)
+    found = bench_search(tmp_path, 2000, 16, questions=10)
+    assert found.recall > 0.8 and found.missed == pytest.approx(1 - min(found.recall, found.recall_far))
