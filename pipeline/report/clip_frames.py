@@ -56,7 +56,7 @@ class ClipFrames:
 
 def frames_at(path: Path, choose: Callable[[FrameReader], Sequence[int]]) -> np.ndarray | None:
     """The frames [n, H, W, 3] uint8 RGB at the positions that are chosen of a video, or of a folder of images; None
-    where it is not there or broken.
+    where it is not there or broken, or none is chosen.
     """
     try:
         with open_video(path) as video:
@@ -64,4 +64,5 @@ def frames_at(path: Path, choose: Callable[[FrameReader], Sequence[int]]) -> np.
             frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
     except VideoError:
         return None
-    return np.stack([frames[position] for position in positions]) if set(positions) <= set(frames) else None
+    there = len(positions) > 0 and set(positions) <= set(frames)
+    return np.stack([frames[position] for position in positions]) if there else None

@@ -60,9 +60,10 @@ def _picture(hit: Hit, reader: CacheReader, root: Path) -> str:
     if not hit.path or "frame_index" not in reader.names:
         return ""
     row = {name: values[0] for name, values in reader.read([hit.clip_id], WANTED).items()}
-    chosen = [int(len(row["timestamp"]) * (i + 0.5) / FRAMES) for i in range(FRAMES)]
+    chosen = sorted({int(len(row["timestamp"]) * (i + 0.5) / FRAMES) for i in range(FRAMES)})
     positions = row["frame_index"][chosen].tolist()
-    found = frames_at(Clip(hit.clip_id, hit.path).file(root), lambda _: positions)
+    path = Clip(hit.clip_id, hit.path).file(root)
+    found = frames_at(path, lambda video: positions if max(positions) < len(video.times) else [])
     if found is None:
         return ""
     sight, graph = Sight(row, range(len(row["person_valid"]))), graph_of(reader.recipe.layout)
