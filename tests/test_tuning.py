@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.weights import SHIPPED, load_state, metadata
+from pipeline.tune.contrast import caption_loss
 from pipeline.tune.data import Consecutive, collate
 from pipeline.tune.losses import TuningModel, simcc_loss
 from pipeline.tune.settings import TuneSettings
@@ -274,3 +276,9 @@ def test_saved_weights_say_what_they_are(tmp_path: Path) -> None:
 def test_the_shipped_weights_were_tuned_with_the_settings_of_their_kind(kind: str) -> None:
     noted = json.loads(metadata(SHIPPED / f"skelgap-{kind}.safetensors")["settings"])
     assert noted == json.loads(json.dumps(vars(TuneSettings.of(kind))))
+
+
+def test_captions_of_one_scene_share_what_a_cue_should_be_near_to_by_hand() -> None:
+    apart, caption, scene = torch.eye(3), torch.arange(3), torch.tensor([0, 0, 1])
+    loss = float(caption_loss(apart, apart, caption, scene, torch.tensor(2.0)))
+    assert loss == pytest.approx(math.log(math.exp(2) + 2) - 2 * (0.5 + 0.5 + 1) / 3, abs=1e-5)
