@@ -19,8 +19,8 @@ from pipeline.files.device import CPU
 from pipeline.files.durable import draft_for_people
 
 FLAT = 100_000  # clips that are all compared
-PROBED = 128  # of the lists
-CANDIDATES = 512  # that are compared anew
+PROBED = 256  # of the lists
+CANDIDATES = 1024  # that are compared anew
 BLOCK = 1 << 16  # rows in memory together
 SAMPLED = 64  # vectors a list that k-means sees
 
