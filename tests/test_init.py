@@ -28,6 +28,7 @@ from pipeline.manifest.drafts import draft_texts, read_drafts
 from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
 from pipeline.project.init import Asked, init
+from pipeline.project.labels import check_labels
 from pipeline.project.look import look
 from pipeline.project.parts import deal_parts, usual_way
 from pipeline.protocol.splits import read_split
@@ -423,3 +424,13 @@ def test_the_projects_own_file_takes_entries() -> None:
     made = with_entry(text, Path("params.yaml"), "recipes", "mine", {"backend": "onnx"})
     added = [line for line in made.splitlines() if line not in text.splitlines()]
     assert added == ["  mine:"] and "    cues: none\n  mine:\n    backend: onnx\n\nruns:" in made
+
+
+def test_a_label_of_two_lines_is_refused() -> None:
+    with pytest.raises(PosebridgeError, match="has a line break or control character in it"):
+        check_labels(["bow", "kick\nhigh"])
+
+
+def test_a_class_with_clips_of_both_parts_is_in_both_and_the_others_keep_what_they_are_dealt() -> None:
+    clips = [Clip("a", "a.mp4", label=0, part="both"), Clip("b", "b.mp4", label=0), Clip("c", "c.mp4", label=1)]
+    assert [clip.part for clip in deal_parts(clips, "video")] == ["both", "train", "both"]
