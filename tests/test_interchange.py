@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.cache import shard
-from pipeline.cache.lease import Watch, holder
+from pipeline.cache.lease import Lease, LeaseLost, Watch, holder
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
@@ -229,6 +229,24 @@ def test_an_import_waits_for_who_has_a_shard_and_makes_it_under_its_lease(tmp_pa
     monkeypatch.setattr(Watch, "is_free", finished)
     before = len(seen)
     assert run_import(tmp_path, file).clips == len(records()) and len(seen) == before, "the other has made it"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("calls", "files"), [(1, 0), (2, 1)])
+def test_a_shard_that_another_has_taken_over_is_not_sealed(tmp_path, monkeypatch, calls, files):
+    """The lease is asked before the file has its name, and once more before the receipt counts it."""
+    file, asked = dump(tmp_path / "ntu.pkl", records()), []
+
+    def taken_over(lease):
+        asked.append(lease)
+        if len(asked) == calls:
+            raise LeaseLost
+
+    monkeypatch.setattr(Lease, "check", taken_over)
+    with pytest.raises(PosebridgeError, match="Another process has taken .*shard-00000.lease over"):
+        run_import(tmp_path, file)
+    assert len(list(tmp_path.glob("cache/store/d/*/*.h5"))) == files
+    assert not list(tmp_path.glob("cache/store/d/*/shard-00000.json"))
 
 
 @pytest.mark.unit

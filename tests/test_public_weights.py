@@ -9,6 +9,7 @@ import json
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,7 +47,8 @@ def sends(content: bytes, length: int | None = None, **headers: str) -> Callable
         for name, value in headers.items():
             request.send_header(name, value)
         request.end_headers()
-        request.wfile.write(content)
+        with suppress(ConnectionError):  # who is sent too much hangs up
+            request.wfile.write(content)
 
     return answer
 
