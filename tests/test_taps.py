@@ -153,6 +153,9 @@ def test_maps_are_pooled_over_everybody_in_the_boxes_of_the_extraction(tmp_path)
     arrays["person_valid"][:] = True
     with pytest.raises(PosebridgeError, match=r"The clip 'c' cannot be read any more, as it was extracted"):
         pooled_of(clip, tmp_path, reader, Painter(), ("body",), 0.08)
+    (tmp_path / "c" / "1.png").unlink()
+    with pytest.raises(PosebridgeError, match=r"The clip 'c' cannot be .* \(it has 1 frames and no frame 2\); bring"):
+        pooled_of(clip, tmp_path, reader, Painter(), ("body",), 0.08)
 
 
 def test_folds_may_be_the_unseen_classes_of_protocols(tmp_path, monkeypatch):
