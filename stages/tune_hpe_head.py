@@ -90,7 +90,8 @@ def tune_recipe(
             embed(part, sentences, work_dir / what,
                   lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text"))
         )  # fmt: skip
-        facts = {"recipe": recipe.fingerprint, "code": code_digest(), "text": text[-1].sha256} | part.facts
+        facts = {"recipe": recipe.fingerprint, "code": code_digest(), "text": text[-1].sha256, "seed": settings.seed}
+        facts |= part.facts
         shown = lambda groups: progress(groups, len(groups), "crop", "look")  # noqa: E731
         maps.append(cache_maps(estimator, part, count, work_dir / what, facts, shown))
     say(f"Tuning on {len(maps[0])} crops of {source.facts}; {len(maps[1])} others choose the epoch.")

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.crops import crop_matrix, to_frame
@@ -311,9 +312,14 @@ def test_a_cue_head_on_a_frozen_mmpose_model(tree: Path, tmp_path: Path) -> None
     torch.save({"state_dict": PoseBridgeHPE(TINY).pose.model.state_dict(), "meta": {}}, public)
     params.write_text(f"recipes: {{rt: {{config: {TINY}, weights: {public}, boxes: full_frame}}}}")
     words = ["--recipe", "rt", "--coco", str(tree), "--params", str(params), "--out", str(out), "--device", "cpu"]
-    done = CliRunner().invoke(command, [*words, "--images", "8", "--epochs", "1", "--json"], catch_exceptions=False)
+    words += ["--images", "8", "--epochs", "1", "--json"]
+    done = CliRunner().invoke(command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["hpe_text"] == "captions" and json.loads(done.stdout)["scenes"] == 3
+    maps = out.with_suffix(".work") / "maps/part-00000.safetensors"
+    before = load_file(maps)["scene"]
+    assert CliRunner().invoke(command, [*words, "--seed", "1"], catch_exceptions=False).exit_code == 0
+    assert load_file(maps)["scene"].tolist() != before.tolist(), "other people, or another order of them"
     head, pose = read_head(out), MmposeEstimator(Recipe(config=TINY, weights=str(public), cues="levels"), public)
     assert head.taps == {tap: stride for tap, (_, stride) in pose.taps.items()}
     maps, keypoints, _ = pose.tapped(np.zeros((2, 256, 192, 3), np.uint8))
