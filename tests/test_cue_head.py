@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -35,8 +36,8 @@ from pipeline.params import load_params
 from pipeline.protocol.exposure import exposed, require_unexposed
 from pipeline.protocol.guards import LeakError
 from pipeline.recipe import Recipe
-from pipeline.tune.captioned import captioned_sources, require_readable
-from pipeline.tune.clips import ClipSource, protocol_sources
+from pipeline.tune.captioned import CaptionedImages, captioned_sources, require_readable
+from pipeline.tune.clips import ClipSource, changed_crop, protocol_sources
 from pipeline.tune.maps import cache_maps
 from stages.cli import main
 
@@ -180,6 +181,20 @@ def test_heads_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     for name, why in {"none": "is no cue head", "away": "is missing", **dict.fromkeys(odd, "damaged")}.items():
         with pytest.raises(PosebridgeError, match=why):
             read_head(tmp_path / f"{name}.safetensors")
+
+
+def test_a_small_file_makes_no_large_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without a number may declare any width: what is made of them takes no memory."""
+    recipe = recipe_of(pose_graph(tmp_path / "g.onnx"))
+    with safe_open(write_head(tmp_path, recipe), "pt") as file:
+        header = file.metadata() | {"taps": '{"a": 8, "b": 8}', "pooled_stride": "8"}
+    state = {f"refine.project.{level}.0.weight": torch.zeros(0, 4096, 1, 1) for level in range(2)}
+    save_file(state | {"project.weight": torch.zeros(1, 4096)}, tmp_path / "big.safetensors", header)
+    made = []
+    monkeypatch.setattr("pipeline.hpe.head_file.CueHead", lambda *a: made.append(CueHead(*a)) or made[0])
+    with pytest.raises(PosebridgeError, match="damaged"):
+        read_head(tmp_path / "big.safetensors")
+    assert sum(weight.numel() for weight in made[0].parameters() if weight.device.type != "meta") == 0 < len(made)
 
 
 def test_taps_in_the_wrong_order_are_one_sentence() -> None:
@@ -379,6 +394,17 @@ def test_a_labs_own_captioned_images(inside: Path, tmp_path: Path) -> None:
     assert done.exit_code == 1 and "7.png cannot be read" in done.stderr
 
 
+def test_of_an_image_the_first_person_that_is_sure_enough_is_taken(tmp_path: Path) -> None:
+    Image.fromarray(noise(1)[0]).save(tmp_path / "a.png")
+    faint_and_large, sure, whole = [0, 0, 40, 60], [10, 10, 20, 30], [0, 0, 48, 64]
+    found = np.array([faint_and_large, sure], np.float32), np.array([0.3, 0.9])
+    boxes = SimpleNamespace(prepare=lambda picture: picture, find=lambda frames: [[found]])
+    for threshold, box in ((0.2, faint_and_large), (0.5, sure), (0.95, whole)):
+        source = CaptionedImages([(tmp_path / "a.png", ("somebody",))], boxes, threshold, 0, False)
+        (seen,) = source.crops(0, (48, 64))
+        assert np.array_equal(seen.image, changed_crop(noise(1)[0], np.array(box, np.float32), (48, 64), None))
+
+
 def test_maps_are_looked_at_again_where_they_are_damaged_or_of_other_things(inside: Path, tmp_path: Path) -> None:
     source, *_ = protocol_sources(open_dataset("toy"), "one", "tiny", inside / "videos", "", 0)
     estimator = build_estimator(resolve_weights(load_params(inside / "params.yaml").recipes["tiny"]))
@@ -401,8 +427,13 @@ def test_maps_are_looked_at_again_where_they_are_damaged_or_of_other_things(insi
 
 def test_a_graph_with_a_head_is_whole(tmp_path: Path) -> None:
     recipe = recipe_of(pose_graph(tmp_path / "g.onnx"))
-    before = load_graph(tmp_path / "g.onnx").graph
-    after = load_graph(export_onnx(recipe, tmp_path / "out.onnx", write_head(tmp_path, recipe))).graph
+    model = load_graph(tmp_path / "g.onnx")
+    model.graph.name = ""  # ONNX's own checker refuses that, ONNX Runtime does not
+    helper.set_model_props(model, {"licence": "theirs"})
+    onnx.save(model, tmp_path / "g.onnx")
+    written = load_graph(export_onnx(recipe, tmp_path / "out.onnx", write_head(tmp_path, recipe)))
+    assert [entry.key for entry in written.metadata_props] == ["licence", "posebridge"]
+    before, after = model.graph, written.graph
     assert list(after.node)[: len(before.node)] == list(before.node)
     assert list(after.initializer)[: len(before.initializer)] == list(before.initializer)
     assert [output.name for output in after.output] == ["heatmap", "refined"]

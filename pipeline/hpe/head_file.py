@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipeline.errors import PosebridgeError
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.refinement import CueHead
@@ -14,7 +16,7 @@ from pipeline.hpe.weights import load_state, metadata
 from pipeline.recipe import EXPOSURES
 
 KIND = "head"  # in the header
-MOST_WIDTH, MOST_TAPS = 4096, 64  # of anything in it, before a head of that size is made
+MOST_WIDTH, MOST_TAPS = 4096, 64  # of anything in it
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ def read_head(path: Path) -> HeadFile:
             raise damaged
         if header["hpe_text"] not in EXPOSURES:
             raise damaged
-        cue = CueHead(channels, list(taps.values()), int(header["pooled_stride"]), width, cue_width)
+        with torch.device("meta"):  # without memory, before its size is known to be that of the file
+            cue = CueHead(channels, list(taps.values()), int(header["pooled_stride"]), width, cue_width)
         if {key: value.shape for key, value in cue.state_dict().items()} != {k: v.shape for k, v in state.items()}:
             raise damaged
-        cue.load_state_dict(state)
+        cue.load_state_dict(state, assign=True)
         return HeadFile(cue.eval(), taps, header["pose_sha256"], header["hpe_text"], header["hpe_classes"])
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError):
         raise damaged from None

@@ -159,8 +159,9 @@ def read_facts(model: onnx.ModelProto, name: str = "The ONNX file") -> OnnxFacts
 
 
 def write_facts(model: onnx.ModelProto, facts: OnnxFacts) -> None:
-    """Put the facts into the graph's metadata."""
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(asdict(facts), sort_keys=True)})
+    """Put the facts into the graph's metadata, beside what its makers say there."""
+    others = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, others | {METADATA: json.dumps(asdict(facts), sort_keys=True)})
 
 
 def open_taps(model: onnx.ModelProto, taps: tuple[str, ...], name: str) -> None:

@@ -76,7 +76,8 @@ class CaptionedImages:
             asked = (self._boxes.prepare(picture), 0, [Clip("", "")])
             ((boxes, sure),) = self._boxes.find([asked])[0]
             whole = np.array([0, 0, picture.shape[1], picture.shape[0]], np.float32)
-            self._found[scene] = boxes[0] if len(boxes) and sure[0] >= self._threshold else whole
+            there = boxes[sure >= self._threshold]
+            self._found[scene] = there[0] if len(there) else whole
         return self._found[scene]
 
 
