@@ -19,7 +19,6 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
-from pipeline.methods.posebridge import PoseBridge
 from pipeline.protocol.guards import (
     require_eval_mode,
     require_online,
@@ -57,10 +56,10 @@ def require_seen_text(opened: Opened, method: Method) -> None:
     if method.centre.any():
         seen_text = opened.bank.take(split.seen, method.text_slots).to(method.device)
         require_seen_centre(method.centre, method.describe(seen_text))
-    if isinstance(method, PoseBridge) and method.flags.whiten:
+    if method.evened is not None:
         anew = copy.deepcopy(method)
         anew.see_text(opened.bank.take(split.seen, method.text_slots).to(method.device))
-        require_seen_spread(method.evened, anew.evened)
+        require_seen_spread(method.evened, anew.get_buffer("evened"))
     if method.vocabulary:
         seen, unseen = (opened.words(classes, method.word_slots) for classes in (split.seen, split.unseen))
         require_seen_vocabulary(method.vocabulary, seen, unseen)

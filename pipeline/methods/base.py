@@ -68,11 +68,13 @@ class Method(nn.Module, ABC):
     temperature: float = 1.0  # softmax(scores / temperature) are shares among the candidates
     progress: float = 0.0  # in training, the share of the schedule's epochs done: what a curriculum goes by
     centre: Tensor  # [d_t] what descriptions are centred on: 0, or the mean of the classes trained on
+    evened: Tensor | None  # [d_t, d_t] what they are whitened by, made of the classes trained on; None: they are not
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         """`classes` is how many are trained on. Raises PosebridgeError for flags that cannot be."""
         super().__init__()
         self.register_buffer("centre", torch.zeros(shapes.d_text))
+        self.register_buffer("evened", None)
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +92,9 @@ class Method(nn.Module, ABC):
         return {}
 
     def see_text(self, text: Tensor) -> None:  # noqa: B027 (most methods take nothing)
-        """Take what may be taken from the text of the classes trained on (their mean), once, before training."""
+        """Take what may be taken from the text of the classes trained on (their mean, their spread), once, before
+        training.
+        """
 
     def see_words(self, words: Sequence[Mapping[str, str]]) -> None:  # noqa: B027
         """Take the words of `word_slots` (slot -> text; a slot that a class lacks is absent) of each class trained on,

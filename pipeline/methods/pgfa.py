@@ -34,8 +34,40 @@ SHARPNESS = 10.0  # of Q
 
 
 @dataclass(frozen=True)
-class Flags(CueFlags):
-    """The encoder, then its training."""
+class AlignmentFlags:
+    """The text, then the training."""
+
+    text_slots: tuple[str, ...] = ("one_line",)
+    tau: float = within(0.07, above=0)
+
+    lr: float = within(0.05, above=0)
+    batch_size: int = within(128, 1, 10**6)
+    epochs: int = within(50, 1, 10**6)
+
+
+class Alignment(EmbeddingMethod):
+    """Loss, training and prototypes of PGFA, whatever it is that embeds a clip."""
+
+    flags: AlignmentFlags
+
+    def schedule(self) -> Mapping[str, Any]:
+        f = self.flags
+        return {
+            "optimiser": "sgd", "lr": f.lr, "weight_decay": 5e-4, "batch_size": f.batch_size, "epochs": f.epochs,
+            "warmup_epochs": 5, "milestones": (50, 80), "ema": 0.0,
+        }  # fmt: skip
+
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        labels = labels.to(text.device, non_blocking=True)
+        return contrastive_kl(self.embed(features), self.prototypes(text)[labels], labels, self.flags.tau)
+
+    def prototypes(self, text: Tensor) -> Tensor:
+        return self.describe(text)
+
+
+@dataclass(frozen=True)
+class Flags(CueFlags, AlignmentFlags):
+    """The encoder; the training is inherited."""
 
     encoder: str = "st_gcn"  # or one of `encode`: shift_gcn, the published one, light, dense
     hidden: tuple[int, ...] = within((16, 16, 32), 1, MOST_WIDE)  # widths of ST-GCN
@@ -45,18 +77,13 @@ class Flags(CueFlags):
     width: int = within(16, 1, MOST_WIDE)  # of Shift-GCN; published are 64 and 4, 3, 3 blocks
     blocks: tuple[int, ...] = within((2, 2, 2), 1, MOST_LAYERS)
     frames: int = within(0, 0, MOST_WIDE)  # clips are resampled to so many; 0 leaves them as they were extracted
-    text_slots: tuple[str, ...] = ("one_line",)
-    tau: float = within(0.07, above=0)
-
-    lr: float = within(0.05, above=0)
-    batch_size: int = within(128, 1, 10**6)
-    epochs: int = within(50, 1, 10**6)
 
 
-class PGFA(EmbeddingMethod):
+class PGFA(Alignment):
     """See the module's docstring."""
 
     end_to_end = True
+    flags: Flags
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, flags)
@@ -78,17 +105,6 @@ class PGFA(EmbeddingMethod):
         self.bridge = MapBridge(shapes, f, channels) if f.cues else None
         self.adapter = nn.Linear(channels, shapes.d_text)
 
-    def schedule(self) -> Mapping[str, Any]:
-        f = self.flags
-        return {
-            "optimiser": "sgd", "lr": f.lr, "weight_decay": 5e-4, "batch_size": f.batch_size, "epochs": f.epochs,
-            "warmup_epochs": 5, "milestones": (50, 80), "ema": 0.0,
-        }  # fmt: skip
-
-    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
-        labels = labels.to(text.device, non_blocking=True)
-        return contrastive_kl(self.embed(features), self.prototypes(text)[labels], labels, self.flags.tau)
-
     def embed(self, features: Features) -> Tensor:
         x = features.skeleton  # [B, M, T, V, C + 1]
         person = x.flatten(2).any(-1)  # [B, M]
@@ -96,9 +112,6 @@ class PGFA(EmbeddingMethod):
         if self.bridge is not None:
             skeleton = self.bridge(skeleton, features)
         return F.normalize(self.adapter(skeleton.mean(dim=(2, 3))), dim=-1)
-
-    def prototypes(self, text: Tensor) -> Tensor:
-        return self.describe(text)
 
 
 def contrastive_kl(s: Tensor, t: Tensor, labels: Tensor, tau: float) -> Tensor:

@@ -60,7 +60,6 @@ class Flags:
 class PoseBridge(EmbeddingMethod):
     """See the module's docstring. `alpha` scales the prototype residual and is chosen by the selection phase."""
 
-    evened: Tensor  # [d_t, d_t]
     choices = {"alpha": (0.0, 0.25, 0.5, 1.0)}
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
@@ -93,13 +92,13 @@ class PoseBridge(EmbeddingMethod):
         described = self.describe(text)
         if self.flags.centre:
             self.centre.copy_(described.mean(0))
-        if self.flags.whiten:
+        if self.evened is not None:
             self.evened.copy_(whitening(described - self.centre, self.flags.whiten))
 
     def prototypes(self, text: Tensor, adapted: bool = True) -> Tensor:
         """p', or with `adapted=False` p: [C, K, d_t] -> [C, d_t], L2-normalised."""
         p = self.describe(text) - self.centre
-        p = F.normalize(p @ self.evened if self.flags.whiten else p, dim=-1)
+        p = F.normalize(p if self.evened is None else p @ self.evened, dim=-1)
         if adapted and self.flags.adaptation == "mlp":
             return F.normalize(p + self.mlp(p), dim=-1)
         if adapted and self.flags.adaptation == "ridge" and self.alpha:
