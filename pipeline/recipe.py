@@ -15,7 +15,7 @@ from pipeline.files.bounds import check_bounds, one_of, within
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
 PLACES = ("weights", "detector")
-EXPOSURES = ("none", "captions", "captions-strict", "seen-classes")  # of pose weights to words
+EXPOSURES = ("none", "captions-strict", "captions", "seen-classes")  # of pose weights to words, the more the later
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
 BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too

@@ -59,8 +59,10 @@ def command(
       posebridge text --dataset ntu60 --from purls.csv --form purls --variant purls
     """
     encoder = encoder or load_params(params_path).text.encoder
+    from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
+    from pipeline.text.encoder import split_variant
+
     if source is not None:
-        from pipeline.text.encoder import split_variant
         from pipeline.text.imports import import_texts
 
         if form is None:
@@ -69,10 +71,8 @@ def command(
         texts = import_texts(dataset, variant, source, form, slot=slot)
         say(f"Wrote {texts}.")
         encoder = f"{split_variant(encoder)[0]}@{variant}"
-    from pipeline.text.bank import make_bank  # after parsing, so that --help needs no torch
-
     path = make_bank(dataset, encoder, device=devices_of(device)[0])
-    texts = texts_path(Path("manifests") / dataset, encoder.partition("@")[2])
+    texts = texts_path(Path("manifests") / dataset, split_variant(encoder)[1])
     drafts = len({index for index, _ in read_drafts(texts)})
     if drafts:
         say(f"{drafts} classes have drafts in {texts}, made of their labels; your own words there make better ones.")

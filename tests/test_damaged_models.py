@@ -17,6 +17,7 @@ from pipeline.learn.evaluate import evaluate
 from pipeline.learn.train import train
 from pipeline.learn.trained import model_folder
 from pipeline.params import RunParams
+from pipeline.skeleton.encoders import ENCODERS
 
 pytestmark = pytest.mark.fault
 PGFA = {"hidden": [8], "out": 16, "epochs": 1}
@@ -74,6 +75,20 @@ def test_an_encoder_that_its_json_does_not_fit_is_one_sentence(world, change):
     path.write_bytes(sealed)
     try:
         with pytest.raises(PosebridgeError, match="final.safetensors .*posebridge encode .* again.$"):
+            load_encoder(world, PROTOCOL, "refined", 0, "final")
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("blocks", [[10**9], [10**9, 1 - 10**9]], ids=str)
+def test_an_encoder_of_endless_blocks_is_not_begun(world, blocks, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "light", lambda *about: pytest.fail("begun"))
+    path = encoder_folder(world.cache, "toy", PROTOCOL, "refined") / "seed-0" / "final.json"
+    content = json.dumps(seal(json.loads(path.read_text()) | {"blocks": blocks})).encode()
+    whole = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        with pytest.raises(PosebridgeError, match="posebridge encode .* again.$"):
             load_encoder(world, PROTOCOL, "refined", 0, "final")
     finally:
         path.write_bytes(whole)

@@ -418,7 +418,7 @@ def test_neither_an_extraction_nor_an_import_takes_the_name_of_the_other(world):
 
 @pytest.mark.unit
 def test_cues_tell_what_words_their_pose_model_has_seen(world):
-    with pytest.raises(PosebridgeError, match="holds cues; say what words .* --hpe-text none, captions"):
+    with pytest.raises(PosebridgeError, match="holds cues; say what words .* --hpe-text none, captions-strict"):
         bring(world, write(world / "a.npz", arrays()))
 
 

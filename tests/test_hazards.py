@@ -239,6 +239,9 @@ def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, 
         assert len(adapt_table(kind(method), table, text, rows)) == len(rows)
     with torch.no_grad(), pytest.raises(LeakError, match="seen clips that came later"):
         adapt_table(Planted(method), table, text, rows)
+    monkeypatch.setattr(Planted, "scores", lambda self, batches, text: torch.full((len(rows), 3), torch.nan))
+    with pytest.raises(PosebridgeError, match="scores that are not finite"):  # which is no second pass
+        adapt_table(Planted(method), table, text, rows)
 
 
 def test_what_somebody_knows_of_unseen_classes_has_no_place_in_a_split(world):

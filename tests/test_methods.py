@@ -106,11 +106,12 @@ def test_every_registered_method_is_built_by_name():
             ask("pgfb")
 
 
-def test_a_line_says_of_cues_what_the_methods_own_flag_says():
+def test_a_line_says_of_a_method_what_its_class_says():
     for name, known in METHODS.items():
         module = sys.modules[find_method(name).__module__]
         assert known.cues is None or known.cues == module.Flags().cues, name
         assert takes_cues(name, {}) == bool(known.cues)
+        assert (known.reads == "joints") == find_method(name).end_to_end, name
 
 
 def test_the_report_learns_who_takes_cues_without_loading_a_method_or_pytorch():

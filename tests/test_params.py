@@ -62,7 +62,7 @@ def test_the_shipped_file_is_valid_and_runs_name_recipes_that_exist() -> None:
         ("recipes: {r: {precision: float16}}", "r: precision should be one of float32, bfloat16, not 'float16'"),
         ("recipes: {r: {cues: all}}", "recipes: r: cues should be one of refined, levels, none, not 'all'"),
         ("recipes: {r: {boxes: yolo}}", "recipes: r: boxes should be one of full_frame, manifest, detector"),
-        ("recipes: {r: {hpe_text: some}}", "recipes: r: hpe_text should be one of none, captions, captions-strict"),
+        ("recipes: {r: {hpe_text: some}}", "recipes: r: hpe_text should be one of none, captions-strict, captions"),
         ("recipes: {r: {channels: gbr}}", "recipes: r: channels should be one of rgb, bgr, not 'gbr'"),
         ("runs: {r: {flags: {a: [.inf]}}}", "r: flags: a: 0 should be a finite number"),
         ("datasets: {../..: {root: x}}", "datasets: '../..' cannot be the name of a data set"),

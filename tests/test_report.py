@@ -39,6 +39,7 @@ pytestmark = pytest.mark.unit
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 UNSEEN = ["lift a bottle overhead", "lift an umbrella overhead", "lift a book overhead",
           "strike with a bottle", "strike with an umbrella", "strike with a book"]  # fmt: skip
+NOBODY = '{"a": {"right": 0, "macro": 0, "values": {"b": [0, 0]}}}'  # halves of an answer, of no clip
 
 
 def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
@@ -175,7 +176,7 @@ def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path
 def test_a_report_of_one_data_set_holds_no_other(results: Path, tmp_path: Path) -> None:
     write_result(tmp_path / "one", "posebridge", 0, dataset="mine")
     shutil.copytree(tmp_path / "one/skelgap-mini", results / "mine")
-    report = make_report(results, tmp_path / "report", MANIFESTS, datasets=["mine"])
+    report = make_report(results, tmp_path / "report", MANIFESTS, datasets=["mine", "mine"])
     assert [run.first.dataset for run in report.runs] == ["mine"]
     assert report.csv == tmp_path / "report/leaderboard.csv" and not (results / "leaderboard.csv").exists()
     with pytest.raises(PosebridgeError, match="results/nobody has no readable metrics.json"):
@@ -198,6 +199,7 @@ def test_text_from_results_is_escaped(tmp_path: Path) -> None:
         (lambda text: text.replace('"cue"', '"qeu"'), "lacks ceiling.cue"),
         (lambda text: text.replace('"top1": 0.6', '"top1": NaN, "was": 0.6'), "zsl.top1: Input should be a finite"),
         (lambda text: text.replace('"top1": 0.6', '"top1": 60.6'), "zsl.top1: Input should be less than or equal to 1"),
+        (lambda text: text.replace('"params"', f'"halves": {NOBODY}, "params"'), "halves.a.values.b.1: Input should"),
         (lambda text: text.replace('"captions"', '"none"'), "another hpe_text than seed 0"),
     ],
 )

@@ -132,3 +132,12 @@ def test_the_command_imports_and_embeds_under_a_name_of_its_own(manifests, monke
     bank, other = load_bank("d", "minilm@theirs", NAMES), load_bank("d", "minilm", NAMES)
     assert "one_line" in bank.slots and "one_line" not in other.slots and bank.encoder_sha256 == other.encoder_sha256
     assert CliRunner().invoke(main, arguments[:5]).exit_code == 2, "--from needs --form"
+
+
+def test_an_at_in_the_path_of_an_encoder_is_no_variant(manifests, monkeypatch):
+    monkeypatch.chdir(manifests)
+    Path("manifests").symlink_to(manifests)
+    monkeypatch.setattr("pipeline.text.bank.make_bank", lambda *about, **more: Path("bank.h5"))
+    for encoder in ("/home/me@lab/encoder", "minilm"):
+        done = CliRunner().invoke(main, ["text", "--dataset", "d", "--encoder", encoder])
+        assert done.exit_code == 0, done.output

@@ -59,7 +59,7 @@ def load_encoder(
         joints, classes, width = values["joints"], len(values["classes"]), values["width"]
         blocks, inputs = tuple(values["blocks"]), values["inputs"]
         made, persons = ENCODERS[values.get("encoder", "light")], values.get("persons", 1)
-        if sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or persons > MOST_PERSONS:
+        if min(blocks, default=0) < 0 or sum(blocks) > MOST_BLOCKS or joints > MOST_JOINTS or persons > MOST_PERSONS:
             raise ValueError
         with torch.device("meta"):  # takes no memory, which its own file might not fill
             wanted = made(joints, classes, width, blocks, 0.0, inputs, persons).state_dict()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,11 @@ class OpenedTest:
     all_seen: bool  # every test clip of the seen classes is among them
     twins: Mapping[str, str]  # clip_id -> name of its tuple, of the unseen classes' clips that have one
 
+    def tuples(self, rows: np.ndarray) -> list[Hashable]:
+        """What the answers to the clips in these rows [n] hang together by: a clip without twins stands alone."""
+        ids = [self.samples.clip_ids[row] for row in rows.tolist()]
+        return [self.twins.get(clip_id, (clip_id,)) for clip_id in ids]
+
 
 def open_test(opened: Opened, variant: str) -> OpenedTest:
     """Open the test set. Raises PosebridgeError naming the command that makes what is missing."""
@@ -234,8 +239,7 @@ def accuracy(confusion: np.ndarray, top5: float | None, ci95: tuple[float, float
 
 def interval(test: OpenedTest, rows: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the share of `right` [n] answers to the clips in these rows [n], twins taken as such."""
-    ids = [test.samples.clip_ids[row] for row in rows.tolist()]
-    return tuple_interval(right, [test.twins.get(clip_id, (clip_id,)) for clip_id in ids])
+    return tuple_interval(right, test.tuples(rows))
 
 
 def adapted(
@@ -314,13 +318,11 @@ def half_right(opened: Opened, test: OpenedTest, scores: np.ndarray) -> dict[str
     if not path.is_file():
         return {}
     unseen, known = np.array(opened.split.unseen), read_attributes(path)
-    rows = np.isin(test.labels, unseen)
+    rows = np.flatnonzero(np.isin(test.labels, unseen))
     labels, inside = test.labels[rows], scores[np.ix_(rows, unseen)]
-    ids = [clip_id for clip_id, there in zip(test.samples.clip_ids, rows, strict=True) if there]
-    alike = [test.twins.get(clip_id, (clip_id,)) for clip_id in ids]
     return {
         "halves": halves(columns_of(path), known, labels, unseen[inside.argmax(1)]),
-        "twins": twins(known, unseen.tolist(), labels, inside, alike),
+        "twins": twins(known, unseen.tolist(), labels, inside, test.tuples(rows)),
     }
 
 

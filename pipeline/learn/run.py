@@ -28,11 +28,9 @@ from pipeline.methods.base import Method, Shapes
 from pipeline.params import BEFORE, Params, RunParams
 from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.splits import Split
-from pipeline.recipe import POOLED, Recipe
+from pipeline.recipe import EXPOSURES, POOLED, Recipe
 from pipeline.text.bank import TextBank, load_bank
 from pipeline.text.encoder import split_variant
-
-EXPOSED = ("none", "captions-strict", "captions", "seen-classes")  # the more words the later
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         bank,
         skeletons,
         shapes,
-        hpe_text=max(recipe.hpe_text, joints.recipe.hpe_text, key=EXPOSED.index),
+        hpe_text=max(recipe.hpe_text, joints.recipe.hpe_text, key=EXPOSURES.index),
         fingerprints=(reader.fingerprint, joints.fingerprint),
         imported=joints.recipe.backend == "features",
     )

@@ -87,9 +87,10 @@ def adapt_table(adaptation: Adaptation, table: Table, text: Tensor, rows: Tensor
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     parts, text = rows[order].split(adaptation.batch_size), text.to(adaptation.method.device)
     scores = adaptation.scores(table.batches(parts), text).detach().cpu()
+    placed = _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
     if adaptation.online:
         require_online(scores, adaptation.scores(table.batches(parts[:FIRST]), text).detach().cpu())
-    return _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
+    return placed
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from pipeline.methods.base import Features, Shapes, read_flags
 from pipeline.methods.bridge import SKELETON_CHANNELS
-from pipeline.methods.pgfa import Alignment, AlignmentFlags
+from pipeline.methods.pgfa import Alignment
+from pipeline.methods.pgfa import AlignmentFlags as Flags
 
 
 class PGFAFrozen(Alignment):
@@ -23,7 +24,7 @@ class PGFAFrozen(Alignment):
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, flags)
-        self.flags = f = read_flags(AlignmentFlags, flags, "pgfa_frozen")
+        self.flags = f = read_flags(Flags, flags, "pgfa_frozen")
         self.text_slots, self.temperature = tuple(f.text_slots), f.tau
         self.adapter = nn.Linear(SKELETON_CHANNELS, shapes.d_text)
 

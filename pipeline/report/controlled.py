@@ -80,12 +80,13 @@ def _helped(
     found = []
     for pair in pairs:
         table, name = helped.helped(*pair, names), pair[1].first.run
+        if table.empty:
+            continue
         made = []
-        for kind, part in zip(("helped", "hurt"), helped.ends(table) if len(table) else (), strict=False):
+        for kind, part in zip(("helped", "hurt"), helped.ends(table), strict=True):
             if rows := helped.pictures(part, pair, names, frames_of):
                 made.append((f"Most {kind} by cues", figures.save(draw_rows(rows), folder / f"{name}-{kind}.png")))
-        if len(table):
-            found.append((f"{pair[0].first.run} and {name}", helped.printable(table), tuple(made)))
+        found.append((f"{pair[0].first.run} and {name}", helped.printable(table), tuple(made)))
     return tuple(found)
 
 

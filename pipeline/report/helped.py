@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.report.runs import Run
-from pipeline.report.swap_pictures import FramesOf, Shown, said_of
+from pipeline.report.swap_pictures import FramesOf, Shown, name_of, said_of
 
-MOST = 6  # classes of either end
+MOST = 6  # classes of each end
 ROW = 3  # of a picture
 
 
@@ -25,7 +25,7 @@ def helped(plain: Run, cued: Run, names: Sequence[str]) -> pd.DataFrame:
     means = {side: pd.concat([(1 / a["rank"]).groupby(a.label).mean() for a in found], axis=1).mean(axis=1)
              for side, found in seeds.items()}  # fmt: skip
     table = pd.DataFrame(means).dropna().rename_axis("label").reset_index()
-    table.insert(1, "class", [names[c] if c < len(names) else f"class {c}" for c in table.label])
+    table.insert(1, "class", [name_of(names, c) for c in table.label])
     table["change"] = table["with"] - table["without"]
     return table.sort_values(["change", "label"], ascending=[False, True], ignore_index=True)
 

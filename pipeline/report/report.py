@@ -53,7 +53,7 @@ def make_report(
     of extractions are, `store` in the cache folder by default.
     Raises PosebridgeError if there is no readable result at all.
     """
-    asked = [check_name(dataset, "data set") for dataset in datasets] or (only.datasets if only else ())
+    asked = [check_name(dataset, "data set") for dataset in dict.fromkeys(datasets)] or (only.datasets if only else ())
     folders = [results / dataset for dataset in asked] if only or datasets else [results]
     runs, complaints = [], []
     for folder in folders:

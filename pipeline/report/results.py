@@ -28,6 +28,7 @@ AGAIN = "run `posebridge evaluate` again or remove it"
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=MOST_CLIPS)]
+Some = Annotated[int, Field(ge=1, le=MOST_CLIPS)]
 MORE = with_config(ConfigDict(extra="allow"))
 
 
@@ -39,7 +40,7 @@ class Zsl(TypedDict):
     top1: Fraction
     top5: NotRequired[Fraction | None]
     macro: Fraction
-    n: Annotated[int, Field(ge=1, le=MOST_CLIPS)]
+    n: Some
     ci95: tuple[Fraction, Fraction]
 
 
@@ -66,7 +67,7 @@ class Half(TypedDict):
 
     right: Fraction
     macro: Fraction | None
-    values: dict[str, tuple[Count, Count]]
+    values: dict[str, tuple[Count, Some]]
 
 
 class Twins(TypedDict):
@@ -74,7 +75,7 @@ class Twins(TypedDict):
 
     right: Fraction
     chance: Fraction
-    n: Annotated[int, Field(ge=1, le=MOST_CLIPS)]
+    n: Some
     ci95: tuple[Fraction, Fraction]
 
 

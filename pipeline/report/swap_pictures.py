@@ -40,7 +40,7 @@ def twin_rows(runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) ->
         pair = label.index[:2].tolist()
         frames = frames_of(runs[0].first.dataset, "", pair, 3)
         if set(pair) <= set(frames):
-            rows.append([Shown(frames[c], _name(names, label[c]), said_of(answers, c, names)) for c in pair])
+            rows.append([Shown(frames[c], name_of(names, label[c]), said_of(answers, c, names)) for c in pair])
     return rows
 
 
@@ -55,7 +55,7 @@ def variant_rows(run: Run, variants: dict[str, Run], names: Sequence[str], frame
         for variant, said in answers.items():
             frames = frames_of(run.first.dataset, variant, [clip_id], 1)
             if clip_id in frames and clip_id in said.index:
-                title = f"other {variant}" if variant else _name(names, label[clip_id])
+                title = f"other {variant}" if variant else name_of(names, label[clip_id])
                 row.append(Shown(frames[clip_id], title, said_of({run.first.run: said}, clip_id, names)))
         if len(row) > 1:
             rows.append(row)
@@ -101,11 +101,12 @@ def _first_of_each_motion(answers: pd.DataFrame) -> list[pd.Series]:
 def said_of(answers: dict[str, pd.DataFrame], clip_id: str, names: Sequence[str]) -> tuple[tuple[str, str, bool], ...]:
     """The answers of runs (name -> answers.py's table) to a clip, by name, and whether they are right."""
     return tuple(
-        (run, _name(names, said.predicted[clip_id]), bool(said.predicted[clip_id] == said.label[clip_id]))
+        (run, name_of(names, said.predicted[clip_id]), bool(said.predicted[clip_id] == said.label[clip_id]))
         for run, said in answers.items()
         if clip_id in said.index
     )
 
 
-def _name(names: Sequence[str], index: int) -> str:
+def name_of(names: Sequence[str], index: int) -> str:
+    """What a class is called; its index where the data set does not name it."""
     return names[index] if index < len(names) else f"class {index}"
