@@ -311,13 +311,17 @@ def test_frames_are_those_of_the_variant(tmp_path: Path) -> None:
 
 
 def test_frames_of_folders_of_images_come_from_the_root_of_their_data_set(tmp_path: Path) -> None:
-    write_clips(tmp_path / "manifests/toy/clips.csv", [Clip("a", "frames/a/", fps=1.0)])
+    parts = {"a": {}, "b": {"start": 1.0, "end": 2.0}, "beyond": {"start": 9.0}}
+    clips = [Clip(name, "frames/a/", fps=1.0, **part) for name, part in parts.items()]
+    write_clips(tmp_path / "manifests/toy/clips.csv", clips)
     folder = tmp_path / "root/frames/a"
     folder.mkdir(parents=True)
     for name in ("0", "1"):
-        Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(folder / f"{name}.png")
+        Image.fromarray(np.full((48, 64, 3), 90 + int(name), np.uint8)).save(folder / f"{name}.png")
     manifests, roots = tmp_path / "manifests", {"toy": tmp_path / "root"}
     assert ClipFrames(tmp_path / "videos", manifests, roots)("toy", "", ["a"], 2)["a"].shape == (2, 48, 64, 3)
+    segments = ClipFrames(tmp_path / "videos", manifests, roots)("toy", "", ["b", "beyond"], 2)
+    assert list(segments) == ["b"] and (segments["b"] == 91).all(), "of what is the clip, not of all its video"
     assert ClipFrames(tmp_path / "videos", manifests)("toy", "", ["a"], 2) == {}
 
 

@@ -126,6 +126,7 @@ class OpenedTest:
     labels: np.ndarray  # [N] of the samples, class indices
     all_seen: bool  # every test clip of the seen classes is among them
     twins: Mapping[str, str]  # clip_id -> name of its tuple, of the unseen classes' clips that have one
+    repeated: int | None  # how many repeat a train clip, as far as `extract` noted; None where nobody has looked
 
     def tuples(self, rows: np.ndarray) -> list[Hashable]:
         """What the answers to the clips in these rows [n] hang together by: a clip without twins stands alone."""
@@ -149,6 +150,7 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
             "there is nothing to count; run `posebridge extract` with --retry-failed, or make a variant of such clips."
         )
     twins = read_twins(dataset.twins) if dataset.twins.is_file() else {}
+    pairs = noted_duplicates(index_path(dataset.cache, dataset.name, opened.skeletons), dataset.clips)
     of_unseen = {clip.clip_id for clip in clips if clip.label in opened.split.unseen}
     return OpenedTest(
         clips,
@@ -156,6 +158,7 @@ def open_test(opened: Opened, variant: str) -> OpenedTest:
         labels,
         all_seen=len(clips) - len(of_unseen) == len(test.seen),
         twins={clip_id: name for clip_id, name in twins.items() if clip_id in of_unseen},
+        repeated=None if pairs is None else len({clip.clip_id for clip in clips} & {pair.test for pair in pairs}),
     )
 
 
@@ -192,16 +195,8 @@ def evaluate_seed(
         "gflops": gflops(opened, encoder, method, test.samples),
         "seconds": round(seconds, 3),
         "missing": len(test.clips) - len(test.samples),
-        "repeated": count_repeated(opened, test),
+        "repeated": test.repeated,
     }
-
-
-def count_repeated(opened: Opened, test: OpenedTest) -> int | None:
-    """How many test clips repeat a train clip, as far as `extract` noted; None where nobody has looked."""
-    dataset = opened.dataset
-    pairs = noted_duplicates(index_path(dataset.cache, dataset.name, opened.skeletons), dataset.clips)
-    ids = {clip.clip_id for clip in test.clips}
-    return None if pairs is None else len(ids & {pair.test for pair in pairs})
 
 
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A few frames of a clip, for pictures beside its answers.
 
-Reads <videos>/<dataset>[@<variant>]/... and manifests/<dataset>/clips.csv; writes nothing.
+Reads the data set's root or <videos>/<dataset>[@<variant>]/..., and manifests/<dataset>/clips.csv; writes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.manifest.variants import of_variant
 from pipeline.video.decode import VideoError
 from pipeline.video.image_folder import open_video
 from pipeline.video.reader import FrameReader
+from pipeline.video.sampling import SegmentError
 
 
 class ClipFrames:
@@ -31,14 +32,9 @@ class ClipFrames:
     def __call__(self, dataset: str, variant: str, clip_ids: Sequence[str], count: int) -> dict[str, np.ndarray]:
         """clip_id -> [count, H, W, 3] uint8 RGB, evenly in time; without the clips whose video is not there or broken.
         """
-        clips, found = self._clips(dataset), {}
-        for clip_id in clip_ids:
-            if clip_id not in clips:
-                continue
-            path = clips[clip_id].file(self.root(of_variant(dataset, variant)))
-            if (frames := frames_at(path, lambda video: video.sample(count).tolist())) is not None:
-                found[clip_id] = frames
-        return found
+        clips, root = self._clips(dataset), self.root(of_variant(dataset, variant))
+        found = {clip_id: _evenly(clips[clip_id], root, count) for clip_id in clip_ids if clip_id in clips}
+        return {clip_id: frames for clip_id, frames in found.items() if frames is not None}
 
     def root(self, dataset: str) -> Path:
         """Where the videos of a data set, or of a variant of it, lie."""
@@ -54,15 +50,21 @@ class ClipFrames:
         return self._lists[dataset]
 
 
-def frames_at(path: Path, choose: Callable[[FrameReader], Sequence[int]]) -> np.ndarray | None:
-    """The frames [n, H, W, 3] uint8 RGB at the positions that are chosen of a video, or of a folder of images; None
-    where it is not there or broken, or none is chosen.
+def _evenly(clip: Clip, root: Path, count: int) -> np.ndarray | None:
+    return frames_at(clip.file(root), lambda video: video.sample(count, clip.start, clip.end).tolist(), clip.image_fps)
+
+
+def frames_at(
+    path: Path, choose: Callable[[FrameReader], Sequence[int]], image_fps: float | None = None
+) -> np.ndarray | None:
+    """The frames [n, H, W, 3] uint8 RGB at the positions that are chosen of a video, or of a folder of images at its
+    rate `image_fps`; None where it is not there or broken, or none is chosen.
     """
     try:
-        with open_video(path) as video:
+        with open_video(path, image_fps=image_fps) as video:
             positions = choose(video)
             frames = {position: frame for position, _, frame in video.frames(sorted(set(positions)))}
-    except VideoError:
+    except (VideoError, SegmentError):
         return None
     there = len(positions) > 0 and set(positions) <= set(frames)
     return np.stack([frames[position] for position in positions]) if there else None

@@ -1,6 +1,6 @@
 """The counterfactual swap as pictures: clips side by side, and under each what the runs said of it.
 
-Reads predictions.csv beside metrics.json; frames come from whoever calls, since the report decodes no video. The clips
+Reads predictions.csv beside metrics.json; frames come from whoever calls, by clip_frames.py or none at all. The clips
 are the first tuple of every motion, not chosen by what was answered.
 """
 
