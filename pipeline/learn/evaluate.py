@@ -128,11 +128,6 @@ class OpenedTest:
     twins: Mapping[str, str]  # clip_id -> name of its tuple, of the unseen classes' clips that have one
     repeated: int | None  # how many repeat a train clip, as far as `extract` noted; None where nobody has looked
 
-    def tuples(self, rows: np.ndarray) -> list[Hashable]:
-        """What the answers to the clips in these rows [n] hang together by: a clip without twins stands alone."""
-        ids = [self.samples.clip_ids[row] for row in rows.tolist()]
-        return [self.twins.get(clip_id, (clip_id,)) for clip_id in ids]
-
 
 def open_test(opened: Opened, variant: str) -> OpenedTest:
     """Open the test set. Raises PosebridgeError naming the command that makes what is missing."""
@@ -234,7 +229,13 @@ def accuracy(confusion: np.ndarray, top5: float | None, ci95: tuple[float, float
 
 def interval(test: OpenedTest, rows: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the share of `right` [n] answers to the clips in these rows [n], twins taken as such."""
-    return tuple_interval(right, test.tuples(rows))
+    return tuple_interval(right, tuples(test, rows))
+
+
+def tuples(test: OpenedTest, rows: np.ndarray) -> list[Hashable]:
+    """What the answers to the clips in these rows [n] hang together by: a clip without twins stands alone."""
+    ids = [test.samples.clip_ids[row] for row in rows.tolist()]
+    return [test.twins.get(clip_id, (clip_id,)) for clip_id in ids]
 
 
 def adapted(
@@ -317,7 +318,7 @@ def half_right(opened: Opened, test: OpenedTest, scores: np.ndarray) -> dict[str
     labels, inside = test.labels[rows], scores[np.ix_(rows, unseen)]
     return {
         "halves": halves(columns_of(path), known, labels, unseen[inside.argmax(1)]),
-        "twins": twins(known, unseen.tolist(), labels, inside, test.tuples(rows)),
+        "twins": twins(known, unseen.tolist(), labels, inside, tuples(test, rows)),
     }
 
 
