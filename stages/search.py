@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.search.search import Hit
 
 CLASSES_SHOWN = 8
+OTHERWISE = "train one of posebridge or skeleton, or give --like with a video, which needs no training"
 
 
 @click.command()
@@ -114,14 +115,18 @@ def open_run_for(
     params: Params, words: str, run_name: str | None, dataset: str | None, protocol: str | None, seed: int,
     cache_root: Path | None, place: torch.device,
 ) -> Trained:  # fmt: skip
-    """The run that is named, or the best one."""
+    """The run that is named, or the best one of those that give a clip a vector."""
+    from pipeline.methods import find_method
+    from pipeline.methods.base import EmbeddingMethod
     from pipeline.params import choose
     from pipeline.predict.choose import best_run
     from pipeline.predict.predict import find_trained
     from pipeline.search.embedders import Trained
 
     if run_name is None:
-        best = best_run(params, (words,), (), dataset, protocol, seed, CACHE)
+        runs = {name: run for name, run in params.runs.items() if issubclass(find_method(run.method), EmbeddingMethod)}
+        params = dataclasses.replace(params, runs=runs)
+        best = best_run(params, (words,), (), dataset, protocol, seed, CACHE, otherwise=OTHERWISE)
         run_name, dataset, protocol = best.run, best.dataset, best.protocol
     run = choose(params.runs, run_name, "run")
     dataset, protocol = find_trained(CACHE, run_name, dataset, protocol)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -59,10 +60,16 @@ train: {epochs: 2, batch_size: 8, views: 1}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder with a run `fast` trained on `toy`, protocol all_seen."""
-    torch.set_num_threads(1)
+def trained(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """A project folder with a run `fast` trained on `toy`, protocol all_seen; a copy for each file of tests."""
     root = tmp_path_factory.mktemp("project")
+    return shutil.copytree(make_project(tmp_path_factory.getbasetemp()), root, dirs_exist_ok=True)
+
+
+@functools.cache  # trained once a session
+def make_project(folder: Path) -> Path:
+    root = folder / "trained"
+    root.mkdir()
     (root / "params.yaml").write_text(PARAMS)
     save_tensors({"w": torch.zeros(1)}, root / "fake.safetensors")
     folder = root / "manifests/toy"

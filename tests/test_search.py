@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from fakes import write_video
+from fakes import FakeEstimator, write_video
 from test_predict import project, trained  # noqa: F401 (fixtures)
 
 import pipeline.search.build as build
 import pipeline.search.nearest as nearest
 from pipeline.cache.sealed import seal
 from pipeline.errors import PosebridgeError
-from pipeline.params import load_params
-from pipeline.search.embedders import Trained, check_query, foreign
+from pipeline.extract.extract import extract
+from pipeline.hpe.weights import resolve_weights
+from pipeline.params import ExtractParams, load_params
+from pipeline.search.embedders import Skeletons, Trained, check_query, foreign
 from pipeline.search.search import Search
 from pipeline.search.vectors import Vectors
 from pipeline.text.minilm import MiniLM
@@ -53,6 +55,13 @@ def alone(project: Path) -> Path:  # noqa: F811
     """The project without an index."""
     shutil.rmtree("cache/search", ignore_errors=True)
     return project
+
+
+@pytest.fixture
+def copied(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, to change."""
+    monkeypatch.chdir(shutil.copytree(alone, tmp_path, dirs_exist_ok=True))
+    return tmp_path
 
 
 def embedder() -> Trained:
@@ -158,6 +167,43 @@ def test_more_clips_have_lists_and_are_compared_anew(tmp_path: Path, monkeypatch
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(PosebridgeError, match="damaged"):
         vectors.index_file()
+    with vectors.alone():
+        vectors.begin("b" * 64, 32, frozenset())
+    assert not list(tmp_path.glob("ivfpq-*")), "of another model nothing is kept"
+
+
+@pytest.mark.unit
+def test_only_a_flat_index_goes_to_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """FAISS on a GPU refuses codes of more than 48 bytes, as those of 384 numbers are."""
+    moved: list[str] = []
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: None, raising=False)
+    monkeypatch.setattr(
+        faiss, "index_cpu_to_gpu", lambda _, place, index: moved.append(type(index).__name__) or index, raising=False
+    )
+    vectors = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float16)
+    nearest.write_index(vectors, tmp_path / "lists.faiss")
+    gpu = torch.device("cuda")
+    for path in (None, tmp_path / "lists.faiss"):
+        assert len(nearest.Nearest(vectors, path, gpu).find(vectors[:1], 3)[1]) == 3
+    assert moved == ["IndexFlatIP"]
+
+
+def test_a_clip_without_cues_is_left_out(copied: Path):
+    """Skeletons of one recipe and cues of another, in which the first clip failed."""
+    params = load_params(Path("params.yaml"))
+    Path("videos/0-0.mp4").write_bytes(b"no video")
+    other = resolve_weights(params.recipes["other"])
+    extract("toy", "other", other, Path("videos"), params=ExtractParams(), build_estimator=lambda _: FakeEstimator())
+    both = Skeletons("fake", resolve_weights(params.recipes["fake"]).fingerprint)
+    both.cue_recipe, both.fingerprints = "other", (*both.fingerprints, other.fingerprint)
+    assert build.update("toy", both) == 19
+
+
+def test_of_the_trained_runs_one_answers_that_gives_a_clip_a_vector(copied: Path):
+    assert ask("bow")["run"] == "fast"
+    params = copied / "params.yaml"
+    params.write_text(params.read_text().replace("fast: {", "fast: {method: purls, "))
+    assert "No run of the parameters is trained here; train one of posebridge" in refused("bow")
 
 
 def test_what_cannot_be_asked_is_one_sentence(alone: Path, monkeypatch: pytest.MonkeyPatch):

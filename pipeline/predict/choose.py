@@ -50,11 +50,12 @@ class Candidate:
 def best_run(
     params: Params, labels: Sequence[str], videos: Sequence[Path], dataset: str | None = None,
     protocol: str | None = None, seed: int = 0, cache: Path = Path("cache"), manifests: Path = Path("manifests"),
+    otherwise: str = OTHERWISE,
 ) -> Candidate:  # fmt: skip
     """The best of the runs in the parameters that are trained, of one data set or protocol where they are named.
 
-    Raises PosebridgeError, with the reason of the first, where none fits: its files are missing, or it is trained on
-    generated people and the videos are none of these; and for what is no name.
+    Raises PosebridgeError, with the reason of the first and what to do `otherwise`, where none fits: its files are
+    missing, or it is trained on generated people and the videos are none of these; and for what is no name.
     """
     check_place(dataset, protocol)
     fitting, reasons = [], []
@@ -67,9 +68,9 @@ def best_run(
     if fitting:
         return max(fitting, key=lambda candidate: candidate.rank)  # of equals the first in the parameters
     if not reasons:
-        raise PosebridgeError(f"No run of the parameters is trained here; {OTHERWISE}.")
+        raise PosebridgeError(f"No run of the parameters is trained here; {otherwise}.")
     count = "The one trained run does not fit" if len(reasons) == 1 else f"None of the {len(reasons)} trained runs fits"
-    raise PosebridgeError(f"{count} ({reasons[0]}); name it with --run, {OTHERWISE}.")
+    raise PosebridgeError(f"{count} ({reasons[0]}); name it with --run, {otherwise}.")
 
 
 def _candidate(

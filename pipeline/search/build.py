@@ -87,7 +87,8 @@ def update(
     keys = {fingerprint(entry["sha256"], apart): entry["shard"] for entry in reader.index["shards"]}
     vectors = Vectors(folder_of(cache, embedder, dataset))
     with vectors.alone():
-        width = embedder.embed(load_samples(reader.clip_ids[:1], reader, cues)).shape[1]
+        one = next(iter(of_shard.values()), [])[:1]
+        width = embedder.embed(load_samples(one, reader, cues)).shape[1]
         vectors.begin(embedder.model, width, frozenset(keys))
         known = {shard.key for shard in vectors.known.shards}
         missing = [(key, of_shard[number]) for key, number in keys.items() if key not in known and of_shard[number]]

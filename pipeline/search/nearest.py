@@ -36,7 +36,8 @@ def load_faiss() -> Any:
 
 class Nearest:
     """Asked about unit vectors `vectors` [N, D] float16, which may be mapped from the disk; `path` is the file that
-    `write_index` made of them where they are more than FLAT. A GPU is used where faiss-gpu is installed.
+    `write_index` made of them where they are more than FLAT. The flat index lies on a GPU where faiss-gpu is installed;
+    IVF-PQ does not, since FAISS has there shared memory for codes of 48 bytes, and ours have a quarter of D.
     """
 
     def __init__(self, vectors: np.ndarray, path: Path | None = None, device: torch.device = CPU):
@@ -46,11 +47,10 @@ class Nearest:
             index = faiss.IndexFlatIP(vectors.shape[1])
             for block in blocks(vectors):
                 index.add(block)
+            if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
+                index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
         else:
             index = read_index(path)
-        if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
-            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-        if path is not None:
             index.nprobe = PROBED
         self._index = index
 

@@ -26,7 +26,6 @@ from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 
 SCHEMA = 1
-COPIED = 1 << 24  # bytes at a time
 Count = Annotated[int, Field(ge=0)]
 File = Annotated[str, Field(pattern=r"^[a-z]+-[0-9a-f]+\.[a-z0-9]+$")]
 
@@ -140,7 +139,7 @@ class Vectors:
                 return
         else:
             kept = []
-        old = self._vectors, self._clips
+        old = [self._vectors, self._clips, *([self.folder / was.index] if was and was.index else [])]
         now = Receipt(model, width, was.generation + 1 if was else 0)
         self.receipt = now
         with writing(self.folder):
