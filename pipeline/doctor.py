@@ -121,7 +121,7 @@ def check_packages(mmpose: bool, onnx: bool = False) -> Iterator[Check]:
         remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
     yield check_pair("onnxruntime", ONNXRUNTIME, MISSING if onnx else NOTE, "not installed")
-    yield check_pair("faiss", FAISS, NOTE, "not installed; PyTorch takes its place, slower")
+    yield check_pair("faiss", FAISS, NOTE, "not installed; PyTorch takes its place, slower, but not in `search`")
 
 
 def check_pair(name: str, pair: Sequence[str], lack: str, without: str) -> Check:
