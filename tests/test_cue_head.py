@@ -45,7 +45,7 @@ pytestmark = pytest.mark.unit
 REAL = Path(__file__).parent.parent.parent / "shared/real"
 TAPS = {"shallow": (8, 4), "middle": (12, 8), "deep": (16, 16)}
 CLASSES = ["wave", "clap", "bow", "nod", "jump", "kick"]
-UNSEEN, VALIDATION = {"one": ([5], [3, 4]), "two": ([0], [3, 4])}, ""
+UNSEEN = {"one": ([5], [3, 4]), "two": ([0], [3, 4])}  # and the validation classes
 
 
 def pose_graph(path: Path, batch: int | str = "N", kind: type = np.float32, opset: int = 17) -> Path:

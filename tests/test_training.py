@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_workers import until
 from torch import nn
 
 from pipeline.errors import PosebridgeError
@@ -365,13 +366,6 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def talk(seed, on_epoch):
