@@ -18,6 +18,7 @@ from stages.bars import epochs, progress
 from stages.shell import (
     answer,
     dataset_option,
+    given,
     jobs_option,
     json_option,
     params_option,
@@ -27,6 +28,9 @@ from stages.shell import (
     say,
     seeds_option,
 )
+
+OF_STILLS = ("config", "count")  # options of `bench cues` that say nothing of the other kind of pictures
+OF_CLIPS = ("recipe_name", "attribute", "grouped_by", "values", "taps", "most", "seed", "protocols", "choosing")
 
 
 @click.command("examples")
@@ -95,6 +99,8 @@ def cues(
     """
     if (weights is None) == (dataset is None) or dataset is not None and not recipe_name:
         raise click.UsageError("Give --weights, or --dataset and --recipe.")
+    if option := given(OF_STILLS if dataset is not None else OF_CLIPS):
+        raise click.UsageError(f"{option} goes with {'--weights' if dataset is not None else '--dataset'} only.")
     if dataset is not None:
         from stages.bench_taps import probe_dataset
 

@@ -7,11 +7,12 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.errors import LIST, PosebridgeError
 
@@ -99,6 +100,15 @@ class Group(click.Group):
 def say(message: str) -> None:
     """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
     click.echo(_shown(message), err=True)
+
+
+def given(names: Collection[str]) -> str:
+    """The first of the command's parameters `names` that stands on the command line, as its option is spelt; or ""."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) == ParameterSource.COMMANDLINE:
+            return parameter.opts[0]
+    return ""
 
 
 def devices_of(name: str, jobs: int = 1) -> tuple[torch.device, ...]:

@@ -18,6 +18,7 @@ from stages.shell import (
     answer,
     device_option,
     devices_of,
+    given,
     json_option,
     params_option,
     plain_errors,
@@ -95,7 +96,8 @@ def command(
       posebridge tune-hpe --recipe tinypose --dataset gym --protocol shoot_1 --out cache/weights/gym-shoot_1.safetensors
     """
     if recipe_name is not None:
-        _refuse_with_recipe()
+        if option := given(("kind", "mode", "config", "init", "workers", "without", "held_out")):
+            raise PosebridgeError(f"{option} is not of a cue head; leave it out with --recipe.")
         result, sentence = tune_recipe(
             recipe_name, dataset, protocol, coco, captions, out,
             {"images": images, "batch_size": batch_size, "lr": lr, "epochs": epochs, "seed": seed},
@@ -206,15 +208,6 @@ def _quality_on_stills(
     say(f"Measuring on {count} held-out stills.")
     shown = lambda stills: progress(stills, count, "still", "measure")  # noqa: E731
     return measure(tuned, count, phrases, captions, progress=shown, sigma=sigma)
-
-
-def _refuse_with_recipe() -> None:
-    """Raise PosebridgeError for an option that was given and that a frozen pose model has no use for."""
-    context = click.get_current_context()
-    for name in ("kind", "mode", "config", "init", "workers", "without", "held_out"):
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            (option,) = (each for each in context.command.params if each.name == name)
-            raise PosebridgeError(f"{option.opts[0]} is not of a cue head; leave it out with --recipe.")
 
 
 def _command_line() -> str:

@@ -179,6 +179,7 @@ def test_some_folds_choose_and_others_show_what_that_is_worth(words: str) -> Non
     assert done.exit_code == 1 and done.stderr.startswith("Error: Name with --choose-on some of the --protocol folds")
 
 
-@pytest.mark.parametrize("words", ["", "--weights a --dataset b --recipe c", "--dataset b"])
+@pytest.mark.parametrize("words", ["", "--weights a --dataset b --recipe c", "--dataset b",
+                                   "--dataset b --recipe c --stills 5", "--weights a --taps x"])  # fmt: skip
 def test_either_stills_or_clips_are_looked_at(words: str) -> None:
     assert CliRunner().invoke(main, ["bench", "cues", *words.split()]).exit_code == 2
