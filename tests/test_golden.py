@@ -17,7 +17,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from pipeline.hpe import crops, model, pooling, topdown
+from pipeline.hpe import crops, pooling, refinement, topdown
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.weights import resolve_weights
@@ -119,8 +119,8 @@ decode_simcc, pooling_weights = topdown.decode_simcc, pooling.pooling_weights
 PLANTED: dict[str, tuple[tuple[object, str, object], ...]] = {
     "crop padding": ((crops, "PADDING", 1.24),),
     "a quarter of a pixel in SimCC": ((topdown, "decode_simcc", shifted_simcc),),
-    "sigma": tuple((m, "pooling_weights", wider_pooling) for m in (model, pooling)),
-    "half a pixel in pooling": tuple((m, "pooling_weights", moved_pooling) for m in (model, pooling)),
+    "sigma": tuple((m, "pooling_weights", wider_pooling) for m in (refinement, pooling)),
+    "half a pixel in pooling": tuple((m, "pooling_weights", moved_pooling) for m in (refinement, pooling)),
     "hand offset": ((pooling, "BEYOND_WRIST", 0.3),),
 }
 

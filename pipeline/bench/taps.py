@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.extract.again import frames_again
-from pipeline.gap.known import SKELETON, block, evenly, of_bodies
+from pipeline.gap.known import SKELETON, block, evenly, of_bodies, with_skeleton
 from pipeline.gap.linear import explained, interval, linear_probe, macro_accuracy
 from pipeline.gap.question import Question
 from pipeline.hpe.base import TappedEstimator
@@ -127,8 +127,7 @@ def probe_taps(
     for name, names in together.items():
         width = sum(seen.maps[tap][0] for tap in names)
         looks |= {(name, place, width, 0): look(names, place) for place in places if places[place]}
-        half = {key: share / 2 for key, share in look(names).items()}
-        looks[(f"{name} and skeleton", "all", width, 0)] = {SKELETON: 0.5, **half}
+        looks[(f"{name} and skeleton", "all", width, 0)] = with_skeleton(look(names))
     scores = linear_probe(seen.blocks, {str(key): shares for key, shares in looks.items()}, answers, folds)
     readings = [
         read(key, values.argmax(1), answers, question.groups, choosing)

@@ -83,8 +83,12 @@ def looks_of(anchors: Sequence[str], levels: Sequence[str]) -> dict[str, dict[st
         looks |= {f"cues of {level}": evenly(block(level, anchor) for anchor in own) for level in levels}
     looks |= {f"cues at {anchor}": evenly(block(level, anchor) for level in levels) for anchor in anchors}
     looks[CUES] = evenly(block(level, anchor) for level in levels for anchor in own)
-    half = {name: share / 2 for name, share in looks[CUES].items()}
-    return looks | {BOTH: {SKELETON: 0.5, **half}}
+    return looks | {BOTH: with_skeleton(looks[CUES])}
+
+
+def with_skeleton(look: Mapping[str, float]) -> dict[str, float]:
+    """A look and the skeleton, half and half."""
+    return {SKELETON: 0.5} | {name: share / 2 for name, share in look.items()}
 
 
 def evenly(names: Iterable[str]) -> dict[str, float]:

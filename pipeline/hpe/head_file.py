@@ -37,10 +37,9 @@ class HeadFile:
 def save_head(head: HeadFile, path: Path, facts: Mapping[str, str]) -> None:
     """Write a head (float32); `facts` join its header."""
     state = {key: value.contiguous() for key, value in head.cue.state_dict().items()}
-    stride = list(head.taps.values())[head.cue.refine.pooled_level]
     header = {
         "kind": KIND, "pose_sha256": head.pose_sha256, "hpe_text": head.hpe_text, "hpe_classes": head.hpe_classes,
-        "taps": json.dumps(dict(head.taps)), "pooled_stride": str(stride),
+        "taps": json.dumps(dict(head.taps)), "pooled_stride": str(head.cue.pooled_stride),
     }  # fmt: skip
     save_tensors(state, path, {**facts, **header})
 

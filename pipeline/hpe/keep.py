@@ -45,7 +45,7 @@ def read_receipt(path: Path) -> Receipt | None:
         return None
     try:
         with open_plain(place) as file:
-            values = json.loads(file.read(MOST_RECEIPT) or b"")
+            values = json.loads(file.read(MOST_RECEIPT))
         if not re.fullmatch("[0-9a-f]{64}", values["sha256"]):
             raise ValueError
         return Receipt(str(values["source"]), str(values["licence"]), int(values["bytes"]), values["sha256"])

@@ -110,5 +110,5 @@ class MmposeEstimator:
             empty = keypoints.new_zeros(len(keypoints), len(recipe.anchors), self.cue_width)
             return empty, empty.new_zeros(empty.shape[:2])
         if self.refiner is not None:
-            return self.refiner.cues(features, keypoints, scores, recipe.anchors, recipe.sigma)
+            return self.refiner.cue.cues(features, keypoints, scores, recipe.anchors, recipe.sigma)
         return pool_levels(features, self.pose.strides, keypoints, scores, recipe.anchors, recipe.sigma)

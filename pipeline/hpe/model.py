@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.refinement import CueHead
 from pipeline.hpe.topdown import TopdownModel
 
@@ -18,14 +17,5 @@ class PoseBridgeHPE(nn.Module):
         super().__init__()
         self.pose = TopdownModel(config, taps)
         self.cue = CueHead(self.pose.channels, self.pose.strides, pooled_stride, width)
-        self.pooled_stride = pooled_stride
         # Only training compares cues with text; stage two learns its own projection.
         self.to_text = nn.Linear(self.cue.cue_width, text_width, bias=False) if text_width else None
-
-    def cues(
-        self, features: list[Tensor], keypoints: Tensor, scores: Tensor, anchors: tuple[str, ...], sigma: float
-    ) -> tuple[Tensor, Tensor]:
-        """Refined cues [N, A, D] and anchor scores [N, A] of tapped maps."""
-        grid = features[self.cue.refine.pooled_level].shape[-2:]
-        weights, visible = pooling_weights(keypoints, scores, anchors, (grid[0], grid[1]), self.pooled_stride, sigma)
-        return self.cue(features, weights), visible

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PosebridgeError
+from pipeline.hpe.pooling import pooling_weights
 
 
 def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -69,7 +70,7 @@ class CueHead(nn.Module):
         self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int, width: int, cue_width: int = 512
     ) -> None:
         super().__init__()
-        self.cue_width = cue_width
+        self.pooled_stride, self.cue_width = pooled_stride, cue_width
         self.refine = HierarchicalRefinement(channels, strides, pooled_stride, width)
         self.project = nn.Linear(width, cue_width)
 
@@ -78,3 +79,11 @@ class CueHead(nn.Module):
         pooled = torch.einsum("nahw,nchw->nac", weights.to(torch.float32), self.refine(features).to(torch.float32))
         present = (weights.flatten(2).sum(-1, keepdim=True) > 0).to(pooled.dtype)
         return self.project(pooled) * present
+
+    def cues(
+        self, features: Sequence[Tensor], keypoints: Tensor, scores: Tensor, anchors: tuple[str, ...], sigma: float
+    ) -> tuple[Tensor, Tensor]:
+        """Cues [N, A, cue_width] and anchor scores [N, A] of tapped maps; see `pooling_weights`."""
+        grid = features[self.refine.pooled_level].shape[-2:]
+        weights, visible = pooling_weights(keypoints, scores, anchors, (grid[0], grid[1]), self.pooled_stride, sigma)
+        return self(features, weights), visible

@@ -20,7 +20,7 @@ from pipeline.files.tables import open_table
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
 from pipeline.tune.clips import UNKNOWN, changed_crop
-from pipeline.tune.data import TrainingCrop
+from pipeline.tune.data import TrainingCrop, shuffled
 from pipeline.video.image import read_image
 from pipeline.video.picture import PictureError
 
@@ -51,7 +51,6 @@ class CaptionedImages:
         content = hashlib.sha256(repr((files, seed, augmented, threshold)).encode()).hexdigest()
         self.facts = {"dataset": "captioned images", "pictures": str(len(images)), "content": content}
         self._found: dict[int, np.ndarray] = {}  # image -> box
-        self._order = (-1, np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -59,9 +58,7 @@ class CaptionedImages:
     def crops(self, group: int, crop_size: tuple[int, int]) -> list[TrainingCrop]:
         """See `CropSource`. Raises PosebridgeError naming a damaged image."""
         lap, place = divmod(group, len(self))
-        if self._order[0] != lap:
-            self._order = (lap, np.random.default_rng([self._seed, lap]).permutation(len(self)))
-        scene = int(self._order[1][place])
+        scene = int(shuffled(len(self), self._seed, lap)[place])
         path = self._images[scene][0]
         try:
             picture, _ = read_image(path)

@@ -23,7 +23,7 @@ from pipeline.protocol.exposure import exposed
 from pipeline.protocol.guards import require_texts_of
 from pipeline.protocol.training_set import training_phase
 from pipeline.tune.coco_crops import FLIPPED, augmentation
-from pipeline.tune.data import TrainingCrop
+from pipeline.tune.data import TrainingCrop, shuffled
 
 SENTENCES = ("label", "one_line", "global", "start", "middle", "end", "hands")  # slots that describe what is seen
 HELD = "used_object"  # the slot that says what a hand holds; a class without it has no phrase
@@ -75,7 +75,7 @@ class ClipSource:
         """See `CropSource`. Raises PosebridgeError naming a clip that cannot be decoded."""
         lap, place = divmod(group, len(self._people))
         if lap != self._lap:  # the frames of a clip stay together, since they are decoded in one pass
-            turn = np.random.default_rng([self._seed, lap]).permutation(len(self._clips))
+            turn = shuffled(len(self._clips), self._seed, lap)
             self._lap, self._order = lap, np.argsort(turn[self._people[:, 0]], kind="stable")
         number, position, *_ = self._people[self._order[place]].tolist()
         box = self._boxes[self._order[place]]

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.skeleton.graph import COCO_17
 from pipeline.tune.coco import CocoPeople
-from pipeline.tune.data import TrainingCrop, inside
+from pipeline.tune.data import TrainingCrop, inside, shuffled
 
 MIRRORED = list(COCO_17.mirror)  # a mirror makes the left wrist the right one
 SHIFT, SCALE, ROTATION = 0.16, 0.4, 80.0  # most: of the crop's size, of 1, degrees
@@ -35,7 +35,6 @@ class CocoSource:
         rows = {text: row for row, text in enumerate(self.captions)}
         self._captions = [np.array([rows[text] for text in texts], np.int64) for texts in people.captions]  # [I]
         self.facts = {"dataset": "COCO", "people": str(len(people)), "pictures": str(len(people.files))}
-        self._order = (-1, np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.people)
@@ -43,9 +42,7 @@ class CocoSource:
     def crops(self, group: int, crop_size: tuple[int, int]) -> list[TrainingCrop]:
         """See `CropSource`. Raises PosebridgeError naming a damaged image."""
         lap, place = divmod(group, len(self.people))
-        if self._order[0] != lap:
-            self._order = (lap, np.random.default_rng([self.seed, lap]).permutation(len(self.people)))
-        person = int(self._order[1][place])
+        person = int(shuffled(len(self.people), self.seed, lap)[place])
         scene = int(self.people.image[person])
         rng = np.random.default_rng([self.seed, group, 1])
         flip, change = rng.random() < FLIPPED, augmentation(crop_size, rng)

@@ -53,7 +53,7 @@ def measure_coco(
         keypoints += [to_frame(p, m) for p, m in zip(places.cpu().numpy(), matrices, strict=True)]
         scores.append(raw.clamp(0, 1).cpu().numpy())
         if text is not None and model.to_text is not None:
-            cues, _ = model.cues(features, places, raw.clamp(0, 1), ("body",), sigma)
+            cues, _ = model.cue.cues(features, places, raw.clamp(0, 1), ("body",), sigma)
             bodies.append(F.normalize(model.to_text(cues[:, 0]), dim=-1).cpu())
     result = keypoint_quality(people, np.stack(keypoints), np.concatenate(scores))
     if text is not None and bodies:

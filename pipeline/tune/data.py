@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +46,12 @@ class CropSource(Protocol):
 
     def crops(self, group: int, crop_size: tuple[int, int]) -> list[TrainingCrop]:
         """The crops of one group, for a model that wants crops of (width, height)."""
+
+
+@lru_cache(maxsize=2)  # of what is trained on and of what is held out
+def shuffled(count: int, seed: int, lap: int) -> np.ndarray:
+    """The order of a source's `count` pictures or people in its pass `lap`."""
+    return np.random.default_rng([seed, lap]).permutation(count)
 
 
 class Groups(Dataset):

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.files.device import CPU
-from pipeline.hpe.pooling import pooling_weights
 from pipeline.hpe.refinement import CueHead
 from pipeline.learn.loop import Loop, Progress, fit
 from pipeline.recipe import ANCHORS
@@ -33,18 +32,15 @@ class HeadModel(nn.Module):
     def __init__(self, taps: list[tuple[int, int]], settings: HeadSettings, text_width: int) -> None:
         super().__init__()
         channels, strides = zip(*taps, strict=True)
-        self.settings, self.stride = settings, settings.pooled_stride
-        self.cue = CueHead(channels, strides, self.stride, settings.width)
+        self.settings = settings
+        self.cue = CueHead(channels, strides, settings.pooled_stride, settings.width)
         self.to_text = nn.Linear(self.cue.cue_width, text_width, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(2.7))
 
     def described(self, batch: MapBatch) -> Tensor:
         """What every anchor's cue says, [N, A, d_t], normalised; 0 where an anchor has vanished."""
-        grid = batch.maps[self.cue.refine.pooled_level].shape[-2:]
-        weights, _ = pooling_weights(
-            batch.keypoints, batch.scores, ANCHORS, (grid[0], grid[1]), self.stride, self.settings.sigma
-        )
-        return F.normalize(self.to_text(self.cue(batch.maps, weights)), dim=-1)
+        cues, _ = self.cue.cues(batch.maps, batch.keypoints, batch.scores, ANCHORS, self.settings.sigma)
+        return F.normalize(self.to_text(cues), dim=-1)
 
     def losses(self, batch: MapBatch, text: TextVectors) -> Tensor:
         """Captions against the mean of all anchors' words, phrases against the hands'."""

@@ -97,7 +97,7 @@ class TuningModel(BaseModel):
             places = own * predicted + (1 - own) * jittered
             seen = torch.where(own[:, :, 0] > 0, raw.clamp(0, 1), weights)
         with torch.autocast(places.device.type, torch.bfloat16):
-            cues, _ = self.net.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
+            cues, _ = self.net.cue.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
             return F.normalize(self.net.to_text(cues), dim=-1).float()
 
     def _caption_loss(self, body: Tensor, caption: Tensor, scene: Tensor) -> dict[str, Tensor]:

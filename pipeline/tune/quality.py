@@ -170,7 +170,7 @@ def measure(
         quality.add(seen)
         if model.to_text is None:
             continue
-        cues, _ = model.cues(seen.features, seen.keypoints, seen.scores, ANCHORS, sigma)
+        cues, _ = model.cue.cues(seen.features, seen.keypoints, seen.scores, ANCHORS, sigma)
         text = F.normalize(model.to_text(cues), dim=-1)  # [N, A, d_t]
         bodies.append(text[:, ANCHORS.index("body")])
         said += [still.caption for still in seen.stills]
