@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,29 @@ def _is_sound(path: Path, sha256: str) -> bool:
         return sha256_file(path) == sha256
     except OSError:  # a bad sector, say
         return False
+
+
+def make_shards(
+    store: Store,
+    layout: Layout,
+    clips: Iterable[Clip],
+    content_hash: Callable[[Clip], str],
+    row: Callable[[Clip, ShardState], dict[str, Any]],
+    progress: Callable[[int, int], None],
+    look: Callable[[str, VideoRecord | None], VideoRecord] | None = None,
+) -> int:
+    """Make what is not there yet of all shards, one after another, of clips that cannot fail; how many clips that were.
+
+    `progress` is told (clips done, clips to do) after every clip. Raises PosebridgeError as `make_leased` does.
+    """
+    members = enumerate(clips_of_shards(clips, layout.shards))
+    states = (shard_state(store, wanted_shard(*each, content_hash, lambda clip: "", look)) for each in members)
+    todo = [state for state in states if not state.done]
+    total, finished = sum(len(state.todo) for state in todo), count(1)
+    for state in todo:
+        rows = (row(clip, state) for clip in state.todo)
+        make_leased(store, layout, state, rows, lambda: progress(next(finished), total))
+    return total
 
 
 def make_leased(

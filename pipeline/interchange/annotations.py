@@ -30,6 +30,7 @@ from pipeline.interchange.unpickling import read_pickle
 from pipeline.manifest.clips import LONGEST_SIDE, MOST_FRAMES
 
 MOST_CHARACTERS = 500  # of a clip's name
+PARTS = {"train": "train", "val": "test", "test": "test"}  # what these sets call `val` is what they are tested on
 FARTHEST = 1e7  # pixels or metres from the origin
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a list of clips
 
@@ -138,8 +139,8 @@ def _annotation(record: Any, where: str) -> Annotation:
         raise PosebridgeError(f"{where}: {why}.")
     if clip_id.endswith("/"):
         raise PosebridgeError(f"{where}: a clip of skeletons is no folder of images; take the slash off its name.")
-    label = whole_number(record["label"], f"{where}: label")
-    total = whole_number(record.get("total_frames", 0), f"{where}: total_frames")
+    label = _whole(record["label"], f"{where}: label")
+    total = _whole(record.get("total_frames", 0), f"{where}: total_frames")
     height, width = _sides(record.get("img_shape"), where)
     keypoints = _numbers(record["keypoint"], f"{where}: keypoint")
     if keypoints.ndim != 4 or keypoints.shape[3] not in (2, 3) or 0 in keypoints.shape:
@@ -190,7 +191,7 @@ def plain_name(value: Any, where: str) -> str:
     return str(value)
 
 
-def whole_number(value: Any, what: str) -> int:
+def _whole(value: Any, what: str) -> int:
     """A whole number: 3, 3.0 or an array of one of them. Raises PosebridgeError."""
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
         value = value.reshape(())[()]
@@ -210,7 +211,7 @@ def _sides(value: Any, where: str) -> tuple[int, int]:
         return 0, 0
     if not isinstance(value, (list, tuple, np.ndarray)) or _length(value) != 2:
         raise PosebridgeError(f"{where}: img_shape should be (height, width), but is {_short(value)}.")
-    height, width = (whole_number(side, f"{where}: img_shape") for side in value)
+    height, width = (_whole(side, f"{where}: img_shape") for side in value)
     if not (0 <= height <= LONGEST_SIDE and 0 <= width <= LONGEST_SIDE):
         raise PosebridgeError(f"{where}: img_shape should be 0 to {LONGEST_SIDE} pixels, but is {height} x {width}.")
     return height, width

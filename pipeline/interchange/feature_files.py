@@ -26,16 +26,16 @@ import numpy as np
 
 from pipeline.cache.schema import FEATURE_WIDTH
 from pipeline.errors import PosebridgeError
+from pipeline.files.durable import unreadable
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import composed, why_outside
-from pipeline.interchange.annotations import plain_name
+from pipeline.interchange.annotations import PARTS, plain_name
 from pipeline.interchange.rows import Rows, hdf5_rows, npy_rows, npz_rows
 from pipeline.skeleton.graph import GRAPHS
 
 MOST_CLIPS = 5_000_000
 MOST_STEPS, MOST_WIDE = 1000, 1 << 16  # S and D of cues, T of maps
 FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  # what features and cues are kept in
-PARTS = {"train": "train", "val": "test", "test": "test"}  # what these sets call `val` is what they are tested on
 PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
 HDF5 = (".h5", ".hdf5")
 NAMES = {  # of the arrays of a file, and what they may be called as well
@@ -271,5 +271,4 @@ def _sha256(path: Path) -> str:
     try:
         return sha256_file(path)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise PosebridgeError(f"{path} cannot be read ({reason}); name a file or folder of features.") from None
+        raise unreadable(path, error, "name a file or folder of features") from None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,17 @@ import numpy as np
 
 from pipeline.cache.imported import require_no_import
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
+from pipeline.cache.shard import make_shards
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import check_name
 from pipeline.ingest.merge import read_former, write_merged
-from pipeline.interchange.annotations import Annotation, read_annotations
+from pipeline.interchange.annotations import PARTS, Annotation, read_annotations
 from pipeline.manifest.clips import Clip, read_classes, read_clips
 from pipeline.recipe import Recipe
 from pipeline.skeleton.graph import GRAPHS, graph_of
 from pipeline.skeleton.unseen import repeat_last_valid
 from pipeline.video.sampling import sample_positions
-
-PARTS = {"train": "train", "val": "test", "test": "test"}  # the lists called `val` are what these sets are tested on
 
 
 @dataclass(frozen=True)
@@ -93,16 +90,12 @@ def import_skeletons(
 
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, len(graph_of(recipe.layout).joints), 0)
-    members = enumerate(clips_of_shards(clips, layout.shards))
-    wanted = (wanted_shard(*each, content_hash, lambda clip: "") for each in members)  # none fails
-    todo = [state for each in wanted if not (state := shard_state(store, each)).done]
-    total, finished = sum(len(state.todo) for state in todo), count(1)
-    for state in todo:
-        rows = (skeleton_row(clip, by_id[clip.clip_id], recipe) for clip in state.todo)
-        make_leased(store, layout, state, rows, lambda: progress(next(finished), total))
+    written = make_shards(
+        store, layout, clips, content_hash, lambda clip, _: skeleton_row(clip, by_id[clip.clip_id], recipe), progress
+    )
     write_index(index, dataset, store, layout, store.receipts(layout))
     counts = {part: sum(clip.part == part for clip in clips) for part in ("train", "test", "")}
-    return Imported(index, store.folder, clips_csv, len(clips), total, counts, missing)
+    return Imported(index, store.folder, clips_csv, len(clips), written, counts, missing)
 
 
 def check_import(recipe: Recipe) -> None:

@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from pipeline.cache.imported import clips_path, note_import, require_no_extraction
 from pipeline.cache.index import index_path, write_index
-from pipeline.cache.shard import clips_of_shards, make_leased, shard_state, wanted_shard
+from pipeline.cache.shard import ShardState, make_shards
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import LIST, PosebridgeError
 from pipeline.files.hashing import fingerprint
@@ -83,27 +82,24 @@ def import_features(
     recipe = recipe_of(found, hpe_text, path)
     rows = zip(found.clip_ids, found.labels, found.parts, strict=True)
     clips = [Clip(clip_id, clip_id, label=label, part=part) for clip_id, label, part in rows]
-    row_of = {clip_id: row for row, clip_id in enumerate(found.clip_ids)}
+    row_of = {clip_id: place for place, clip_id in enumerate(found.clip_ids)}
 
     def look(clip_path: str, former: VideoRecord | None) -> VideoRecord:
         """Equal features have one identity, by which test clips that repeat a train clip are found."""
         content = found.feature(row_of[clip_path]).tobytes()
         return VideoRecord(f"features-{hashlib.sha256(content).hexdigest()[:32]}", len(content), 0)
 
+    def row(clip: Clip, state: ShardState) -> dict[str, Any]:
+        return feature_row(clip, found, row_of[clip.clip_id], state.videos[clip.path].identity)
+
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, found.joints, found.cue_width)
-    members = enumerate(clips_of_shards(clips, layout.shards))
-    states = (shard_state(store, wanted_shard(*each, row_hash, lambda clip: "", look)) for each in members)
-    todo = [state for state in states if not state.done]
-    total, finished = sum(len(state.todo) for state in todo), count(1)
-    for state in todo:
-        made = (feature_row(clip, found, row_of[clip.clip_id], state.videos[clip.path].identity) for clip in state.todo)
-        make_leased(store, layout, state, made, lambda: progress(next(finished), total))
+    written = make_shards(store, layout, clips, row_hash, row, progress, look)
     note_import(index, clips, recipe.fingerprint, protocol, split.seen, found.sources)
     write_index(index, dataset, store, layout, store.receipts(layout))
     parts = Counter(found.parts)
     return ImportedFeatures(
-        index, store.folder, clips_path(index), len(clips), total, dict(parts), recipe.layout, found.cue_width
+        index, store.folder, clips_path(index), len(clips), written, dict(parts), recipe.layout, found.cue_width
     )
 
 

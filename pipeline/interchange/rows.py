@@ -178,8 +178,6 @@ def _reading(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes a library raise, as one sentence."""
     try:
         yield
-    except PosebridgeError:
-        raise
     except NoPlainArray as error:
         raise PosebridgeError(f"{path} cannot be read: {error}; save plain arrays.") from None
     except ODD as error:
