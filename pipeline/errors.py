@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LONGEST = 2000  # characters of a line
@@ -37,6 +37,12 @@ def reason_of(error: PosebridgeError, path: Path) -> str:
 def short(value: object) -> str:
     """A value that somebody wrote, as it stands in a sentence: its middle is left out where it is long."""
     return _SHORT.repr(value)
+
+
+def some_names(names: Sequence[str], most: int = 6) -> str:
+    """The first of many names, and how many more there are, as a sentence tells them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(short(name) for name in names[:most]) + more
 
 
 def first_line(error: Exception, most: int = 160) -> str:

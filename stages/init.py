@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
+from pipeline.errors import some_names
 from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
-from pipeline.protocol.draw import some_names, usual_unseen
+from pipeline.protocol.draw import usual_unseen
 from stages.bars import counter
 from stages.shell import FiniteRange, answer, json_option, plain_errors, say
 

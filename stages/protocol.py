@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.protocol.draw import make_protocol, some_names
+from pipeline.errors import some_names
+from pipeline.protocol.draw import make_protocol
 from stages.shell import answer, dataset_option, json_option, manifests_option, plain_errors, say
 
 

@@ -20,7 +20,7 @@ from pipeline.cache.imported import clips_path, note_import, require_no_extracti
 from pipeline.cache.index import index_path, write_index
 from pipeline.cache.shard import ShardState, make_shards
 from pipeline.cache.store import Store, row_hash
-from pipeline.errors import LIST, PosebridgeError
+from pipeline.errors import LIST, PosebridgeError, some_names
 from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name, is_file
 from pipeline.interchange.feature_files import FeatureSet, read_features
@@ -130,8 +130,7 @@ def require_protocol(found: FeatureSet, split: Split, folder: Path, path: Path) 
     tested = Counter(label for label, part in zip(found.labels, found.parts, strict=True) if part == "test")
 
     def named(classes: Iterable[int]) -> str:
-        those = [f"{split.class_names[c]!r}" for c in classes]
-        return ", ".join(those[:NAMED]) + (f" and {len(those) - NAMED} more" if len(those) > NAMED else "")
+        return some_names([split.class_names[c] for c in classes], NAMED)
 
     others = [other for other in _protocols(folder, split) if set(other.seen) == set(trained)]
     hint = f"they are the seen classes of {others[0].protocol}: import it with that" if others else "see its list"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError, all_missing
+from pipeline.errors import PosebridgeError, all_missing, some_names
 from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
 from pipeline.protocol.splits import Split, read_split
@@ -77,8 +77,8 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
     lacking = [split.class_names[c] for c in split.seen if c in listed and c not in extracted]
     if lacking:
         needs.missing.append(
-            f"The extraction by {recipe} holds no train clip of {names_of(lacking)}; run `posebridge extract --dataset "
-            f"{dataset.name} --recipe {recipe} --retry-failed`."
+            f"The extraction by {recipe} holds no train clip of {some_names(lacking, NAMED)}; run `posebridge extract "
+            f"--dataset {dataset.name} --recipe {recipe} --retry-failed`."
         )
     return reader
 
@@ -93,10 +93,5 @@ def is_imported(dataset: Dataset, recipe: str) -> bool:
 
 def classes_have(names: Sequence[str]) -> str:
     """`class 'a' has`, `classes 'a', 'b' have`."""
-    return f"class {names_of(names)} has" if len(names) == 1 else f"classes {names_of(names)} have"
-
-
-def names_of(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(repr(name) for name in names[:NAMED]) + more
+    told = some_names(names, NAMED)
+    return f"class {told} has" if len(names) == 1 else f"classes {told} have"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PosebridgeError, short
+from pipeline.errors import PosebridgeError, short, some_names
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name, composed
 from pipeline.manifest.clips import read_classes
@@ -142,9 +142,3 @@ def _check_enough(class_names: Sequence[str], unseen: int) -> None:
             f"{LEAST_TRAINED} to train on, and {there}; bring more, let fewer be unseen, or ask `posebridge predict "
             "--examples`, which needs no training."
         )
-
-
-def some_names(names: Sequence[str]) -> str:
-    """The first of many classes, as a sentence tells them."""
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return ", ".join(short(name) for name in names[:6]) + more
