@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from click.testing import CliRunner
 from pipeline.doctor import check_weights
 from pipeline.errors import PosebridgeError
 from pipeline.files import fetch as fetching
+from pipeline.files.durable import temporary
 from pipeline.files.fetch import fetch
 from pipeline.hpe import published as table
 from pipeline.hpe.published import PUBLISHED, Published
@@ -174,6 +176,19 @@ def test_the_way_of_the_bytes_is_shown(toy: Published) -> None:
     assert len(ways) > 1 and ways[-1] == (len(CONTENT), len(CONTENT))
     toy.path.unlink()
     assert "toy: 307k of 307k bytes" in CliRunner().invoke(main, ["weights", "get", "toy"]).stderr
+
+
+def test_what_a_killed_fetch_left_is_taken_away_by_the_next(toy: Published) -> None:
+    recipe = Recipe(backend="onnx", boxes="detector", detector=toy.url, detector_sha256=SHA256)
+    for bring in (lambda: run("get", "toy"), lambda: find_detector(recipe)):
+        toy.path.unlink(missing_ok=True)
+        toy.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = temporary(toy.path)
+        dead = draft.with_name(draft.name.replace(f"-{os.getpid()}-", "-4194400-"))  # above all of Linux
+        dead.write_bytes(CONTENT)
+        os.utime(dead, (0, 0))
+        bring()
+        assert left() == ["toy.onnx", "toy.onnx.receipt.json"]
 
 
 # Checked ever after

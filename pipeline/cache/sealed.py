@@ -71,10 +71,10 @@ def typed(adapter: TypeAdapter[T], values: Any, path: Path, remedy: str) -> T:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete the drafts that killed processes of this host left in a folder more than an hour ago.
+    """Delete the drafts that killed processes of this host left in a folder more than an hour ago. Raises OSError.
 
-    Another container may have this host's name and processes that are not to be seen here; but no draft is written
-    to for so long, since a shard is put together in memory.
+    Another container may have this host's name and processes that are not to be seen here; but no draft lies for so
+    long without being written to: a shard is put together in memory, and a download comes faster.
     """
     for draft in folder.glob("*.tmp-*"):
         match = DRAFT.search(draft.name)

@@ -11,8 +11,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.cache.sealed import remove_abandoned
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import unreadable, write_durably
+from pipeline.files.durable import unreadable, write_durably, writing
 from pipeline.files.fetch import Told, fetch
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
@@ -98,6 +99,8 @@ def get(published: Published, mirror: str = "", told: Told | None = None) -> tup
         return _record(published, published.url), False
     url = f"{mirror.rstrip('/')}/{published.url.rpartition('/')[2]}" if mirror else published.url
     expected = receipt.sha256 if receipt else published.sha256
+    with writing(path.parent):
+        remove_abandoned(path.parent)
     fetch(url, path, expected, published.member, int(published.megabytes * MOST_TIMES * 1e6), told)
     return _record(published, url), True
 

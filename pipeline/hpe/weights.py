@@ -16,7 +16,9 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pipeline.cache.sealed import remove_abandoned
 from pipeline.errors import PosebridgeError, first_line
+from pipeline.files.durable import writing
 from pipeline.files.fetch import fetch
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
@@ -227,6 +229,8 @@ def _download(url: str, sha256: str) -> Path:
     # OpenMMLab: name-<first 8 digits of sha256>_<date>.pth
     expected = sha256 or path.stem.rsplit("-", 1)[-1].split("_")[0]
     if not is_file(path):
+        with writing(path.parent):
+            remove_abandoned(path.parent)
         fetch(url, path, expected)
     found = sha256_file(path)
     if not found.startswith(expected):
