@@ -98,7 +98,7 @@ def test_the_maps_of_a_graph_are_those_of_a_stride_that_cues_have(tmp_path):
 @pytest.mark.parametrize("shape, why", [
     ([2], r"should have one input of shape"), ([2, 3], r"should have one input of shape"),
     ([1, 3, 64, 48, 2], r"should have one input of shape"), (["n", 3, "h", "w"], r"has no fixed size"),
-    ([1, 3, 200_000, 200_000], r"at most 2048 x 2048 pixels"),
+    ([1, 3, 200_000, 200_000], r"at most 2048 x 2048 pixels"), ([1024, 3, 2048, 2048], r"in all 134 million"),
 ], ids=str)  # fmt: skip
 def test_a_graph_of_another_input_is_one_sentence(tmp_path, shape, why):
     graph = helper.make_graph(

@@ -12,7 +12,9 @@ from pipeline.errors import PosebridgeError
 if TYPE_CHECKING:
     import onnxruntime
 
-MOST_SIDE, MOST_BATCH = 2048, 1024  # beyond that a file is no pose model, and memory is short
+# beyond that a file is no pose model, and memory is short
+MOST_SIDE, MOST_BATCH = 2048, 1024
+MOST_PIXELS = 1 << 27  # of a batch: 1.6 GB, 1024 crops of 384 x 288 take less
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,11 @@ def input_of(session: onnxruntime.InferenceSession, name: str) -> Input:
             f"The input of {name} has no fixed size ({shape}); export it with a fixed height and width."
         )
     batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
-    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE) or (batch or 1) > MOST_BATCH:
+    fits = 0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE and (batch or 1) <= MOST_BATCH
+    if not fits or (batch or 1) * height * width > MOST_PIXELS:
         raise PosebridgeError(
             f"The input of {name} is {shape}; a pose model takes at most {MOST_BATCH} crops of at most "
-            f"{MOST_SIDE} x {MOST_SIDE} pixels: bring another file."
+            f"{MOST_SIDE} x {MOST_SIDE} pixels, in all {MOST_PIXELS / 1e6:.0f} million: bring another file."
         )
     dtype = torch.float16 if inputs[0].type == "tensor(float16)" else torch.float32
     return Input(inputs[0].name, channels_first, (width, height), batch, dtype)
