@@ -138,10 +138,11 @@ def load_maps(recipe: Recipe, path: Path) -> tuple[TopdownModel, dict[int, CueHe
     heads = {}
     project = state.get("project.weight", torch.empty(0))
     for stride in (s for s in STRIDES if project.ndim == 2 and project.numel() and s in pose.strides):
-        head = CueHead(pose.channels, pose.strides, stride, *reversed(project.shape))
+        with torch.device("meta"):  # without memory, as in `read_head`
+            head = CueHead(pose.channels, pose.strides, stride, *reversed(project.shape))
         own = {key: value.shape for key, value in head.state_dict().items()}
         if own == {key: state[key].shape for key in own if key in state}:
-            head.load_state_dict({key: state[key] for key in head.state_dict()})
+            head.load_state_dict({key: state[key] for key in own}, assign=True)
             heads[stride] = head.to(pose.mean.device).eval()
     return pose, heads
 
