@@ -42,7 +42,7 @@ MANIFESTS = Path("manifests")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
 FAILURES = 0.1  # of the clips may fail in the extraction
 LONGEST_NAME = 40
-FEW_SEEN = 10  # classes; with four of five clips each, 0.57 of two unseen ones were told right (README)
+FEW_SEEN = 10  # classes; with four of five clips each, 0.57 of two unseen ones were told right (docs/results.md)
 
 
 @dataclass(frozen=True)
