@@ -1,7 +1,7 @@
 """Joint graphs: names, bones and the mirror image of a skeleton, for each joint layout that a recipe may name.
 
 `coco17` is the order of COCO, `openpose18` that of OpenPose's 18-joint output, `ntu25` that of Kinect v2 as in
-NTU RGB+D, `kinect20` that of the Kinect SDK 1 as in NW-UCLA.
+NTU RGB+D, `kinect20` that of the Kinect SDK 1 as in NW-UCLA, `common17` the form of all of them in common.py.
 """
 
 from __future__ import annotations
@@ -95,11 +95,25 @@ KINECT_20 = _graph(
     """,
 )
 
+COMMON_17 = _graph(
+    """
+    hip_centre right_hip right_knee right_ankle left_hip left_knee left_ankle spine shoulder_centre nose head
+    left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist
+    """,
+    f"""
+    {_LEGS} {_ARMS} hip_centre-spine spine-shoulder_centre shoulder_centre-head head-nose hip_centre-left_hip
+    hip_centre-right_hip shoulder_centre-left_shoulder shoulder_centre-right_shoulder
+    """,
+)
+
 GRAPHS = {"coco17": COCO_17, "openpose18": OPENPOSE_18, "ntu25": NTU_25, "kinect20": KINECT_20}
+COMMON = "common17"  # no order that anybody's files have to be told by: the view of all of them
 
 
 def graph_of(layout: str) -> Graph:
     """The graph of a layout. Raises PosebridgeError for an unknown one."""
+    if layout == COMMON:
+        return COMMON_17
     if layout not in GRAPHS:
         raise PosebridgeError(f"There is no joint layout {layout!r}; a recipe's layout is {', '.join(GRAPHS)}.")
     return GRAPHS[layout]
