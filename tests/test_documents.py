@@ -1,0 +1,209 @@
+"""README and the pages in docs/: every command in them can be typed, and every link leads somewhere.
+
+A command either runs, in tests/test_documents_run.py, or stands in `PARSED` with the reason why it does not; even then
+its options, and the names of files, data sets, protocols, recipes, runs and DVC's stages in it, are checked here.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import dvc.cli
+import pytest
+import yaml
+from documents import PAGES, ROOT, Block, anchors, blocks, blocks_of, links, name_of, spans
+
+from pipeline.params import load_params
+from stages.cli import main
+
+pytestmark = pytest.mark.unit
+
+# The first words of what is only parsed, and why. What runs in earnest elsewhere is named.
+PARSED = {
+    "make": "the targets are looked up: `make test` is this, `make demo` takes half an hour",
+    "pip": "installs: extras and files are looked up",
+    "dvc": "hours, a lab's remote or git; DVC's own parser reads it, and stages are looked up: tests/test_dvc.py, "
+    "tests/test_lab.py, tests/test_init_real.py",
+    ".venv/bin/python": "pytest itself, or a picture of the demo",
+    "posebridge cache estimate": "probes the machine for seconds: tests/test_cost.py",
+    "posebridge bench scale": "minutes: tests/test_scale.py",
+    "posebridge bench cues": "photos that we may not ship: tests/test_taps.py",
+    "posebridge gap": "photos that we may not ship: tests/test_gap.py",
+    "posebridge weights get": "the web: tests/test_public_weights.py",
+    "posebridge doctor": "looks at this machine: tests/test_doctor.py",
+    "posebridge ingest --dataset ntu60": "videos that we may not ship: tests/test_datasets.py",
+    "posebridge extract --dataset mine --recipe public --workers": "processes: tests/test_workers.py",
+    "posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12": "Slurm: tests/test_executors.py",
+}
+MADE = {"mine", "videos"}  # data sets of a person, who makes them by a page's commands
+
+
+def is_parsed(words: list[str]) -> bool:
+    """Whether a command is only parsed, and does not run."""
+    line = shlex.join(plain(words))
+    return any(line == start or line.startswith(f"{start} ") for start in PARSED)
+
+
+def plain(words: list[str]) -> list[str]:
+    return ["posebridge", *words[1:]] if words[0] == ".venv/bin/posebridge" else words
+
+
+COMMANDS = [(block.place, words) for block in blocks("bash") for words in block.commands()]
+IDS = [f"{place} {shlex.join(words)[:60]}" for place, words in COMMANDS]
+
+
+def test_pages_have_commands_and_every_reason_is_of_one() -> None:
+    assert len(COMMANDS) > 40
+    for start in PARSED:
+        assert any(shlex.join(plain(words)).startswith(start) for _, words in COMMANDS), f"nothing begins with {start}"
+
+
+@pytest.mark.parametrize(("place", "words"), COMMANDS, ids=IDS)
+def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *rest = plain(words)
+    assert not {"|", "&&", ";", ">"} & set(words), "one command a line, so that it can be tried"
+    if first == "posebridge":
+        check_posebridge(rest, monkeypatch)
+    elif first == "dvc":
+        check_dvc(rest)
+    elif first == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert rest and set(rest) <= set(targets)
+    elif first == "pip":
+        check_pip(rest)
+    elif first == ".venv/bin/python":
+        check_python(rest)
+    else:
+        pytest.fail(f"{place}: say in tests/test_documents.py how {first!r} is checked")
+
+
+def check_posebridge(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options and arguments are valid, and what they name is there; files of a person need not be."""
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"there is no command {name}"
+        command = found
+    values = command.make_context(str(command.name), words).params
+    params_path = ROOT / (values.get("params_path") or "params.yaml")
+    assert params_path.is_file(), params_path
+    given = {name: value for name, value in values.items() if value}
+    if (dataset := given.get("dataset")) is None or isinstance(dataset, tuple) or dataset in MADE:
+        return
+    folder = ROOT / "manifests" / dataset
+    assert (folder / "classes.csv").is_file(), f"there is no data set {dataset}"
+    for protocol in many(given, "protocol"):
+        assert (folder / "protocols" / f"{protocol}.txt").is_file(), protocol
+    params = load_params(params_path)
+    for run in many(given, "run"):
+        assert run in params.runs or run == "mine", run
+    if command.name not in ("import", "import-features"):
+        assert all(recipe in params.recipes for recipe in many(given, "recipe")), given
+
+
+def many(given: dict[str, object], name: str) -> list[str]:
+    """The values of an option that may be repeated, or not."""
+    value = given.get(f"{name}s", given.get(name, ()))
+    return [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+
+
+def check_dvc(words: list[str]) -> None:
+    """DVC knows the options, and the stages are there."""
+    asked = dvc.cli.parse_args(words)
+    for target in getattr(asked, "targets", None) or []:
+        if target.startswith("manifests/videos/"):
+            continue  # made by `posebridge init`
+        path, _, stage = target.rpartition(":") if ":" in target else ("", "", target)
+        if not path and (ROOT / stage).is_file():
+            continue
+        assert stage.partition("@")[0] in stages_of(path or "dvc.yaml"), target
+
+
+@functools.cache
+def stages_of(path: str) -> set[str]:
+    return set(yaml.safe_load((ROOT / path).read_text())["stages"])
+
+
+def check_pip(words: list[str]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert words[0] in ("install", "uninstall")
+    for word in words[1:]:
+        for extra in re.findall(r"\[([^\]]+)\]", word):
+            assert set(extra.split(",")) <= set(extras), word
+        if word.endswith(".txt"):
+            assert (ROOT / word).is_file(), word
+
+
+def check_python(words: list[str]) -> None:
+    """A file of ours, or pytest with a marker that there is and files that are there."""
+    if words[0] == "-m":
+        assert words[1] == "pytest"
+        markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+        for flag, value in zip(words[2:], words[3:], strict=False):
+            assert flag != "-m" or value in {marker.partition(":")[0] for marker in markers}, value
+    assert all((ROOT / word).is_file() for word in words if word.endswith(".py"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_in_a_sentence_exists_with_its_options(page: Path) -> None:
+    for span in spans(page):
+        if not span.startswith("posebridge ") or "…" in span or "<" in span:
+            continue
+        command: click.Command = main
+        words = shlex.split(span)[1:]
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(click.Context(command), words.pop(0))
+            assert found is not None, f"{name_of(page)}: `{span}`"
+            command = found
+        known = {flag for each in command.get_params(click.Context(command)) for flag in each.opts}
+        assert {word for word in words if word.startswith("--")} <= known, f"{name_of(page)}: `{span}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists() and target.is_relative_to(ROOT), f"{name_of(page)}: {link}"
+        assert not anchor or anchor in anchors(target), f"{name_of(page)}: {link}"
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        targets = ((page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link)
+        waiting += [target for target in targets if target.suffix == ".md" and target not in reached]
+    assert reached >= set(PAGES)
+
+
+YAML = blocks("yaml")
+
+
+@pytest.mark.parametrize("block", YAML, ids=lambda block: block.place)
+def test_values_on_a_page_are_values_of_params(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(block.text)
+    assert load_params(tmp_path / "params.yaml") != load_params(empty(tmp_path / "none.yaml"))
+
+
+def empty(path: Path) -> Path:
+    path.write_text("{}\n")
+    return path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_block_is_of_a_language_that_a_test_knows(page: Path) -> None:
+    found = list(blocks_of(page))
+    assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(), re.M)), "a fence that is not closed alike"
+    assert {block.language for block in found} <= {"bash", "python", "yaml", ""}
+    assert not any("posebridge " in block.text for block in found if not block.language), "commands are bash"
