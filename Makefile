@@ -23,6 +23,8 @@ lint: setup
 	@$(BIN)/mypy
 
 setup: $(VENV)/installed
+	@# DVC takes the project for one without git, so that a plain copy works; in a clone it may know better.
+	@if [ -e .git ] && ! grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local core.no_scm false; fi
 
 $(VENV)/installed: pyproject.toml constraints.txt requirements-mm.txt
 	@python=""; \

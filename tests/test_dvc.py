@@ -62,9 +62,15 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
-    """Such a copy, to look at; DVC reads its stages once."""
-    with Repo(str(copied(tmp_path_factory.mktemp("dvc") / "posebridge"))) as found:
+    """Such a copy with its tables, to look at; DVC reads its stages once."""
+    with Repo(str(with_tables(copied(tmp_path_factory.mktemp("dvc") / "posebridge")))) as found:
         yield found
+
+
+def with_tables(project: Path) -> Path:
+    """The project itself, with the link by which DVC finds the tables."""
+    (project / "params" / "dvc.yaml").symlink_to("tables.yaml")
+    return project
 
 
 def copied(copy: Path) -> Path:
@@ -73,8 +79,8 @@ def copied(copy: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, copy / name)
     for name in ("pipeline", "stages", "manifests", "params"):
-        own = ("clips.csv", "dvc.yaml") if name == "manifests" else ()  # dvc.yaml there: of a person's own videos
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dvc.lock", *own))
+        own = ("__pycache__", "clips.csv", "dvc.yaml", "dvc.lock")  # dvc.yaml: of a person's own videos, or a link
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(*own))
     (copy / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
     return copy
@@ -227,11 +233,11 @@ def test_every_parameter_that_dvc_yaml_tracks_is_in_its_file_and_known(repo: Rep
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("folder", [".", "params"])
-def test_the_text_stage_depends_on_the_texts_that_it_embeds(folder: str) -> None:
+@pytest.mark.parametrize("file", ["dvc.yaml", "params/tables.yaml"])
+def test_the_text_stage_depends_on_the_texts_that_it_embeds(file: str) -> None:
     """`minilm@purls` embeds texts.purls.csv: DVC can only be told by a variable, which must not be forgotten."""
-    (values,) = yaml.safe_load((ROOT / folder / "dvc.yaml").read_text())["vars"]
-    paths = [ROOT / "params.yaml"] if folder == "." else list((ROOT / "params").glob("paper-*.yaml"))
+    (values,) = yaml.safe_load((ROOT / file).read_text())["vars"]
+    paths = [ROOT / "params.yaml"] if file == "dvc.yaml" else list((ROOT / "params").glob("paper-*.yaml"))
     for path in paths:
         variant = load_params(path).text.encoder.partition("@")[2]
         assert values["texts"] == texts_path(Path(), variant).name, path
@@ -249,9 +255,47 @@ def test_stages_work_without_git_and_without_network(project: Path) -> None:
     assert not (project / ".git").exists()
     config = (project / ".dvc" / "config").read_text()
     assert re.search(r"analytics = false", config) and re.search(r"check_update = false", config)
-    graph = dvc(project, "dag", "--dot", "dvc.yaml").stdout
+    graph = dvc(project, "dag", "--dot").stdout
     assert '"synth" -> "ingest"' in graph and '"evaluate@compositional_18_6-posebridge" -> "report"' in graph
-    assert "paper" not in graph and "synth" in dvc(project, "status", "dvc.yaml").stdout
+
+
+@pytest.mark.unit
+def test_a_plain_status_and_graph_are_of_the_demo_alone(project: Path) -> None:
+    """DVC looks for stages by the name dvc.yaml: the tables, whose hundreds of stages are 8,400 lines, have another."""
+    assert [path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/dvc.yaml") if not path.is_symlink()] == []
+    said = dvc(project, "status").stdout
+    assert "synth:" in said and "report:" in said and len(said.splitlines()) < 250
+    assert max(map(len, dvc(project, "dag", "--collapse-foreach-matrix").stdout.splitlines())) < 200
+    assert "params/dvc.yaml:paper-pku:" in dvc(with_tables(project), "status", "params/dvc.yaml:paper-pku").stdout
+
+
+@pytest.mark.unit
+def test_make_tells_dvc_whether_there_is_git(project: Path) -> None:
+    """In a clone its set-up turns on what needs git (`params diff`, `exp run`); a plain copy stays one without."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements-mm.txt"):
+        shutil.copy(ROOT / name, project / name)
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "bin" / "dvc").write_text(f'#!/bin/sh\nexec {sys.executable} -m dvc "$@"\n')
+    (project / ".venv" / "bin" / "dvc").chmod(0o755)
+    (project / ".venv" / "installed").touch()
+
+    def make() -> None:
+        subprocess.run(["make", "--silent", "setup"], cwd=project, check=True, capture_output=True)
+
+    make()
+    assert not (project / ".dvc" / "config.local").exists()
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    shutil.copy(ROOT / ".gitignore", project / ".gitignore")
+    shutil.copy(ROOT / ".dvc" / ".gitignore", project / ".dvc" / ".gitignore")
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "A clone"]):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    make()
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("lr: 0.002", "lr: 0.004"))
+    found = dvc(project, "params", "diff").stdout
+    assert re.search(r"train\.lr +0\.002 +0\.004", found), found
+    status = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True).stdout
+    assert status.split() == ["M", "params.yaml"], "what DVC writes beside it is none of git's"
 
 
 @pytest.mark.e2e
@@ -265,7 +309,6 @@ def test_repro_runs_what_has_changed_and_nothing_else(project: Path) -> None:
     compiled.write_bytes(b"what Python leaves in a room")
     dvc(project, "repro", "--quiet")
     assert calls(project) == [], "a second repro must do nothing"
-    (project / "params" / "dvc.yaml").unlink()  # no table was made; from here on DVC need not read all their stages
 
     params = project / "params.yaml"
     changed = yaml.safe_load(params.read_text())
@@ -293,8 +336,8 @@ def test_repro_runs_what_has_changed_and_nothing_else(project: Path) -> None:
 
 @pytest.mark.e2e
 def test_one_command_makes_one_table_and_leaves_the_others_alone(project: Path) -> None:
-    """With no run of `refined` at the top of params/dvc.yaml, as for a lab without tuned pose weights."""
-    stages, params = project / "params" / "dvc.yaml", project / "params" / "paper-ntu-synse.yaml"
+    """With no run of `refined` at the top of params/tables.yaml, as for a lab without tuned pose weights."""
+    stages, params = project / "params" / "tables.yaml", with_tables(project) / "params" / "paper-ntu-synse.yaml"
     text = stages.read_text().replace("run: [posebridge, skeleton]\n", "run: []\n", 1)
     stages.write_text(text.replace("[synse_55_5, synse_48_12]", "[synse_55_5]").replace(", synse_96_24]", "]"))
     table = "params/dvc.yaml:paper-ntu-synse"

@@ -38,8 +38,10 @@ def tables() -> dict[str, Params]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what DVC reads, without git and without a generated file."""
     copy = tmp_path_factory.mktemp("paper") / "posebridge"
+    generated = shutil.ignore_patterns("__pycache__", "clips.csv", "dvc.yaml", "dvc.lock")
     for name in ("pipeline", "stages", "manifests", "params"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "clips.csv", "dvc.lock"))
+        shutil.copytree(ROOT / name, copy / name, ignore=generated)
+    (copy / "params" / "dvc.yaml").symlink_to("tables.yaml")
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".dvc/config"):
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
@@ -48,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def commands(project: Path) -> dict[str, list[dict[str, str]]]:
-    """Table -> its commands in the order of params/dvc.yaml, each as option -> value, `""` -> the stage."""
+    """Table -> its commands in the order of params/tables.yaml, each as option -> value, `""` -> the stage."""
     found: dict[str, list[dict[str, str]]] = {name: [] for name in TABLES}
     with Repo(str(project)) as repo:
         for stage in repo.index.stages:
@@ -128,7 +130,7 @@ def test_the_tables_hold_every_protocol_that_is_published(commands: dict[str, li
 
 @pytest.mark.unit
 def test_the_tables_embed_by_the_encoder_that_their_stages_name() -> None:
-    (values,) = yaml.safe_load((ROOT / "params/dvc.yaml").read_text())["vars"]
+    (values,) = yaml.safe_load((ROOT / "params/tables.yaml").read_text())["vars"]
     assert {load_params(ROOT / "params" / f"{table}.yaml").text.encoder for table in TABLES} == {values["encoder"]}
 
 

@@ -1,9 +1,10 @@
-"""The table of skelgap in params/dvc.yaml: it trains and tests every run of params/skelgap.yaml, and writes where it
+"""The table of skelgap in params/tables.yaml: it trains and tests every run of params/skelgap.yaml, and writes where it
 says.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,14 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
-def repo() -> Iterator[Repo]:
-    """The project; DVC reads its stages once."""
-    with Repo(str(ROOT)) as found:
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    """The stages of demo and tables, where DVC finds both; it reads them once."""
+    project = tmp_path_factory.mktemp("tables")
+    for name in ("dvc.yaml", "params.yaml", ".dvc/config", "params/tables.yaml"):
+        (project / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    (project / "params" / "dvc.yaml").symlink_to("tables.yaml")
+    with Repo(str(project)) as found:
         yield found
 
 
@@ -112,7 +118,7 @@ def test_stages_write_where_they_say(stages) -> None:
 def test_the_leaderboard_waits_for_every_method(params: Params, repo: Repo) -> None:
     (stage,) = (s for s in repo.index.stages if getattr(s, "name", "") == "leaderboard")
     deps = {dep.def_path for dep in stage.deps}
-    graph = {s.addressing for s in repo.stage.collect("params/dvc.yaml:leaderboard", with_deps=True)}
+    graph = {s.addressing for s in repo.stage.collect(f"{repo.root_dir}/params/dvc.yaml:leaderboard", with_deps=True)}
     for protocol in (HEADLINE, "motion_only"):
         for run in {"posebridge", "skeleton"} | OTHERS | {f"{name}_cues" for name in OTHERS}:
             folder = f"cache/results/skelgap/{protocol}"  # as a whole, or the run's
@@ -131,6 +137,6 @@ def test_the_leaderboard_waits_for_every_method(params: Params, repo: Repo) -> N
 
 
 def test_the_prices_of_leaks_are_of_every_method_on_true_skeletons(repo: Repo) -> None:
-    graph = {s.addressing for s in repo.stage.collect("params/dvc.yaml:leaks", with_deps=True)}
+    graph = {s.addressing for s in repo.stage.collect(f"{repo.root_dir}/params/dvc.yaml:leaks", with_deps=True)}
     priced = {name.rpartition("-")[2] for name in graph if "leaks-skelgap" in name}
     assert priced == {"posebridge", "skeleton_gt", *(f"{name}_gt" for name in OTHERS)}
