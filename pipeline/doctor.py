@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PosebridgeError, first_line
+from pipeline.files.shipped import MM_REQUIREMENTS, dataset_file
 from pipeline.params import Params, choose
 from pipeline.recipe import Recipe
 
@@ -49,11 +50,12 @@ class Check:
 def examine(
     params: Params | None, datasets: Sequence[str] = (), recipes: Sequence[str] = (),
     manifests: Path = Path("manifests"), cache: Path = Path("cache"), dvc: Path = Path(".dvc/config"),
+    own_params: bool = True,
 ) -> Iterator[Check]:  # fmt: skip
     """Every check, in the order of what builds on what.
 
     Weights and disk space are `missing` only for the recipes and data sets that are asked for; for others a lack is a
-    note. `params` is None where there is no params.yaml.
+    note. `params` is None where there is no params.yaml, and not `own_params` where it is what ships.
     """
     yield check_python(sys.version_info[:3])
     wanted = [params.recipes[name] for name in recipes if name in params.recipes] if params else []
@@ -65,8 +67,10 @@ def examine(
         yield check_gpu()
         yield from check_runs(onnx)
     yield check_dvc(dvc)
+    if not own_params:
+        what = "none here" if params is None else "none here, so posebridge's own is looked at"
+        yield Check("params.yaml", NOTE, what, "run the command from the project's folder, or use --params")
     if params is None:
-        yield Check("params.yaml", NOTE, "none here", "run the command from the project's folder, or use --params")
         return
     from pipeline.manifest.clips import read_clips
     from pipeline.text.encoder import split_variant
@@ -82,7 +86,7 @@ def examine(
     there = [path.parent.name for path in sorted(manifests.glob("*/clips.csv"))]
     for dataset in dict.fromkeys([*datasets, *there]):
         try:
-            clips = len(read_clips(manifests / dataset / "clips.csv"))
+            clips = len(read_clips(dataset_file(manifests, dataset, "clips.csv")))
         except PosebridgeError as error:
             yield _lacking(f"disk: {dataset}", False, error)
             continue
@@ -96,7 +100,7 @@ def check_python(version: tuple[int, int, int]) -> Check:
     """Python's version."""
     low, high = PYTHON
     good = low <= version[:2] < high
-    remedy = "" if good else f"install Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1} and run `make setup`"
+    remedy = "" if good else f"install Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1}, and posebridge in it"
     return Check("python", OK if good else MISSING, ".".join(map(str, version)), remedy)
 
 
@@ -118,7 +122,7 @@ def check_packages(mmpose: bool, onnx: bool = False) -> Iterator[Check]:
     for name in MM:
         found = version_of(name) or (version_of("mmcv") if name == "mmcv-lite" else None)
         lack = MISSING if mmpose else NOTE
-        remedy = "" if found else "pip install --no-deps --requirement requirements-mm.txt"
+        remedy = "" if found else f"pip install --no-deps --requirement {MM_REQUIREMENTS}"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
     yield check_pair("onnxruntime", ONNXRUNTIME, MISSING if onnx else NOTE, "not installed")
     yield check_pair("faiss", FAISS, NOTE, "not installed; PyTorch takes its place, slower, but not in `search`")
@@ -130,7 +134,7 @@ def check_pair(name: str, pair: Sequence[str], lack: str, without: str) -> Check
     """
     there = [f"{package} {version}" for package in pair if (version := version_of(package))]
     if not there:
-        return Check(name, lack, without, "pip install '.[cpu]'")
+        return Check(name, lack, without, "pip install 'posebridge[cpu]'")
     if len(there) > 1:  # one has written over the other
         return Check(name, MISSING, " and ".join(there), f"pip uninstall {' '.join(pair)}, then install one of them")
     return Check(name, OK, there[0])

@@ -242,6 +242,7 @@ class Params:
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises PosebridgeError for a missing file, an unknown key or a value of the wrong type."""
     data = read_yaml(path, "run the command from the project's folder or name the file with --params")
+    _refuse_foreign(data, path)
     params: Params = _build(Params, {} if data is None else data, path.name)
     for section, what in (("datasets", "data set"), ("recipes", "recipe"), ("runs", "run")):
         for name in getattr(params, section):
@@ -255,6 +256,20 @@ def load_params(path: Path) -> Params:
                 f"{path.name}: runs: {name}: the seed {unknown[0]} is none of encode's, {_listed(params.encode.seeds)}."
             )
     return params
+
+
+def _refuse_foreign(data: Any, path: Path) -> None:
+    """Raise PosebridgeError for a file of that name of some other program, as DVC's projects have it."""
+    known = [each.name for each in fields(Params)]
+    if not isinstance(data, dict) or set(data) & {"datasets", "recipes", "runs"}:
+        return
+    odd = [key for key in data if isinstance(key, str) and key not in known]
+    if odd and not any(difflib.get_close_matches(key, known, n=1) for key in odd):  # a slip is told of later
+        keys = ", ".join(map(short, odd[:3]))
+        raise PosebridgeError(
+            f"{path} is not posebridge's but of another program (it has {keys}); work in another folder, which "
+            "--project can name, or name a file with --params."
+        )
 
 
 def choose(section: dict[str, Any], name: str, what: str) -> Any:

@@ -15,11 +15,13 @@ from typing import Any
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from stages.bench_accuracy import cues, examples, leaks
 from stages.shell import (
     Group,
+    Place,
     answer,
     cache_option,
     dataset_option,
@@ -91,7 +93,7 @@ def extract_command(
     if recipe.backend == "ground_truth":
         raise PosebridgeError(f"The recipe {recipe_name!r} runs no pose model; name one that does.")
     recipe = resolve_weights(recipe)
-    clips = read_clips(manifests / dataset / "clips.csv")[:count]
+    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         estimator = estimator_on(device)(recipe)
         result = bench_extract(clips, Path(place.root), recipe, estimator, Path(folder), params.extract)
@@ -133,7 +135,7 @@ def workers_command(
     params = load_params(params_path)
     place = choose(params.datasets, dataset, "data set")
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    clips = read_clips(manifests / dataset / "clips.csv")[:count]
+    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_workers(clips, Path(place.root), recipe, build_estimator, Path(folder), params.extract, workers)
     sentence = (
@@ -286,7 +288,7 @@ def encoder_command(
 @click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
 @click.option("--steps", type=click.IntRange(4, 10_000), default=32, show_default=True, help="Of each stage.")
 @click.option("--dense", is_flag=True, help="Noise in all of the store, so that the disk is read.  [default: holes]")
-@click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+@click.option("--folder", type=Place(exists=True, file_okay=False),
               help="Where the temporary folder is made.  [default: the system's]")  # fmt: skip
 @click.option("--limit-memory", type=float, default=1500, show_default=True, help="Most MB above those at 2,400 clips.")
 @click.option("--limit-first", type=float, default=60, show_default=True, help="Most seconds before the first step.")

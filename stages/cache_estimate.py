@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.files.shipped import dataset_file
 from pipeline.params import RunParams, choose, load_params
 from stages.shell import (
     FiniteRange,
@@ -78,7 +79,7 @@ def estimate(
     with tempfile.TemporaryDirectory() as folder:
         if dataset:
             root = Path(choose(params.datasets, dataset, "data set").root)
-            clips = read_clips(manifests / dataset / "clips.csv")
+            clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
             paths = list(dict.fromkeys(clip.file(root) for clip in clips))
             videos = paths[:: max(1, len(paths) // count)][:count]
             corpora = (corpus_of(dataset, clips), *CORPORA)

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import click
 
+from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
 from pipeline.recipe import EXPOSURES, POOLED
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import (
+    Place,
     answer,
     cache_option,
     json_option,
     manifests_option,
+    own_dataset,
     params_option,
     plain_errors,
     root_option,
@@ -27,7 +30,7 @@ from stages.shell import (
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @click.option("--dataset", required=True, help="A folder under manifests/ with a classes.csv.")
 @click.option("--recipe", "recipe_name", required=True, help="A recipe in params.yaml with `backend: import`; of an "
               "archive, any name for its index.")  # fmt: skip
@@ -67,12 +70,13 @@ def import_file(
 
     if file.name.endswith(SUFFIX):
         index = import_archive(file, dataset, recipe_name, cache=cache, cache_root=cache_root)
-        if (manifests / dataset / "clips.csv").is_file():
-            look_for_duplicates(index, manifests / dataset / "clips.csv", cache_root)
+        if (clips_csv := dataset_file(manifests, dataset, "clips.csv")).is_file():
+            look_for_duplicates(index, clips_csv, cache_root)
         answer({"index": index}, f"{index}: unpacked and checked.", as_json)
         return
     params = load_params(params_path)
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
+    own_dataset(manifests, dataset)
     with counter("clip", f"import {file.name}") as show:
         done = import_skeletons(
             dataset,
@@ -88,7 +92,7 @@ def import_file(
         )
     parts = ", ".join(f"{count} {part or 'of no part'}" for part, count in done.parts.items() if count)
     lacking = f"; {len(done.missing)} clips of its lists have no skeleton" if done.missing else ""
-    repeated = look_for_duplicates(done.index, manifests / dataset / "clips.csv", cache_root)
+    repeated = look_for_duplicates(done.index, dataset_file(manifests, dataset, "clips.csv"), cache_root)
     lacking += f"; {count_told(repeated)}" if repeated else ""
     sentence = f"{done.index}: {done.clips} clips ({parts}), {done.written} new{lacking}."
     more = {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}
@@ -96,7 +100,7 @@ def import_file(
 
 
 @click.command("import-features")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @click.option("--dataset", required=True, help="A folder under manifests/ with classes.csv and protocols.")
 @click.option("--protocol", required=True, help="On whose seen classes, and no other, their encoder was trained.")
 @click.option("--recipe", "recipe_name", required=True, help="Any name: runs read the features by `recipe: NAME`.")
@@ -161,7 +165,7 @@ def import_features_file(
 
 
 @click.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @click.option("--dataset", required=True)
 @click.option("--recipe", "recipe_name", default="refined", show_default=True)
 @click.option("--archive", is_flag=True, help="The whole store with its cues, compressed, as a .tar.gz.")
@@ -200,7 +204,7 @@ def export_file(
         size = export_archive(index, cache_root or cache / "store", file)
         answer({"file": str(file), "bytes": size}, f"Wrote {file}, {size / 1e6:.1f} MB.", as_json)
         return
-    clips = read_clips(manifests / dataset / "clips.csv")
+    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
     with CacheReader(index, cache_root) as reader:
         count = export_skeletons(reader, clips, file)
     answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)

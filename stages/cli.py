@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 
 import click
 
-from stages.shell import Group
+from stages.shell import Group, enter
 
 # Threads that wait for each other by spinning long starve each other as soon as two jobs share a machine: a training
 # that takes one minute alone took ten. A short spin costs nothing alone. Must be set before torch is loaded.
@@ -51,10 +52,16 @@ class LazyGroup(Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="posebridge")
-def main() -> None:
+@click.option("--project", type=click.Path(path_type=Path), metavar="DIR", help="The project's folder, of any command: "
+              "where params.yaml, manifests/ and cache/ are. Paths that you type are meant from where you are.  "
+              "[default: this folder]")  # fmt: skip
+@click.pass_context
+def main(context: click.Context, project: Path | None) -> None:
     """From raw videos to zero-shot action recognition.
 
     \b
     The corridor: synth | ingest -> extract -> text, encode -> train -> evaluate -> report
     `dvc repro` runs it; every stage is also a command of its own.
     """
+    if project is not None:
+        enter(context, project)

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.shell import answer, json_option, params_option, plain_errors
+from stages.shell import Place, answer, json_option, params_option, plain_errors
 
 
 @click.command()
 @click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .onnx file to write.")
-@click.option("--head", type=click.Path(path_type=Path), default=None,
+@click.option("--out", type=Place(dir_okay=False), required=True, help="The .onnx file to write.")
+@click.option("--head", type=Place(), default=None,
               help="A cue head by `tune-hpe --recipe`, to be added to the recipe's ONNX file.")  # fmt: skip
 @params_option
 @json_option

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import dataset_file
 from pipeline.manifest.variants import of_variant
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
@@ -139,7 +140,7 @@ def command(
             )  # fmt: skip
     repeated = []
     if not variants and results[""].complete:
-        repeated = look_for_duplicates(results[""].index, manifests / dataset / "clips.csv", cache_root)
+        repeated = look_for_duplicates(results[""].index, dataset_file(manifests, dataset, "clips.csv"), cache_root)
     more = {"max_failures": knobs.max_failures, "duplicates": [dataclasses.asdict(pair) for pair in repeated]}
     values = {variant: dataclasses.asdict(result) | more for variant, result in results.items()}
     lines = [

@@ -14,19 +14,19 @@ from pipeline.errors import PosebridgeError
 from pipeline.ingest.ingest import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
 from stages.bars import counter
-from stages.shell import answer, json_option, manifests_option, params_option, plain_errors, say
+from stages.shell import Place, answer, json_option, manifests_option, own_dataset, params_option, plain_errors, say
 
 SHOWN = 10  # lines of each kind; missing.csv has them all
 
 
 @click.command()
 @click.option("--dataset", required=True, help="A published data set, see above, or one of your own.")
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=Place())
 @click.option("--split", default="", help="Who trains, who is tested; see above.")
 @click.option("--without-missing", is_flag=True, help="NTU: leave out the published samples without skeletons.")
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="CSV: path,label[,start,end,subject,camera,part,clip_id].  [default: labels.csv among the videos, if any]",
 )
 @click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
@@ -73,6 +73,8 @@ def command(
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
     root = folder or Path(_place(dataset, params_path).root)
+    if root.is_dir():
+        own_dataset(manifests, dataset)
     with counter("video", "ingest") as show:
         result = ingest(
             dataset,

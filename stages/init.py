@@ -14,39 +14,40 @@ from pathlib import Path
 import click
 
 from pipeline.errors import some_names
-from pipeline.project.init import Asked, Made, check_dataset_name, init, usual_name
+from pipeline.project.init import PARAMS, Asked, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
 from pipeline.protocol.draw import usual_unseen
 from stages.bars import counter
-from stages.shell import FiniteRange, answer, json_option, plain_errors, say
+from stages.shell import STARTED, FiniteRange, Place, answer, json_option, plain_errors, refuse_inner_folder, say
 
 SHOWN = 10  # lines of each kind
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=Place())
 @click.option("--name", default="", help="The data set's name.  [default: by DIR]")
 @click.option("--unseen", default="", metavar="N|NAMES", help="How many classes are unseen, drawn by lot; or their "
               "names, divided by commas.  [default: a fifth, at least 2]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the lot.")
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV: path,label[,start,end,subject,camera,part,"
+@click.option("--labels", type=Place(), help="CSV: path,label[,start,end,subject,camera,part,"
               "clip_id].  [default: labels.csv in DIR, else sub-folders are the labels]")  # fmt: skip
 @click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
 @click.option("--split-by", type=click.Choice(WAYS), help="What is never in both train and test.  [default: subject "
               "where labels or pattern tell it, else camera, else video]")  # fmt: skip
-@click.option("--texts", type=click.Path(path_type=Path), help="CSV: label,slot,text. Your words; the other slots get "
+@click.option("--texts", type=Place(), help="CSV: label,slot,text. Your words; the other slots get "
               "drafts.")  # fmt: skip
 @click.option("--recipe", default="", help="A recipe named in params.yaml.  [default: tinypose]")
-@click.option("--weights", default="", metavar="FILE", help="The pose model's ONNX file.  [default: the recipe's]")
-@click.option("--detector", default="", metavar="FILE", help="The person detector's.  [default: the recipe's]")
+@click.option("--weights", type=Place(), metavar="FILE", help="The pose model's ONNX file.  [default: the recipe's]")
+@click.option("--detector", type=Place(), metavar="FILE", help="The person detector's.  [default: the recipe's]")
 @click.option("--image-fps", type=FiniteRange(0, 10**6, min_open=True), help="Frames a second of folders of images.  "
               "[default: 25]")  # fmt: skip
 @json_option
 @plain_errors
 def command(
     folder: Path, name: str, unseen: str, seed: int, labels: Path | None, pattern: str, split_by: str | None,
-    texts: Path | None, recipe: str, weights: str, detector: str, image_fps: float | None, as_json: bool,
+    texts: Path | None, recipe: str, weights: Path | None, detector: Path | None, image_fps: float | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Make a data set of the videos in DIR: every file that would be written by hand.
 
@@ -63,13 +64,17 @@ def command(
     """
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
+    if not PARAMS.exists():
+        refuse_inner_folder(click.get_current_context(), PARAMS)
+        say("There is no project here yet; this folder becomes one, with a params.yaml of its own.")
     found = look(folder, labels, pattern)
     asks = at_a_terminal() and not as_json
     name = name or _asked_name(usual_name(folder), asks)
     check_dataset_name(name)
     if not unseen and asks:
         unseen = _asked_unseen(found)
-    asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, weights, detector, image_fps)
+    models = [str(place) if place else "" for place in (weights, detector)]
+    asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, *models, image_fps)
     with counter("video", "init") as show:
         made = init(found, name, asked, show)
     for kind, rows in (("unreadable", made.listed.unreadable), ("left out", made.listed.left_out)):
@@ -130,11 +135,14 @@ def _asked_unseen(found: Found) -> str:
 
 
 def _path() -> str:
-    """What stands before `dvc` where neither it nor `posebridge` is on the PATH: the folder of this Python."""
+    """What stands before `dvc`: a step into a project elsewhere; and, where neither it nor `posebridge` is on the PATH,
+    the folder of this Python.
+    """
+    there = f"cd {shlex.quote(str(Path.cwd()))} && " if STARTED in click.get_current_context().meta else ""
     here = Path(sys.executable).parent
     if all(map(shutil.which, ("dvc", "posebridge"))) or not (here / "dvc").exists():
-        return ""
-    return f'PATH={shlex.quote(str(here))}:"$PATH" '
+        return there
+    return f'{there}PATH={shlex.quote(str(here))}:"$PATH" '
 
 
 def _list(lines: list[str]) -> None:

@@ -18,7 +18,17 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import IMAGE_FPS, Params, choose, load_params
 from pipeline.recipe import Recipe
 from stages.bars import counter
-from stages.shell import answer, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
+from stages.shell import (
+    Place,
+    answer,
+    device_option,
+    devices_of,
+    json_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -32,24 +42,24 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 
 
 @click.command()
-@click.argument("video", type=click.Path(path_type=Path))
+@click.argument("video", type=Place())
 @click.option("--labels", help="What it may be: actions divided by commas.")
 @click.option("--run", "run_name", help="A trained run named in params.yaml.  [default: the best one that fits]")
-@click.option("--examples", type=click.Path(path_type=Path), help="Instead of a run: a folder with a sub-folder of "
+@click.option("--examples", type=Place(), help="Instead of a run: a folder with a sub-folder of "
               "clips for every action.")  # fmt: skip
 @click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
 @click.option("--protocol", help="The protocol that it is trained with.  [default: all_seen, else the only one]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--recipe", "recipe_name", help="A recipe named in params.yaml.  [default: the run's; tinypose with "
               "--examples]")  # fmt: skip
-@click.option("--detector", type=click.Path(path_type=Path), help="An RTMDet ONNX file, for recipes without one.")
+@click.option("--detector", type=Place(), help="An RTMDet ONNX file, for recipes without one.")
 @click.option("--window", type=float, help="Seconds: answer for windows of this length instead of the whole video.")
 @click.option("--stride", type=float, help="Seconds from window to window.  [default: half a window]")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many labels to tell.")
 @click.option("--neighbours", type=click.IntRange(0), default=1, show_default=True,
               help="With --examples: how many of an action's clips count; 0 compares with their mean.")  # fmt: skip
 @click.option("--cues", is_flag=True, help="With --examples: compare cues as well, not the skeletons alone.")
-@click.option("--overlay", type=click.Path(path_type=Path, dir_okay=False), help="An MP4 to draw what was seen into.")
+@click.option("--overlay", type=Place(dir_okay=False), help="An MP4 to draw what was seen into.")
 @device_option
 @root_option
 @params_option

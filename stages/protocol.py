@@ -12,7 +12,7 @@ import click
 
 from pipeline.errors import some_names
 from pipeline.protocol.draw import make_protocol
-from stages.shell import answer, dataset_option, json_option, manifests_option, plain_errors, say
+from stages.shell import answer, dataset_option, json_option, manifests_option, own_dataset, plain_errors, say
 
 
 @click.command()
@@ -36,6 +36,7 @@ def command(dataset: str, unseen: str, seed: int, name: str, manifests: Path, as
       posebridge protocol --dataset mine --unseen 5 --seed 0
       posebridge protocol --dataset mine --unseen "waving, throwing a ball" --name first
     """
+    own_dataset(manifests, dataset)
     path, split = make_protocol(dataset, unseen, seed, name, manifests)
     names = split.class_names
     values = {

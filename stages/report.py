@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.params import Params, load_params
-from stages.shell import answer, json_option, plain_errors, root_option, say
+from stages.shell import Place, answer, find_params, json_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:  # imported late, since it loads matplotlib
     from pipeline.report.swap_pictures import FramesOf
 
 
 @click.command()
-@click.option("--results", type=click.Path(path_type=Path), default=Path("cache/results"), show_default=True,
+@click.option("--results", type=Place(), default=Path("cache/results"), show_default=True,
               help="Where `evaluate` wrote.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), default=Path("cache/report"), show_default=True,
+@click.option("--out", type=Place(), default=Path("cache/report"), show_default=True,
               help="Where the page and the pictures go.")  # fmt: skip
-@click.option("--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True,
+@click.option("--manifests", type=Place(), default=Path("manifests"), show_default=True,
               help="Class lists and protocols.")  # fmt: skip
-@click.option("--params", "params_path", type=click.Path(path_type=Path),
+@click.option("--params", "params_path", type=Place(), callback=find_params,
               help="Only the data sets and runs of this file: one table of params/.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, help="Only this data set; may be repeated.  [default: all]")
 @root_option

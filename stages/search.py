@@ -17,7 +17,17 @@ from pipeline.errors import PosebridgeError
 from pipeline.params import Params, load_params
 from stages.bars import Bar
 from stages.predict import CACHE, open_poses
-from stages.shell import answer, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
+from stages.shell import (
+    Place,
+    answer,
+    device_option,
+    devices_of,
+    json_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +42,7 @@ OTHERWISE = "train one of posebridge or skeleton, or give --like with a video, w
 
 @click.command()
 @click.argument("query", required=False)
-@click.option("--like", type=click.Path(path_type=Path, exists=True), multiple=True, help="Instead of a query: a video "
+@click.option("--like", type=Place(exists=True), multiple=True, help="Instead of a query: a video "
               "of what is looked for; may be repeated.")  # fmt: skip
 @click.option("--run", "run_name", help="A trained run named in params.yaml.  [default: the best one for a query; none "
               "for --like, which compares skeletons]")  # fmt: skip
@@ -44,7 +54,7 @@ OTHERWISE = "train one of posebridge or skeleton, or give --like with a video, w
 @click.option("--in", "names", multiple=True, metavar="DATASET", help="Search only this data set; may be repeated.  "
               "[default: all that the recipe has extracted]")  # fmt: skip
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many clips to tell.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page to write: frames of each clip "
+@click.option("--html", type=Place(dir_okay=False), help="A page to write: frames of each clip "
               "with joints and times.")  # fmt: skip
 @device_option
 @root_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Collection
@@ -15,10 +16,13 @@ import click
 from click.core import ParameterSource
 
 from pipeline.errors import LIST, PosebridgeError
+from pipeline.files.shipped import bring, enclosing_project, shipped_file
 
 if TYPE_CHECKING:
     import torch
 
+STARTED = "stages.shell.started"  # in a context's meta: where the person is, if the project is elsewhere
+TYPED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tab and line end
 
 
@@ -31,13 +35,61 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Place(click.Path):
+    """A file or folder. What is typed is meant from where the person is, whatever --project says; a default is in the
+    project.
+    """
+
+    def __init__(self, **settings: Any):
+        super().__init__(path_type=Path, **settings)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if ctx and param and STARTED in ctx.meta and ctx.get_parameter_source(param.name or "") in TYPED:
+            value = Path(ctx.meta[STARTED], os.fsdecode(value))
+        return super().convert(value, param, ctx)
+
+
+def enter(context: click.Context, folder: Path) -> None:
+    """Work in a project elsewhere until the command ends: --project."""
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder} is no folder; make it first, or correct --project.")
+    context.meta[STARTED] = Path.cwd()
+    os.chdir(folder)
+    context.call_on_close(lambda: os.chdir(context.meta[STARTED]))
+
+
+def find_params(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """What --params stands for, see pipeline/files/shipped.py: as it was typed, else the project's, else what ships;
+    the last is said. Ends the command in a folder of a project that is not its top, where nobody means what ships.
+    """
+    if path is None or path.exists() or context.resilient_parsing:
+        return path
+    if STARTED in context.meta and path.is_relative_to(context.meta[STARTED]):
+        path = path.relative_to(context.meta[STARTED])
+    found = shipped_file(path)
+    if found != path:
+        refuse_inner_folder(context, path)
+        say(f"There is no {path} here; posebridge's own is used.")
+    return found
+
+
+def refuse_inner_folder(context: click.Context, path: Path) -> None:
+    """End the command where `path` is missing, but there is a project above, unless --project names this folder."""
+    if STARTED not in context.meta and (above := enclosing_project(Path())):
+        raise click.ClickException(
+            f"There is no {path} here, but this folder lies in the project {above}; run the command there or with "
+            f"`posebridge --project {above}`, or with `--project .` for a project of its own here."
+        )
+
+
 params_option = click.option(
     "--params",
     "params_path",
-    type=click.Path(path_type=Path),
+    type=Place(),
     default=Path("params.yaml"),
     show_default=True,
-    help="The file of parameters.",
+    callback=find_params,
+    help="The file of parameters, of the project or else of what ships.",
 )
 dataset_option = click.option("--dataset", required=True, help="Name of a folder under manifests/.")
 protocol_option = click.option(
@@ -51,12 +103,12 @@ runs_option = click.option(
     "--run", "runs", required=True, multiple=True, help="A name under `runs` in params.yaml; may be repeated."
 )
 manifests_option = click.option(
-    "--manifests", type=click.Path(path_type=Path), default=Path("manifests"), show_default=True
+    "--manifests", type=Place(), default=Path("manifests"), show_default=True
 )
-cache_option = click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+cache_option = click.option("--cache", type=Place(), default=Path("cache"), show_default=True)
 root_option = click.option(
     "--cache-root",
-    type=click.Path(path_type=Path),
+    type=Place(),
     envvar="POSEBRIDGE_CACHE_ROOT",
     show_envvar=True,
     help="The folder of the stores, on a lab's shared disk for example.  [default: store in the cache folder]",
@@ -100,6 +152,14 @@ class Group(click.Group):
 def say(message: str) -> None:
     """A line for the person at the terminal. Logs go to stderr, so that --json leaves stdout clean."""
     click.echo(_shown(message), err=True)
+
+
+def own_dataset(manifests: Path, dataset: str) -> None:
+    """Before a command writes into manifests/<dataset>: the project gets a copy of a data set that ships, and the
+    person is told. Raises PosebridgeError as `bring` does.
+    """
+    if bring(manifests, dataset):
+        say(f"Copied the data set {dataset}, which ships with posebridge, to {manifests / dataset}; it is yours now.")
 
 
 def given(names: Collection[str]) -> str:

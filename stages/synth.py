@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.files.shipped import dataset_folder
 from pipeline.params import SynthParams, choose, load_params
 from stages.bars import progress
 from stages.shell import answer, json_option, params_option, plain_errors, say
@@ -66,7 +67,7 @@ def _unseen(dataset: str, protocol: str) -> set[str]:
     from pipeline.manifest.clips import read_classes
     from pipeline.protocol.splits import read_split
 
-    folder = Path("manifests") / dataset
+    folder = dataset_folder(Path("manifests"), dataset)
     names = read_classes(folder / "classes.csv")
     return {names[index] for index in read_split(folder / "protocols", protocol, names).unseen}
 
@@ -76,7 +77,7 @@ def _print_ceiling(dataset: str, protocol: str, settings: SynthParams, as_json: 
     from pipeline.protocol.ceiling import ceilings
     from pipeline.synth.dataset import plan
 
-    clips, folder = plan(dataset, settings), Path("manifests") / dataset
+    clips, folder = plan(dataset, settings), dataset_folder(Path("manifests"), dataset)
     names = read_classes(folder / "classes.csv")
     counts = Counter(names.index(clip.action.name) for clip in clips if clip.part == "test")
     unseen = sorted(names.index(name) for name in _unseen(dataset, protocol))

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import click
 
+from pipeline.files.shipped import dataset_folder
 from pipeline.manifest.drafts import read_drafts
 from pipeline.manifest.texts import texts_path
 from pipeline.params import load_params
 from stages.shell import (
+    Place,
     answer,
     dataset_option,
     device_option,
     devices_of,
     json_option,
+    own_dataset,
     params_option,
     plain_errors,
     say,
@@ -31,7 +34,7 @@ from stages.shell import (
 @click.option(
     "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]"
 )
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Import texts of others from this file first.")
+@click.option("--from", "source", type=Place(), help="Import texts of others from this file first.")
 @click.option("--form", type=click.Choice(["csv", "lines", "purls"]), help="What it is: index,slot,text; one line "
               "a class; or the PURLS spreadsheet saved as CSV.")  # fmt: skip
 @click.option("--slot", default="one_line", show_default=True, help="What the lines of --form lines are.")
@@ -67,12 +70,13 @@ def command(
 
         if form is None:
             raise click.UsageError("--from needs --form.")
+        own_dataset(Path("manifests"), dataset)
         variant = variant or source.stem
         texts = import_texts(dataset, variant, source, form, slot=slot)
         say(f"Wrote {texts}.")
         encoder = f"{split_variant(encoder)[0]}@{variant}"
     path = make_bank(dataset, encoder, device=devices_of(device)[0])
-    texts = texts_path(Path("manifests") / dataset, split_variant(encoder)[1])
+    texts = texts_path(dataset_folder(Path("manifests"), dataset), split_variant(encoder)[1])
     drafts = len({index for index, _ in read_drafts(texts)})
     if drafts:
         say(f"{drafts} classes have drafts in {texts}, made of their labels; your own words there make better ones.")

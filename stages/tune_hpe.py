@@ -15,6 +15,7 @@ from pipeline.tune.settings import TuneSettings
 from stages.bars import progress
 from stages.shell import (
     FiniteRange,
+    Place,
     answer,
     device_option,
     devices_of,
@@ -44,16 +45,16 @@ if TYPE_CHECKING:
 @click.option("--dataset", default=None, help="With --recipe: on clips of this data set, by the recipe's extraction.")
 @click.option("--protocol", default=None,
               help="With --dataset: clips and texts of the classes that its selection phase trains on.")  # fmt: skip
-@click.option("--captions", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="CSV",
+@click.option("--captions", type=Place(dir_okay=False), default=None, metavar="CSV",
               help="With --recipe: on images of your own, by a table `image,caption`, a row a caption.")  # fmt: skip
-@click.option("--coco", type=click.Path(path_type=Path), metavar="DIR", default=None,
+@click.option("--coco", type=Place(), metavar="DIR", default=None,
               help="Tune on COCO 2017 in its own layout instead of on rendered stills: annotations/, train2017/, "
               "val2017/.")  # fmt: skip
 @click.option("--config", default=None, help="mmpose config, an RTMPose.  [default: rtmpose-t; with --coco rtmpose-s]")
 @click.option("--init", default=None, metavar="WEIGHTS",
               help="Weights to start from, for sem also the teacher: a file, shipped ones by name, or `auto` for "
               "mmpose's own of the config.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
+@click.option("--out", type=Place(), required=True, help="The .safetensors file to write.")
 @click.option("--images", type=click.IntRange(1), default=None, help="How many crops to train on.")
 @click.option("--epochs", type=click.IntRange(1), default=None, help="With --recipe: over these crops, at the most.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Crops a step.")

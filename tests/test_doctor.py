@@ -66,11 +66,11 @@ def test_what_is_imported_is_required() -> None:
     nodes = [node for tree in trees for node in ast.walk(tree)]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"pipeline", "stages"}
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"pipeline", "stages", "posebridge"}
     required = {canonicalize_name(Requirement(text).name) for text in pipeline.doctor.requirements()}
     extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     required |= {canonicalize_name(Requirement(text).name) for extra in extras.values() for text in extra}
-    required |= set(pipeline.doctor.MM)
+    required |= {*pipeline.doctor.MM, "setuptools"}  # the last builds a wheel
     bringers = packages_distributions()  # of what is installed: mmpose and faiss need not be
     assert not [top for top in tops & set(bringers) if not required & set(map(canonicalize_name, bringers[top]))]
 
@@ -129,7 +129,8 @@ def test_onnx_runtime_and_faiss_are_one_of_two_packages_each(monkeypatch: pytest
 
     cpu, gpu = {"onnxruntime": "1.31.1"}, {"onnxruntime-gpu": "1.31.1"}
     assert state(cpu, True) == (OK, "onnxruntime 1.31.1", "") and state(gpu, True)[0] == OK
-    assert state({}, False) == (NOTE, "not installed", "pip install '.[cpu]'") and state({}, True)[0] == MISSING
+    assert state({}, False) == (NOTE, "not installed", "pip install 'posebridge[cpu]'")
+    assert state({}, True)[0] == MISSING
     assert state({"faiss-cpu": "1", "faiss-gpu": "2"}, True, "faiss")[:2] == (MISSING, "faiss-cpu 1 and faiss-gpu 2")
     assert state({"faiss-gpu": "2"}, True, "faiss") == (OK, "faiss-gpu 2", "") and state({}, True, "faiss")[0] == NOTE
     both = state(cpu | gpu, False)  # one has written over the other
@@ -154,7 +155,8 @@ def test_what_cannot_use_the_gpu_that_is_there_is_told_with_its_remedy(monkeypat
         found = {check.name: check for check in check_runs(onnx)}
         assert found["onnxruntime runs"].state == state
         assert "cannot use cuda:0 (Card)" in found["onnxruntime runs"].found
-        assert "'.[gpu]'" in found["onnxruntime runs"].remedy and "--device cpu" in found["onnxruntime runs"].remedy
+        remedy = found["onnxruntime runs"].remedy
+        assert "'posebridge[gpu]'" in remedy and "--device cpu" in remedy
 
 
 def test_python_and_dvc(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str:
-    """The commit of this checkout, empty outside of one."""
+    """The commit of this checkout, empty outside of one: an installed package may lie in a checkout of others."""
+    if not (Path(__file__).parents[2] / ".git").exists():
+        return ""
     try:
         command = ["git", "rev-parse", "HEAD"]
         answer = subprocess.run(

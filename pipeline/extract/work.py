@@ -22,7 +22,7 @@ from pipeline.extract.plan import Source, check_recipe, open_ground_truth
 from pipeline.extract.stream import PoseStream
 from pipeline.files.durable import make_folder
 from pipeline.files.memory import keep_freed_memory
-from pipeline.files.names import check_name
+from pipeline.files.shipped import dataset_file
 from pipeline.hpe.base import Estimator, device_of
 from pipeline.hpe.joints import check_joints
 from pipeline.manifest.clips import read_clips
@@ -96,7 +96,7 @@ class ShardMaker:
 
     def __init__(self, job: ExtractJob):
         check_recipe(job.recipe)
-        path = job.manifests / check_name(job.dataset, "data set") / "clips.csv"
+        path = dataset_file(job.manifests, job.dataset, "clips.csv")
         clips, root = read_clips(path), job.root
         if not clips:
             raise PosebridgeError(f"{path} lists no clips; fill it with `posebridge ingest --dataset {job.dataset}`.")

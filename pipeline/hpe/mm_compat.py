@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import MM_REQUIREMENTS
 
 HIDDEN = ("transformers", "torch.distributed.optim")  # of optimizers that no top-down model is trained with
 
@@ -105,7 +106,7 @@ def stand_ins() -> Iterator[None]:
 def import_mmpose() -> types.ModuleType:
     """Import mmpose's models and codecs. Raises PosebridgeError where mmpose is not installed."""
     if not _importable("mmpose"):
-        raise PosebridgeError("mmpose is not installed; run `pip install --no-deps -r requirements-mm.txt`.")
+        raise PosebridgeError(f"mmpose is not installed; run `pip install --no-deps --requirement {MM_REQUIREMENTS}`.")
     with stand_ins(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parts that nobody needs, and of deprecations in its own code
         mmpose = importlib.import_module("mmpose")

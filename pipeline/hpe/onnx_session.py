@@ -52,7 +52,7 @@ def import_runtime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise PosebridgeError(
-            f"ONNX Runtime cannot be imported ({error}); install it with `pip install '.[cpu]'`, or '.[gpu]'."
+            f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'posebridge[cpu]'`, or [gpu]."
         ) from None
     return onnxruntime
 
@@ -64,8 +64,8 @@ def wanted_providers(runtime: Any, device: torch.device) -> list[tuple[str, dict
     if ON_GPU not in runtime.get_available_providers():
         raise PosebridgeError(
             f"ONNX Runtime {runtime.__version__} is built for the CPU alone, and cannot use {device} "
-            f"({name_of(device)}); run `pip uninstall onnxruntime faiss-cpu` and `pip install '.[gpu]'`, or say "
-            "--device cpu."
+            f"({name_of(device)}); run `pip uninstall onnxruntime faiss-cpu` and `pip install 'posebridge[gpu]'`, or "
+            "say --device cpu."
         )
     # float32 as the CPU has it, and a convolution's algorithm by its shape alone, not by what was fast when it began.
     settings = {"device_id": str(device.index or 0), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}

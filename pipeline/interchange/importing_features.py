@@ -22,7 +22,8 @@ from pipeline.cache.shard import ShardState, make_shards
 from pipeline.cache.store import Store, row_hash
 from pipeline.errors import LIST, PosebridgeError, some_names
 from pipeline.files.hashing import fingerprint
-from pipeline.files.names import check_name, is_file
+from pipeline.files.names import is_file
+from pipeline.files.shipped import dataset_folder
 from pipeline.interchange.feature_files import FeatureSet, read_features
 from pipeline.manifest.clips import Clip, read_classes, read_clips
 from pipeline.protocol.splits import Split, read_split
@@ -72,7 +73,7 @@ def import_features(
         PosebridgeError: the file is odd, or disagrees with the protocol or with clips.csv, or the name is that of an
             extraction; nothing has been written.
     """
-    folder = manifests / check_name(dataset, "data set")
+    folder = dataset_folder(manifests, dataset)
     index = index_path(cache, dataset, recipe_name)
     require_no_extraction(index)
     names = read_classes(folder / "classes.csv")

@@ -16,7 +16,8 @@ from pipeline.cache.imported import clips_path
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError, all_missing
-from pipeline.files.names import check_name, is_file
+from pipeline.files.names import is_file
+from pipeline.files.shipped import dataset_file, dataset_folder
 from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
@@ -38,8 +39,8 @@ class Dataset:
 
     @property
     def folder(self) -> Path:
-        """manifests/<dataset>."""
-        return self.manifests / self.name
+        """manifests/<dataset>, or the folder that ships."""
+        return dataset_folder(self.manifests, self.name)
 
     @property
     def twins(self) -> Path:
@@ -81,7 +82,7 @@ def open_dataset(
     """Read classes and clips. Raises PosebridgeError for missing files, and for one source video in both train and
     test; where not `strict`, notes them in `missing` instead, for whoever looks for all that is missing.
     """
-    folder = manifests / check_name(name, "data set")
+    folder = dataset_folder(manifests, name)
     if not folder.is_dir():  # all the rest would be missing, too
         raise PosebridgeError(
             f"There is no data set {name!r}: {folder} is missing; write {folder / 'classes.csv'} and run `posebridge "
@@ -97,7 +98,7 @@ def open_dataset(
     except PosebridgeError as error:
         missing.append(str(error))
     try:
-        clips = read_clips(folder / "clips.csv", len(classes) or MOST_CLASSES)
+        clips = read_clips(dataset_file(manifests, name, "clips.csv"), len(classes) or MOST_CLASSES)
         require_disjoint_sources(clips)
     except PosebridgeError as error:
         missing.append(str(error))

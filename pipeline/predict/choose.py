@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import dataset_folder
 from pipeline.hpe.weights import resolve_weights
 from pipeline.manifest.clips import read_classes
 from pipeline.params import Params, choose
@@ -86,8 +87,9 @@ def _candidate(
     path = cache / "models" / dataset / protocol / name / f"seed-{seed}" / "selection.json"
     chosen = read_sealed(path, f"run `posebridge train --dataset {dataset} --protocol {protocol} --run {name}`")
     score = chosen.get("gzsl_ausuc", math.nan)
-    classes = read_classes(manifests / dataset / "classes.csv")
-    seen = len(read_split(manifests / dataset / "protocols", protocol, classes).seen)
+    folder = dataset_folder(manifests, dataset)
+    classes = read_classes(folder / "classes.csv")
+    seen = len(read_split(folder / "protocols", protocol, classes).seen)
     known = len({label.lower() for label in labels} & {each.lower() for each in classes})
     right = isinstance(score, float) and math.isfinite(score)
     return Candidate(dataset, protocol, name, own, known, seen, score if right else 0.0)

@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.errors import PosebridgeError, short
 from pipeline.files.durable import make_folder, write_for_people
 from pipeline.files.names import check_name, composed
+from pipeline.files.shipped import in_checkout, shipped_file, ships
 from pipeline.files.tables import open_table, read_text
 from pipeline.files.yaml_entry import with_entry
 from pipeline.files.yaml_file import MOST_BYTES, read_yaml
@@ -94,6 +95,8 @@ def check_dataset_name(name: str) -> str:
     check_name(name, "data set")
     if not re.fullmatch(r"\w[\w-]*", name):
         raise PosebridgeError(f"{name!r} cannot be the name of a data set here; use letters, digits, _ and -.")
+    if ships(name) and not (MANIFESTS / name).exists():
+        raise PosebridgeError(f"{name!r} is a data set that ships with posebridge; choose another name with --name.")
     if (MANIFESTS / name).exists():
         raise PosebridgeError(
             f"{MANIFESTS / name} is there already and stays as it is; choose another name with --name. For more videos "
@@ -111,7 +114,7 @@ def init(
     Raises PosebridgeError for a name that is taken, weights that are missing, too few classes, and texts with an error.
     """
     check_dataset_name(name)
-    load_params(PARAMS)  # strict, with a sentence of its own
+    load_params(shipped_file(PARAMS))  # strict, with a sentence of its own
     drawn = choose_unseen(found.classes, asked.unseen or str(usual_unseen(len(found.classes))), asked.seed)
     pose = _pose(name, asked)
     runs = {name: {"method": "posebridge"}, f"{name}_skeleton": {"method": "skeleton"}}
@@ -137,7 +140,7 @@ def init(
         drafts, findings = _write_texts(folder / "texts.csv", classes, asked.texts)
         _, split = write_protocol(folder / "protocols", name, classes, drawn)
         most = max(1, round(FAILURES * len(clips))) + len(listed.unreadable)
-        text = table_text(name, pose.recipe, split.protocol, list(runs), most, Path("pipeline").is_dir())
+        text = table_text(name, pose.recipe, split.protocol, list(runs), most, in_checkout())
         write_for_people(folder / "dvc.yaml", text.encode())
         check_dataset_name(name)  # somebody may have taken it, or written into params.yaml, in the meantime
         params = _with_entries(name, found.root, asked, pose, runs)
@@ -166,14 +169,16 @@ def init(
 
 
 def _pose(name: str, asked: Asked) -> Pose:
-    written = read_yaml(PARAMS, "")
+    written = read_yaml(shipped_file(PARAMS), "")
     places = [_place_text(Path(place)) if place else "" for place in (asked.weights, asked.detector)]
-    return choose_pose(load_params(PARAMS), written, name, asked.recipe, *places)
+    return choose_pose(load_params(shipped_file(PARAMS)), written, name, asked.recipe, *places)
 
 
 def _with_entries(name: str, root: Path, asked: Asked, pose: Pose, runs: dict[str, dict[str, Any]]) -> str:
-    """The text of params.yaml with the data set, the runs, and the recipe if it is a new one."""
-    text, _ = read_text(PARAMS, "", MOST_BYTES)
+    """The text of params.yaml with the data set, the runs, and the recipe if it is a new one. A project without one
+    begins with what ships.
+    """
+    text, _ = read_text(shipped_file(PARAMS), "", MOST_BYTES)
     dataset: dict[str, Any] = {"root": _place_text(root)}
     if asked.image_fps:
         dataset["image_fps"] = asked.image_fps

@@ -17,7 +17,7 @@ def nearest(known: np.ndarray, asked: np.ndarray, k: int) -> tuple[np.ndarray, n
     known, asked = np.ascontiguousarray(known, np.float32), np.ascontiguousarray(asked, np.float32)
     try:
         import faiss
-    except ImportError:  # an extra: pip install '.[cpu]' or '.[gpu]'
+    except ImportError:  # an extra: pip install 'posebridge[cpu]' or [gpu]
         return _by_blocks(known, asked, k)
     index = faiss.IndexFlatL2(known.shape[1])
     index.add(known)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import dataset_file
 from pipeline.manifest.clips import Clip, read_clips
 from pipeline.manifest.variants import of_variant
 from pipeline.video.decode import VideoError
@@ -43,7 +44,7 @@ class ClipFrames:
     def _clips(self, dataset: str) -> dict[str, Clip]:
         if dataset not in self._lists:
             try:
-                listed = read_clips(self.manifests / dataset / "clips.csv")
+                listed = read_clips(dataset_file(self.manifests, dataset, "clips.csv"))
             except PosebridgeError:  # a report is made where the data set is not, too
                 listed = []
             self._lists[dataset] = {clip.clip_id: clip for clip in listed}

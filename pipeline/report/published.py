@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.files.shipped import SHIPPED
 from pipeline.files.tables import open_table
 from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds
@@ -94,7 +95,8 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     Runs on true skeletons, of a test variant, or with the flag `cues`, which makes another system of a method, stand
     beside none. A figure that we have no run for stands alone.
     """
-    figures = read_published(manifests / "published.csv", manifests / "published_defects.csv")
+    lists = manifests if (manifests / "published.csv").exists() else SHIPPED / "manifests"
+    figures = read_published(lists / "published.csv", lists / "published_defects.csv")
     comparable = [
         run
         for run in runs

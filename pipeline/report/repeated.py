@@ -19,6 +19,7 @@ from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import writing
+from pipeline.files.shipped import dataset_folder
 from pipeline.manifest.clips import read_clips
 from pipeline.protocol.duplicates import Duplicate, noted_duplicates
 from pipeline.report.leaderboard import NONE
@@ -62,7 +63,7 @@ def read_repeated(
             index = index_path(cache, dataset, recipe)
         except PosebridgeError:  # no recipe of ours
             continue
-        clips_csv = list_of_clips(index, manifests / dataset)
+        clips_csv = list_of_clips(index, dataset_folder(manifests, dataset))
         if not (index.is_file() and clips_csv.is_file()):  # results from elsewhere
             continue
         try:

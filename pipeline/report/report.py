@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import make_folder, write_for_people
 from pipeline.files.names import check_name
+from pipeline.files.shipped import dataset_folder
 from pipeline.manifest.clips import read_classes
 from pipeline.params import Params
 from pipeline.protocol.ceiling import read_attributes
@@ -95,7 +96,7 @@ def _section(
     folder, cache = out / "figures" / dataset / protocol, results.parent
     confusions, complaints = [], []
     try:
-        names, chance, attributes = _from_manifests(manifests / dataset, protocol)
+        names, chance, attributes = _from_manifests(dataset_folder(manifests, dataset), protocol)
     except PosebridgeError as error:  # no chance line, no boxes
         names, chance, attributes = [], None, {}
         complaints.append(str(error))

@@ -18,6 +18,7 @@ from pipeline.files.ahead import ahead
 from pipeline.files.durable import writing
 from pipeline.files.hashing import fingerprint, sha256_file
 from pipeline.files.names import check_name, is_file
+from pipeline.files.shipped import dataset_folder
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import read_clips
 from pipeline.search.embedders import Embedder
@@ -143,7 +144,7 @@ def _source(cache: Path, embedder: Embedder, dataset: str) -> str:
 
 def _listed(cache: Path, manifests: Path, dataset: str, embedder: Embedder) -> dict[str, Entry]:
     """What clips.csv tells of each clip; nothing where a data set has been extracted elsewhere and has none here."""
-    path = list_of_clips(index_path(cache, dataset, embedder.recipe), manifests / dataset)
+    path = list_of_clips(index_path(cache, dataset, embedder.recipe), dataset_folder(manifests, dataset))
     if not is_file(path):
         return {}
     return {clip.clip_id: (clip.clip_id, clip.path, clip.start, clip.end) for clip in read_clips(path)}

@@ -30,7 +30,9 @@ def load_faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise PosebridgeError("A search needs FAISS, an extra; install it with `pip install '.[cpu]'`.") from None
+        raise PosebridgeError(
+            "A search needs FAISS, an extra; install it with `pip install 'posebridge[cpu]'`."
+        ) from None
     return faiss
 
 

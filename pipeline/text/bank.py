@@ -22,6 +22,7 @@ from pipeline.files.device import CPU
 from pipeline.files.durable import write_for_people
 from pipeline.files.hdf5 import hdf5_bytes
 from pipeline.files.names import check_name, is_file
+from pipeline.files.shipped import dataset_folder
 from pipeline.manifest.clips import read_classes
 from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.text.encoder import SentenceEncoder, encoder_slug, split_variant
@@ -69,7 +70,7 @@ def make_bank(
 
     `encoder` may end in `@<variant>`: then the texts are those of texts.<variant>.csv, and the bank is one of its own.
     """
-    folder = manifests / check_name(dataset, "data set")
+    folder = dataset_folder(manifests, dataset)
     class_names = read_classes(folder / "classes.csv")
     name, variant = split_variant(encoder)
     slots, texts = read_texts(texts_path(folder, variant), class_names)
