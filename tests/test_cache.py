@@ -142,17 +142,37 @@ def test_of_persons_who_are_not_asked_for_nothing_is_read(tmp_path, monkeypatch)
 
 
 @pytest.mark.unit
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such advice")
-def test_the_disk_is_asked_for_all_of_a_batch_before_any_of_it_is_waited_for(tmp_path, monkeypatch):
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system reads nothing without waiting")
+@pytest.mark.parametrize("held", [0, 5, 12], ids=["nothing in memory", "some", "all"])
+def test_the_disk_is_asked_for_all_that_is_not_in_memory_before_it_is_waited_for(tmp_path, monkeypatch, held):
     _, index, _ = make_store(tmp_path)
-    preadv, calls = os.preadv, []
+    preadv, open_file = os.preadv, os.open
+    asked, waited, opened, tried = [], [], [], []
+
+    def read(handle, goals, start, flags=0):
+        if flags & os.RWF_NOWAIT:
+            tried.append(start)
+            if len(tried) > held:
+                if len(tried) % 2:
+                    raise BlockingIOError  # none of it
+                return preadv(handle, [goals[0][:1]], start)  # or the beginning
+        else:
+            waited.append((len(asked), start))
+        return preadv(handle, goals, start)
+
+    def advise(handle, start, size, advice):
+        asked.extend([(start, size)] * (advice == os.POSIX_FADV_WILLNEED))
+
     with CacheReader(index) as reader:
         before = reader.read(reader.clip_ids, ("scores", "boxes"))
-        monkeypatch.setattr(os, "posix_fadvise", lambda handle, start, size, advice: calls.append((start, size)))
-        monkeypatch.setattr(os, "preadv", lambda *given: calls.append("read") or preadv(*given))
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+        monkeypatch.setattr(os, "preadv", read)
+        monkeypatch.setattr(os, "open", lambda *given: opened.append(given) or open_file(*given))
         after = reader.read(reader.clip_ids, ("scores", "boxes"))
-    assert calls[12:] == ["read"] * 12, "two datasets of six clips in two shards"
-    assert sum(size for _, size in calls[:12]) == sum(array.nbytes for array in after.values())
+    assert len(tried) == 12 and len(asked) == 12 - held, "two datasets of six clips in two shards"
+    assert waited == [(12 - held, start) for start, _ in asked], "each once, when all had been asked for"
+    assert held or sum(size for _, size in asked) == sum(array.nbytes for array in after.values())
+    assert len(opened) == {0: 4, 5: 4, 12: 2}[held], "a shard is opened once, and once more where the disk was asked"
     assert all((after[name] == before[name]).all() for name in after)
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MOST_MAPPED = 128  # files at a time: a system gives a process about a thousand
+READ_ONLY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+AT_HAND = getattr(os, "RWF_NOWAIT", 0)  # a read of what is in memory already; on macOS of anything
+Span = tuple[int, memoryview]  # where something begins in a file, and where it is to be
 
 
 class MappedShard(Mapping[str, np.ndarray]):
@@ -43,7 +46,7 @@ class MappedShard(Mapping[str, np.ndarray]):
         self._checker = Checker(path, checksums, remedy) if checksums else None
         if self._checker:
             self._checker.check_rest()
-        self._path, self._remedy = path, remedy
+        self._path, self._file, self._remedy = path, str(path), remedy
         self._places = locate(path, expected, remedy)
         if checksums and {name: (part.offset, part.bytes) for name, part in checksums.datasets.items()} != {
             name: (place.offset, place.bytes) for name, place in self._places.items()
@@ -75,36 +78,42 @@ class MappedShard(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def foresee(self, parts: Sequence[tuple[int, int]], batch: Mapping[str, np.ndarray]) -> None:
-        """Have the disk begin to read what `copy` will be asked for; nobody waits, and what goes wrong `copy` tells."""
-        if not hasattr(os, "posix_fadvise"):  # macOS
-            return
-        with suppress(OSError), self._path.open("rb", buffering=0) as file:
-            for name, array in batch.items():
-                start, size = self._places[name].offset, array[:1].nbytes
-                for row, _ in parts:
-                    os.posix_fadvise(file.fileno(), start + row * size, size, os.POSIX_FADV_WILLNEED)
+    def start(self, name: str) -> int:
+        """Where a dataset begins in the file, compared with its checksum; its rows follow one another."""
+        self._check(name)
+        return self._places[name].offset
 
-    def copy(self, parts: Sequence[tuple[int, int]], batch: Mapping[str, np.ndarray]) -> None:
-        """Read these rows of every dataset of `batch` to places of it, in Python's other threads' time: (row, place).
+    def copy(self, spans: Sequence[Span], wait: bool = True) -> list[Span]:
+        """Read parts of the file to where they belong, in Python's other threads' time, by one opening of it.
 
-        What a row is, the arrays of `batch` say by their own: a clip, or a person of a clip. Raises PosebridgeError
-        where the file has vanished or changed since it was opened.
+        Without `wait` only what the system has in memory is read; the disk is told to begin with the rest, which is
+        returned. Raises PosebridgeError where the file has vanished or changed since it was opened.
         """
-        for name in batch:
-            self._check(name)
+        left, flags = [], 0 if wait else AT_HAND
         try:
-            with self._path.open("rb", buffering=0) as file:
-                whole = _identity(os.fstat(file.fileno())) == self._status
-                for name, array in batch.items():
-                    start, size = self._places[name].offset, array[:1].nbytes
-                    for row, place in parts:
-                        got = os.preadv(file.fileno(), [array[place : place + 1].data], start + row * size)
-                        whole = whole and got == size
+            file = os.open(self._file, READ_ONLY)
+            try:
+                whole = _identity(os.fstat(file)) == self._status
+                _advise(file, 0, 0, "RANDOM")  # or the system reads on, up to megabytes, for who has asked for a row
+                for offset, goal in spans:
+                    try:
+                        got = os.preadv(file, (goal,), offset, flags)
+                    except OSError:
+                        if wait:
+                            raise
+                        got = -1  # nothing is at hand, or the file system does not tell
+                    if got != len(goal):
+                        whole = whole and not wait
+                        left.append((offset, goal))
+                for offset, goal in left:
+                    _advise(file, offset, len(goal), "WILLNEED")
+            finally:
+                os.close(file)
         except OSError as error:
             raise unreadable(self._path, error, self._remedy) from None
         if not whole:
             raise PosebridgeError(f"{self._path} has changed since it was opened; run the same command again.")
+        return left
 
     def _check(self, name: str) -> None:
         if self._checker:
@@ -114,6 +123,13 @@ class MappedShard(Mapping[str, np.ndarray]):
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     """What a file keeps while nobody touches it."""
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _advise(file: int, offset: int, size: int, advice: str) -> None:
+    """Tell the system how a part of a file will be read; nobody waits, and what goes wrong the reading itself tells."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        with suppress(OSError):
+            os.posix_fadvise(file, offset, size, getattr(os, f"POSIX_FADV_{advice}"))
 
 
 @functools.lru_cache(MOST_MAPPED)
@@ -200,25 +216,29 @@ class CacheReader:
         for place, clip_id in enumerate(clip_ids):
             self.shard(clip_id)  # before anything is made: an odd index may name shapes beyond all memory
             places[self._shard_of[clip_id]].append(place)
-        wanted = np.ones((len(clip_ids), 1), bool) if persons is None else persons
+        wanted = [[True]] * len(clip_ids) if persons is None else persons.tolist()
+        each = 1 if persons is None else persons.shape[1]  # rows of a clip
         batch = {name: np.empty((len(clip_ids), *by_name[name].shape), by_name[name].dtype) for name in names}
         if persons is not None:
             for array in batch.values():
                 array[~persons] = 0
-        rows = {name: array.reshape(wanted.size, array.size // max(wanted.size, 1)) for name, array in batch.items()}
-        of_shards = []
+        goals = {name: array.reshape(-1).view(np.uint8).data for name, array in batch.items()}
+        left = []
         for number, own in places.items():
-            shard, each = self._open[number], wanted.shape[1]  # the rows of a clip
+            shard, spans = self._open[number], []
             parts = [
                 (shard.rows[clip_ids[place]] * each + person, place * each + person)
                 for place in own
-                for person in np.flatnonzero(wanted[place]).tolist()
+                for person, there in enumerate(wanted[place])
+                if there
             ]
-            of_shards.append((shard, parts))
-        for shard, parts in of_shards:  # of all, so that the disk is waited for once
-            shard.foresee(parts, rows)
-        for shard, parts in of_shards:
-            shard.copy(parts, rows)
+            for name, goal in goals.items():
+                start, size = shard.start(name), len(goal) // (len(wanted) * each)
+                spans += [(start + row * size, goal[place * size : (place + 1) * size]) for row, place in parts]
+            left.append((shard, shard.copy(spans, wait=False)))
+        for shard, spans in left:  # after all were asked for, so that the disk is waited for once
+            if spans:
+                shard.copy(spans)
         return batch
 
     def record(self, clip_id: str) -> ClipRecord | None:

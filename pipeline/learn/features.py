@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -214,12 +214,15 @@ def _extracted(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None) 
 
 
 def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Samples:
-    samples = (_imported if "features" in skeletons.names else _joints)(kept, skeletons)
+    imported = "features" in skeletons.names
+    names = ("features",) if imported else ("keypoints", "scores", "person_valid")
+    arrays = skeletons.read(kept, (*names, "cue_scores") if cues is skeletons and "cues" in cues.names else names)
+    samples = (_imported if imported else _joints)(kept, arrays, skeletons.recipe.layout)
     if cues is None:
         return samples
     if "cues" not in cues.names:
         raise PosebridgeError("The recipe of this run holds no cues; use a recipe with cues, or the method `skeleton`.")
-    cue_scores = cues.read(kept, ("cue_scores",))["cue_scores"]
+    cue_scores = (arrays if cues is skeletons else cues.read(kept, ("cue_scores",)))["cue_scores"]
     seen: np.ndarray = np.any(cue_scores > 0, axis=(2, 3))  # [N, M]; what nobody weighs, often half, is not read
     values = cues.read(kept, ("cues",), seen)["cues"]
     return replace(samples, cues=_tensor(values, np.float16), cue_scores=_tensor(cue_scores, np.float32))
@@ -232,18 +235,17 @@ def _rows(tensor: Tensor, index: Tensor) -> Tensor:
     return torch.from_numpy(tensor.numpy()[index.numpy()]) if tensor.device.type == "cpu" else tensor[index]
 
 
-def _imported(kept: Sequence[str], reader: Reader) -> Samples:
-    features = _tensor(reader.read(kept, ("features",))["features"], np.float32)
+def _imported(kept: Sequence[str], arrays: Mapping[str, np.ndarray], layout: str) -> Samples:
+    features = _tensor(arrays["features"], np.float32)
     seen = torch.ones(len(kept), 1, 1, 1)
     return Samples(
-        tuple(kept), seen.new_zeros(len(kept), 1, 1, 1, 2), seen, seen[..., 0].bool(), layout=reader.recipe.layout,
+        tuple(kept), seen.new_zeros(len(kept), 1, 1, 1, 2), seen, seen[..., 0].bool(), layout=layout,
         features=features,
     )  # fmt: skip
 
 
-def _joints(kept: Sequence[str], skeletons: Reader) -> Samples:
-    arrays = skeletons.read(kept, ("keypoints", "scores", "person_valid"))
-    layout, joints = skeletons.recipe.layout, arrays["keypoints"].shape[3]
+def _joints(kept: Sequence[str], arrays: Mapping[str, np.ndarray], layout: str) -> Samples:
+    joints = arrays["keypoints"].shape[3]
     if joints != (wanted := len(graph_of(layout).joints)):
         raise PosebridgeError(
             f"The cached skeletons have {joints} joints, but their recipe's layout {layout} has {wanted}; extract them "
