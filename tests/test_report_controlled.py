@@ -256,7 +256,7 @@ def test_the_page_shows_all_of_it(benchmark: Path, tmp_path: Path) -> None:
     assert {"top1.png", "posebridge-ablations.png", "degradation.png", "twins.png",
             "posebridge-counterfactual.png", "skeleton-counterfactual.png"} <= pictures  # fmt: skip
     assert "gate-confusion.png" not in pictures and "posebridge@blur-1-confusion.png" not in pictures
-    assert "http" not in page and page.count("<img") == page.count("data:image/png;base64,") == len(pictures)
+    assert "://" not in page and page.count("<img") == page.count("data:image/png;base64,") == len(pictures)
     with report.csv.open(newline="") as file:
         assert {row["test_variant"] for row in csv.DictReader(file)} >= {"", "blur-1", "subject"}
 

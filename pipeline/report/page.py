@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: styles and pictures are inside.
+"""The report as one HTML page that needs nothing else: styles, pictures and the script that sorts tables are inside.
 
 The words are in templates/, the tables are made here. Writes nothing itself; `page` returns the text.
 """
@@ -6,17 +6,24 @@ The words are in templates/, the tables are made here. Writes nothing itself; `p
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.protocol.duplicates import count_told
 from pipeline.report import leaderboard, prices, published
+from pipeline.report.contents import with_contents
 from pipeline.report.controlled import Analysis
 from pipeline.report.families import Family, families
+from pipeline.report.head import head_of
+from pipeline.report.inside import Inside, beside_page
+from pipeline.report.latex import latex
 from pipeline.report.leaderboard import NONE, between, percent, points, setting, share
 from pipeline.report.prices import Price
 from pipeline.report.published import REMARK, Comparison, defects
@@ -79,13 +86,20 @@ class Section:
 
 def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = ()) -> str:
     """The whole page. `complaints`: sentences on results that were left out; `comparisons` are shown first."""
-    return templates().get_template("page.html").render(
+    house = templates()
+    runs = [run for section in sections for run in section.everyone]
+    body, contents = with_contents(house.get_template("body.html").render(
         sections=sections,
         complaints=complaints,
         comparisons=published.table(comparisons),
         remark=REMARK,
         defects=defects(comparisons),
-        families=_families(families([run for section in sections for run in section.everyone])),
+        families=_families(families(runs)),
+    ))  # fmt: skip
+    script = files("pipeline.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return house.get_template("page.html").render(
+        head=head_of(runs), contents=contents, body=body, script=Markup(script), script_hash=f"sha256-{digest}"
     )
 
 
@@ -97,10 +111,12 @@ def templates() -> Environment:
     )  # fmt: skip
     house.globals["zip"] = zip
     house.filters |= {
-        "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
         "beside": _beside,
+        "beside_page": beside_page,
         "count_told": count_told,
         "filled": leaderboard.filled,
+        "inside": Inside(),
+        "latex": latex,
         "percent": percent,
         "points": points,
         "share": share,
