@@ -26,6 +26,7 @@ pytestmark = pytest.mark.unit
 # The first words of what is only parsed, and why. What runs in earnest elsewhere is named.
 PARSED = {
     "make": "the targets are looked up: `make test` is this, `make demo` takes half an hour",
+    "ln": "of a clone: tests/test_dvc.py; the file is looked up",
     "pip": "installs: extras and files are looked up",
     "dvc": "hours, a lab's remote or git; DVC's own parser reads it, and stages are looked up: tests/test_dvc.py, "
     "tests/test_lab.py, tests/test_init_real.py",
@@ -40,7 +41,7 @@ PARSED = {
     "posebridge extract --dataset mine --recipe public --workers": "processes: tests/test_workers.py",
     "posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12": "Slurm: tests/test_executors.py",
 }
-MADE = {"mine", "videos"}  # data sets of a person, who makes them by a page's commands
+MADE = {"mine", "videos", "pooled"}  # data sets and runs of a person, who makes them by a page's words
 
 
 def is_parsed(words: list[str]) -> bool:
@@ -76,6 +77,9 @@ def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytes
         assert rest and set(rest) <= set(targets)
     elif first == "pip":
         check_pip(rest)
+    elif first == "ln":
+        _, source, target = rest
+        assert ((ROOT / target).parent / source).is_file()
     elif first == ".venv/bin/python":
         check_python(rest)
     else:
@@ -103,7 +107,7 @@ def check_posebridge(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert (folder / "protocols" / f"{protocol}.txt").is_file(), protocol
     params = load_params(params_path)
     for run in many(given, "run"):
-        assert run in params.runs or run == "mine", run
+        assert run in params.runs or run in MADE, run
     if command.name not in ("import", "import-features"):
         assert all(recipe in params.recipes for recipe in many(given, "recipe")), given
 
@@ -128,6 +132,7 @@ def check_dvc(words: list[str]) -> None:
 
 @functools.cache
 def stages_of(path: str) -> set[str]:
+    path = path.replace("params/dvc.yaml", "params/tables.yaml")  # to which the pages make a link
     return set(yaml.safe_load((ROOT / path).read_text())["stages"])
 
 
