@@ -64,9 +64,8 @@ def command(
     """
     if labels and pattern:
         raise click.UsageError("Give --labels or --pattern, not both.")
-    if not PARAMS.exists():
+    if is_new := not PARAMS.exists():
         refuse_inner_folder(click.get_current_context(), PARAMS)
-        say("There is no project here yet; this folder becomes one, with a params.yaml of its own.")
     found = look(folder, labels, pattern)
     asks = at_a_terminal() and not as_json
     name = name or _asked_name(usual_name(folder), asks)
@@ -77,6 +76,8 @@ def command(
     asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, *models, image_fps)
     with counter("video", "init") as show:
         made = init(found, name, asked, show)
+    if is_new:
+        say(f"{Path.cwd()} is a project now; its params.yaml begins as posebridge's own.")
     for kind, rows in (("unreadable", made.listed.unreadable), ("left out", made.listed.left_out)):
         _list([f"{kind}: {path}: {reason}" for path, reason in rows])
     _list([f"texts.csv: {finding}" for finding in made.findings])

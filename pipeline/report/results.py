@@ -243,7 +243,16 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def results(folder: Path | str = "cache/results") -> pd.DataFrame:
-    """All figures of every run and seed, for a notebook: see `frame`. What is left out, and why, is a warning."""
+    """All figures of every run and seed, for a notebook.
+
+    Args:
+        folder: where `evaluate` wrote, of a project elsewhere `"…/cache/results"`.
+
+    Returns:
+        A row for each run and seed: `dataset`, `protocol`, `run`, `seed`, and then what `evaluate` found, nested values
+        in columns of their own: `zsl_top1`, `gzsl_harmonic`, `flags_gate`, `selection_alpha`, `seconds`. Accuracies are
+        fractions; where a run has no such value, there is NaN. What is left out, and why, is a warning.
+    """
     found, complaints = read_results(Path(folder))
     for complaint in complaints:
         warnings.warn(complaint, stacklevel=2)
