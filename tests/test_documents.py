@@ -27,6 +27,7 @@ pytestmark = pytest.mark.unit
 PARSED = {
     "make": "the targets are looked up: `make test` is this, `make demo` takes half an hour",
     "ln": "of a clone: tests/test_dvc.py; the file is looked up",
+    "source": "of an interactive shell",
     "pip": "installs: extras and files are looked up",
     "dvc": "hours, a lab's remote or git; DVC's own parser reads it, and stages are looked up: tests/test_dvc.py, "
     "tests/test_lab.py, tests/test_init_real.py",
@@ -75,6 +76,8 @@ def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytes
     elif first == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
         assert rest and set(rest) <= set(targets)
+    elif first == "source":
+        assert rest == [".venv/bin/activate"]
     elif first == "pip":
         check_pip(rest)
     elif first == "ln":
@@ -90,6 +93,8 @@ def check_posebridge(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Options and arguments are valid, and what they name is there; files of a person need not be."""
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))
     command: click.Command = main
+    if words[0] == "--project":
+        words = words[2:]
     while isinstance(command, click.Group):
         name, *words = words
         found = command.get_command(click.Context(command), name)
@@ -137,9 +142,11 @@ def stages_of(path: str) -> set[str]:
 
 
 def check_pip(words: list[str]) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert words[0] in ("install", "uninstall")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert words[0] in ("install", "uninstall", "wheel")
     for word in words[1:]:
+        assert not word.startswith("dist/") or word.startswith(f"dist/posebridge-{project['version']}-py3-none-any.whl")
         for extra in re.findall(r"\[([^\]]+)\]", word):
             assert set(extra.split(",")) <= set(extras), word
         if word.endswith(".txt"):
@@ -163,6 +170,8 @@ def test_a_command_in_a_sentence_exists_with_its_options(page: Path) -> None:
             continue
         command: click.Command = main
         words = shlex.split(span)[1:]
+        if words[0] == "--project":
+            words = words[2:]
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             found = command.get_command(click.Context(command), words.pop(0))
             assert found is not None, f"{name_of(page)}: `{span}`"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -22,6 +23,7 @@ import torch
 from click.testing import CliRunner
 from documents import PAGES, ROOT, Block, blocks_of, name_of, spans
 from fakes import FakeEstimator, write_video
+from PIL import Image
 from test_documents import is_parsed, plain
 from test_feature_imports import features
 from test_interchange import dump, records, split_of
@@ -102,6 +104,8 @@ def bring_files(root: Path) -> None:
                 example = root / "folder-with-a-subfolder-per-action" / action / path.name
                 example.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, example)
+    (root / "home/project").mkdir()
+    shutil.copy(root / "params.yaml", root / "home/project")
     for name in ("my-video.mp4", "clip.mp4"):
         shutil.copy(root / "my-videos/kick/0.mp4", root / name)
     (root / "cache/weights").mkdir(parents=True)
@@ -216,6 +220,14 @@ def test_own_videos_become_a_data_set_trained_runs_and_a_report(world: Path) -> 
 @pytest.mark.parametrize("page", OTHERS, ids=name_of)
 def test_the_commands_of_a_page_run(world: Path, page: Path) -> None:
     assert type_page(page)
+
+
+def test_the_picture_of_the_readme_is_drawn(world: Path) -> None:
+    (world / "docs").mkdir()
+    runpy.run_path(str(ROOT / "docs/twins.py"), run_name="__main__")
+    with Image.open(world / "docs/twins.png") as drawn, Image.open(ROOT / "docs/twins.png") as shown:
+        assert drawn.size[1] == shown.size[1]
+    assert (ROOT / "docs/twins.png").stat().st_size < 100_000
 
 
 def test_the_method_of_a_page_is_trained_and_tested(world: Path) -> None:
