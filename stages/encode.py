@@ -74,7 +74,8 @@ def command(
 
     params = load_params(params_path).only(seeds)
     for name in skeletons:
-        choose(params.recipes, name, "recipe")
+        for each in (name,) if name in params.recipes else name.split("+"):  # of two data sets, see docs/across.md
+            choose(params.recipes, each, "recipe")
     executor = executor_of(params, executor_name, workers, LOGS / "encode", device, jobs)
     here = executor.here
     devices = devices_of(device, jobs) if here else ()

@@ -28,6 +28,7 @@ from stages.shell import (
     protocols_option,
     root_option,
     runs_option,
+    say,
     seeds_option,
     verify_option,
 )
@@ -77,6 +78,7 @@ def command(
     from pipeline.learn.cells import Cell, CellsJob  # after parsing, so that --help needs no torch
     from pipeline.learn.dataset import open_dataset
     from pipeline.learn.evaluate import evaluate, evaluate_cell, require_for_testing
+    from pipeline.protocol.splits import read_split, told_overlap
 
     params = load_params(params_path).only(seeds)
     chosen = {name: choose(params.runs, name, "run") for name in runs}
@@ -110,9 +112,12 @@ def command(
         paths = (folder / f"seed-{seed}" / "metrics.json" for seed in params.seeds(chosen[name]))
         metrics = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         table[protocol, name][variant] = {"results": str(folder), "metrics": metrics}
-    unseen = {protocol: len(opened.split(protocol).unseen) for protocol in protocols}
+    splits = {protocol: read_split(opened.folder / "protocols", protocol, opened.class_names) for protocol in protocols}
+    for split in splits.values():
+        if split.trains_on:
+            say(told_overlap(dataset, split))
     lines = [
-        f"Wrote {result['results']}; {told(result['metrics'], unseen[protocol])}."
+        f"Wrote {result['results']}; {told(result['metrics'], len(splits[protocol].unseen))}."
         for (protocol, _), results in table.items() for result in results.values()
     ]  # fmt: skip
     values = [{"variants": results} if variants else results[""] for results in table.values()]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.manifest.check_texts import SLOTS, check_texts
-from pipeline.manifest.clips import read_classes
+from pipeline.manifest.clips import read_classes, write_classes
 from pipeline.manifest.texts import read_texts
+from pipeline.protocol.across import SAME_NAMES, plain, read_same_names
+from pipeline.protocol.draw import make_across
 from pipeline.protocol.splits import Split, read_split
 
 pytestmark = pytest.mark.unit
@@ -41,6 +43,9 @@ PROTOCOLS = [
 TEXTS = [dataset for dataset in CLASS_COUNTS if (MANIFESTS / dataset / "texts.csv").is_file()]
 NEEDS_PUBLISHED = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published lists are not at {PUBLISHED}")
 EACH_PROTOCOL = pytest.mark.parametrize(("dataset", "protocol"), PROTOCOLS)
+
+
+ACROSS = [("ntu120", "from_ntu60", 60), ("nw_ucla", "from_ntu60", 5), ("pku_mmd", "from_ntu60", 3)]
 
 
 def split_of(dataset: str, protocol: str) -> Split:
@@ -79,14 +84,15 @@ def test_a_part_has_the_first_classes_of_the_whole(part: str, whole: str) -> Non
 def test_every_published_split_is_there() -> None:
     assert len([1 for dataset, _ in PROTOCOLS if dataset == "ut_interaction"]) == 15 + 1
     assert {dataset for dataset, protocol in PROTOCOLS if protocol == "all_seen"} == set(CLASS_COUNTS)
-    assert len(PROTOCOLS) == 71
+    assert len(PROTOCOLS) == 71 + len(ACROSS)
 
 
 @EACH_PROTOCOL
 def test_protocol_is_complete(dataset: str, protocol: str) -> None:
     """read_split has checked: 0-based, names as in classes.csv, nothing twice, validation inside the seen classes."""
     split = split_of(dataset, protocol)
-    assert sorted(split.seen + split.unseen) == list(range(CLASS_COUNTS[dataset]))
+    assert sorted(split.seen + split.unseen) == list(range(len(split.class_names)))
+    assert split.class_names[: CLASS_COUNTS[dataset]] == tuple(CLASS_NAMES[dataset])
     assert set(split.validation) <= set(split.seen)
 
     head = head_of(dataset, f"{protocol}.txt")
@@ -106,6 +112,33 @@ def test_validation_classes_are_the_published_or_the_drawn_ones(dataset: str, pr
     seed, count = sum(split.unseen), max(2, min(len(split.unseen) or sixth, sixth))
     assert f"random.Random({seed}).sample(seen, {count})" in head
     assert list(split.validation) == sorted(random.Random(seed).sample(split.seen, count))
+
+
+@pytest.mark.parametrize(("dataset", "protocol", "count"), ACROSS)
+def test_across_data_sets_no_unseen_class_has_a_name_or_a_description_that_is_trained_on(
+    dataset: str, protocol: str, count: int, tmp_path: Path
+) -> None:
+    split = split_of(dataset, protocol)
+    assert len(split.unseen) == count and split.trains_on == "ntu60" and split.merged
+    assert set(split.seen) == set(split.merged.of_training)
+    own, trained = texts_of(dataset), texts_of(split.trains_on)
+    for slot in ("label", "one_line", "global"):
+        known = {text for (_, each), text in trained.items() if each == slot}
+        assert not known & {own[index, slot] for index in split.unseen}
+    folder = tmp_path / "manifests"
+    for name in (dataset, "ntu60"):
+        write_classes(folder / name / "classes.csv", CLASS_NAMES[name])
+    (folder / SAME_NAMES).write_bytes((MANIFESTS / SAME_NAMES).read_bytes())
+    path, _ = make_across(dataset, "ntu60", manifests=folder)
+    for suffix in (".txt", ".val.txt"):
+        committed = MANIFESTS / dataset / "protocols" / f"{protocol}{suffix}"
+        assert path.with_suffix(suffix).read_text() == committed.read_text(), "as `posebridge protocol` draws it"
+
+
+def test_every_name_that_stands_for_another_is_a_class() -> None:
+    known = {plain(name) for names in CLASS_NAMES.values() for name in names}
+    same = read_same_names(MANIFESTS / SAME_NAMES)
+    assert set(same) <= known and set(same.values()) <= known
 
 
 def test_ut_interaction_holds_out_every_pair() -> None:
@@ -148,7 +181,8 @@ def published_lists() -> dict[tuple[str, str], list[int]]:
 @NEEDS_PUBLISHED
 def test_protocols_are_the_published_lists() -> None:
     published = published_lists()
-    ours = {(dataset, name) for dataset, name in PROTOCOLS if dataset != "ut_interaction" and name != "all_seen"}
+    own = {"all_seen", *(protocol for _, protocol, _ in ACROSS)}
+    ours = {(dataset, name) for dataset, name in PROTOCOLS if dataset != "ut_interaction" and name not in own}
     assert {key for key in published if not key[1].endswith(".val")} == ours
     for (dataset, name), indices in published.items():
         split = split_of(dataset, name.removesuffix(".val"))

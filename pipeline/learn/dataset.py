@@ -19,9 +19,12 @@ from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.names import is_file
 from pipeline.files.shipped import dataset_file, dataset_folder
 from pipeline.manifest.clips import MOST_CLASSES, Clip, read_classes, read_clips
+from pipeline.manifest.texts import read_texts, texts_path
+from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import Phase
+from pipeline.text.bank import TextBank, load_bank
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,42 @@ class Dataset:
         return self.cache / "videos" / self.name / "twins.csv"
 
     def split(self, protocol: str) -> Split:
-        """The protocol of this name; raises PosebridgeError as `read_split` does."""
-        return read_split(self.folder / "protocols", protocol, self.class_names)
+        """The protocol of this name; raises PosebridgeError as `read_split` does, and for one that trains on another
+        data set: `under` of across.py opens both.
+        """
+        split = read_split(self.folder / "protocols", protocol, self.class_names)
+        if split.trains_on:
+            raise PosebridgeError(
+                f"The protocol {protocol} of {self.name} trains on {split.trains_on}, which this command cannot; "
+                "choose another protocol. Those that can are `encode`, `train` and `evaluate`."
+            )
+        return split
+
+    def bank(self, encoder: str) -> TextBank:
+        """The vectors of its texts; raises PosebridgeError as `load_bank` does."""
+        return load_bank(self.name, encoder, self.class_names, self.cache, self.folder)
+
+    def texts(self, variant: str) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
+        """Its texts, or an imported variant of them; raises PosebridgeError as `read_texts` does."""
+        return read_texts(texts_path(self.folder, variant), self.class_names)
+
+    def require_unexposed(self, said: str, recipe: str, split: Split) -> None:
+        """Raise PosebridgeError where pose weights have seen texts that `split` keeps from training."""
+        require_unexposed(said, recipe, self.name, split, self.split)
+
+    @property
+    def trains_on(self) -> str:
+        """The data set that its train clips come from."""
+        return self.name
+
+    def trained_by(self, recipe: str) -> str:
+        """The recipe of its train clips where `recipe` may name two."""
+        return recipe
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What metrics.json is to tell of a data set that trains on another one."""
+        return {}
 
     def of(self, recipe: str) -> Dataset:
         """This data set with the clips of imported features, which their index has beside it; any other recipe's clips

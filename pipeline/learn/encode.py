@@ -26,6 +26,7 @@ from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.across import under
 from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.encoders import encoder_folder, encoder_learnt_from
@@ -50,7 +51,7 @@ def encode(
     A killed run goes on from cache/state. Raises PosebridgeError, before anything is computed, with all that is
     missing.
     """
-    require_for_encoding(dataset, protocol, skeletons)
+    dataset = require_for_encoding(dataset, protocol, skeletons)
     folder = encoder_folder(dataset.cache, dataset.name, protocol, skeletons)
     state = dataset.cache / "state" / folder.relative_to(dataset.cache)
     seeds = seeds or params.seeds
@@ -65,8 +66,11 @@ def encode_cell(dataset: Dataset, cell: Cell, params: Params, device: torch.devi
     return encode(dataset, cell.protocol, cell.name, params.encode, devices=(device,), seeds=(cell.seed,))
 
 
-def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> None:
-    """Raise PosebridgeError with all that `encode` lacks, and for what needs no encoder."""
+def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> Dataset:
+    """The data set as the protocol asks for. Raises PosebridgeError with all that `encode` lacks, and for what needs no
+    encoder.
+    """
+    dataset = under(dataset, protocol)
     if is_imported(dataset, skeletons):
         raise PosebridgeError(
             f"{skeletons} holds imported features, which an encoder of others gave; go on with `posebridge train`."
@@ -76,6 +80,7 @@ def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> Non
     need_parts(needs, dataset, split, "train")
     need_extraction(needs, dataset, skeletons, split)
     needs.require()
+    return dataset
 
 
 @memory_for("The encoders")

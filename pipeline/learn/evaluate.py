@@ -27,6 +27,7 @@ from pipeline.files.device import CPU, memory_for, name_of
 from pipeline.files.durable import write_for_people, writing
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
+from pipeline.learn.across import under
 from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, feature_table
@@ -104,7 +105,7 @@ def require_for_testing(
     """What a run reads, opened. Raises PosebridgeError with all that testing these seeds on these variants will lack.
     """
     run = run.of(protocol)
-    dataset = dataset.of(skeletons_of(run))
+    dataset = under(dataset, protocol).of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "test")
@@ -191,6 +192,7 @@ def evaluate_seed(
         "seconds": round(seconds, 3),
         "missing": len(test.clips) - len(test.samples),
         "repeated": test.repeated,
+        **opened.dataset.told,
     }
 
 

@@ -12,7 +12,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError, all_missing, some_names
 from pipeline.files.names import check_name, is_file
 from pipeline.learn.dataset import Dataset
-from pipeline.protocol.splits import Split, read_split
+from pipeline.protocol.splits import Split
 
 T = TypeVar("T")
 NAMED = 8  # classes of a line
@@ -43,7 +43,7 @@ def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:
     check_name(protocol, "protocol")
     folder = dataset.folder / "protocols"
     if dataset.class_names:
-        split = needs.get(read_split, folder, protocol, dataset.class_names)
+        split = needs.get(dataset.split, protocol)
         if split is not None:
             return split
     for path in (folder / f"{protocol}.txt", folder / f"{protocol}.val.txt"):
@@ -58,10 +58,11 @@ def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str) -
         return
     kind, classes = ("seen", split.seen) if part == "train" else ("unseen", split.unseen)
     there = {clip.label for clip in dataset.clips if (clip.trains if part == "train" else clip.tests)}
+    name = dataset.trains_on if part == "train" else dataset.name
     if lacking := [split.class_names[label] for label in classes if label not in there]:
         needs.missing.append(
-            f"{dataset.folder / 'clips.csv'}: {classes_have(lacking)} no clip of part `{part}`, but {split.protocol} "
-            f"needs some of every {kind} class; write the column `part`."
+            f"{dataset.manifests / name / 'clips.csv'}: {classes_have(lacking)} no clip of part `{part}`, but "
+            f"{split.protocol} needs some of every {kind} class; write the column `part`."
         )
 
 
@@ -76,9 +77,10 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
     extracted = {clip.label for clip in train if clip.clip_id in there}
     lacking = [split.class_names[c] for c in split.seen if c in listed and c not in extracted]
     if lacking:
+        recipe = dataset.trained_by(recipe)
         needs.missing.append(
             f"The extraction by {recipe} holds no train clip of {some_names(lacking, NAMED)}; run `posebridge extract "
-            f"--dataset {dataset.name} --recipe {recipe} --retry-failed`."
+            f"--dataset {dataset.trains_on} --recipe {recipe} --retry-failed`."
         )
     return reader
 

@@ -14,14 +14,14 @@ from pipeline.learn.encoders import load_encoder
 from pipeline.learn.needs import Needs, classes_have, is_imported, need_extraction
 from pipeline.learn.run import Opened, open_run, skeletons_of
 from pipeline.learn.trained import load_adaptation, load_method, place_of_method
-from pipeline.manifest.texts import read_texts, texts_path
+from pipeline.manifest.texts import texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_adaptation, find_method, takes_cues
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split
-from pipeline.text.bank import TextBank, load_bank
+from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
 
 
@@ -41,7 +41,7 @@ def need_run(
             needs.get(dataset.reader, of_variant(recipe, variant))
     bank = None
     if dataset.class_names:
-        bank = needs.get(load_bank, dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
+        bank = needs.get(dataset.bank, run.text)
     opened = None
     if split and bank and reads_cues is not None and None not in readers:
         opened = needs.get(open_run, dataset, protocol, run)
@@ -58,8 +58,9 @@ def need_texts(
     """The method's text slots of every class, in the bank, or in texts.csv where there is no bank yet; and the slots
     whose words it reads, of every seen class.
     """
-    path, names = texts_path(dataset.folder, split_variant(run.text)[1]), split.class_names
-    found = needs.get(read_texts, path, names) if bank is None or method.word_slots else None
+    variant, names = split_variant(run.text)[1], split.class_names
+    path = texts_path(dataset.folder, variant)
+    found = needs.get(dataset.texts, variant) if bank is None or method.word_slots else None
     words = None if found is None else set(found[1])
     vectors = words
     if bank is not None:

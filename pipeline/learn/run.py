@@ -18,18 +18,17 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
+from pipeline.learn.across import under
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples, StoredSamples, open_samples
 from pipeline.manifest.clips import Clip
-from pipeline.manifest.texts import read_texts, texts_path
 from pipeline.manifest.variants import of_variant
 from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import BEFORE, Params, RunParams
-from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.splits import Split
 from pipeline.recipe import EXPOSURES, POOLED, Recipe
-from pipeline.text.bank import TextBank, load_bank
+from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
 
 
@@ -76,8 +75,7 @@ class Opened:
         """The texts of these classes, and of no other, in these slots; a slot that a class lacks is absent."""
         if not slots:
             return []
-        variant = split_variant(self.run.text)[1]
-        _, texts = read_texts(texts_path(self.dataset.folder, variant), self.split.class_names)
+        _, texts = self.dataset.texts(split_variant(self.run.text)[1])
         return [{slot: texts[c, slot] for slot in slots if (c, slot) in texts} for c in classes]
 
     def method(self, classes: int) -> Method:
@@ -94,9 +92,9 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     """Open everything that a run reads. Raises PosebridgeError naming what is missing and the command that makes it,
     and where imported features do not suffice for the method, or know classes that should be unseen.
     """
-    skeletons = skeletons_of(run)
+    dataset, skeletons = under(dataset, protocol), skeletons_of(run)
     reads_cues = takes_cues(run.method, run.flags)
-    bank = load_bank(dataset.name, run.text, dataset.class_names, dataset.cache, dataset.folder)
+    bank = dataset.bank(run.text)
     joints = reader = dataset.reader(skeletons)
     if reads_cues and run.recipe != skeletons:
         reader = dataset.reader(run.recipe)
@@ -107,14 +105,15 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
             require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
     require_features(run.method, skeletons, joints.recipe)
     if reads_cues:
-        require_unexposed(reader.recipe.hpe_classes, run.recipe, dataset.name, split, dataset.split)
+        dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
     shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
         if "cues" not in reader.names:
+            one = "" if dataset.trains_on == dataset.name else " that both data sets have of one recipe"
             raise PosebridgeError(
-                f"The method {run.method} needs cues, but the recipe {run.recipe!r} holds no cues; use another, or the "
-                "method `skeleton`."
+                f"The method {run.method} needs cues, but the recipe {run.recipe!r} holds no cues{one}; use another, "
+                "or the method `skeleton`."
             )
         shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width)
     return Opened(

@@ -22,6 +22,7 @@ from pipeline.files.device import CPU, memory_for, spread, told_training
 from pipeline.files.durable import write_for_people
 from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.across import under
 from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
@@ -80,7 +81,7 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, seeds:
     lack.
     """
     run = run.of(protocol)
-    dataset = dataset.of(skeletons_of(run))
+    dataset = under(dataset, protocol).of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
     need_parts(needs, dataset, split, "train")

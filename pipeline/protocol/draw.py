@@ -2,6 +2,8 @@
 
 Reads classes.csv; writes protocols/<protocol>.txt and <protocol>.val.txt in manifests/<dataset>, in the form that
 splits.py reads. Command: posebridge protocol --dataset mine --unseen 5 --seed 0
+Or all classes of one data set are unseen that another one, which is trained on, lacks:
+posebridge protocol --dataset pku_mmd --trains-on ntu60
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from pipeline.errors import PosebridgeError, short, some_names
 from pipeline.files.durable import write_for_people
 from pipeline.files.names import check_name, composed
 from pipeline.manifest.clips import read_classes
-from pipeline.protocol.splits import Split, read_split
+from pipeline.protocol.across import SAME_NAMES
+from pipeline.protocol.splits import Split, read_merged, read_split
 
 LEAST_VALIDATION = LEAST_TRAINED = 2  # what splits.py asks for
 
@@ -86,9 +89,6 @@ def write_protocol(
     Raises PosebridgeError where one of them is there already.
     """
     name = check_name(name or drawn.name, "protocol")
-    paths = folder / f"{name}.txt", folder / f"{name}.val.txt"
-    if there := [path for path in paths if path.exists()]:
-        raise PosebridgeError(f"{there[0]} is there already; choose another name with --name, or delete it.")
     unseen, seen = len(drawn.unseen), len(class_names) - len(drawn.unseen)
     validation = validation_of(drawn.unseen, len(class_names))
     head = (
@@ -103,14 +103,67 @@ def write_protocol(
         "# Validates: hyper-parameters and calibration are chosen on these, in the selection phase; the final phase "
         "trains on them too.\n"
     )
+    files = {
+        f"{name}.txt": (head, [(index, class_names[index]) for index in drawn.unseen]),
+        f"{name}.val.txt": (val_head, [(index, class_names[index]) for index in validation]),
+    }
+    return _write(folder, files, name, class_names)
+
+
+def make_across(
+    dataset: str, training: str, name: str = "", manifests: Path = Path("manifests")
+) -> tuple[Path, Split]:
+    """Write a protocol that trains on another data set: unseen is every class that this one lacks, by their names.
+
+    Raises PosebridgeError as `make_protocol` does, and where no class is unseen.
+    """
+    folder = manifests / check_name(dataset, "data set")
+    class_names = read_classes(folder / "classes.csv")
+    merged, training_names = read_merged(manifests, dataset, class_names, training)
+    unseen = [index for index in range(len(class_names)) if index not in set(merged.shared)]
+    if not unseen:
+        raise PosebridgeError(f"Every class of {dataset} is one of {training}, so none is unseen; choose another.")
+    name, seen = check_name(name or f"from_{training}", "protocol"), len(training_names)
+    if seen < LEAST_VALIDATION + LEAST_TRAINED:
+        raise PosebridgeError(
+            f"{training} has {seen} classes; {LEAST_VALIDATION} are needed to choose values on and {LEAST_TRAINED} to "
+            "train on."
+        )
+    validation = [merged.trained(place) for place in validation_of(unseen, len(merged.class_names))]
+    lacks = f"the {len(unseen)} of its {len(class_names)} classes that {training} lacks are unseen"
+    head = (
+        f"# {dataset}, {lacks}.\n# Trains on: {training}\n# Counts: {seen} seen, {len(unseen)} unseen.\n"
+        f"# Source: this project, by the names of both class lists and {SAME_NAMES}.\n"
+        f"# Validates: the pseudo-unseen classes of {name}.val.txt, which are classes of {training}.\n"
+    )
+    val_head = (
+        f"# {training}, pseudo-unseen validation classes of {name} of {dataset}: {len(validation)} of the {seen} seen "
+        f"classes.\n# Source: this project, drawn once: Python's random.Random({sum(unseen)}).sample(seen, "
+        f"{len(validation)}); the seed is the sum of the unseen indices.\n"
+        "# Validates: hyper-parameters and calibration are chosen on these, in the selection phase; the final phase "
+        "trains on them too.\n"
+    )
+    files = {
+        f"{name}.txt": (head, [(index, class_names[index]) for index in unseen]),
+        f"{name}.val.txt": (val_head, [(index, training_names[index]) for index in sorted(validation)]),
+    }
+    return _write(folder / "protocols", files, name, class_names)
+
+
+def _write(
+    folder: Path, files: dict[str, tuple[str, list[tuple[int, str]]]], name: str, class_names: Sequence[str]
+) -> tuple[Path, Split]:
+    """Write both files of a protocol: their heads, and a line a class. Raises PosebridgeError where one is there."""
+    if there := [folder / file for file in files if (folder / file).exists()]:
+        raise PosebridgeError(f"{there[0]} is there already; choose another name with --name, or delete it.")
     try:
-        for path, top, members in ((paths[1], val_head, validation), (paths[0], head, drawn.unseen)):
-            lines = "".join(f"{index} {class_names[index]}\n" for index in members)
-            write_for_people(path, f"{top}{lines}".encode())
-        return paths[0], read_split(folder, name, class_names)
+        for file, (top, members) in reversed(files.items()):
+            lines = "".join(f"{index} {known}\n" for index, known in members)
+            write_for_people(folder / file, f"{top}{lines}".encode())
+        return folder / f"{name}.txt", read_split(folder, name, class_names)
     except BaseException:  # the name ends in other counts, the disk is full, Ctrl-C
-        for path in paths:
-            path.unlink(missing_ok=True)
+        for file in files:
+            (folder / file).unlink(missing_ok=True)
         raise
 
 

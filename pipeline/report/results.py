@@ -110,7 +110,8 @@ class Selection(TypedDict, total=False):
 class Result:
     """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed, `repeated` those that
     repeat a train clip, None where nobody has looked; `device` is where clips were scored. `features` are `imported`
-    where the skeleton encoder is one of others, else `computed`.
+    where the skeleton encoder is one of others, else `computed`. `training_dataset` is another one than `dataset` that
+    was trained on, `overlapping_classes` are those of `dataset` that it has, too; None otherwise.
     """
 
     dataset: str
@@ -138,6 +139,8 @@ class Result:
     halves: dict[str, Half] | None = None
     twins: Twins | None = None
     features: str = "computed"
+    training_dataset: str | None = None
+    overlapping_classes: list[str] | None = None
     folder: Path = Path()
 
     @property
