@@ -78,7 +78,8 @@ def command(
     Without --run that trained run answers which fits best: whose data set these videos are of, which knows most of the
     labels as classes, and has seen most classes. It is told which.
 
-    Confidences are a softmax over the labels asked about: shares, not calibrated probabilities.
+    Shares are calibrated on clips that the run's training kept out, with `none of these` as one more answer; it is told
+    on how many, and where they were too few.
 
     \b
     Examples:
@@ -234,7 +235,7 @@ def run_predictions(
     answered because nothing could be read.
     """
     from pipeline.predict.overlay import write_overlay
-    from pipeline.predict.predict import predict
+    from pipeline.predict.predict import predict, told_confidence
     from pipeline.skeleton.graph import graph_of
     from pipeline.video.record import shows_few
 
@@ -257,7 +258,9 @@ def run_predictions(
     last = {prediction.video: prediction.end for prediction, _ in found}
     result = facts | {
         "predictions": [dataclasses.asdict(prediction) for prediction, _ in found],
-        "temperature": scorer.temperature,
+        "temperature": (scorer.confidence or scorer).temperature,
+        "confidences": told_confidence(scorer.confidence),
+        "calibration": dataclasses.asdict(scorer.confidence) if scorer.confidence else None,
         "seconds": round(seconds, 3),
         "video_seconds": round(sum(last.values()), 3),
     }
@@ -267,6 +270,7 @@ def run_predictions(
             place, graph = clips[0].file(Path()), graph_of(live.recipe.layout)
             path = write_overlay(place, overlay, found, graph, show, clips[0].image_fps)
         result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
+    say(told_confidence(scorer.confidence))
     lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
     lines += [each["reason"] for each in facts["unreadable"]]  # it begins with the name
     failed = {each["video"] for each in facts["unreadable"]} | {each.video for each, _ in found if each.failed}
@@ -279,8 +283,9 @@ def run_predictions(
 
 def sentence(prediction: Prediction, names: bool, timeline: bool) -> str:
     """One line of the answer: `clip.mp4  1.0-4.0 s  pushing 71%, hugging 20%`."""
+    from pipeline.predict.predict import told_shares
+
     parts = [prediction.video] if names else []
     if timeline:
         parts.append(f"{prediction.start:6.1f} - {prediction.end:6.1f} s")
-    said = ", ".join(f"{ranked.label} {ranked.confidence:.0%}" for ranked in prediction.ranking)
-    return "  ".join([*parts, said or prediction.reason])
+    return "  ".join([*parts, ", ".join(told_shares(prediction)) or prediction.reason])

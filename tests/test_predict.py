@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from fakes import FakeEstimator, write_audio, write_video
 from PIL import Image
 
+from pipeline.cache.sealed import read_sealed, seal
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.files.tensors import save_tensors
@@ -549,3 +550,25 @@ def test_minilm_without_its_framework_is_the_same() -> None:
 
     texts = ["bow", "Two people walk up to each other, clasp their right hands and shake them.", "é" * 400]
     assert np.allclose(MiniLM().encode(texts), SentenceEncoder().encode(texts), atol=1e-5)
+
+
+@pytest.mark.e2e
+def test_shares_are_those_that_the_run_was_calibrated_by_and_say_so(project: Path) -> None:
+    words, path = ("videos/1-0.mp4", *RUN), Path("cache/models/toy/all_seen/fast/seed-0/selection.json")
+    plain, whole = ask(*words), path.read_text()
+    assert plain["calibration"] is None and "not calibrated" in plain["confidences"]
+    assert plain["predictions"][0]["none"] is None
+    learnt = {"temperature": 0.2, "none": 1.0, "clips": 40, "classes": 4, "told": 0.75, "lost": 0.1}
+    try:
+        path.write_text(json.dumps(seal(read_sealed(path, "") | {"confidence": {"labels": learnt}})))
+        found, told = ask(*words), CliRunner().invoke(main, ["predict", *words])
+        other = ask(words[0], "--run", "fast", "--labels", "bow, sit down")
+    finally:
+        path.write_text(whole)
+    (answer,) = found["predictions"]
+    assert found["calibration"] == learnt and found["temperature"] == 0.2 and answer["answer"] == "none of these"
+    assert sum(each["confidence"] for each in answer["ranking"]) + answer["none"] == pytest.approx(1, abs=1e-3)
+    assert "calibrated on 40 clips of 4 actions; there 75%" in told.stderr and told.stdout.startswith("none of these ")
+    assert other["texts"] == "classes" and other["calibration"] is None, "learnt of bare labels, not of classes"
+    scores = [[ranked["score"] for ranked in one["predictions"][0]["ranking"]] for one in (found, plain)]
+    assert scores[0] == scores[1]

@@ -79,6 +79,7 @@ def evaluate(
         encoder = skeleton_encoder(opened, seed, "final")
         method, selection = load_method(opened, protocol, run_name, seed)
         settings, place = take_settings(selection), folder / f"seed-{seed}"
+        selection.pop("confidence", None)  # no figure of ours rests on it: it is for `predict`
         if (before := place / "metrics.json").is_file():
             with writing(before):  # whoever is killed leaves no mixture of two tests
                 before.unlink()

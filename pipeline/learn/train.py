@@ -24,6 +24,7 @@ from pipeline.files.hashing import fingerprint
 from pipeline.files.tensors import save_tensors
 from pipeline.learn.across import under
 from pipeline.learn.cells import Cell
+from pipeline.learn.confidence import calibrate
 from pipeline.learn.dataset import Dataset, train_labels
 from pipeline.learn.feature_table import Encoder, StreamedTable, feature_table
 from pipeline.learn.features import Samples, StoredSamples
@@ -113,6 +114,7 @@ def train_seed(
     selection = {"epochs": progress.best_epoch} | choose_values(select, split) | {"scores_by_epoch": progress.scores}
     if run.adapt:
         selection["adapt"] = choose_adaptation(select, split, run.adapt)
+    selection["confidence"] = calibrate(select, named_only(opened, select), split)
     chooser = select.method
     del select  # its clips may leave the memory
     final, then = go("final", progress.best_epoch)
@@ -122,6 +124,16 @@ def train_seed(
     selection["settings"] = settings = settings_of(opened, params.train, seed)
     write_trained(opened, place, seed, final.phase, {"select": chooser, "final": final.method}, selection)
     write_resolved(place / "params.yaml", dataset.name, split.protocol, run_name, run, params, settings, seed)
+
+
+def named_only(opened: Opened, model: PhaseModel) -> PhaseModel | None:
+    """The same, where a class's bare name stands in every slot, as for labels that nobody has described; None where the
+    text bank has no names.
+    """
+    if "label" not in opened.bank.slots or not opened.bank.mask[:, opened.bank.slots.index("label")].all():
+        return None
+    width = len(model.method.text_slots)
+    return dataclasses.replace(model, text=lambda classes: opened.bank.take(classes, ["label"]).expand(-1, width, -1))
 
 
 def write_trained(

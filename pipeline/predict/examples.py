@@ -24,6 +24,7 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import text_of
 from pipeline.files.tensors import save_tensors
+from pipeline.learn.confidence import Confidence
 from pipeline.learn.features import Samples, load_samples
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
@@ -106,6 +107,7 @@ class ExampleScorer(Scorer):
     """
 
     temperature = 0.1
+    confidence: Confidence | None = None
 
     def __init__(self, labels: Sequence[str], samples: Samples, rows: Sequence[int], neighbours: int = 1):
         """`rows` [N] are the labels' indices of the N example clips."""

@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import draft_of
 from pipeline.predict.live import Row
-from pipeline.predict.predict import Prediction
+from pipeline.predict.predict import Prediction, told_shares
 from pipeline.skeleton.graph import Graph
 from pipeline.tracking.similarity import People, box_iou
 from pipeline.video.decode import VideoError
@@ -158,7 +158,7 @@ def caption(prediction: Prediction) -> list[str]:
     """The lines of an answer, best first."""
     if not prediction.ranking:
         return [prediction.reason]
-    return [f"{ranked.label}  {ranked.confidence:.0%}" for ranked in prediction.ranking]
+    return told_shares(prediction)
 
 
 def draw(frame: np.ndarray, sight: Sight | None, time: float, lines: Sequence[str], graph: Graph) -> np.ndarray:

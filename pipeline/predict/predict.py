@@ -6,10 +6,10 @@ Reads a run's final encoder and method, its extraction's index and text bank, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pipeline.files.device import CPU, memory_for
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
+from pipeline.learn.confidence import NONE, Confidence, read_confidence
 from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.learn.feature_table import Encoder
 from pipeline.learn.features import Samples, load_samples
@@ -44,7 +45,7 @@ SHOWN = 3  # other places where a run is trained, in an error
 
 @dataclass(frozen=True)
 class Ranked:
-    """One label: `confidence` is a share of 1 among the labels asked about, `score` the cosine behind it."""
+    """One label: `confidence` is its share of 1, `score` the cosine behind it."""
 
     label: str
     confidence: float
@@ -54,7 +55,8 @@ class Ranked:
 @dataclass(frozen=True)
 class Prediction:
     """The answer for one clip. `ranking` has the best label first; it is empty where `reason` tells why: nobody is in
-    the clip, or it `failed` since its frames do not decode.
+    the clip, or it `failed` since its frames do not decode. `none` is the share of none of these, None where that
+    cannot be told; `answer` the best label, or `none of these` where that has more than half.
     """
 
     video: str
@@ -64,6 +66,8 @@ class Prediction:
     reason: str = ""
     persons: int = 0
     failed: bool = False
+    answer: str = ""
+    none: float | None = None
 
 
 class Scorer(Protocol):
@@ -71,7 +75,8 @@ class Scorer(Protocol):
 
     labels: tuple[str, ...]
     cues: bool  # whether it looks at cues
-    temperature: float  # confidence = softmax(score / temperature) over the labels; not calibrated
+    temperature: float  # of the training: a softmax by it gives the shares where there is no `confidence`
+    confidence: Confidence | None  # learnt of clips that were kept out
 
     def scores(self, samples: Samples) -> np.ndarray:
         """Scores [N, C]."""
@@ -86,6 +91,15 @@ class RunScorer(Scorer):
         self.cues = bool(model.opened.shapes.d_cue)
         self.temperature = model.method.temperature
         self.text, self.described = label_text(model.opened, model.method, self.labels)  # [C, K, d_t]
+        self.scope = self._scope()
+        self.confidence = read_confidence(model.selection, self.scope)
+
+    def _scope(self) -> str:
+        """What is known of such labels; see learn/confidence.py."""
+        names, lower = self._model.opened.split.class_names, {label.lower() for label in self.labels}
+        if self.described != "classes":
+            return self.described
+        return "classes" if lower <= {names[c].lower() for c in self._model.opened.split.seen} else "words"
 
     def scores(self, samples: Samples) -> np.ndarray:
         model = self._model
@@ -101,6 +115,7 @@ class TrainedRun:
     method: Method
     recipe: Recipe
     synthetic: bool  # trained on generated data
+    selection: Mapping[str, Any] = field(default_factory=dict)  # what its selection phase chose and learnt
 
 
 @memory_for("The run")
@@ -143,8 +158,8 @@ def load_run(
             f"back, or run {remedy} again."
         )
     encoder = skeleton_encoder(opened, seed, "final", unchanged=False)  # clips.csv may have grown since
-    method, _ = load_method(opened, protocol, run_name, seed, unchanged=False)
-    return TrainedRun(opened, encoder.to(device), method.to(device), recipe, synthetic=dataset_name in PROTOCOLS)
+    method, selection = load_method(opened, protocol, run_name, seed, unchanged=False)
+    return TrainedRun(opened, encoder.to(device), method.to(device), recipe, dataset_name in PROTOCOLS, selection)
 
 
 def choose_run(params: Params, run_name: str) -> RunParams:
@@ -282,14 +297,37 @@ def predict(
         reader = live.reader([row])
         scores = scorer.scores(load_samples(reader.clip_ids, reader, reader if scorer.cues else None))[0]
         persons = int(row["person_valid"].any(-1).sum())
-        yield Prediction(clip.path, start, end, rank(scorer, scores, top), "", persons), row
+        ranking, none = rank(scorer, scores, top)
+        answer = NONE if none is not None and none > 0.5 else ranking[0].label
+        yield Prediction(clip.path, start, end, ranking, "", persons, answer=answer, none=none), row
 
 
-def rank(scorer: Scorer, scores: np.ndarray, top: int) -> tuple[Ranked, ...]:
-    """The best `top` labels of scores [C]; confidences are shares among all labels."""
-    weights = np.exp((scores - scores.max()) / scorer.temperature)
-    shares = weights / weights.sum()
+def rank(scorer: Scorer, scores: np.ndarray, top: int) -> tuple[tuple[Ranked, ...], float | None]:
+    """The best `top` labels of scores [C], and the share of none of these; all labels' shares and this make 1."""
+    plain = Confidence(scorer.temperature, None, 0, 0, 0.0, 0.0)
+    shares, none = (scorer.confidence or plain).shares(scores)
     order = np.argsort(-scores, kind="stable")[:top]
-    return tuple(Ranked(scorer.labels[c], round(float(shares[c]), 4), round(float(scores[c]), 4)) for c in order)
+    found = tuple(Ranked(scorer.labels[c], round(float(shares[c]), 4), round(float(scores[c]), 4)) for c in order)
+    told = scorer.confidence is not None and scorer.confidence.none is not None
+    return found, round(float(none), 4) if told else None
+
+
+def told_shares(prediction: Prediction) -> list[str]:
+    """The answer's labels with their shares, and none of these in its place: first where it is the answer."""
+    found = [f"{ranked.label} {ranked.confidence:.0%}" for ranked in prediction.ranking]
+    if prediction.none is not None:
+        found.insert(0 if prediction.answer == NONE else len(found), f"{NONE} {prediction.none:.0%}")
+    return found
+
+
+def told_confidence(confidence: Confidence | None) -> str:
+    """How far shares can be trusted, in a sentence."""
+    if confidence is None:
+        return f"Shares are not calibrated, and {NONE} cannot be told: there were too few clips to learn it of."
+    of = f"Shares are calibrated on {confidence.clips} clips of {confidence.classes} actions"
+    if confidence.none is None:
+        return f"{of}, where {NONE} could hardly be told from the labels: every answer is one of them."
+    told, lost = f"{confidence.told:.0%}", f"{confidence.lost:.0%}"
+    return f"{of}; there {told} of those without their action among the labels were told, and {lost} with it lost."
 
 
