@@ -14,36 +14,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import PosebridgeError
+from pipeline.errors import short
 from pipeline.params import IMAGE_FPS, Params, choose, load_params
 from pipeline.recipe import Recipe
 from stages.bars import counter
-from stages.shell import (
-    Place,
-    answer,
-    device_option,
-    devices_of,
-    json_option,
-    params_option,
-    plain_errors,
-    root_option,
-    say,
-)
+from stages.predict_answers import Wanted, run_predictions
+from stages.shell import Place, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.hpe.base import Estimator
     from pipeline.predict.live import LivePoses
-    from pipeline.predict.predict import Prediction, Scorer
+    from pipeline.predict.predict import Scorer
+    from pipeline.predict.words import Asked
 
 CACHE = Path("cache")
-SPARSE = 0.25  # seconds from frame to frame that an action may hide in
+TABLES = (".csv", ".tsv")  # what the names of tables end in
+FINDINGS = 5  # of the checker of texts that are told
+
+
+class LabelsOrTable(click.ParamType):
+    """Labels as they are typed, or the name of a table of them, which is meant as `Place` has it."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        table = str(value).strip().lower().endswith(TABLES)
+        return str(Place().convert(value, param, ctx)) if table else str(value)
 
 
 @click.command()
 @click.argument("video", type=Place())
-@click.option("--labels", help="What it may be: actions divided by commas.")
+@click.option("--labels", type=LabelsOrTable(), help="What it may be: actions divided by commas; or, with words for "
+              "them, `punching: a fist is thrust at somebody; pushing: both hands push somebody away`; or a table "
+              "label,slot,text, e.g. labels.csv.")  # fmt: skip
+@click.option("--texts", type=Place(), help="CSV: label,slot,text. Your words for --labels, as `init --texts` takes "
+              "them; its labels are asked about where --labels is left out.")  # fmt: skip
 @click.option("--run", "run_name", help="A trained run named in params.yaml.  [default: the best one that fits]")
 @click.option("--examples", type=Place(), help="Instead of a run: a folder with a sub-folder of "
               "clips for every action.")  # fmt: skip
@@ -59,6 +66,10 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 @click.option("--neighbours", type=click.IntRange(0), default=1, show_default=True,
               help="With --examples: how many of an action's clips count; 0 compares with their mean.")  # fmt: skip
 @click.option("--cues", is_flag=True, help="With --examples: compare cues as well, not the skeletons alone.")
+@click.option("--timeline", "timelines", type=Place(dir_okay=False), multiple=True,
+              help="A table (.csv), subtitles (.srt) or a picture (.png) of when which answer holds; may be repeated.")
+@click.option("--table", type=Place(dir_okay=False), help="A CSV that gets a row as each video is done, e.g. "
+              "answers.csv; the same command goes on where it was killed.")  # fmt: skip
 @click.option("--overlay", type=Place(dir_okay=False), help="An MP4 to draw what was seen into.")
 @device_option
 @root_option
@@ -66,10 +77,10 @@ SPARSE = 0.25  # seconds from frame to frame that an action may hide in
 @json_option
 @plain_errors
 def command(
-    video: Path, labels: str | None, run_name: str | None, examples: Path | None, dataset: str | None,
-    protocol: str | None, seed: int, recipe_name: str | None, detector: Path | None, window: float | None,
-    stride: float | None, top: int, neighbours: int, cues: bool, overlay: Path | None, device: str,
-    cache_root: Path | None, params_path: Path, as_json: bool,
+    video: Path, labels: str | None, texts: Path | None, run_name: str | None, examples: Path | None,
+    dataset: str | None, protocol: str | None, seed: int, recipe_name: str | None, detector: Path | None,
+    window: float | None, stride: float | None, top: int, neighbours: int, cues: bool, timelines: tuple[Path, ...],
+    table: Path | None, overlay: Path | None, device: str, cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Name the action in a video, a folder of videos, or the windows of a long one.
 
@@ -84,9 +95,62 @@ def command(
     \b
     Examples:
       posebridge predict clip.mp4 --labels "shaking hands, pushing, hugging" --overlay seen.mp4
-      posebridge predict long.mp4 --labels "pushing, hugging" --run posebridge --window 3 --stride 1
+      posebridge predict long.mp4 --labels "pushing, hugging" --run posebridge --window 3 --stride 1 --timeline long.png
+      posebridge predict folder/ --labels labels.csv --table answers.csv
       posebridge predict clip.mp4 --examples my_actions/
     """
+    refuse_contradictions(labels or texts, run_name, examples, timelines, table, overlay)
+    begun = time.perf_counter()
+    from pipeline.predict.answers import Windows  # after parsing, so that --help needs no torch
+    from pipeline.predict.live import check_windows, find_videos, windows
+    from pipeline.predict.timeline import check_form
+    from pipeline.predict.words import read_asked
+    from stages.extract import estimator_on
+
+    table_of = Path(labels) if labels is not None and labels.strip().lower().endswith(TABLES) else None
+    asked = read_asked(None if table_of else labels, texts, table_of) if examples is None else None
+    for path in timelines:
+        check_form(path)
+    check_windows(window, stride)
+    params = load_params(params_path)
+    (place,) = devices_of(device)
+    videos = find_videos(video)
+    fps = params.datasets[dataset].image_fps if dataset in params.datasets else IMAGE_FPS
+    if (overlay or timelines) and len(videos) > 1:
+        raise click.UsageError(f"--{'overlay' if overlay else 'timeline'} takes one video, not a folder; see --table.")
+    for path in (*timelines, *filter(None, (table, overlay))):
+        if path.exists() and any(path.samefile(each) for each in videos[:1]):
+            raise click.UsageError(f"{path} is the video itself; name another file.")
+    clips = windows(video, window, stride, fps) if videos == [video] else []
+    warnings: list[str] = []
+    if asked is not None:
+        if run_name is None:
+            run_name, dataset, protocol = chosen_run(params, asked.labels, videos, dataset, protocol, seed)
+        live, scorer, facts = open_trained(
+            run_name, asked, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings,
+            place, estimator_on(device),
+        )  # fmt: skip
+        load_seconds = time.perf_counter() - begun
+    else:
+        assert examples is not None
+        live = open_poses(params, recipe_name or "tinypose", detector, warnings, estimator_on(device))
+        load_seconds = time.perf_counter() - begun
+        scorer, facts = open_examples(examples, live, neighbours, cues, warnings)
+        facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
+    for each in warnings:
+        say(f"Warning: {each}")
+    run_predictions(
+        video, videos, clips, Windows(window, stride, fps), live, scorer,
+        Wanted(top, timelines, table, overlay, as_json),
+        facts | {"warnings": warnings, "load_seconds": round(load_seconds, 3)},
+    )  # fmt: skip
+
+
+def refuse_contradictions(
+    labels: object, run_name: str | None, examples: Path | None, timelines: tuple[Path, ...], table: Path | None,
+    overlay: Path | None,
+) -> None:  # fmt: skip
+    """Options that cannot stand together, or lack another."""
     if run_name is not None and examples is not None:
         raise click.UsageError("Give either --run or --examples.")
     if examples is None and labels is None:
@@ -96,54 +160,10 @@ def command(
         raise click.UsageError("With --examples the names of the sub-folders are the labels; leave --labels out.")
     if overlay is not None and overlay.suffix.lower() != ".mp4":
         raise click.UsageError(f"--overlay writes a video; name it {overlay.with_suffix('.mp4')}.")
-    begun = time.perf_counter()
-    from pipeline.predict.live import find_videos, windows  # after parsing, so that --help needs no torch
-    from pipeline.predict.predict import parse_labels
-    from stages.extract import estimator_on
-
-    wanted = parse_labels(labels) if labels is not None else ()
-    params = load_params(params_path)
-    (place,) = devices_of(device)
-    videos = find_videos(video)
-    image_fps = params.datasets[dataset].image_fps if dataset in params.datasets else IMAGE_FPS
-    if overlay is not None and len(videos) > 1:
-        raise click.UsageError("--overlay takes one video, not a folder.")
-    if overlay is not None and overlay.exists() and overlay.samefile(videos[0]):
-        raise click.UsageError("--overlay would take the place of the video itself; name another file.")
-    clips, unreadable = [], []
-    for path in videos:
-        try:
-            clips += windows(path, window, stride, image_fps)
-        except PosebridgeError as error:
-            if videos == [video]:
-                raise
-            unreadable.append({"video": str(path), "reason": str(error)})
-    warnings: list[str] = []
-    if examples is None:
-        if run_name is None:
-            run_name, dataset, protocol = chosen_run(params, wanted, videos, dataset, protocol, seed)
-        live, scorer, facts = open_trained(
-            run_name, wanted, videos, dataset, protocol, seed, recipe_name, detector, cache_root, params, warnings,
-            place, estimator_on(device),
-        )  # fmt: skip
-        load_seconds = time.perf_counter() - begun
-    else:
-        live = open_poses(params, recipe_name or "tinypose", detector, warnings, estimator_on(device))
-        load_seconds = time.perf_counter() - begun
-        scorer, facts = open_examples(examples, live, neighbours, cues, warnings)
-        facts["examples_seconds"] = round(time.perf_counter() - begun - load_seconds, 3)
-    frames, longest = live.recipe.frames, max((clip.end - clip.start for clip in clips), default=0.0)
-    if longest > frames * SPARSE:
-        warnings.append(
-            f"{longest:.0f} s are looked at in {frames} frames, {frames / longest:.1f} a second; give a "
-            f"{'shorter ' if window else ''}--window to look closer."
-        )
-    for each in warnings:
-        say(f"Warning: {each}")
-    run_predictions(
-        clips, live, scorer, top, overlay, videos != [video], as_json,
-        facts | {"warnings": warnings, "unreadable": unreadable, "load_seconds": round(load_seconds, 3)},
-    )  # fmt: skip
+    if table is not None and table.suffix.lower() != ".csv":
+        raise click.UsageError(f"--table writes a CSV; name it {table.with_suffix('.csv')}.")
+    if table is not None and (overlay or timelines):
+        raise click.UsageError("--table is for many videos; give --timeline and --overlay with one, without it.")
 
 
 def chosen_run(
@@ -160,8 +180,8 @@ def chosen_run(
 
 
 def open_trained(
-    run_name: str, labels: tuple[str, ...], videos: list[Path], dataset: str | None, protocol: str | None,
-    seed: int, recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params,
+    run_name: str, asked: Asked, videos: list[Path], dataset: str | None, protocol: str | None, seed: int,
+    recipe_name: str | None, detector: Path | None, cache_root: Path | None, params: Params,
     warnings: list[str], device: torch.device, build_estimator: Callable[[Recipe], Estimator],
 ) -> tuple[LivePoses, Scorer, dict[str, Any]]:  # fmt: skip
     """The poses, the scorer and the facts of a trained run, on `device`."""
@@ -174,7 +194,7 @@ def open_trained(
         dataset, protocol, run_name, params, seed=seed, recipe_name=recipe_name, cache=CACHE, store_root=cache_root,
         device=device,
     )  # fmt: skip
-    scorer = RunScorer(model, labels)
+    scorer = RunScorer(model, asked)
     root = Path(params.datasets[dataset].root).resolve() if dataset in params.datasets else None
     boxes = listed_boxes(model.opened.dataset, root, model.recipe, videos) if root else None
     live = LivePoses(model.recipe, build_estimator, params.extract.batch_size, detector, boxes)
@@ -183,11 +203,12 @@ def open_trained(
             f"The run {run_name!r} is trained on generated data only ({dataset}); its answers about real footage are "
             "not to be relied on."
         )
+    warn_of_words(asked, scorer.described, warnings)
     if boxes is None:
         warn_of_boxes(model.recipe.boxes, detector, warnings)
     facts = {
         "run": run_name, "dataset": dataset, "protocol": protocol, "seed": seed, "recipe": model.opened.run.recipe,
-        "labels": labels, "texts": scorer.described, "synthetic": model.synthetic,
+        "labels": asked.labels, "texts": scorer.described, "synthetic": model.synthetic,
     }  # fmt: skip
     return live, scorer, facts
 
@@ -218,6 +239,19 @@ def open_examples(
     return scorer, facts | {"examples_left_out": [dataclasses.asdict(each) for each in left_out]}
 
 
+def warn_of_words(asked: Asked, described: str, warnings: list[str]) -> None:
+    """Say what is odd about a person's words, and that bare labels answer worse than described ones."""
+    described_ones = {index for index, _ in asked.texts}
+    if asked.texts and described == "labels":
+        bare = next(label for index, label in enumerate(asked.labels) if index not in described_ones)
+        warnings.append(f"{short(bare)} has no words, others have; a bare label beside described ones wins or loses by "
+                        "its length, so describe all of them.")  # fmt: skip
+    findings = asked.findings
+    warnings += findings[:FINDINGS]
+    if len(findings) > FINDINGS:
+        warnings.append(f"The checker of texts finds {len(findings) - FINDINGS} more like these.")
+
+
 def warn_of_boxes(boxes: str, detector: Path | None, warnings: list[str]) -> None:
     """Say where a recipe finds no persons by itself."""
     if boxes != "detector" and detector is None:
@@ -225,67 +259,3 @@ def warn_of_boxes(boxes: str, detector: Path | None, warnings: list[str]) -> Non
             f"The recipe has `boxes: {boxes}`, so the whole frame is taken as the box of one person; give --detector "
             "to find persons."
         )
-
-
-def run_predictions(
-    clips: list, live: LivePoses, scorer: Scorer, top: int, overlay: Path | None, names: bool, as_json: bool,
-    facts: dict[str, Any],
-) -> None:  # fmt: skip
-    """Predict, draw, answer, with the `names` of the videos where a folder was asked about; fail where nothing could be
-    answered because nothing could be read.
-    """
-    from pipeline.predict.overlay import write_overlay
-    from pipeline.predict.predict import predict, told_confidence
-    from pipeline.skeleton.graph import graph_of
-    from pipeline.video.record import shows_few
-
-    begun = time.perf_counter()
-    found, still = [], []
-    with counter("clip", leave=False) as show:
-        for prediction, row in predict(clips, live, scorer, top):
-            kept = {key: row[key] for key in row if "cue" not in key} if row is not None and overlay else None
-            found.append((prediction, kept))
-            if row is not None and shows_few(row["video_record"], live.recipe.frames):
-                still.append(prediction)
-            show(len(found), len(clips))
-    seconds = time.perf_counter() - begun
-    if still:
-        facts["warnings"].append(
-            f"Answers that rest on few different frames: {len(still)}, first at {still[0].start:.1f} s of "
-            f"{still[0].video!r}; the video pauses or has wrong time stamps, try a shorter --window."
-        )
-        say(f"Warning: {facts['warnings'][-1]}")
-    last = {prediction.video: prediction.end for prediction, _ in found}
-    result = facts | {
-        "predictions": [dataclasses.asdict(prediction) for prediction, _ in found],
-        "temperature": (scorer.confidence or scorer).temperature,
-        "confidences": told_confidence(scorer.confidence),
-        "calibration": dataclasses.asdict(scorer.confidence) if scorer.confidence else None,
-        "seconds": round(seconds, 3),
-        "video_seconds": round(sum(last.values()), 3),
-    }
-    if overlay is not None and clips:
-        begun = time.perf_counter()
-        with counter("frame", leave=False) as show:
-            place, graph = clips[0].file(Path()), graph_of(live.recipe.layout)
-            path = write_overlay(place, overlay, found, graph, show, clips[0].image_fps)
-        result |= {"overlay": str(path), "overlay_seconds": round(time.perf_counter() - begun, 3)}
-    say(told_confidence(scorer.confidence))
-    lines = [sentence(prediction, names, len(clips) > len(last)) for prediction, _ in found]
-    lines += [each["reason"] for each in facts["unreadable"]]  # it begins with the name
-    failed = {each["video"] for each in facts["unreadable"]} | {each.video for each, _ in found if each.failed}
-    if names and failed:
-        lines.append(f"{len(failed)} of {len(last) + len(facts['unreadable'])} videos failed.")
-    answer(result | {"failures": len(failed)}, "\n".join(lines), as_json)
-    if all(prediction.failed for prediction, _ in found):
-        raise PosebridgeError(f"No answer: {'none of the videos could be read' if names else found[0][0].reason}.")
-
-
-def sentence(prediction: Prediction, names: bool, timeline: bool) -> str:
-    """One line of the answer: `clip.mp4  1.0-4.0 s  pushing 71%, hugging 20%`."""
-    from pipeline.predict.predict import told_shares
-
-    parts = [prediction.video] if names else []
-    if timeline:
-        parts.append(f"{prediction.start:6.1f} - {prediction.end:6.1f} s")
-    return "  ".join([*parts, ", ".join(told_shares(prediction)) or prediction.reason])

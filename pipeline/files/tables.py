@@ -155,9 +155,13 @@ def open_table(path: Path, needed: Sequence[str], known: Sequence[str] = (), mis
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
     """Write a table whole or not at all; None is an empty cell. Raises PosebridgeError where it cannot be written."""
-    lines = (",".join(map(_cell, cells)) + "\n" for cells in (header, *rows))
-    write_for_people(path, "".join(lines).encode("utf-8", "backslashreplace"))
+    write_for_people(path, b"".join(map(table_line, (header, *rows))))
     return path
+
+
+def table_line(cells: Iterable[object]) -> bytes:
+    """A row as `write_table` writes it, for a table that grows."""
+    return (",".join(map(_cell, cells)) + "\n").encode("utf-8", "backslashreplace")
 
 
 def read_lines(path: Path, missing: str) -> list[str]:

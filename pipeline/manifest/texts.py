@@ -1,13 +1,16 @@
-"""texts.csv (`index,slot,text`): what people say of each class, a text a slot; imported variants lie beside it."""
+"""texts.csv (`index,slot,text`): what people say of each class, a text a slot; imported variants lie beside it. And
+the words that people bring for labels, `label,slot,text`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import PosebridgeError
-from pipeline.files.names import check_name
+from pipeline.errors import PosebridgeError, short
+from pipeline.files.names import check_name, composed
 from pipeline.files.tables import open_table
+from pipeline.manifest.check_texts import SLOTS
 
 
 def texts_path(folder: Path, variant: str = "") -> Path:
@@ -39,3 +42,34 @@ def read_texts(
         if need_labels and (index, "label") not in texts:
             raise PosebridgeError(f"{path}: class {name!r} has no text in the slot 'label'; add a row.")
     return tuple(dict.fromkeys(slot for _, slot in texts)), texts
+
+
+def read_words(
+    path: Path, labels: Sequence[str], what: str = "no class; the labels are those of the videos"
+) -> dict[tuple[int, str], str]:
+    """A person's words for some of the labels, `label,slot,text`: text by (index of the label, slot). A row that has
+    a label only says nothing of it.
+
+    Raises PosebridgeError, with line and column, for an unknown label, which is `what`, for an unknown slot, and for
+    two texts of one.
+    """
+    index = {one_line(name): position for position, name in enumerate(labels)}
+    texts: dict[tuple[int, str], str] = {}
+    for row in open_table(path, ("label", "slot", "text")):
+        label = one_line(row.needed("label"))
+        if label not in index:
+            raise row.wrong("label", f"{short(label)} is {what}")
+        if not row.text("slot") and not row.text("text"):
+            continue
+        slot = row.needed("slot")
+        if slot not in SLOTS:
+            raise row.wrong("slot", f"{short(slot)} is no slot; there are {', '.join(SLOTS)}")
+        if (index[label], slot) in texts:
+            raise row.wrong("slot", f"the label {short(label)} has the slot {slot!r} twice; keep one")
+        texts[index[label], slot] = row.needed("text")
+    return texts
+
+
+def one_line(text: str) -> str:
+    """A label in composed letters, its blanks and line ends one blank each."""
+    return " ".join(composed(text).split())

@@ -11,7 +11,9 @@ for.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import fingerprint
 from pipeline.files.names import text_of
 from pipeline.files.tensors import save_tensors
-from pipeline.learn.confidence import Confidence
+from pipeline.learn.confidence import Confidence, fit_confidence
 from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.trained import hash_of
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.methods.prototypes import class_means
@@ -38,6 +42,7 @@ from pipeline.video.identity import identify
 from pipeline.video.image_folder import open_video
 
 STEPS = 16  # of time that a clip is resampled to
+MOST = 500  # examples that are compared with all others
 KEPT = ("keypoints", "scores", "person_valid", "cues", "cue_scores")
 
 
@@ -54,6 +59,13 @@ class Descriptors:
         self.skeleton = place_free(x, valid)
         self.mirrored = place_free(mirror(x, samples.graph), valid)
         self.cue = pooled_cues(samples)
+
+    def take(self, rows: Tensor) -> Descriptors:
+        """Those of the clips `rows` [N] bool."""
+        found = copy.copy(self)
+        found.skeleton, found.mirrored = self.skeleton[rows], self.mirrored[rows]
+        found.cue = None if self.cue is None else self.cue[rows]
+        return found
 
 
 def place_free(x: Tensor, valid: Tensor) -> Tensor:
@@ -99,39 +111,34 @@ def mean_cues(samples: Samples) -> Tensor | None:
     return (samples.cues.float() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
 
 
-class ExampleScorer(Scorer):
-    """Cosine to the nearest examples: of skeletons, and of cues where both are looked at, half and half.
+class Nearest:
+    """Examples to compare with: of skeletons, and of cues where both are looked at, half and half.
 
     Every example counts mirrored, too. `neighbours` k takes the mean cosine of an action's k nearest examples; 0 puts
     one prototype in the place of an action's examples, and one in that of their mirror images: their mean.
     """
 
-    temperature = 0.1
-    confidence: Confidence | None = None
-
-    def __init__(self, labels: Sequence[str], samples: Samples, rows: Sequence[int], neighbours: int = 1):
-        """`rows` [N] are the labels' indices of the N example clips."""
-        self.labels, self._neighbours = tuple(labels), max(neighbours, 1)
-        self.cues = samples.cues is not None
-        found, own = Descriptors(samples), torch.tensor(list(rows))
+    def __init__(self, found: Descriptors, own: Tensor, neighbours: int):
+        """`own` [N] are the labels' indices of the examples."""
+        self._neighbours, self._labels = max(neighbours, 1), int(own.max()) + 1
         self._mean = None if found.cue is None else found.cue.mean(0)
         cue = self._centred(found.cue)
         if not neighbours:
-            parts = [class_means([part], own, len(labels)) for part in (found.skeleton, found.mirrored)]
-            cue = None if cue is None else class_means([cue], own, len(labels))
-            own = torch.arange(len(labels))
+            parts = [class_means([part], own, self._labels) for part in (found.skeleton, found.mirrored)]
+            cue = None if cue is None else class_means([cue], own, self._labels)
+            own = torch.arange(self._labels)
         else:
             parts = [found.skeleton, found.mirrored]
         self._skeleton, self._own_skeleton = torch.cat(parts), torch.cat([own, own])
         self._cue, self._own_cue = cue, own
 
-    def scores(self, samples: Samples) -> np.ndarray:
-        found = Descriptors(samples)
+    def scores(self, found: Descriptors) -> Tensor:
+        """Scores [N, C] of clips."""
         score = self._nearest(found.skeleton @ self._skeleton.T, self._own_skeleton)
         cue = self._centred(found.cue)
         if cue is not None and self._cue is not None:
             score = (score + self._nearest(cue @ self._cue.T, self._own_cue)) / 2
-        return score.numpy()
+        return score
 
     def _centred(self, cue: Tensor | None) -> Tensor | None:
         """Cues about the mean of the examples': what all of them share says nothing."""
@@ -139,8 +146,48 @@ class ExampleScorer(Scorer):
 
     def _nearest(self, cosine: Tensor, own: Tensor) -> Tensor:
         """Cosines [N, E] to the examples, or to the prototypes, to scores [N, C]."""
-        columns = [cosine[:, own == label] for label in range(len(self.labels))]
+        columns = [cosine[:, own == label] for label in range(self._labels)]
         return torch.stack([c.topk(min(self._neighbours, c.shape[1]), 1).values.mean(1) for c in columns], 1)
+
+
+class ExampleScorer(Scorer):
+    """The nearest of a person's examples. Shares, and whether it is none of these, are learnt of the examples
+    themselves, each compared with all others; no other clip has a say.
+    """
+
+    temperature = 0.1
+
+    def __init__(self, labels: Sequence[str], samples: Samples, rows: Sequence[int], neighbours: int = 1):
+        """`rows` [N] are the labels' indices of the N example clips."""
+        self.labels, self.cues = tuple(labels), samples.cues is not None
+        self._found, self._own, self._neighbours = Descriptors(samples), torch.tensor(list(rows)), neighbours
+        self._nearest = Nearest(self._found, self._own, neighbours)
+
+    @cached_property  # a bench asks for scores alone
+    def confidence(self) -> Confidence | None:  # type: ignore[override]
+        """Of the examples whose action has another one, at most MOST of them."""
+        counts = torch.bincount(self._own)
+        asked = torch.nonzero(counts[self._own] > 1)[:, 0]
+        asked = asked[:: max(1, len(asked) // MOST)]
+        rows = [self._without(int(row)) for row in asked]
+        if not rows:
+            return None
+        return fit_confidence(torch.cat(rows).numpy(), self._own[asked].numpy(), self.temperature)
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        """A hash of the examples and of how they are compared."""
+        cue = "" if self._found.cue is None else hash_of(self._found.cue)
+        return fingerprint(self.labels, self._own.tolist(), self._neighbours, hash_of(self._found.skeleton), cue)
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        return self._nearest.scores(Descriptors(samples)).numpy()
+
+    def _without(self, row: int) -> Tensor:
+        """Scores [1, C] of an example by all others."""
+        others = torch.arange(len(self._own)) != row
+        nearest = Nearest(self._found.take(others), self._own[others], self._neighbours)
+        return nearest.scores(self._found.take(torch.arange(len(self._own)) == row))
 
 
 def load_examples(

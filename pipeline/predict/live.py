@@ -6,8 +6,7 @@ Reads videos; writes nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,12 @@ from pipeline.manifest.failure import Failure
 from pipeline.params import IMAGE_FPS
 from pipeline.recipe import Recipe
 from pipeline.video.decode import VideoError
-from pipeline.video.identity import identify
+from pipeline.video.identity import VideoRecord, identify
 from pipeline.video.image_folder import open_video
 from pipeline.video.names import is_named_as_frame
 
-WINDOWS_AT_ONCE = 64  # windows of one video that are in memory together
+WINDOWS_AT_ONCE = 64  # windows that are in memory together
+VIDEOS_AT_ONCE = 8  # as many are decoded at a time
 MOST_WINDOWS = 100_000  # of one video: a day and a night, every second
 UNSURE = 0.2  # a pose model that is sure of no joint, by the median over frames of the best one, has seen nobody
 
@@ -68,15 +68,16 @@ class LivePoses:
         source = own or box_source(self.recipe, None, device_of(self.estimator))
         self._stream = PoseStream(self.recipe, OnceEach(self.estimator), source, batch_size)
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:
-        """A row or a Failure for every clip, in the order of path, then start; memory does not grow with their number.
+    def rows(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, Row | Failure]]:
+        """A row or a Failure for every clip, in their order; memory does not grow with their number. The clips of one
+        video follow each other.
 
         Where nobody is seen, a Failure of the stage `track`.
         """
-        places = {clip.path: clip.file(Path()) for clip in clips}
-        videos = {path: identify(place) for path, place in places.items()}
-        waiting = iter(sorted(clips, key=lambda clip: (clip.path, clip.start or 0.0)))
-        while part := list(islice(waiting, WINDOWS_AT_ONCE)):
+        videos: dict[str, VideoRecord] = {}
+        for part in parts_of(clips):
+            places = {clip.path: clip.file(Path()) for clip in part}
+            videos = {path: videos.get(path) or identify(place) for path, place in places.items()}
             found = {answer_id(answer): answer for answer in self._stream.run(part, Path(), videos)}
             for clip in part:
                 answer = found.pop(clip.clip_id)
@@ -138,6 +139,20 @@ def refuse_nobody(row: Row) -> Row | Failure:
     return row
 
 
+def parts_of(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    """As many clips as are in memory together."""
+    part: list[Clip] = []
+    videos: set[str] = set()
+    for clip in clips:
+        if len(part) == WINDOWS_AT_ONCE or len(videos | {clip.path}) > VIDEOS_AT_ONCE:
+            yield part
+            part, videos = [], set()
+        part.append(clip)
+        videos.add(clip.path)
+    if part:
+        yield part
+
+
 def answer_id(answer: Row | Failure) -> str:
     """The clip that a row or a Failure is of."""
     return answer.clip_id if isinstance(answer, Failure) else answer["clip_id"]
@@ -161,6 +176,13 @@ def find_videos(place: Path) -> list[Path]:
     return [place]
 
 
+def check_windows(window: float | None, stride: float | None) -> None:
+    """Raise PosebridgeError for a window or a stride that is not above zero."""
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and not value > 0:
+            raise PosebridgeError(f"The {name} should be above 0 seconds, not {value:g}.")
+
+
 def windows(
     path: Path, window: float | None = None, stride: float | None = None, image_fps: float = IMAGE_FPS
 ) -> list[Clip]:
@@ -169,9 +191,7 @@ def windows(
     The last window ends with the video. Raises PosebridgeError for a file that is no video, for a window or a stride
     that is not above zero, and for more than MOST_WINDOWS. `image_fps` is the rate of a folder of images.
     """
-    for name, value in (("window", window), ("stride", stride)):
-        if value is not None and not value > 0:
-            raise PosebridgeError(f"The {name} should be above 0 seconds, not {value:g}.")
+    check_windows(window, stride)
     try:
         with open_video(path, image_fps=image_fps) as video:
             duration = video.duration

@@ -18,8 +18,10 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import draft_of
+from pipeline.predict.answers import Answered
 from pipeline.predict.live import Row
 from pipeline.predict.predict import Prediction, told_shares
+from pipeline.predict.timeline import Stretch, colours
 from pipeline.skeleton.graph import Graph
 from pipeline.tracking.similarity import People, box_iou
 from pipeline.video.decode import VideoError
@@ -107,16 +109,18 @@ def as_people(persons: Sequence[Person]) -> People:
 
 
 def write_overlay(
-    video_path: Path, out: Path, answers: Sequence[tuple[Prediction, Row | None]], graph: Graph,
-    on_frame: Callable[[int, int], None] = lambda done, total: None, image_fps: float | None = None,
+    answered: Answered, out: Path, graph: Graph, on_frame: Callable[[int, int], None] = lambda done, total: None,
+    image_fps: float | None = None,
 ) -> Path:  # fmt: skip
-    """Draw the windows' answers and persons into every frame; returns `out`.
+    """Draw the windows' answers and persons into every frame, and of several windows a bar of all answers; returns
+    `out`.
 
     A moment belongs to the window whose middle is the nearest. Raises PosebridgeError where the video cannot be read
     again, or `out` not be written.
     """
-    middles = np.array([(p.start + p.end) / 2 for p, _ in answers])
-    shown = sights([row for _, row in answers])
+    middles = np.array([(p.start + p.end) / 2 for p in answered.predictions])
+    shown, bar = sights(answered.rows), Bar(answered.stretches) if len(middles) > 1 else None
+    video_path = Path(answered.video)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -130,7 +134,9 @@ def write_overlay(
             for position, _, frame in video.frames(range(total)):
                 time = float(video.times[position])
                 window = int(np.abs(middles - time).argmin())
-                picture = draw(frame, shown[window], time, caption(answers[window][0]), graph)
+                picture = draw(frame, shown[window], time, caption(answered.predictions[window]), graph)
+                if bar is not None:
+                    bar.draw(picture, time)
                 if stream is None:
                     stream = open_stream(container, picture, video.fps)
                 image = av.VideoFrame.from_ndarray(picture, "rgb24")
@@ -143,6 +149,33 @@ def write_overlay(
         reason = getattr(error, "strerror", None) or str(error)
         raise PosebridgeError(f"The overlay {out} could not be made ({reason}); name another file or video.") from None
     return out
+
+
+class Bar:
+    """A strip at the lower edge, a colour for each answer over the whole video, and a mark where the moment is."""
+
+    def __init__(self, stretches: Sequence[Stretch]):
+        painted = colours(stretches)
+        self._begin, self._end = stretches[0].start, max(stretches[-1].end, stretches[0].start + 1e-6)
+        self._parts = [(s.start, s.end, hex_colour(painted[s.answer or s.reason])) for s in stretches]
+
+    def draw(self, picture: np.ndarray, time: float) -> None:
+        """Into a picture [H, W, 3]."""
+        height, width = picture.shape[:2]
+        top = height - max(4, round(0.03 * height))
+
+        def across(moment: float) -> int:
+            return round((moment - self._begin) / (self._end - self._begin) * width)
+
+        for start, end, colour in self._parts:
+            picture[top:, across(start) : max(across(end), across(start) + 1)] = colour
+        at, half = min(max(across(time), 0), width - 1), max(1, round(width / 320))
+        picture[top - 2 * half :, max(at - half, 0) : at + half] = (255, 255, 255)
+
+
+def hex_colour(text: str) -> tuple[int, int, int]:
+    """`#ff8000` as red, green, blue."""
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def open_stream(container: av.container.OutputContainer, picture: np.ndarray, fps: float) -> av.VideoStream:

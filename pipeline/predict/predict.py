@@ -6,19 +6,19 @@ Reads a run's final encoder and method, its extraction's index and text bank, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, KnownBoxes
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.files.device import CPU, memory_for
+from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.yaml_file import read_yaml
 from pipeline.hpe.weights import resolve_weights
@@ -28,16 +28,15 @@ from pipeline.learn.feature_table import Encoder
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.run import Opened, open_run
 from pipeline.learn.score import score_clips
-from pipeline.learn.trained import load_method, model_folder, skeleton_encoder
+from pipeline.learn.trained import hash_of, load_method, model_folder, skeleton_encoder
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.methods.base import Method
 from pipeline.params import Params, RunParams, choose
 from pipeline.predict.live import LivePoses, Row
+from pipeline.predict.words import Asked, label_text
 from pipeline.recipe import Recipe
 from pipeline.synth.catalogue import PROTOCOLS
-from pipeline.text.encoder import split_variant
-from pipeline.text.minilm import open_encoder
 
 NOBODY = "no person found"
 SHOWN = 3  # other places where a run is trained, in an error
@@ -77,6 +76,7 @@ class Scorer(Protocol):
     cues: bool  # whether it looks at cues
     temperature: float  # of the training: a softmax by it gives the shares where there is no `confidence`
     confidence: Confidence | None  # learnt of clips that were kept out
+    key: str  # a hash of all that its answers rest on
 
     def scores(self, samples: Samples) -> np.ndarray:
         """Scores [N, C]."""
@@ -86,13 +86,15 @@ class Scorer(Protocol):
 class RunScorer(Scorer):
     """A trained run with the asker's labels. The temperature is the one that the run was trained with."""
 
-    def __init__(self, model: TrainedRun, labels: Sequence[str]):
-        self.labels, self._model = tuple(labels), model
+    def __init__(self, model: TrainedRun, asked: Asked):
+        self.labels, self._model = asked.labels, model
         self.cues = bool(model.opened.shapes.d_cue)
         self.temperature = model.method.temperature
-        self.text, self.described = label_text(model.opened, model.method, self.labels)  # [C, K, d_t]
+        self.text, self.described = label_text(model.opened, model.method, asked)  # [C, K, d_t]
         self.scope = self._scope()
         self.confidence = read_confidence(model.selection, self.scope)
+        weights = model.selection.get("weights_sha256")
+        self.key = fingerprint(weights, model.recipe.fingerprint, self.labels, hash_of(self.text), self.confidence)
 
     def _scope(self) -> str:
         """What is known of such labels; see learn/confidence.py."""
@@ -251,43 +253,12 @@ def listed(places: Sequence[tuple[str, str]]) -> str:
     return " and ".join(found[:SHOWN]) + more
 
 
-def parse_labels(text: str) -> tuple[str, ...]:
-    """Labels divided by commas. Raises PosebridgeError for fewer than two, or two that are equal."""
-    labels = tuple(" ".join(part.split()) for part in text.split(",") if part.strip())
-    if len(labels) < 2:
-        count = "is one label" if labels else "are no labels"
-        raise PosebridgeError(f"There {count} to choose from; give at least two, divided by commas.")
-    lower = [label.lower() for label in labels]
-    if twice := [label for label in labels if lower.count(label.lower()) > 1]:
-        raise PosebridgeError(f"The label {twice[0]!r} is there twice; name every action once.")
-    return labels
-
-
-def label_text(opened: Opened, method: Method, labels: Sequence[str]) -> tuple[Tensor, str]:
-    """The labels in the slots of the method, [C, K, d_t] float32, and whose words they are: `classes` or `labels`.
-
-    Where every label is a class of the data set, the classes' own descriptions are taken, as in `evaluate`. Else a
-    label is all that is known of its action, and fills every slot: long descriptions beside short ones would win or
-    lose by their length.
-    """
-    names = [name.lower() for name in opened.dataset.class_names]
-    lower = [label.lower() for label in labels]
-    if all(label in names for label in lower):
-        return opened.bank.take([names.index(label) for label in lower], method.text_slots), "classes"
-    encoder = open_encoder(split_variant(opened.run.text)[0], method.device)
-    if encoder.sha256 != opened.bank.encoder_sha256:
-        raise PosebridgeError(
-            f"The text bank of {opened.dataset.name} is of another encoder than {opened.run.text!r} is now; run "
-            f"`posebridge text --dataset {opened.dataset.name} --encoder {opened.run.text}` and train the run again."
-        )
-    vectors = torch.from_numpy(encoder.encode(labels))  # [C, d_t]
-    return vectors[:, None].expand(-1, len(method.text_slots), -1), "labels"
-
-
 def predict(
-    clips: Sequence[Clip], live: LivePoses, scorer: Scorer, top: int = 3
+    clips: Iterable[Clip], live: LivePoses, scorer: Scorer, top: int = 3
 ) -> Iterator[tuple[Prediction, Row | None]]:
-    """An answer for every clip, in the order of path, then start, and its row of poses where somebody was seen."""
+    """An answer for every clip, in their order, and its row of poses where somebody was seen. The clips of one video
+    follow each other.
+    """
     for clip, row in live.rows(clips):
         start, end = clip.start or 0.0, clip.end or 0.0
         if isinstance(row, Failure):
@@ -295,8 +266,12 @@ def predict(
             yield Prediction(clip.path, start, end, (), reason, failed=row.stage != "track"), None
             continue
         reader = live.reader([row])
-        scores = scorer.scores(load_samples(reader.clip_ids, reader, reader if scorer.cues else None))[0]
         persons = int(row["person_valid"].any(-1).sum())
+        try:
+            scores = scorer.scores(load_samples(reader.clip_ids, reader, reader if scorer.cues else None))[0]
+        except PosebridgeError as error:  # of this clip: others have an answer
+            yield Prediction(clip.path, start, end, (), str(error).rstrip("."), persons, failed=True), row
+            continue
         ranking, none = rank(scorer, scores, top)
         answer = NONE if none is not None and none > 0.5 else ranking[0].label
         yield Prediction(clip.path, start, end, ranking, "", persons, answer=answer, none=none), row

@@ -21,14 +21,14 @@ from pipeline.errors import PosebridgeError, short
 from pipeline.files.durable import make_folder, write_for_people
 from pipeline.files.names import check_name, composed
 from pipeline.files.shipped import in_checkout, shipped_file, ships
-from pipeline.files.tables import open_table, read_text
+from pipeline.files.tables import read_text
 from pipeline.files.yaml_entry import with_entry
 from pipeline.files.yaml_file import MOST_BYTES, read_yaml
 from pipeline.ingest.ingest import Ingestion, ingest
-from pipeline.manifest.check_texts import SLOTS, check_texts
+from pipeline.manifest.check_texts import check_texts
 from pipeline.manifest.clips import Clip, read_classes, read_clips, write_clips
 from pipeline.manifest.drafts import draft_texts, write_with_drafts
-from pipeline.manifest.texts import read_texts
+from pipeline.manifest.texts import read_texts, read_words
 from pipeline.params import IMAGE_FPS, load_params
 from pipeline.project.labels import wordless
 from pipeline.project.look import Found
@@ -219,31 +219,12 @@ def _require_readable(listed: Ingestion, classes: Sequence[str], clips: Sequence
 
 def _write_texts(path: Path, classes: Sequence[str], words: Path | None) -> tuple[int, list[str]]:
     """Write texts.csv; how many classes have drafts for texts, and what the checker finds."""
-    texts = _read_words(words, classes) if words else {}
+    texts = read_words(words, classes) if words else {}
     drafts = draft_texts(classes)
     write_with_drafts(path, texts, drafts)
     _, written = read_texts(path, classes)
     drafted = drafts.keys() - texts.keys()
     return len({index for index, _ in drafted}), check_texts(written, classes, drafted)
-
-
-def _read_words(path: Path, classes: Sequence[str]) -> dict[tuple[int, str], str]:
-    """A person's words for some classes, `label,slot,text`: text by (class index, slot).
-
-    Raises PosebridgeError, with line and column, for an unknown class or slot, and for two texts of one.
-    """
-    index = {composed(name): position for position, name in enumerate(classes)}
-    texts: dict[tuple[int, str], str] = {}
-    for row in open_table(path, ("label", "slot", "text")):
-        label, slot = composed(row.needed("label")), row.needed("slot")
-        if label not in index:
-            raise row.wrong("label", f"{short(label)} is no class; the labels are those of the videos")
-        if slot not in SLOTS:
-            raise row.wrong("slot", f"{short(slot)} is no slot; there are {', '.join(SLOTS)}")
-        if (index[label], slot) in texts:
-            raise row.wrong("slot", f"the class {short(label)} has the slot {slot!r} twice; keep one")
-        texts[index[label], slot] = row.needed("text")
-    return texts
 
 
 def _remarks(found: Found, split: Split, clips: Sequence[Clip], way: str) -> Iterator[str]:
