@@ -78,7 +78,7 @@ def run_predictions(
             lines.append(f"{told.failed} of {len(videos)} videos failed.")
     answer(facts, "\n".join(lines), wanted.as_json)
     if left and told.failed == len(left) and not told.anything:
-        raise PosebridgeError(f"No answer: {told.reason if alone else 'none of the videos could be read'}.")
+        raise PosebridgeError(f"No answer: {told.reason.rstrip('.') if alone else 'none of the videos could be read'}.")
 
 
 def answers(

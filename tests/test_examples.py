@@ -96,3 +96,23 @@ def test_a_bench_counts_who_is_known_by_the_clips_of_others() -> None:
     for labels, hits in (([0, 0, 2, 2, 1], 2), ([2, 0, 2, 2, 1], 1), ([2, 0, 0, 2, 1], 0)):  # b has no example
         for neighbours in (1, 0):
             assert leave_out(samples(x), asked, np.array(labels), dataset, neighbours) == hits  # type: ignore[arg-type]
+
+
+def test_none_of_these_is_learnt_of_the_examples_each_compared_with_all_others() -> None:
+    x = clips(3, seed=5)[[0, 1, 2] * 8]
+    x = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    own = [0, 1, 2] * 8
+    scorer = ExampleScorer(["a", "b", "c"], samples(x), own)
+    learnt = scorer.confidence
+    assert learnt is not None and learnt.none is not None and (learnt.clips, learnt.classes) == (24, 3)
+    shares, none = learnt.shares(scorer.scores(samples(clips(2, seed=9))))
+    assert (none > 0.5).all(), "movements that no example shows"
+    shares, none = learnt.shares(scorer.scores(samples(clips(3, seed=5))))
+    assert (none < 0.5).all() and (shares.argmax(1) == [0, 1, 2]).all()
+    for neighbours in (0, 3):
+        alone = ExampleScorer(["a", "b", "c"], samples(x), own, neighbours)
+        rest = ExampleScorer(["a", "b", "c"], samples(x[1:]), own[1:], neighbours)
+        assert alone._without(0)[0].numpy() == pytest.approx(rest.scores(samples(x[:1]))[0], abs=1e-6)
+    assert ExampleScorer(["a", "b", "c"], samples(x[:4]), own[:4]).confidence is None, "too few to learn it of"
+    assert ExampleScorer(["a", "b", "c"], samples(x[:3]), own[:3]).confidence is None
+    assert scorer.key != ExampleScorer(["a", "b", "d"], samples(x), own).key

@@ -5,6 +5,7 @@ Reads videos; writes nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -59,19 +60,22 @@ def answer_videos(
     """What each video shows. One that cannot be opened is told of, and the others go on; so does one with a window that
     does not decode. The windows of some may be `known`.
     """
-    unread: list[Answered] = []
+    ahead: deque[Answered] = deque()  # videos that were opened, and others with the reason why not, in their order
 
     def clips() -> Iterator[Clip]:
         for path in videos:
             try:
-                yield from (known or {}).get(path) or windows(path, how.window, how.stride, how.image_fps)
+                found = (known or {}).get(path) or windows(path, how.window, how.stride, how.image_fps)
             except PosebridgeError as error:
-                unread.append(Answered(text_of(str(path)), reason=str(error).rstrip(".")))
+                ahead.append(Answered(text_of(str(path)), reason=str(error)))
+                continue
+            ahead.append(Answered(found[0].path))
+            yield from found
 
     done = 0
     for video, group in groupby(predict(clips(), live, scorer, top), key=lambda pair: pair[0].video):
-        while unread:
-            yield unread.pop(0)
+        while (unread := ahead.popleft()).reason:
+            yield unread
         predictions, rows, few = [], [], []
         for prediction, row in group:
             predictions.append(prediction)
@@ -81,7 +85,7 @@ def answer_videos(
             done += 1
             on_window(done)
         yield Answered(video, tuple(predictions), tuple(rows), tuple(few))
-    yield from unread
+    yield from ahead
 
 
 def without_cues(row: Row) -> Row:

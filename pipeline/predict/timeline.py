@@ -6,6 +6,7 @@ A moment belongs to the window whose middle is the nearest, as in the overlay. W
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import pairwise
@@ -92,7 +93,9 @@ def write_timeline(path: Path, stretches: Sequence[Stretch]) -> Path:
     if form == ".srt":
         write_for_people(path, "\n".join(subtitles(stretches)).encode("utf-8", "backslashreplace"))
         return path
-    return save(draw_timeline(stretches), path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is a box
+        return save(draw_timeline(stretches), path)
 
 
 def cells(stretch: Stretch) -> tuple[object, ...]:
