@@ -81,6 +81,7 @@ def test_a_timeline_of_many_answers_stays_a_picture_and_a_bar_shows_where_it_is(
 def test_words_are_typed_or_in_a_table_or_in_one_for_labels(tmp_path: Path) -> None:
     typed = read_asked(f" punching : {FIST};pushing")
     assert typed == Asked(("punching", "pushing"), {(0, "one_line"): FIST})
+    assert read_asked('bow, "push, hard" ,wave').labels == ("bow", "push, hard", "wave")
     table = tmp_path / "labels.csv"
     table.write_text(f"label;slot;text\npunching;one_line;{FIST}\npunching;hands;one fist flies\npushing, hard;;\n")
     wanted = {(0, "one_line"): FIST, (0, "hands"): "one fist flies"}

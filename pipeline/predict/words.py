@@ -7,6 +7,7 @@ for. Reads the table; writes nothing.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,12 +69,14 @@ def read_asked(labels: str | None, texts: Path | None = None, table: Path | None
 
 
 def parse_labels(text: str) -> Asked:
-    """Labels divided by commas; or, where there is a colon, labels divided by semicolons, a sentence behind each colon.
+    """Labels divided by commas, one with a comma of its own between quotation marks; or, where there is a colon, labels
+    divided by semicolons, a sentence behind each colon.
     """
     if ":" not in text:
-        return Asked(check_labels([part for part in map(one_line, text.split(",")) if part]))
-    parts = [part.partition(":") for part in text.split(";") if part.strip()]
-    named = [(one_line(label), one_line(words)) for label, _, words in parts]
+        parts = next(csv.reader([one_line(text)], skipinitialspace=True), [])
+        return Asked(check_labels([part for part in map(one_line, parts) if part]))
+    pairs = [part.partition(":") for part in text.split(";") if part.strip()]
+    named = [(one_line(label), one_line(words)) for label, _, words in pairs]
     for label, words in named:
         if not label:
             raise PosebridgeError(f"The words {short(words)} have no label; write them as in {EXAMPLE}.")

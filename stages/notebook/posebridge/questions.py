@@ -45,7 +45,7 @@ def predict(
         labels = ", ".join(f'"{each}"' if "," in each else each for each in labels)
     told = asked("predict", project, str(_place(video)), labels=labels, examples=examples, **options)
     rows = []
-    for each in told.pop("predictions"):
+    for each in told.pop("predictions", []):  # none where `table=` takes them
         ranking = each.pop("ranking") or [{"label": "", "confidence": float("nan"), "score": float("nan")}]
         last = [{key: each.pop(key)} for key in ("reason",) if key in each]
         for rank, ranked in enumerate(ranking, start=1):
