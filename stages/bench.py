@@ -294,7 +294,7 @@ def encoder_command(
 @click.option("--limit-first", type=float, default=60, show_default=True, help="Most seconds before the first step.")
 @click.option("--limit-waiting", type=float, default=0.1, show_default=True, help="Largest share of waiting for data.")
 @click.option("--limit-ratio", type=float, default=1.05, show_default=True,
-              help="Largest ratio of a step from the cache and one from memory.")  # fmt: skip
+              help="Largest ratio of a training step from the cache and one from memory, in later epochs.")  # fmt: skip
 @device_option
 @params_option
 @json_option
@@ -305,7 +305,10 @@ def scale_command(
 ) -> None:  # fmt: skip
     """Stage two at the size of a published data set: memory, seconds before the first step, steps, hours of a table.
 
-    A store of noise is made for it, and removed; checksums are left alone while steps are timed.
+    A store of noise is made for it, and removed; checksums are left alone while steps are timed. A step with clips from
+    the cache is set beside the same with clips from memory, cold (from the disk, as in a first epoch) and warm (from
+    the system's page cache). --limit-ratio judges the kind that later epochs are: warm where what a stage reads fits
+    into half of this machine's memory, else cold. --params params/paper-ntu-synse.yaml measures the paper's encoder.
 
     \b
     Example: posebridge bench scale --like kinetics400
@@ -327,10 +330,19 @@ def scale_command(
         lines.append(
             f"  {each.stage:9} peak {each.peak_mb:,.0f} MB, without mapped files {own}{more}; first step after "
             f"{each.first_step_seconds:.1f} s, shards open after {each.opening_seconds:.1f} s more; "
-            f"{each.step_seconds:.3f} s a step, {each.cache_over_memory:.2f} of the same from memory (CPU "
-            f"time {each.cpu_over_memory:.2f}), {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h"
+            f"{each.step_seconds:.3f} s a step, {each.waiting_share:.1%} of it waiting; {each.hours:.1f} h; steps / "
+            f"the same from memory: cold {each.cold_over_memory:.3f} (CPU time {each.cpu_cold_over_memory:.3f}), warm "
+            f"{each.warm_over_memory:.3f} ({each.cpu_warm_over_memory:.3f})"
         )
         lines[-1] = lines[-1].replace("%", " %")
+    kinds = ", ".join(
+        f"{each.stage} {'warm' if each.fits else 'cold'} {each.cache_over_memory:.3f} ({each.read_gb:.1f} GB)"
+        for each in result.stages
+        if each.stage != "evaluate"
+    )
+    lines.append(
+        f"cache_over_memory, of later epochs, by what an epoch reads: {kinds}; {result.cache_over_memory:.3f}."
+    )
     lines.append(
         f"The table, {result.seeds} seeds: {result.hours:.1f} h. Comparing all checksums, once a process: "
         f"{result.checksum_seconds:.0f} s."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.learn import cost
 from pipeline.learn.cost import Like
 from pipeline.learn.dataset import open_dataset
-from pipeline.learn.features import Samples, load_samples
+from pipeline.learn.features import StoredSamples, load_samples
 from pipeline.protocol.training_set import training_phase
 from stages.cli import main
 
@@ -96,51 +97,93 @@ class Clock:
 
 
 def worked_on(meter, batches, clock):
-    """The batches that a stage works on for 10 s each until the meter has enough; each that is read takes 3 s to come,
-    and reading the next one makes the work on it 2 s longer.
+    """The batches that a stage works on for 10 s each until the meter has enough. One that is read takes 3 s to come
+    from the disk and 1 s from the page cache; and reading it makes the work 2 s or 1 s longer that is done meanwhile:
+    on the batch two before, so that the second work on a batch is the longest.
     """
     seen = []
 
     def ahead(items, depth):
-        for item, again in items:
-            clock.now += 0 if again else 3
-            yield item, again
+        for item, source in items:
+            clock.now += {"disk": 3, "pages": 1, "memory": 0}[source]
+            yield item, source
 
     with pytest.raises(Enough):
         for item in meter.around(ahead)(batches, 1):
-            clock.now += 10 if item in seen else 12
+            clock.now += (10, 12, 11)[seen.count(item)]
             seen.append(item)
     return seen
 
 
 @pytest.mark.unit
-def test_the_meter_sets_a_step_from_the_cache_beside_the_same_from_memory_by_hand(monkeypatch):
-    meter = Meter(steps=4)
+def test_the_meter_sets_a_step_from_the_disk_and_from_the_page_cache_beside_the_same_from_memory_by_hand(monkeypatch):
+    meter = Meter(steps=2)
     seen = worked_on(meter, range(100), Clock(monkeypatch))
-    assert seen == [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6], "three that nobody counts, then each twice"
+    assert seen == [0, 1, 2, 3, 3, 3, 4, 4, 4, 5], "three that nobody counts, then each three times"
     values = meter.values()
     assert values["first"] == 3 and values["opening"] == 0
-    assert values["steps"] == [15] * 4 and values["waits"] == [3] * 4
-    assert values["by_clock"] == values["by_cpu"] == [1.5] * 4
+    assert values["steps"] == [15] * 2 and values["waits"] == [3] * 2
+    assert values["disk"] == [[1.5, 1.5]] * 2 and values["pages"] == [[1.2, 1.2]] * 2
 
 
 @pytest.mark.unit
 def test_batches_that_only_open_shards_are_no_steps_and_no_more_are_given_than_there_is_a_place_for(monkeypatch):
     meter = Meter(steps=4, most=8, dropped=5)
     seen = worked_on(meter, range(100), Clock(monkeypatch))
-    assert seen == [0, 6, 7, 8, 8, 9, 9, 10], "three that nobody counts, two pairs, and one without its like"
+    assert seen == [0, 6, 7, 8, 8, 8, 9, 9], "three that nobody counts, and two whose next ones are read no more"
     values = meter.values()
     assert (values["first"], values["opening"]) == (3, 15)
-    assert values["steps"] == [15, 15, 15] and values["by_clock"] == [1.5, 1.5]
+    assert values["steps"] == [15] and len(values["disk"]) == len(values["pages"]) == 1
 
 
 @pytest.mark.unit
-def test_a_batch_that_is_taken_again_is_copied_and_has_nothing_computed_of_it():
-    clips = Samples(("a",), torch.rand(1, 1, 4, 17, 2), torch.ones(1, 1, 4, 17), torch.ones(1, 1, 4, dtype=torch.bool))
-    assert clips.inputs and clips.quality is clips.quality
-    rows, same = scale_stage._taken_again((torch.arange(1), clips))
-    assert torch.equal(same.keypoints, clips.keypoints) and same.keypoints is not clips.keypoints
-    assert not {"inputs", "quality"} & set(vars(same)) and rows.tolist() == [0]
+def test_a_batch_is_read_from_the_disk_read_again_and_taken_from_memory(store, monkeypatch):
+    """All three are equal, and nothing that was computed of one is found in another."""
+    reader, reads, found = CacheReader(index_path(store / "cache", NAME, NAME)), [], []
+    really = CacheReader.read
+    monkeypatch.setattr(CacheReader, "read", lambda *given: reads.append(given[2]) or really(*given))
+    meter = Meter(steps=1)
+    monkeypatch.setattr(StoredSamples, "take", meter.remembering(StoredSamples.take))
+    stored = StoredSamples(tuple(reader.clip_ids), reader, reader)
+    batches = ((torch.tensor(rows), stored.take(rows)) for rows in ([0], [1], [2], [7, 3], [5, 4], [6, 8]))
+    with pytest.raises(Enough):
+        for rows, samples in meter.around(lambda items, depth: items)(batches, 1):
+            assert not {"inputs", "quality"} & set(vars(samples))
+            assert samples.inputs and samples.quality is samples.quality
+            found.append((rows, samples))
+    assert meter.sources == ["disk"] * 3 + ["disk", "pages", "memory"] + ["disk", "pages"]
+    assert len(reads) == 2 * (meter.sources.count("disk") + meter.sources.count("pages"))
+    rows, batch = found[3]
+    for same_rows, same in found[4:6]:
+        assert torch.equal(same_rows, rows) and same.clip_ids == batch.clip_ids
+        for name in ("keypoints", "scores", "person_valid", "cues", "cue_scores"):
+            assert torch.equal(getattr(same, name), getattr(batch, name)), name
+            assert getattr(same, name).data_ptr() != getattr(batch, name).data_ptr(), name
+
+
+@pytest.mark.unit
+def test_a_store_that_memory_keeps_is_judged_warm_and_any_other_cold(monkeypatch):
+    found = {"steps": [1.0], "waits": [0.0], "disk": [[1.2, 1.3]], "pages": [[1.02, 1.03]], "first": 0, "opening": 0}
+    measured = scale._Measured(found, 0.0, 1.0, None)
+    monkeypatch.setattr(scale, "machine_bytes", lambda: 1000)
+    for stage, size, later in (("train", 500, [1.02, 1.03]), ("train", 501, [1.2, 1.3]), ("evaluate", 1, [1.2, 1.3])):
+        each = scale._stage(stage, measured, measured, cost.Batches(1, 1, 1, 1), 1.0, 1, size)
+        assert [each.cache_over_memory, each.cpu_over_memory] == later, (stage, size)
+        assert (each.cold_over_memory, each.warm_over_memory) == (1.2, 1.02)
+
+
+@pytest.mark.unit
+def test_what_an_epoch_reads_is_what_the_reader_reads(store, monkeypatch):
+    reader, sizes, preadv = CacheReader(index_path(store / "cache", NAME, NAME)), [], os.preadv
+    for _ in reader.shards():
+        pass  # opened
+    monkeypatch.setattr(os, "preadv", lambda *given: sizes.append(preadv(*given)) or sizes[-1])
+    for stage, cues in (("encode", None), ("train", reader)):
+        sizes.clear()
+        load_samples(reader.clip_ids, reader, cues)
+        assert sum(size for size in sizes) == pytest.approx(
+            scale._read_bytes(stage, replace(TINY, tested=0), 60), rel=0.01
+        )
 
 
 @pytest.mark.e2e
@@ -161,7 +204,10 @@ def test_the_true_stages_are_measured(tmp_path, monkeypatch):
     assert [each["stage"] for each in result["stages"]] == ["encode", "train", "evaluate"]
     for each in result["stages"]:
         assert each["first_step_seconds"] > 0 and each["step_seconds"] > 0 and each["hours"] > 0
-        assert each["cache_over_memory"] > 0 and each["cpu_over_memory"] > 0
+        assert (
+            each["cache_over_memory"] == each["cold_over_memory" if each["stage"] == "evaluate" else "warm_over_memory"]
+        )
+        assert each["cpu_over_memory"] > 0 and each["fits"]
         assert 0 <= each["waiting_share"] <= 1 and each["peak_mb"] > 100 and each["grown_mb"] in (0, None)
     assert (result["clips"], result["seeds"]) == (800, 2)
     assert result["hours"] == pytest.approx(sum(each["hours"] for each in result["stages"]))

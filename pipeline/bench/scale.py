@@ -3,6 +3,14 @@
 A store of noise is made in a temporary folder (scale_store.py), and the true code of each stage runs over it for some
 steps, in a process of its own (scale_stage.py).
     posebridge bench scale --like kinetics400
+
+What a step costs more whose clips come from the cache is told twice, as there are two kinds of epochs, and one of them
+is judged. `cold_over_memory`: the disk is read, as in the first epoch, and in every one where all that the stage reads
+is more than a machine's memory can keep. `warm_over_memory`: the system has it in its page cache, as in all but the
+first epoch where it fits. `cache_over_memory` is the one of nearly all epochs: warm where what is read fits into half
+of this machine's memory, else cold. All three kinds of batches are made by the same thread; "from memory" are rows of
+tensors. On a virtual machine whose host takes freed memory back, a page that is filled anew costs two or three times
+what it costs elsewhere, and cold steps show it.
 """
 
 from __future__ import annotations
@@ -22,12 +30,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.bench.scale_store import CUE_WIDTH, NAME, RECIPE, let_go, make_store
+from pipeline.bench.scale_stage import DISK, PAGES
+from pipeline.bench.scale_store import CUE_WIDTH, JOINTS, NAME, PRESENT, RECIPE, let_go, make_store
 from pipeline.cache.checksums import Checker
 from pipeline.cache.index import index_path, read_index
+from pipeline.cache.schema import columns
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, name_of
-from pipeline.learn.cost import LIKES, Batches, stage_seconds
+from pipeline.files.memory import machine_bytes
+from pipeline.learn.cost import LIKES, Batches, Like, stage_seconds
 from pipeline.learn.probe import method_of
 from pipeline.params import Params, RunParams
 
@@ -48,8 +59,14 @@ class StageScale:
     opening_seconds: float  # to open all other shards, which falls to the first steps of a process
     step_seconds: float  # the median, as the two below
     waiting_share: float  # of the time of the steps
-    cache_over_memory: float  # a step / the same whose batch is in memory already: the median of such pairs
-    cpu_over_memory: float  # the same by the CPU time of all threads, where no other process has a say
+    cold_over_memory: float  # a step whose batch comes from the disk / the same from memory: the median of such pairs
+    warm_over_memory: float  # likewise from the page cache
+    cpu_cold_over_memory: float  # the same by the CPU time of all threads, where no other process has a say
+    cpu_warm_over_memory: float
+    read_gb: float  # by an epoch at this number of clips
+    fits: bool  # into the page cache of this machine, so that epochs after the first one are warm
+    cache_over_memory: float  # of the two, the one of later epochs
+    cpu_over_memory: float
     peak_mb: float
     peak_own_mb: float | None
     grown_mb: float | None
@@ -59,7 +76,7 @@ class StageScale:
 @dataclass(frozen=True)
 class ScaleBench:
     """All stages of one run on one data set; the figures that have limits are the largest of the stages, for
-    `cache_over_memory` of those that train.
+    `cache_over_memory` of those that train: the others read a clip once.
     """
 
     like: str
@@ -118,7 +135,10 @@ def bench_scale(
     batches, seeds = Batches(**found[clips]["prepare"].values), len(params.seeds(run))
     score = float(np.mean(found[clips]["evaluate"].values["steps"] or [0.0]))
     result = tuple(
-        _stage(stage, found[clips][stage], found[min(found)][stage], batches, score, seeds) for stage in stages
+        _stage(
+            stage, found[clips][stage], found[min(found)][stage], batches, score, seeds, _read_bytes(stage, kind, clips)
+        )
+        for stage in stages
     )
     return ScaleBench(
         like, clips, run_name, name_of(device), seeds, store_gb, store_seconds, checksum_seconds, result,
@@ -178,20 +198,42 @@ def _status(pid: int) -> dict[str, float]:
     return {}
 
 
-def _stage(stage: str, at: _Measured, base: _Measured, batches: Batches, score: float, seeds: int) -> StageScale:
+def _read_bytes(stage: str, like: Like, clips: int) -> float:
+    """What an epoch of a stage reads: of train clips, or test clips, joints and, where it sees them, cues. Of both, a
+    person who is not there has joints only.
+    """
+    sizes = {column.name: column.row_bytes for column in columns(RECIPE, JOINTS, CUE_WIDTH)}
+    joints = sum(sizes[name] for name in ("keypoints", "scores", "person_valid"))
+    cues = sizes["cue_scores"] + sizes["cues"] * PRESENT
+    share = like.tested if stage == "evaluate" else 1 - like.tested
+    return clips * share * (joints + cues * (stage != "encode"))
+
+
+def _stage(
+    stage: str, at: _Measured, base: _Measured, batches: Batches, score: float, seeds: int, read_bytes: float
+) -> StageScale:
     values = at.values
-    if not values["by_clock"]:
+    if not values["steps"]:
         raise PosebridgeError(f"The stage {stage} has too few batches to be measured; take more --clips.")
     step, waits = float(np.median(values["steps"])), sum(values["waits"])
     own, own_base = at.own_mb, base.own_mb
+    cold, warm = (np.median(values[source], axis=0).tolist() for source in (DISK, PAGES))
+    fits = 2 * read_bytes <= machine_bytes()
+    later = warm if fits and stage != "evaluate" else cold
     return StageScale(
         stage,
         first_step_seconds=values["first"] - at.began,
         opening_seconds=values["opening"],
         step_seconds=step,
         waiting_share=waits / sum(values["steps"]),
-        cache_over_memory=float(np.median(values["by_clock"])),
-        cpu_over_memory=float(np.median(values["by_cpu"])),
+        cold_over_memory=cold[0],
+        warm_over_memory=warm[0],
+        cpu_cold_over_memory=cold[1],
+        cpu_warm_over_memory=warm[1],
+        read_gb=read_bytes / 1e9,
+        fits=fits,
+        cache_over_memory=later[0],
+        cpu_over_memory=later[1],
         peak_mb=at.peak_mb,
         peak_own_mb=own,
         grown_mb=None if own is None or own_base is None else own - own_base,

@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.bench.scale_store import JOINTS, NAME
@@ -36,6 +38,8 @@ from pipeline.protocol.heldout import heldout_clips
 from pipeline.protocol.training_set import PHASES, training_phase
 
 WARM = 3  # batches that nobody counts
+MADE_NEXT = 2  # while one is worked on, one waits already, and the next but one is made: `ahead` to a depth of 1
+DISK, PAGES, MEMORY = "disk", "pages", "memory"
 
 
 class Enough(Exception):
@@ -44,11 +48,13 @@ class Enough(Exception):
 
 @dataclass
 class Meter:
-    """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them from the
-    cache. Each is given twice, as it was read and then taken again from memory, which the same thread does: so a step
-    from the cache stands beside the same step from memory, and what else the machine does falls on both. No more than
-    `most` are given, where there is a place for so many only. `dropped` batches after the first one are read and left
-    out: by then all shards have been opened.
+    """Notes of each batch when it was asked for and when it came, and ends the stage after `steps` of them.
+
+    Each is given three times, always by the thread that reads: from the disk, when no memory has its clips yet; read
+    again by the same code, when the system has them in its page cache; and taken from tensors in memory. So the three
+    stand side by side, and what else the machine does falls on all of them. No more than `most` are given, where there
+    is a place for so many only. `dropped` batches after the first one are read and left out: by then all shards have
+    been opened.
     """
 
     steps: int
@@ -56,30 +62,28 @@ class Meter:
     dropped: int = 0
     first: float = 0.0  # when the first one came, in seconds of the epoch
     opening: float = 0.0  # seconds that these took
-    asked: list[float] = field(default_factory=list)
-    came: list[float] = field(default_factory=list)
-    spent: list[float] = field(default_factory=list)  # CPU time of all threads, when it was asked for
-    again: list[bool] = field(default_factory=list)  # whether it came from memory
+    asked: list[tuple[float, float]] = field(default_factory=list)  # by the clock, and the CPU time of all threads
+    came: list[tuple[float, float]] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)  # where each came from
+    read_again: Callable[[], Samples] | None = None  # what was read last
 
     def around(self, ahead: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """`ahead` with this clock around it."""
 
         def metered(items: Iterable[Any], depth: int) -> Iterator[Any]:
-            coming = ahead(self._twice(items), depth)
+            coming = ahead(self._thrice(items), depth)
             while True:
                 if torch.cuda.is_initialized():
                     torch.cuda.synchronize()  # or a step would seem to take no longer than to ask for it
-                self.asked.append(time.perf_counter())
-                self.spent.append(time.process_time())
-                item, again = next(coming, (None, False))
+                self.asked.append(_now())
+                item, source = next(coming, (None, ""))
                 if item is None:
                     self.asked.pop()
-                    self.spent.pop()
                     return
-                self.came.append(time.perf_counter())
-                self.again.append(again)
+                self.came.append(_now())
+                self.sources.append(source)
                 self.first = self.first or time.time()
-                if len(self.came) > WARM + 2 * self.steps or len(self.came) > self.most:
+                if len(self.came) == WARM + 3 * self.steps + MADE_NEXT or len(self.came) > self.most:
                     raise Enough
                 yield item
                 if len(self.came) == 1:
@@ -90,39 +94,57 @@ class Meter:
 
         return metered
 
-    def _twice(self, items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-        """With each item whether it is from memory: every second one, once the shards are open."""
+    def remembering(self, take: Callable[[Any, Any], Samples]) -> Callable[[Any, Any], Samples]:
+        """The `take` of clips on the disk, whose last call can be made again."""
+
+        def taken(samples: Any, rows: Any) -> Samples:
+            self.read_again = partial(take, samples, rows)
+            return self.read_again()
+
+        return taken
+
+    def _thrice(self, items: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+        """With each item where it is from: from all three, once the shards are open."""
         for number, item in enumerate(items):
-            yield item, False
+            yield item, DISK
             if number >= WARM + self.dropped:
-                yield _taken_again(item), True
+                yield _with(item, self._read_again), PAGES
+                yield _with(item, lambda samples: samples.take(range(len(samples)))), MEMORY
+
+    def _read_again(self, samples: Samples) -> Samples:
+        assert self.read_again is not None
+        return self.read_again().to(samples.keypoints.device)
 
     def values(self) -> dict[str, Any]:
-        """When the first batch came; seconds to open the other shards, of each step from the cache, and of the wait for
-        its batch; and the ratios of a step from the cache and the same from memory, by the clock and by CPU time. A
-        step goes from one batch to the next.
+        """When the first batch came; seconds to open the other shards; of each step with a batch from the disk, and of
+        the wait for it; and `disk` and `pages`, a step with a batch from there / the same with one from memory, by the
+        clock and by CPU time.
+
+        A step with a batch is the work in whose time it was made, which is that on the batch two before it, and the
+        wait for it. So the three steps that are compared are work on equal clips.
         """
-        steps, waits, by_clock, by_cpu = [], [], [], []
-        for number in range(WARM, len(self.came) - 1):
-            if self.again[number]:
-                continue
-            steps.append(self.asked[number + 1] - self.asked[number])
-            waits.append(self.came[number] - self.asked[number])
-            if self.again[number + 1] and number + 2 < len(self.asked):
-                by_clock.append(steps[-1] / (self.asked[number + 2] - self.asked[number + 1]))
-                one, same = self.spent[number + 1] - self.spent[number], self.spent[number + 2] - self.spent[number + 1]
-                by_cpu.append(one / same)
-        return {
-            "first": self.first, "opening": self.opening, "steps": steps, "waits": waits, "by_clock": by_clock,
-            "by_cpu": by_cpu,
-        }  # fmt: skip
+        asked, came = np.array(self.asked), np.array(self.came)
+        values: dict[str, Any] = {name: [] for name in ("steps", "waits", DISK, PAGES)}
+        for number in range(WARM, len(came) - 2 * MADE_NEXT):
+            if self.sources[number : number + 2] == [DISK, PAGES]:
+                made = np.arange(number, number + 3) + MADE_NEXT
+                memory, disk, pages = asked[made - 1] - came[made - 2] + came[made] - asked[made]
+                values["steps"].append(disk[0])
+                values["waits"].append(float(came[made[1], 0] - asked[made[1], 0]))
+                values[DISK].append((disk / memory).tolist())
+                values[PAGES].append((pages / memory).tolist())
+        return {"first": self.first, "opening": self.opening} | values
 
 
-def _taken_again(item: Any) -> Any:
-    """A batch as its clips would be taken from memory: copied, and without what was computed of it."""
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _with(item: Any, made: Callable[[Samples], Samples]) -> Any:
+    """A batch with other samples in the place of its own, of which nothing has been computed."""
     if isinstance(item, tuple):
-        return tuple(map(_taken_again, item))
-    return item.take(range(len(item))) if isinstance(item, Samples) else item
+        return tuple(_with(part, made) for part in item)
+    return made(item) if isinstance(item, Samples) else item
 
 
 def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int, device: str = "cpu") -> dict[str, Any]:
@@ -143,6 +165,7 @@ def main(stage: str, folder: Path, params_path: Path, run_name: str, steps: int,
     devices = choose_devices(device)
     place = feature_table if stage == "evaluate" else loop
     place.ahead = meter.around(place.ahead)  # type: ignore[attr-defined]
+    features.StoredSamples.take = meter.remembering(features.StoredSamples.take)  # type: ignore[assignment, method-assign]
     try:
         if stage == "encode":
             encode(dataset, NAME, NAME, params.encode, devices=devices)

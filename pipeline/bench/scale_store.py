@@ -38,6 +38,7 @@ NAME = "scale"  # of the data set, its protocol and its recipe
 RECIPE = Recipe(weights="", weights_sha256="0" * 64, persons=2, frames=64, cue_frames=16)  # M, T, S; A = 6 anchors
 JOINTS, CUE_WIDTH = 17, 512  # V, D
 CLIPS_A_SHARD = 256
+PRESENT = 0.625  # share of the persons who are there: the second one in every fourth clip
 TEXT_BYTES = {"clip_id": 16, "video_path": 16, "video_identity": 48}
 EMPTY = ("cues", "thumbnail")  # zeros, unless the store is to be dense
 BLOCK = 4096

@@ -31,3 +31,10 @@ def resident_bytes() -> int:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def machine_bytes() -> int:
+    """All memory of this machine; 0 where the system does not tell."""
+    with suppress(AttributeError, OSError, ValueError):  # AttributeError: on Windows
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 0
