@@ -97,7 +97,8 @@ def epochs(what: str, seeds: int) -> Iterator[Callable[[str, Any], None]]:
         for phases in seen.values():
             *over, (_, most) = phases.values()
             total += sum(count for count, _ in over) + most * (1 if "final" in phases else 2)
-        bar.show(done, total, f"{where}, epoch {progress.epoch}, loss {progress.losses[-1]:.3f}")
+        loss = f", loss {progress.losses[-1]:.3f}" if progress.losses else ""  # a method that is solved has none
+        bar.show(done, total, f"{where}, epoch {progress.epoch}{loss}")
 
     try:
         yield on_epoch

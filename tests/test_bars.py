@@ -65,3 +65,12 @@ def test_epochs_count_towards_a_total_that_early_stops_lessen(monkeypatch: pytes
         assert told[-1] == (13, 6 + 4 + 3 + 3)
         run(on_epoch, 1, "final", 1, 9, 9)
     assert told[-1] == (22, 22) and all(done <= total for done, total in told)
+
+
+def test_who_is_solved_has_no_loss_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(bars.Bar, "show", lambda self, *seen: told.append(seen))
+    with bars.epochs("train", 1) as on_epoch:
+        on_epoch("seed 0, select", Progress(epoch=1, planned=1))
+        on_epoch("seed 0, final", Progress(epoch=1, planned=1))
+    assert told == [(1, 2, "seed 0, select, epoch 1"), (2, 2, "seed 0, final, epoch 1")]

@@ -187,6 +187,7 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
     bring(world, synse(world))
     reasons = {
         "posebridge": "The method posebridge needs cues, but the recipe 'shift' holds no cues; use another",
+        "cca": "The method cca trains an encoder of its own and needs joints, but shift holds imported features",
         "pgfa": "The method pgfa trains an encoder of its own and needs joints, but shift holds imported features",
         **dict.fromkeys(
             ("purls", "purls_matched", "skeletoncontext"), "needs a map of frames and joints, but the features of"

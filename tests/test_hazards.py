@@ -46,6 +46,7 @@ RUNS = {
     "pgfa": RunParams(
         method="pgfa", flags={"hidden": [8], "out": 16, "epochs": 1}, adapt="pgfa"
     ),  # end to end, adapted
+    "cca": RunParams(method="cca", flags={"waves": 64}),  # solved
 }
 QUICK = replace(
     PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1)

@@ -29,6 +29,7 @@ class Known(NamedTuple):
 METHODS = {
     "posebridge": Known("pipeline.methods.posebridge:PoseBridge", cues=True),
     "skeleton": Known("pipeline.methods.posebridge:Skeleton", cues=None),
+    "cca": Known("pipeline.methods.cca:CCA", cues=True, reads="joints"),
     "pgfa": Known("pipeline.methods.pgfa:PGFA", cues=False, reads="joints"),
     "pgfa_frozen": Known("pipeline.methods.pgfa_frozen:PGFAFrozen", cues=None),
     "purls": Known("pipeline.methods.purls:Purls", cues=False, reads="map"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -57,6 +57,9 @@ class Method(nn.Module, ABC):
 
     end_to_end: ClassVar[bool] = False
     """Whether the method has its own skeleton encoder: its features are joints, and no frozen encoder is loaded."""
+
+    solved: ClassVar[bool] = False
+    """Whether it is an `EmbeddingMethod` that is solved at once instead of trained: by `solve`, and without a loss."""
 
     word_slots: ClassVar[tuple[str, ...]] = ()
     """Text slots whose words themselves the method wants in training, not only their vectors; see `see_words`."""
@@ -132,6 +135,11 @@ class EmbeddingMethod(Method):
 
     def scores(self, features: Features, text: Tensor) -> Tensor:
         return self.embed(features) @ self.prototypes(text).T
+
+    def solve(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:  # noqa: B027
+        """What a method that is `solved` does in the place of training: of the clips trained on, as they are, batch by
+        batch, with `labels` [N], rows of `text`.
+        """
 
     def finish(self, means: Tensor, text: Tensor) -> None:  # noqa: B027
         """After training: estimate, on the classes trained on, what is not trained by gradient. `means` [C, d_t] are
