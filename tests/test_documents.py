@@ -30,8 +30,10 @@ PARSED = {
     "source": "of an interactive shell",
     "pip": "installs: extras and files are looked up",
     "dvc": "hours, a lab's remote or git; DVC's own parser reads it, and stages are looked up: tests/test_dvc.py, "
-    "tests/test_lab.py, tests/test_init_real.py",
+    "tests/test_dvc_git.py, tests/test_lab.py, tests/test_init_real.py",
+    "git": "a history: tests/test_dvc_git.py",
     ".venv/bin/python": "pytest itself, or a picture of the demo",
+    "posebridge cache publish": "a lab's remote: tests/test_lab.py",
     "posebridge cache estimate": "probes the machine for seconds: tests/test_cost.py",
     "posebridge bench scale": "minutes: tests/test_scale.py",
     "posebridge bench cues": "photos that we may not ship: tests/test_taps.py",
@@ -80,6 +82,8 @@ def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytes
         assert rest == [".venv/bin/activate"]
     elif first == "pip":
         check_pip(rest)
+    elif first == "git":
+        assert rest[0] in ("add", "commit")
     elif first == "ln":
         _, source, target = rest
         assert ((ROOT / target).parent / source).is_file()
@@ -127,8 +131,8 @@ def check_dvc(words: list[str]) -> None:
     """DVC knows the options, and the stages are there."""
     asked = dvc.cli.parse_args(words)
     for target in getattr(asked, "targets", None) or []:
-        if target.startswith("manifests/videos/"):
-            continue  # made by `posebridge init`
+        if target.startswith(("manifests/videos/", "cache/")):
+            continue  # made by `posebridge init`, or by a stage
         path, _, stage = target.rpartition(":") if ":" in target else ("", "", target)
         if not path and (ROOT / stage).is_file():
             continue
@@ -219,5 +223,5 @@ def empty(path: Path) -> Path:
 def test_a_block_is_of_a_language_that_a_test_knows(page: Path) -> None:
     found = list(blocks_of(page))
     assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(), re.M)), "a fence that is not closed alike"
-    assert {block.language for block in found} <= {"bash", "python", "yaml", ""}
+    assert {block.language for block in found} <= {"bash", "python", "yaml", "mermaid", ""}
     assert not any("posebridge " in block.text for block in found if not block.language), "commands are bash"

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-import os
 import re
-import shutil
-import stat
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+from dvc_project import calls, copied, dvc, with_tables
 
 from pipeline.manifest.texts import texts_path
 from pipeline.params import load_params
@@ -26,32 +22,6 @@ from stages.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 # Their products carry a hash that decides what is made anew: ALGORITHM and a recipe's fingerprint, and that of weights.
 BY_FINGERPRINT = {"extract", "tune-hpe"}
-# Stands in for every command: writes what the stage declares, and notes that it was called.
-STUB = """#!{python}
-import os, pathlib, sys
-words = sys.argv[1:]
-value = {{name[2:]: words[i + 1] for i, name in enumerate(words) if name.startswith("--")}}
-dataset, protocol, run = value.get("dataset"), value.get("protocol"), value.get("run")
-outs = {{
-    "synth": [f"cache/videos/{{dataset}}/a.mp4", f"cache/videos/{{dataset}}/twins.csv"],
-    "ingest": [f"manifests/{{dataset}}/clips.csv"],
-    "extract": [f"cache/{{dataset}}/{{value.get('recipe')}}/{{name}}.json" for name in ("index", "duplicates")],
-    "text": [f"cache/text/minilm/{{dataset}}.h5"],
-    "encode": [f"cache/encoders/{{dataset}}/{{protocol}}/{{value.get('skeletons')}}/seed-0/final.safetensors"],
-    "train": [f"cache/models/{{dataset}}/{{protocol}}/{{run}}/seed-0/final.safetensors"],
-    "evaluate": [f"cache/results/{{dataset}}/{{protocol}}/{{run}}/seed-0/metrics.json"],
-    "report": [f"{{value['out']}}/index.html"] if "out" in value else
-              ["cache/results/leaderboard.csv", "cache/report/index.html"],
-}}
-params = pathlib.Path(value.get("params", "params.yaml"))
-lines = params.read_text().splitlines() if words[0] in ("train", "evaluate") else []
-rate = [line for line in lines if " lr: " in line]
-for out in map(pathlib.Path, outs[words[0]]):
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(" ".join(words + rate))
-with open(os.environ["CALLS"], "a") as calls:
-    calls.write(" ".join(words) + "\\n")
-"""
 
 
 @pytest.fixture
@@ -65,52 +35,6 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
     """Such a copy with its tables, to look at; DVC reads its stages once."""
     with Repo(str(with_tables(copied(tmp_path_factory.mktemp("dvc") / "posebridge")))) as found:
         yield found
-
-
-def with_tables(project: Path) -> Path:
-    """The project itself, with the link by which DVC finds the tables."""
-    (project / "params" / "dvc.yaml").symlink_to("tables.yaml")
-    return project
-
-
-def copied(copy: Path) -> Path:
-    """What DVC reads, copied to a new folder."""
-    copy.mkdir()
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, copy / name)
-    for name in ("pipeline", "stages", "manifests", "params"):
-        own = ("__pycache__", "clips.csv", "dvc.yaml", "dvc.lock")  # dvc.yaml: of a person's own videos, or a link
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(*own))
-    (copy / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
-    return copy
-
-
-def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run DVC in `project` with the stub first on the path."""
-    bin_folder = project.parent / "bin"
-    if not bin_folder.is_dir():
-        bin_folder.mkdir()
-        stub = bin_folder / "posebridge"
-        stub.write_text(STUB.format(python=sys.executable))
-        stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
-    environment = os.environ | {
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "CALLS": str(project.parent / "calls"),
-        "DVC_SITE_CACHE_DIR": str(project.parent / "site"),
-    }
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def calls(project: Path) -> list[str]:
-    """The commands that ran since the last call of this function."""
-    path = project.parent / "calls"
-    lines = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return lines
 
 
 @pytest.mark.unit
@@ -260,6 +184,16 @@ def test_stages_work_without_git_and_without_network(project: Path) -> None:
 
 
 @pytest.mark.unit
+def test_the_picture_in_the_docs_is_that_of_the_stages(project: Path) -> None:
+    """Without `code`, on which nearly all depend."""
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", (ROOT / "docs" / "dvc.md").read_text(), re.M)
+    said = dvc(project, "dag", "--collapse-foreach-matrix", "--mermaid").stdout
+    names = dict(re.findall(r'(node\d+)\["(\w+)"\]', said))
+    edges = [(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", said)]
+    assert sorted(drawn) == sorted(edge for edge in edges if edge[0] != "code") and len(edges) > 10
+
+
+@pytest.mark.unit
 def test_a_plain_status_and_graph_are_of_the_demo_alone(project: Path) -> None:
     """DVC looks for stages by the name dvc.yaml: the tables, whose hundreds of stages are 8,400 lines, have another."""
     assert [path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/dvc.yaml") if not path.is_symlink()] == []
@@ -267,35 +201,6 @@ def test_a_plain_status_and_graph_are_of_the_demo_alone(project: Path) -> None:
     assert "synth:" in said and "report:" in said and len(said.splitlines()) < 250
     assert max(map(len, dvc(project, "dag", "--collapse-foreach-matrix").stdout.splitlines())) < 200
     assert "params/dvc.yaml:paper-pku:" in dvc(with_tables(project), "status", "params/dvc.yaml:paper-pku").stdout
-
-
-@pytest.mark.unit
-def test_make_tells_dvc_whether_there_is_git(project: Path) -> None:
-    """In a clone its set-up turns on what needs git (`params diff`, `exp run`); a plain copy stays one without."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements-mm.txt"):
-        shutil.copy(ROOT / name, project / name)
-    (project / ".venv" / "bin").mkdir(parents=True)
-    (project / ".venv" / "bin" / "dvc").write_text(f'#!/bin/sh\nexec {sys.executable} -m dvc "$@"\n')
-    (project / ".venv" / "bin" / "dvc").chmod(0o755)
-    (project / ".venv" / "installed").touch()
-
-    def make() -> None:
-        subprocess.run(["make", "--silent", "setup"], cwd=project, check=True, capture_output=True)
-
-    make()
-    assert not (project / ".dvc" / "config.local").exists()
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
-    shutil.copy(ROOT / ".gitignore", project / ".gitignore")
-    shutil.copy(ROOT / ".dvc" / ".gitignore", project / ".dvc" / ".gitignore")
-    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "A clone"]):
-        subprocess.run([*git, *words], cwd=project, check=True)
-    make()
-    params = project / "params.yaml"
-    params.write_text(params.read_text().replace("lr: 0.002", "lr: 0.004"))
-    found = dvc(project, "params", "diff").stdout
-    assert re.search(r"train\.lr +0\.002 +0\.004", found), found
-    status = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True).stdout
-    assert status.split() == ["M", "params.yaml"], "what DVC writes beside it is none of git's"
 
 
 @pytest.mark.e2e

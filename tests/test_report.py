@@ -515,3 +515,28 @@ def test_what_a_leak_adds_to_a_skeleton_only_run_is_set_against_its_ceiling(tmp_
         (said,) = read_prices(folder, runs)[1]
         assert "purls.csv is no table of leaks" in said and "bench leaks" in said
     assert said in make_report(root, tmp_path / "report", MANIFESTS).complaints
+
+
+def test_dvc_has_a_line_of_figures_and_plots_of_each_run(tmp_path: Path) -> None:
+    """Where dvc.yaml declares them; those of runs that are gone do not stay, and variants are in the report alone."""
+    results, out = tmp_path / "cache" / "results", tmp_path / "cache" / "report"
+    scores = [0.1, 0.4, 0.2]
+    for seed, right in enumerate((20, 26)):
+        write_result(results, "posebridge", seed, right=right, selection={"scores_by_epoch": scores[: 3 - seed]})
+    write_result(results, "gone", 0)
+    make_report(results, out, MANIFESTS)
+    shutil.rmtree(results / "skelgap-mini" / "compositional_18_6" / "gone")
+    write_result(results, "posebridge@blur-1", 0, test_variant="blur-1")
+    make_report(results, out, MANIFESTS)
+    place = "skelgap-mini/compositional_18_6/posebridge"
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.suffix in (".csv", ".json")}
+    kinds = ("classes", "confusion", "epochs")
+    assert written == {f"metrics/{place}.json", *(f"plots/{kind}/{place}.csv" for kind in kinds)}
+    found = json.loads((out / "metrics" / f"{place}.json").read_text())
+    assert found["seeds"] == 2 and found["zsl_top1"] == pytest.approx(23 / 30, abs=1e-6)
+    assert found["zsl_top1_std"] == pytest.approx(statistics.stdev((20 / 30, 26 / 30)), abs=1e-6)
+    assert {"gzsl_seen", "gzsl_unseen", "gzsl_harmonic"} <= set(found) and "adapted_top1" not in found
+    classes, confusion, epochs = (pd.read_csv(out / "plots" / kind / f"{place}.csv") for kind in kinds)
+    assert list(classes["class"]) == UNSEEN and list(classes.accuracy) == pytest.approx([23 / 30] * 6, abs=1e-6)
+    assert (confusion.actual == confusion.predicted).sum() == 6 * 77, "of a hundred clips of a class"
+    assert list(epochs.epoch) == [1, 2, 3] and list(epochs.score) == [0.1, 0.4, 0.2]

@@ -2,8 +2,8 @@
 
 Reads `cache/results/**/{metrics.json, confusion.csv, predictions.csv}`, `cache/leaks/`, the duplicates noted in
 `cache/<dataset>/<recipe>/` and `manifests/`. Writes `cache/results/leaderboard.csv` and
-`cache/report/{leaderboard.md, index.html, figures/<dataset>/<protocol>/*.png}`; the report of one table has its
-leaderboard.csv beside its page. Command: posebridge report
+`cache/report/{leaderboard.md, index.html, figures/<dataset>/<protocol>/*.png}` and what DVC shows, see for_dvc.py; the
+report of one table has its leaderboard.csv beside its page. Command: posebridge report
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline.protocol.halves import Attributes
 from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
 from pipeline.report.controlled import analyse
+from pipeline.report.for_dvc import write_for_dvc, written_for_dvc
 from pipeline.report.kinds import base_name, sort_out
 from pipeline.report.page import Section, page
 from pipeline.report.prices import read_prices
@@ -66,9 +67,9 @@ def make_report(
         place = folders[0] if len(folders) == 1 else results
         raise PosebridgeError(f"{place} has no readable metrics.json{reason}; run `posebridge evaluate` first.")
     make_folder(out)
-    if (out / "leaderboard.md").is_file():  # an earlier report, whose pictures of runs that are gone must not stay
-        for picture in out.glob("figures/*/*/*.png"):
-            picture.unlink()
+    if (out / "leaderboard.md").is_file():  # an earlier report, whose files on runs that are gone must not stay
+        for old in (*out.glob("figures/*/*/*.png"), *written_for_dvc(out)):
+            old.unlink()
     sections: list[Section] = []
     for group in group_by_protocol(runs).values():
         section, left_out = _section(group, results, out, manifests, frames_of, store_root)
@@ -77,6 +78,7 @@ def make_report(
     chances = {(s.dataset, s.protocol): s.chance for s in sections if s.chance is not None}
     html = out / "index.html"
     comparisons = compare(runs, manifests)
+    write_for_dvc(out, runs)
     write_for_people(html, page(sections, complaints, comparisons).encode("utf-8", "backslashreplace"))
     return Report(
         csv=leaderboard.write_csv((out if only or datasets else results) / "leaderboard.csv", runs, chances),

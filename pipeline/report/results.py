@@ -97,13 +97,14 @@ class Adaptation(TypedDict, total=False):
 @MORE
 class Selection(TypedDict, total=False):
     """What was chosen, and the seconds of the training: CPU time, on a GPU wall time. `device` and `precision` are
-    where and how it computed.
+    where and how it computed; `scores_by_epoch` is what the selection phase looked at.
     """
 
     seconds: Amount
     adapt: Adaptation
     device: str
     precision: str
+    scores_by_epoch: list[FiniteFloat]
 
 
 @dataclass(frozen=True)
