@@ -1,0 +1,185 @@
+"""A wheel is built, installed and tried in an empty folder, with nothing of the checkout in reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documents import ROOT
+from fakes import write_video
+from onnx import helper
+from test_onnx import constant_maps, graph
+
+from pipeline.manifest.clips import read_classes
+
+pytestmark = pytest.mark.e2e
+TOP = ("pipeline", "stages", "manifests", "params", "params.yaml", "dvc.yaml", "pyproject.toml", "README.md", "LICENSE",
+       "requirements-mm.txt", "constraints.txt")  # fmt: skip
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+OFFLINE = ("--no-index", "--no-deps")
+
+
+def call(*words: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, **settings)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, as from an unpacked archive: no git, and no leftovers of earlier builds."""
+    source = tmp_path_factory.mktemp("source")
+    for name in TOP:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "clips*.csv"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    out = tmp_path_factory.mktemp("wheel")
+    call(*PIP, "wheel", *OFFLINE, "--no-build-isolation", "--wheel-dir", out, source)
+    return next(out.glob("posebridge-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel, whose site-packages nobody may write to; what the wheel requires is
+    lent by the one that runs the tests, but not what it has installed of posebridge.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    packages = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
+    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    call(sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet", "install", *OFFLINE,
+         "--force-reinstall", wheel)  # fmt: skip
+    for path in [packages, *packages.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    return python
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+class Installed:
+    """The installed command, in a folder, without a HOME."""
+
+    def __init__(self, python: Path, folder: Path):
+        self.python, self.folder = python, folder
+        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HOME")}
+        lent = Path(sys.executable).parent  # dvc lies there
+        self.env = kept | {"PATH": os.pathsep.join([str(python.parent), str(lent), kept["PATH"]])}
+
+    def run(self, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [str(self.python.parent / "posebridge"), *map(str, words)]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stdout[-500:] + done.stderr[-2000:]
+        return done
+
+    def json(self, *words: object) -> dict:
+        return json.loads(self.run(*words, "--json").stdout)
+
+
+def test_a_wheel_has_what_ships_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"pipeline", "stages", "posebridge"}
+    shipped = {name.removeprefix("pipeline/shipped/") for name in names if name.startswith("pipeline/shipped/")}
+    listed = subprocess.run(["git", "ls-files", "manifests", "params"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert shipped >= {"params.yaml", "dvc.yaml", "requirements-mm.txt", "manifests/ntu60/protocols/synse_55_5.txt",
+                       "manifests/kinetics400/texts.csv", "manifests/published.csv"}  # fmt: skip
+    assert not listed or shipped - {"params.yaml", "dvc.yaml", "requirements-mm.txt", "constraints.txt"} == set(
+        listed.split()
+    )
+    assert {"pipeline/project/table.yaml", "pipeline/weights/skelgap-sem.safetensors"} <= set(names)
+    assert not [name for name in names if "notebook" in name or "tests/" in name]
+    assert wheel.stat().st_size < 20e6
+
+
+def test_every_command_works_in_an_empty_folder_or_says_why_not(python: Path, empty: Path) -> None:
+    there = Installed(python, empty)
+    assert "Usage: posebridge" in there.run("--help").stdout and there.run("--version").stdout.startswith("posebridge")
+    place = call(python, "-c", "import pipeline, posebridge; print(pipeline.__file__)", cwd=empty, env=there.env).stdout
+    assert Path(place.strip()).is_relative_to(python.parents[1])
+    checks = {check["name"]: check for check in there.json("doctor", "--dataset", "ntu60")["checks"]}
+    assert checks["refined: weights"]["state"] == "ok" and "posebridge's own" in checks["params.yaml"]["found"]
+    mm = checks["mmpose"]["remedy"].split()
+    assert not mm or Path(mm[-1]).is_file()  # the list of what mmpose needs ships, too
+    assert any(each["name"] == "rtmdet-nano" for each in there.json("weights", "ls")["weights"])
+    assert there.json("synth", "--dataset", "skelgap-mini", "--ceiling", "compositional_18_6")["skeleton"] < 0.5
+    for words, sentence in (
+        (("train", "--dataset", "ntu60", "--protocol", "synse_55_5", "--run", "posebridge"), "posebridge ingest"),
+        (("predict", "v.mp4", "--examples", "folder"), "v.mp4"),
+        (("report",), "posebridge evaluate"),
+        (("search", "a person bows"), "--like with a video"),
+        (("extract", "--dataset", "mine"), "no data set named 'mine'"),
+    ):
+        error = there.run(*words, code=1).stderr
+        assert error.splitlines()[-1].startswith("Error: ") and sentence in error, error
+    assert {path.name for path in empty.iterdir()} <= {"cache"} and not list(empty.glob("cache/*/*"))
+
+
+def project_in(empty: Path, python: Path, videos: Path) -> tuple[Installed, str]:
+    """The empty folder after `init`, and the command that it printed last."""
+    film = write_video(videos / "bow" / "0.mp4", frames=3)
+    for action in ("bow", "clap", "jump", "kick", "sit", "wave"):
+        for number in range(4):
+            place = videos / action / f"{number}.mp4"
+            place.parent.mkdir(exist_ok=True)
+            if place != film:
+                shutil.copy(film, place)
+    (empty / "pipeline").mkdir()  # somebody's own, which makes it no checkout
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["map"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Gather", ["map", "colours"], ["signed"], axis=1),
+        helper.make_node("Abs", ["signed"], ["heatmap"]),
+    ]
+    maps: dict = {"heatmap": ("N", 17, 16, 12), "map": ("N", 3, 16, 12)}
+    graph(videos.parent / "pose.onnx", maps, nodes, {"colours": np.arange(17) % 3}, ("N", 3, 64, 48))
+    constant_maps(videos.parent / "detector.onnx")
+    there, files = Installed(python, empty), ("--weights", "../pose.onnx", "--detector", "../detector.onnx")
+    assert "ships with posebridge" in there.run("init", "../videos", "--name", "ntu60", *files, code=1).stderr
+    assert {path.name for path in empty.iterdir()} == {"pipeline"}  # as before
+    told = there.run("init", "../videos", "--name", "mine", "--unseen", "2", *files)
+    assert f"{empty} is a project now" in told.stderr
+    return there, told.stdout.splitlines()[-1].strip()
+
+
+def test_init_makes_an_empty_folder_a_project_that_dvc_runs(python: Path, empty: Path, tmp_path: Path) -> None:
+    there, last = project_in(empty, python, tmp_path / "videos")
+    own = (empty / "params.yaml").read_text()
+    kept = [line for line in (ROOT / "params.yaml").read_text().splitlines() if "#" in line]
+    assert [line for line in own.splitlines() if "#" in line] == kept and "  mine:\n" in own
+    assert read_classes(empty / "manifests/mine/classes.csv")[0] == "bow"
+    assert last == "dvc repro manifests/mine/dvc.yaml"
+    call("dvc", "repro", "manifests/mine/dvc.yaml:extract", cwd=empty, env=there.env)
+    assert (empty / "cache/mine/mine/index.json").is_file()
+    assert there.json("cache", "stats", "--dataset", "mine", "--recipe", "mine")["clips"] == 24
+    elsewhere = Installed(python, tmp_path)  # and from anywhere
+    assert elsewhere.json("--project", "empty", "cache", "ls")["stores"]
+    inner = Installed(python, empty / "manifests")
+    assert f"lies in the project {empty}" in inner.run("text", "--dataset", "mine", code=1).stderr
+
+
+@pytest.mark.slow
+def test_all_of_it_runs_up_to_the_report(python: Path, empty: Path, tmp_path: Path) -> None:
+    there, last = project_in(empty, python, tmp_path / "videos")
+    text = (empty / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("epochs: 30", "epochs: 2")
+    (empty / "params.yaml").write_text(text)
+    call(*last.split(), cwd=empty, env=there.env)
+    assert (empty / "cache/tables/mine/index.html").is_file()
+    assert "up to date" in call(*last.split(), cwd=empty, env=there.env).stdout
+    assert there.json("predict", tmp_path / "videos/bow/0.mp4", "--labels", "bow, clap")["predictions"]
+    code = "import posebridge; print(len(posebridge.results()), len(posebridge.open_cache('mine').clips))"
+    assert call(python, "-c", code, cwd=empty, env=there.env).stdout == "6 24\n"
