@@ -50,8 +50,18 @@ class LazyGroup(Group):
         return importlib.import_module(f"stages.{COMMANDS[name]}").command
 
 
+def tell_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """End the command with the version, where it is asked for."""
+    if asked and not context.resilient_parsing:
+        from pipeline.cache.provenance import told_version  # here, since git is asked
+
+        click.echo(f"posebridge, version {told_version()}")
+        context.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="posebridge")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=tell_version,
+              help="Show the version, with the commit where it is known, and end.")  # fmt: skip
 @click.option("--project", type=click.Path(path_type=Path), metavar="DIR", help="The project's folder, of any command: "
               "where params.yaml, manifests/ and cache/ are. Paths that you type are meant from where you are.  "
               "[default: this folder]")  # fmt: skip

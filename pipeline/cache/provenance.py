@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("posebridge", "av", "h5py", "numpy", "torch", "mmpose", "mmengine", "mmcv-lite", "opencv-python-headless")
+_COMMIT = Path(__file__).parents[1] / "commit.txt"  # of a wheel alone: stages/notebook/wheel.py writes it
 
 
 @cache
@@ -24,13 +25,29 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str:
-    """The commit of this checkout, empty outside of one: an installed package may lie in a checkout of others."""
+    """The commit of this checkout, or that which a wheel was built of, with `-dirty` if files were other than there;
+    empty where nothing tells. An installed package may lie in a checkout of others, which does not count.
+    """
+    if _COMMIT.is_file():
+        return _COMMIT.read_text(encoding="ascii").strip()
+    return _git("rev-parse", "HEAD")
+
+
+def told_version() -> str:
+    """The version, for `posebridge --version`: "0.1.0, commit 0123456789ab, with changes" as far as it is known."""
+    number = versions().get("posebridge", "of a checkout that is not installed")
+    commit, _, changed = git_commit().partition("-")
+    changed = changed or _git("status", "--porcelain", "--untracked-files=no")
+    return ", ".join([number, *([f"commit {commit[:12]}"] if commit else []), *(["with changes"] if changed else [])])
+
+
+def _git(*words: str) -> str:
+    """What git says of our checkout; empty outside of one, and without git."""
     if not (Path(__file__).parents[2] / ".git").exists():
         return ""
     try:
-        command = ["git", "rev-parse", "HEAD"]
         answer = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""

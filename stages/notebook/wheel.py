@@ -23,15 +23,33 @@ def shipped() -> list[Path]:
     return sorted(path.relative_to(TOP) for path in found if path.is_file())
 
 
+def commit() -> str:
+    """The commit of this checkout, with `-dirty` where a file is other than there; empty where there is no git, or
+    only that of a folder above.
+    """
+    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+    try:
+        found = subprocess.run(words, cwd=TOP, capture_output=True, text=True) if (TOP / ".git").exists() else None
+    except OSError:
+        return ""
+    return found.stdout.strip() if found else ""
+
+
 class BuildWithData(build_py):
-    """As setuptools builds, and then the data. An editable installation reads it where it is."""
+    """As setuptools builds, and then the data and the commit. An editable installation reads both where they are."""
 
     def run(self) -> None:
         super().run()
-        for path in () if self.editable_mode else shipped():
+        if self.editable_mode:
+            return
+        for path in shipped():
             target = Path(self.build_lib, "pipeline", "shipped", path)
             self.mkpath(str(target.parent))
             self.copy_file(str(TOP / path), str(target))
+        recorded = Path(self.build_lib, "pipeline", "commit.txt")  # pipeline/cache/provenance.py reads it
+        recorded.unlink(missing_ok=True)
+        if found := commit():
+            recorded.write_text(f"{found}\n")
 
     def get_source_files(self) -> list[str]:
         """For an archive of the source, which has to hold what a wheel is built of."""
