@@ -25,6 +25,7 @@ from pipeline.cache.verify import orphans, verify_index, verify_store
 from pipeline.cache.writer import ShardWriter
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import temporary, write_durably
+from pipeline.files.hashing import fingerprint
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.recipe import Recipe
 from pipeline.video.record import RECORD_BYTES, ClipRecord
@@ -241,6 +242,11 @@ def test_a_recipe_without_cues_has_none(tmp_path):
 
 
 @pytest.mark.unit
+def test_a_fingerprint_does_not_depend_on_the_order_of_names():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 2, "b": 1})
+
+
+@pytest.mark.unit
 def test_all_clips_are_one_table(tmp_path):
     record = ClipRecord("matroska,webm", tracks=2, timing="mended", distinct=1, available=20, cues_lost=3)
     store, index, rows = make_store(tmp_path, record=record.to_json())
@@ -269,6 +275,10 @@ def test_all_clips_are_one_table(tmp_path):
     lost = found.loc["lost"]
     assert (lost["stage"], lost["reason"], lost["class"]) == ("open", "it is no video", "wave")
     assert not lost["video"] and not found.loc["lost", "seen":"few_frames"].any()
+    recipe, cue_scores = reader.recipe, np.stack([row["cue_scores"] for row in rows.values()])
+    assert cue_scores.shape[2:] == (recipe.cue_frames, len(recipe.anchors))
+    with CacheReader(index) as reader:
+        assert statistics(reader)["anchors_seen"] == pytest.approx((cue_scores[:, 0] > 0).mean())
 
 
 @pytest.mark.unit

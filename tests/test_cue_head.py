@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
@@ -35,10 +36,14 @@ from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import load_params
 from pipeline.protocol.exposure import exposed, require_unexposed
 from pipeline.protocol.guards import LeakError
-from pipeline.recipe import Recipe
+from pipeline.recipe import ANCHORS, Recipe
 from pipeline.tune.captioned import CaptionedImages, captioned_sources, require_readable
 from pipeline.tune.clips import ClipSource, changed_crop, protocol_sources
-from pipeline.tune.maps import cache_maps
+from pipeline.tune.contrast import held_evidence
+from pipeline.tune.head import HeadModel
+from pipeline.tune.maps import MapBatch, cache_maps
+from pipeline.tune.settings import HeadSettings
+from pipeline.tune.text import TextVectors
 from stages.cli import main
 
 pytestmark = pytest.mark.unit
@@ -183,6 +188,31 @@ def test_heads_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
             read_head(tmp_path / f"{name}.safetensors")
 
 
+def test_a_head_learns_what_is_held_beside_its_captions() -> None:
+    """The loss is that of the captions plus `lambda_hand` times the cross-entropy of the phrases at the hands."""
+    torch.manual_seed(0)
+    taps, text = list(TAPS.values()), F.normalize(torch.randn(6, 5), dim=-1)
+    batch = MapBatch(
+        [torch.randn(4, channels, 64 // stride, 48 // stride) for channels, stride in taps],
+        torch.rand(4, 17, 2) * 40,
+        torch.ones(4, 17),
+        torch.tensor([0, 1, 2, 0]),
+        torch.tensor([0, 1, 2, 0]),
+        torch.tensor([0, 1, 1, 0]),
+    )
+    model = HeadModel(taps, HeadSettings(pooled_stride=8, width=24), 5).eval()
+
+    def loss(lambda_hand: float) -> torch.Tensor:
+        model.settings = HeadSettings(pooled_stride=8, width=24, lambda_hand=lambda_hand)
+        return model.losses(batch, TextVectors(text[:3], text[3:5])).detach()
+
+    hands = model.described(batch)[:, [ANCHORS.index("left_hand"), ANCHORS.index("right_hand")]]
+    held = F.cross_entropy(held_evidence(hands, text[3:5], model.logit_scale.exp()), batch.held).detach()
+    assert held > 0.01
+    torch.testing.assert_close(loss(1.0) - loss(0.0), held)
+    torch.testing.assert_close(loss(0.5) - loss(0.0), held / 2)
+
+
 def test_a_small_file_makes_no_large_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without a number may declare any width: what is made of them takes no memory."""
     recipe = recipe_of(pose_graph(tmp_path / "g.onnx"))
@@ -263,6 +293,19 @@ def inside(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(world)
     monkeypatch.setattr("pipeline.text.encoder.SentenceEncoder", MadeUp)
     return world
+
+
+def test_bench_cues_looks_into_the_maps_of_a_pose_model_on_clips(inside: Path) -> None:
+    """What is known from each map and from both controls is a share of the clips, each map of its own channels."""
+    found = run("bench", "cues", "--dataset", "toy", "--recipe", "tiny", "--taps", ",".join(TAPS), "--clips", "12")
+    assert (found["clips"], found["chance"], found["compared"]) == (12, pytest.approx(1 / 6), len(TAPS))
+    readings = {(each["what"], each["place"]): each for each in found["readings"]}
+    for tap, (channels, stride) in TAPS.items():
+        there = readings[tap, "background"]
+        assert (there["channels"], there["stride"]) == (channels, stride)
+    assert {("skeleton", "body"), ("raw colours", "hands"), ("raw colours", "background")} <= readings.keys()
+    assert all(round(12 * each["accuracy"], 6).is_integer() for each in found["readings"])
+    assert sorted(found["chosen"], key=list(TAPS).index) == found["chosen"]
 
 
 def test_a_head_is_tuned_put_into_the_graph_and_extracted_with(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
