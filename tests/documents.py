@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "manifests/README.md", "cache/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
+BESIDE = (
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "manifests/README.md", "cache/README.md",
+    "pipeline/weights/README.md",
+)  # fmt: skip
+PAGES = [*(ROOT / name for name in BESIDE), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|\b(?:src|href|srcset)=\"([^\"]+)\"")

@@ -16,9 +16,11 @@ import click
 import dvc.cli
 import pytest
 import yaml
-from documents import PAGES, ROOT, Block, anchors, blocks, blocks_of, links, name_of, spans
+from documents import PAGES, ROOT, Block, anchors, blocks, blocks_of, links, name_of, prose, spans
+from test_cli import leaves
 
 from pipeline.params import load_params
+from stages.cli import COMMANDS as NAMES
 from stages.cli import main
 
 pytestmark = pytest.mark.unit
@@ -36,6 +38,7 @@ PARSED = {
     "posebridge cache publish": "a lab's remote: tests/test_lab.py",
     "posebridge cache estimate": "probes the machine for seconds: tests/test_cost.py",
     "posebridge bench scale": "minutes: tests/test_scale.py",
+    "posebridge tune-hpe": "forty minutes: tests/test_tuning.py",
     "posebridge bench cues": "photos that we may not ship: tests/test_taps.py",
     "posebridge gap": "photos that we may not ship: tests/test_gap.py",
     "posebridge weights get": "the web: tests/test_public_weights.py",
@@ -91,6 +94,16 @@ def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytes
         check_python(rest)
     else:
         pytest.fail(f"{place}: say in tests/test_documents.py how {first!r} is checked")
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_an_example_of_help_can_be_typed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _, command in leaves(name):
+        text = re.sub(r"\n +(?=--)", " ", command.help or "")  # an option that stands on a line of its own
+        examples = re.findall(r"^\s*(?:Example: )?posebridge (.+)$", text, re.M)
+        assert examples
+        for example in examples:
+            check_posebridge(shlex.split(example), monkeypatch)
 
 
 def check_posebridge(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +238,4 @@ def test_a_block_is_of_a_language_that_a_test_knows(page: Path) -> None:
     assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(), re.M)), "a fence that is not closed alike"
     assert {block.language for block in found} <= {"bash", "python", "yaml", "mermaid", ""}
     assert not any("posebridge " in block.text for block in found if not block.language), "commands are bash"
+    assert not re.search(r"^ {4,}(posebridge|dvc|make) ", prose(page), re.M), "commands stand between fences"
