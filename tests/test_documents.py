@@ -27,7 +27,7 @@ pytestmark = pytest.mark.unit
 
 # The first words of what is only parsed, and why. What runs in earnest elsewhere is named.
 PARSED = {
-    "make": "the targets are looked up: `make test` is this, `make demo` takes half an hour",
+    "make": "the targets are looked up: `make test` is this, `make demo` takes minutes",
     "ln": "of a clone: tests/test_dvc.py; the file is looked up",
     "source": "of an interactive shell",
     "pip": "installs: extras and files are looked up",
@@ -94,6 +94,11 @@ def test_a_command_can_be_typed(place: str, words: list[str], monkeypatch: pytes
         check_python(rest)
     else:
         pytest.fail(f"{place}: say in tests/test_documents.py how {first!r} is checked")
+
+
+def test_the_table_of_commands_has_all_of_them() -> None:
+    table = (ROOT / "docs/commands.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.M) == list(NAMES)
 
 
 @pytest.mark.parametrize("name", list(NAMES))
