@@ -33,6 +33,7 @@ COMMANDS = {
     "tune-hpe": "tune_hpe",
     "export-onnx": "export_onnx",
     "weights": "weights",
+    "shipped": "shipped",
     "cache": "cache",
     "bench": "bench",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.shipped import SHIPPED, in_checkout
+from pipeline.files.shipped import is_shipped
 from pipeline.params import load_params
 from stages.shell import answer, json_option, params_option, plain_errors
 
@@ -33,7 +33,7 @@ def command(datasets: tuple[str, ...], recipes: tuple[str, ...], params_path: Pa
     from pipeline.doctor import MISSING, examine
 
     params = load_params(params_path) if params_path.is_file() else None
-    own_params = params is not None and (in_checkout() or not params_path.is_relative_to(SHIPPED))
+    own_params = params is not None and not is_shipped(params_path)
     checks = list(examine(params, datasets, recipes, own_params=own_params))
     missing = [check for check in checks if check.state == MISSING]
     width = max(len(check.name) for check in checks)

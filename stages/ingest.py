@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.shipped import is_shipped
 from pipeline.ingest.ingest import Ingestion, ingest
 from pipeline.params import DatasetParams, choose, load_params
 from stages.bars import counter
@@ -95,7 +96,8 @@ def command(
     for remark in result.remarks:
         say(remark)
     if folder and not _is_root(dataset, folder, params_path):
-        say(f"For `extract`, note the folder in {params_path}, under datasets: `{dataset}: {{root: {folder}}}`.")
+        own = "params.yaml (`posebridge shipped get params.yaml`)" if is_shipped(params_path) else params_path
+        say(f"For `extract`, note the folder in {own}, under datasets: `{dataset}: {{root: {folder}}}`.")
     values = {
         "clips_csv": str(result.clips_csv),
         "missing_csv": str(result.missing_csv) if result.missing_csv else None,

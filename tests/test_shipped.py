@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from pipeline.errors import PosebridgeError
@@ -126,6 +127,36 @@ def test_project_names_the_folder_and_typed_paths_are_meant_from_here(
     assert "nowhere is no folder" in told("--project", "nowhere", "cache", "ls", code=1).stderr
     own = told("--project", "there", "extract", "--dataset", "y", "--params", "params.yaml", code=1)
     assert own.stderr.endswith("there are skelgap-mini.\n")  # not here, so the project's
+
+
+def test_copies_of_stages_need_no_checkout(folder: Path) -> None:
+    """Where our code is an installed package DVC can run the tables and the demo: nothing depends on its files."""
+    rows = json.loads(told("shipped", "ls", "--json").stdout)["shipped"]
+    assert {"params.yaml", "params", "ntu60", "skelgap-mini"} <= {row["name"] for row in rows if not row["own"]}
+    made = told("shipped", "get", "params.yaml", "dvc.yaml", "params", "nw_ucla", "--json")
+    written = json.loads(made.stdout)["written"]
+    assert {"params/tables.yaml", "manifests/nw_ucla", "manifests/published.csv"} <= set(written)
+    assert (folder / "params.yaml").read_text() == (ROOT / "params.yaml").read_text() and (folder / ".dvc").is_dir()
+    for path in (folder / "dvc.yaml", folder / "params/tables.yaml"):
+        ours, copied = (yaml.safe_load(each.read_text())["stages"] for each in (ROOT / path.relative_to(folder), path))
+        assert list(copied) == list(ours)
+        for stage in copied.values():
+            deps = stage.get("deps", stage.get("do", {}).get("deps", ["none"]))
+            assert deps and not [dep for dep in deps if str(dep).startswith(("pipeline", "stages/"))], stage
+    code = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]["code"]
+    assert set(code["foreach"]) == set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["code"]["foreach"])
+    assert "params.yaml is there already and stays" in told("shipped", "get", "params.yaml", code=1).stderr
+    assert "Nothing that ships has the name 'x'; there are params.yaml" in told("shipped", "get", "x", code=1).stderr
+
+
+def test_a_published_data_set_is_listed_with_the_settings_that_ship(folder: Path) -> None:
+    """Nobody is sent to a file of the installation to write into it."""
+    video = folder / "data" / "S001C001P001R001A001_rgb.avi"
+    video.parent.mkdir()
+    video.write_bytes(b"x")
+    said = told("ingest", "--dataset", "ntu60", "data")
+    assert "Copied the data set ntu60" in said.stderr and "1 clips of 1 videos" in said.stdout
+    assert "note the folder in params.yaml (`posebridge shipped get params.yaml`)" in " ".join(said.stderr.split())
 
 
 def test_a_checkout_knows_itself(folder: Path) -> None:

@@ -27,6 +27,11 @@ def in_checkout(project: Path = Path()) -> bool:
     return project.resolve() == SHIPPED.resolve()
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether a file, as `shipped_file` has found it, is none of the project's."""
+    return path.is_absolute() and path.is_relative_to(SHIPPED) and not in_checkout()
+
+
 def ships(dataset: str) -> bool:
     """Whether a data set of this name ships."""
     return (SHIPPED / "manifests" / check_name(dataset, "data set")).is_dir()

@@ -30,6 +30,7 @@ from pipeline.manifest.clips import Clip, read_classes, read_clips, write_clips
 from pipeline.manifest.drafts import draft_texts, write_with_drafts
 from pipeline.manifest.texts import read_texts, read_words
 from pipeline.params import IMAGE_FPS, load_params
+from pipeline.project.copy import make_dvc_project
 from pipeline.project.labels import wordless
 from pipeline.project.look import Found
 from pipeline.project.parts import deal_parts, source_of, usual_way
@@ -40,7 +41,6 @@ from pipeline.protocol.splits import Split
 
 PARAMS = Path("params.yaml")
 MANIFESTS = Path("manifests")
-DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
 FAILURES = 0.1  # of the clips may fail in the extraction
 LONGEST_NAME = 40
 FEW_SEEN = 10  # classes; with four of five clips each, 0.57 of two unseen ones were told right (docs/results.md)
@@ -150,8 +150,7 @@ def init(
     except BaseException:  # Ctrl-C too
         shutil.rmtree(MANIFESTS / name)
         raise
-    if not Path(".dvc").exists():
-        write_for_people(Path(".dvc/config"), DVC_CONFIG.encode())
+    make_dvc_project()
     return Made(
         name,
         MANIFESTS / name,
