@@ -13,7 +13,7 @@ import importlib.util
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,8 +124,20 @@ def check_packages(mmpose: bool, onnx: bool = False) -> Iterator[Check]:
         lack = MISSING if mmpose else NOTE
         remedy = "" if found else f"pip install --no-deps --requirement {MM_REQUIREMENTS}"
         yield Check(name, OK if found else lack, found or "not installed", remedy)
+    yield from check_names(importlib.metadata.packages_distributions())
     yield check_pair("onnxruntime", ONNXRUNTIME, MISSING if onnx else NOTE, "not installed")
     yield check_pair("faiss", FAISS, NOTE, "not installed; PyTorch takes its place, slower, but not in `search`")
+
+
+def check_names(bringers: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    """Our import packages, whose names others use, too: one that is installed over ours, or under it. `bringers` are
+    distributions by the import package that they bring.
+    """
+    for name in ("pipeline", "stages"):
+        others = sorted({found for found in bringers.get(name, ()) if found.lower() != "posebridge"})
+        if others:
+            remedy = f"pip uninstall {' '.join(others)}, and install posebridge again, into an environment of its own"
+            yield Check(f"package {name}", MISSING, f"also brought by {', '.join(others)}", remedy)
 
 
 def check_pair(name: str, pair: Sequence[str], lack: str, without: str) -> Check:

@@ -58,6 +58,15 @@ def doctor(*words: str) -> tuple[int, dict[str, dict]]:
     return done.exit_code, {check["name"]: check for check in answer["checks"]}
 
 
+def test_another_distribution_that_brings_our_packages_is_told() -> None:
+    bringers = {"pipeline": ["posebridge", "luigi-pipe", "luigi-pipe"], "stages": ["posebridge"]}
+    found = list(pipeline.doctor.check_names(bringers))
+    assert [(check.name, check.state, check.found) for check in found] == [
+        ("package pipeline", MISSING, "also brought by luigi-pipe")
+    ]
+    assert "pip uninstall luigi-pipe" in found[0].remedy and not list(pipeline.doctor.check_names({}))
+
+
 def test_what_is_imported_is_required() -> None:
     """A package that only others bring may be gone with their next version."""
     root = Path(__file__).parent.parent
