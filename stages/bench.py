@@ -31,6 +31,7 @@ from stages.shell import (
     manifests_option,
     params_option,
     plain_errors,
+    recipe_option,
     root_option,
     say,
 )
@@ -63,11 +64,12 @@ command.add_command(leaks)
 
 
 @command.command("extract")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@dataset_option
+@recipe_option
 @click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
 @click.option("--limit", type=float, default=1 / 0.9,
-              help="Largest wall / (decode + boxes + forward).  [default: 1/0.9]")  # fmt: skip
+              help="Largest ratio of the whole and its parts: decoding, boxes, pose model.  [default: "
+              "1/0.9]")  # fmt: skip
 @device_option
 @manifests_option
 @params_option
@@ -109,11 +111,13 @@ def extract_command(
 
 @command.command("workers")
 @dataset_option
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@recipe_option
 @click.option("--clips", "count", type=click.IntRange(1), default=48, show_default=True, help="How many clips.")
-@click.option("--workers", type=click.IntRange(2), default=2, show_default=True, help="Beside one.")
+@click.option("--workers", type=click.IntRange(2), default=2, show_default=True,
+              help="How many worker processes, beside one.")  # fmt: skip
 @click.option("--goal", type=float, default=1.8, show_default=True, help="Least speed beside that of one worker.")
-@click.option("--limit", type=float, default=0.5, show_default=True, help="Most seconds of a shard with nothing to do.")
+@click.option("--limit", type=float, default=0.5, show_default=True,
+              help="Most seconds of a shard with nothing to do, a shard being a file of many clips.")  # fmt: skip
 @manifests_option
 @params_option
 @json_option
@@ -150,8 +154,9 @@ def workers_command(
 
 
 @command.command("memory")
-@click.option("--frames", type=click.IntRange(10), default=300, show_default=True, help="Of the short video.")
-@click.option("--factor", type=click.IntRange(2), default=10, show_default=True, help="Of the long one.")
+@click.option("--frames", type=click.IntRange(10), default=300, show_default=True, help="Frames of the short video.")
+@click.option("--factor", type=click.IntRange(2), default=10, show_default=True,
+              help="How many times as long the long one is.")  # fmt: skip
 @click.option("--limit", type=float, default=1.1, show_default=True, help="Largest ratio of peak memory, long / short.")
 @json_option
 @plain_errors
@@ -173,8 +178,8 @@ def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> Non
 
 
 @command.command("cache")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@dataset_option
+@recipe_option
 @cache_option
 @root_option
 @json_option
@@ -199,7 +204,7 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
 
 @command.command("ingest")
 @click.option("--videos", type=click.IntRange(0, 114_480), default=0, help="How many names.  [default: 114480, all]")
-@click.option("--limit", type=float, default=60, show_default=True, help="Most seconds.")
+@click.option("--limit", type=float, default=60, show_default=True, help="Most seconds that it may take.")
 @json_option
 @plain_errors
 def ingest_command(videos: int, limit: float, as_json: bool) -> None:
@@ -217,8 +222,10 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
 
 
 @command.command("search")
-@click.option("--clips", type=click.IntRange(1000), default=1_000_000, show_default=True, help="Generated embeddings.")
-@click.option("--width", type=click.IntRange(8), default=384, show_default=True, help="Of an embedding; minilm's.")
+@click.option("--clips", type=click.IntRange(1000), default=1_000_000, show_default=True,
+              help="How many generated embeddings.")  # fmt: skip
+@click.option("--width", type=click.IntRange(8), default=384, show_default=True,
+              help="Numbers of an embedding; minilm has 384.")  # fmt: skip
 @click.option("--limit", type=float, default=50, show_default=True, help="Most milliseconds of an answer, the median.")
 @click.option("--missed", type=float, default=0.05, show_default=True, help="Most of the ten nearest that are not "
               "found: 1 - recall.")  # fmt: skip
@@ -247,14 +254,17 @@ def search_command(clips: int, width: int, limit: float, missed: float, as_json:
 @command.command("encoder")
 @click.option("--encoder", type=click.Choice(["light", "shift_gcn"]), default="light", show_default=True,
               help="shift_gcn is the paper's.")  # fmt: skip
-@click.option("--layout", default="coco17", show_default=True, help="Of the joints.")
+@click.option("--layout", default="coco17", show_default=True,
+              help="Layout of the joints: coco17, openpose18, ntu25 or kinect20.")  # fmt: skip
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of the first blocks.")
 @click.option("--blocks", default="4,3,3", show_default=True, help="Blocks of each stage.")
-@click.option("--clips", type=click.IntRange(2), default=64, show_default=True, help="Of a batch.")
-@click.option("--persons", type=click.IntRange(1), default=2, show_default=True, help="In every clip.")
-@click.option("--frames", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="The fastest counts.")
-@click.option("--limit", type=float, default=2.0, show_default=True, help="Largest step / matrix products.")
+@click.option("--clips", type=click.IntRange(2), default=64, show_default=True, help="Clips of a batch.")
+@click.option("--persons", type=click.IntRange(1), default=2, show_default=True, help="Persons in every clip.")
+@click.option("--frames", type=click.IntRange(1), default=64, show_default=True, help="Frames of every clip.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True,
+              help="How often it is measured; the fastest counts.")  # fmt: skip
+@click.option("--limit", type=float, default=2.0, show_default=True,
+              help="Largest ratio of a step and its matrix products.")  # fmt: skip
 @json_option
 @plain_errors
 def encoder_command(
@@ -284,9 +294,10 @@ def encoder_command(
 @command.command("scale")
 @click.option("--like", default="kinetics400", show_default=True,
               help="ntu60, ntu120, pku_mmd, kinetics200 or kinetics400.")  # fmt: skip
-@click.option("--clips", type=click.IntRange(1, 2_000_000), help="Other than the data set has.")
+@click.option("--clips", type=click.IntRange(1, 2_000_000),
+              help="How many clips.  [default: as many as the data set has]")  # fmt: skip
 @click.option("--run", "run_name", default="posebridge", show_default=True, help="A name under `runs` in params.yaml.")
-@click.option("--steps", type=click.IntRange(4, 10_000), default=32, show_default=True, help="Of each stage.")
+@click.option("--steps", type=click.IntRange(4, 10_000), default=32, show_default=True, help="Steps of each stage.")
 @click.option("--dense", is_flag=True, help="Noise in all of the store, so that the disk is read.  [default: holes]")
 @click.option("--folder", type=Place(exists=True, file_okay=False),
               help="Where the temporary folder is made.  [default: the system's]")  # fmt: skip

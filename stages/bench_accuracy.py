@@ -34,8 +34,9 @@ OF_CLIPS = ("recipe_name", "attribute", "grouped_by", "values", "taps", "most", 
 
 
 @click.command("examples")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", required=True)
+@dataset_option
+@click.option("--recipe", "recipe_name", required=True,
+              help="The recipe of the extraction: a name under `recipes` in params.yaml.")  # fmt: skip
 @root_option
 @json_option
 @plain_errors
@@ -63,16 +64,19 @@ def examples(dataset: str, recipe_name: str, cache_root: Path | None, as_json: b
 @click.option("--stills", "count", type=click.IntRange(1), default=1000, show_default=True,
               help="Held-out stills; the probes learn from three times as many others.")  # fmt: skip
 @click.option("--dataset", help="Instead of --weights: clips of this data set, with the next options.")
-@click.option("--recipe", "recipe_name", default="", help="Of an extraction of it, whose pose model is looked into.")
+@click.option("--recipe", "recipe_name", default="",
+              help="With --dataset: the recipe of its extraction, whose pose model is looked into.")  # fmt: skip
 @click.option("--attribute", default="class", show_default=True, help="A column of attributes.csv or clips.csv.")
-@click.option("--groups", "grouped_by", default="", help="As of `posebridge gap`.")
-@click.option("--values", default="", help="As of `posebridge gap`.")
+@click.option("--groups", "grouped_by", default="",
+              help="The column by which clips are held out together.  [default: subject, else path, the source "
+              "video]")  # fmt: skip
+@click.option("--values", default="", help="Only these values of the attribute, parted by commas.  [default: all]")
 @click.option("--taps", default="all", show_default=True,
               help="Names, parted by commas; all: every convolution, sum, join and ReLU of an ONNX file at the strides "
               "4 to 32, and of mmpose the backbone's stages.")  # fmt: skip
 @click.option("--clips", "most", type=click.IntRange(10, 3000), default=1000, show_default=True,
               help="The most clips; memory grows with their square.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of clips.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other clips.")
 @click.option("--protocol", "protocols", multiple=True,
               help="May be repeated: its unseen classes are a fold.  [default: five folds of groups]")  # fmt: skip
 @click.option("--choose-on", "choosing", multiple=True,

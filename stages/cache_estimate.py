@@ -23,11 +23,12 @@ from stages.shell import (
     manifests_option,
     params_option,
     plain_errors,
+    recipe_option,
 )
 
 
 @click.command("estimate")
-@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@recipe_option
 @click.option("--run", "run_name", help="The run of stage two, in params.yaml.  [default: posebridge, or skeleton "
               "where the recipe holds no cues]")  # fmt: skip
 @click.option("--dataset", help="Probe with videos of this data set and estimate it too.  [default: a generated video]")

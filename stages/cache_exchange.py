@@ -20,11 +20,13 @@ from stages.shell import (
     Place,
     answer,
     cache_option,
+    dataset_option,
     json_option,
     manifests_option,
     own_dataset,
     params_option,
     plain_errors,
+    recipe_option,
     root_option,
 )
 
@@ -166,8 +168,8 @@ def import_features_file(
 
 @click.command("export")
 @click.argument("file", type=Place())
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@dataset_option
+@recipe_option
 @click.option("--archive", is_flag=True, help="The whole store with its cues, compressed, as a .tar.gz.")
 @manifests_option
 @cache_option
@@ -211,8 +213,8 @@ def export_file(
 
 
 @click.command("publish")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@dataset_option
+@recipe_option
 @click.option("--remote", default="", help="A name of `dvc remote list`.  [default: DVC's default remote]")
 @json_option
 @plain_errors

@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-from stages.shell import answer, cache_option, json_option, plain_errors, root_option
+from stages.shell import answer, cache_option, dataset_option, json_option, plain_errors, recipe_option, root_option
 
 LARGEST = 6  # datasets whose sizes are shown; --json has all
 
 
 @click.command("stats")
-@click.option("--dataset", required=True)
-@click.option("--recipe", "recipe_name", default="refined", show_default=True)
+@dataset_option
+@recipe_option
 @cache_option
 @root_option
 @json_option

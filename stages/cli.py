@@ -39,6 +39,22 @@ COMMANDS = {
 }
 
 
+WORDS = """\b
+Words:
+  data set   a folder under manifests/: classes, clips, descriptions of classes, protocols
+  clip       a video, or a part of one, with its class
+  recipe     a pose model and how frames are chosen, under `recipes` in params.yaml
+  cue        a vector of the pose model's own features, taken at a part of the body
+  store      the skeletons and cues of one recipe, in files (shards) that are never changed
+  protocol   which classes are seen, that is trained on, and which are unseen
+  variant    test clips with one thing changed, such as occlusion-2
+  run        a method and its settings, under `runs` in params.yaml
+  seed       the start of the random numbers: several seeds are repetitions of a training
+  ZSL, GZSL  accuracy where only unseen classes may be answered, and where all may
+"""
+HINT = "Words such as recipe, protocol and run are explained by `posebridge --help`."
+
+
 class LazyGroup(Group):
     """A click group that imports a command's module when the command is first needed, so `--help` stays fast."""
 
@@ -48,7 +64,10 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"stages.{COMMANDS[name]}").command
+        command: click.Command = importlib.import_module(f"stages.{COMMANDS[name]}").command
+        for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+            each.epilog = HINT
+        return command
 
 
 def tell_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -60,7 +79,7 @@ def tell_version(context: click.Context, parameter: click.Parameter, asked: bool
         context.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=WORDS)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=tell_version,
               help="Show the version, with the commit where it is known, and end.")  # fmt: skip
 @click.option("--project", type=click.Path(path_type=Path), metavar="DIR", help="The project's folder, of any command: "

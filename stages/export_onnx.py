@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from pipeline.params import choose, load_params
-from stages.shell import Place, answer, json_option, params_option, plain_errors
+from stages.shell import Place, answer, json_option, params_option, plain_errors, recipe_option
 
 
 @click.command()
-@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@recipe_option
 @click.option("--out", type=Place(dir_okay=False), required=True, help="The .onnx file to write.")
 @click.option("--head", type=Place(), default=None,
               help="A cue head by `tune-hpe --recipe`, to be added to the recipe's ONNX file.")  # fmt: skip

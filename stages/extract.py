@@ -32,6 +32,7 @@ from stages.shell import (
     manifests_option,
     params_option,
     plain_errors,
+    recipe_option,
     root_option,
     say,
 )
@@ -54,7 +55,7 @@ def _read_share(context: click.Context, option: click.Parameter, text: str | Non
 
 @click.command()
 @click.option("--dataset", required=True, help="A data set named in params.yaml and listed by `ingest`.")
-@click.option("--recipe", "recipe_name", default="refined", show_default=True, help="A recipe named in params.yaml.")
+@recipe_option
 @manifests_option
 @cache_option
 @root_option

@@ -32,7 +32,7 @@ from stages.shell import (
 
 @click.command()
 @dataset_option
-@click.option("--recipe", default="", help="Of the extraction.  [default: the only one with cues]")
+@click.option("--recipe", default="", help="The recipe of the extraction.  [default: the only one with cues]")
 @click.option("--attribute", default="class", show_default=True,
               help="What is asked: a column of attributes.csv or clips.csv, or the classes themselves.")  # fmt: skip
 @click.option("--groups", "grouped_by", default="",
@@ -41,7 +41,7 @@ from stages.shell import (
 @click.option("--values", default="", help="Only these values of the attribute, parted by commas.  [default: all]")
 @click.option("--clips", "most", type=click.IntRange(10, 5000), default=1000, show_default=True,
               help="The most clips; of more, so many are drawn. Memory grows with their square.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of that draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other clips.")
 @manifests_option
 @cache_option
 @root_option

@@ -23,14 +23,16 @@ SHOWN = 10  # lines of each kind; missing.csv has them all
 @click.command()
 @click.option("--dataset", required=True, help="A published data set, see above, or one of your own.")
 @click.argument("folder", metavar="[DIR]", required=False, type=Place())
-@click.option("--split", default="", help="Who trains, who is tested; see above.")
+@click.option("--split", default="", help="Who trains, who is tested; see above.  [default: the first one there]")
 @click.option("--without-missing", is_flag=True, help="NTU: leave out the published samples without skeletons.")
 @click.option(
     "--labels",
     type=Place(),
     help="CSV: path,label[,start,end,subject,camera,part,clip_id].  [default: labels.csv among the videos, if any]",
 )
-@click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
+@click.option("--pattern", default="",
+              help="Regular expression for paths, instead of --labels; its groups label, subject, camera and part are "
+              "taken.")  # fmt: skip
 @click.option("--probe/--no-probe", "probe", default=None, help="Read every header.  [default: yes; no: NTU, Kinetics]")
 @click.option("--hash", "hash_files", is_flag=True, help="Note the sha256 of every file.")
 @manifests_option

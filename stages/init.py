@@ -29,10 +29,13 @@ SHOWN = 10  # lines of each kind
 @click.option("--name", default="", help="The data set's name.  [default: by DIR]")
 @click.option("--unseen", default="", metavar="N|NAMES", help="How many classes are unseen, drawn by lot; or their "
               "names, divided by commas.  [default: a fifth, at least 2]")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the lot.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+              help="Another number draws other classes.")  # fmt: skip
 @click.option("--labels", type=Place(), help="CSV: path,label[,start,end,subject,camera,part,"
               "clip_id].  [default: labels.csv in DIR, else sub-folders are the labels]")  # fmt: skip
-@click.option("--pattern", default="", help="Regular expression for paths; groups label, subject, camera, part.")
+@click.option("--pattern", default="",
+              help="Regular expression for paths, instead of --labels; its groups label, subject, camera and part are "
+              "taken.")  # fmt: skip
 @click.option("--split-by", type=click.Choice(WAYS), help="What is never in both train and test.  [default: subject "
               "where labels or pattern tell it, else camera, else video]")  # fmt: skip
 @click.option("--texts", type=Place(), help="CSV: label,slot,text. Your words; the other slots get "

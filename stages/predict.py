@@ -19,7 +19,17 @@ from pipeline.params import IMAGE_FPS, Params, choose, load_params
 from pipeline.recipe import Recipe
 from stages.bars import counter
 from stages.predict_answers import Wanted, run_predictions
-from stages.shell import Place, device_option, devices_of, json_option, params_option, plain_errors, root_option, say
+from stages.shell import (
+    Place,
+    device_option,
+    devices_of,
+    json_option,
+    params_option,
+    plain_errors,
+    root_option,
+    say,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +66,11 @@ class LabelsOrTable(click.ParamType):
               "clips for every action.")  # fmt: skip
 @click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
 @click.option("--protocol", help="The protocol that it is trained with.  [default: all_seen, else the only one]")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @click.option("--recipe", "recipe_name", help="A recipe named in params.yaml.  [default: the run's; tinypose with "
               "--examples]")  # fmt: skip
 @click.option("--detector", type=Place(), help="An RTMDet ONNX file, for recipes without one.")
-@click.option("--window", type=float, help="Seconds: answer for windows of this length instead of the whole video.")
+@click.option("--window", type=float, help="Seconds: answer for windows of this length.  [default: the whole video]")
 @click.option("--stride", type=float, help="Seconds from window to window.  [default: half a window]")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many labels to tell.")
 @click.option("--neighbours", type=click.IntRange(0), default=1, show_default=True,

@@ -22,7 +22,8 @@ from stages.shell import answer, dataset_option, json_option, manifests_option, 
               "by commas, one with a comma in it in quotation marks.")  # fmt: skip
 @click.option("--trains-on", "training", metavar="DATASET", help="Instead: train on another data set; unseen is every "
               "class that it lacks.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the lot.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+              help="Another number draws other classes.")  # fmt: skip
 @click.option("--name", default="", help="The protocol's name.  [default: seed0_18_6 where 18 are seen and 6 unseen "
               "by seed 0, chosen_18_6 where they are named; from_<other data set>]")  # fmt: skip
 @manifests_option

@@ -27,6 +27,7 @@ from stages.shell import (
     plain_errors,
     root_option,
     say,
+    seed_option,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ OTHERWISE = "train one of posebridge or skeleton, or give --like with a video, w
               "for --like, which compares skeletons]")  # fmt: skip
 @click.option("--dataset", help="The data set that the run is trained on.  [default: the only one]")
 @click.option("--protocol", help="The protocol that it is trained with.  [default: all_seen, else the only one]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the run.")
+@seed_option
 @click.option("--recipe", "recipe_name", default="tinypose", show_default=True, help="For --like without --run: whose "
               "extractions are searched.")  # fmt: skip
 @click.option("--in", "names", multiple=True, metavar="DATASET", help="Search only this data set; may be repeated.  "

@@ -91,37 +91,49 @@ params_option = click.option(
     callback=find_params,
     help="The file of parameters, of the project or else of what ships.",
 )
-dataset_option = click.option("--dataset", required=True, help="Name of a folder under manifests/.")
-protocol_option = click.option(
-    "--protocol", required=True, help="Name of a file under manifests/<dataset>/protocols/, without .txt."
-)
+dataset_option = click.option("--dataset", required=True, help="The data set: name of a folder under manifests/.")
+_PROTOCOL = "Which classes are unseen: the name of a file under manifests/<dataset>/protocols/, without .txt"
+protocol_option = click.option("--protocol", required=True, help=f"{_PROTOCOL}.")
 protocols_option = click.option(
-    "--protocol", "protocols", required=True, multiple=True,
-    help="Name of a file under manifests/<dataset>/protocols/, without .txt; may be repeated.",
-)  # fmt: skip
+    "--protocol", "protocols", required=True, multiple=True, help=f"{_PROTOCOL}; may be repeated."
+)
 runs_option = click.option(
-    "--run", "runs", required=True, multiple=True, help="A name under `runs` in params.yaml; may be repeated."
-)
+    "--run", "runs", required=True, multiple=True,
+    help="A method and its settings: a name under `runs` in params.yaml; may be repeated.",
+)  # fmt: skip
 manifests_option = click.option(
-    "--manifests", type=Place(), default=Path("manifests"), show_default=True
+    "--manifests", type=Place(), default=Path("manifests"), show_default=True,
+    help="The folder of data sets: a folder each, with classes, clips, descriptions and protocols.",
+)  # fmt: skip
+cache_option = click.option(
+    "--cache", type=Place(), default=Path("cache"), show_default=True,
+    help="The folder of what commands write: indexes of extractions, weights, results.",
+)  # fmt: skip
+recipe_option = click.option(
+    "--recipe", "recipe_name", default="refined", show_default=True,
+    help="Which extraction: the name of a pose model and its settings, under `recipes` in params.yaml.",
+)  # fmt: skip
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Which of the trained repetitions of the run."
 )
-cache_option = click.option("--cache", type=Place(), default=Path("cache"), show_default=True)
 root_option = click.option(
     "--cache-root",
     type=Place(),
     envvar="POSEBRIDGE_CACHE_ROOT",
     show_envvar=True,
-    help="The folder of the stores, on a lab's shared disk for example.  [default: store in the cache folder]",
+    help="The folder of the stores, which hold skeletons and cues; on a lab's shared disk for example.  [default: "
+    "`store` in the cache folder]",
 )
 seeds_option = click.option(
-    "--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.  [default: all of the run]"
-)
+    "--seed", "seeds", type=int, multiple=True,
+    help="Only this seed, a repetition with other random numbers; may be repeated.  [default: all of params.yaml]",
+)  # fmt: skip
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="So many seeds at a time, each in a process that holds clips of up to 2 GB in memory; over all GPUs.",
+    help="So many seeds at a time, each in a process that holds clips of up to 2 GB in memory; in turn on all GPUs.",
 )
 verify_option = click.option(
     "--verify/--no-verify",

@@ -32,7 +32,7 @@ from stages.shell import (
 @click.command()
 @dataset_option
 @click.option(
-    "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder  [default: params.yaml]"
+    "--encoder", default=None, help="`minilm`, a sentence-transformers name or a local folder.  [default: params.yaml]"
 )
 @click.option("--from", "source", type=Place(), help="Import texts of others from this file first.")
 @click.option("--form", type=click.Choice(["csv", "lines", "purls"]), help="What it is: index,slot,text; one line "

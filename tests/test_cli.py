@@ -41,6 +41,36 @@ def test_help_has_an_example_and_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_option_is_explained_and_tells_its_default(name: str) -> None:
+    """As a stranger reads it: what it is, what is taken where it is left out; and the example has no option that is not
+    there. Of a text or a place that is simply not used then, nothing need be said; of a number it has to.
+    """
+    for words, command in leaves(name):
+        for option in command.params:
+            if not isinstance(option, click.Option):
+                continue
+            what, told = f"posebridge {words} {option.opts[0]}", option.help or ""
+            assert len(told.split()) >= 3 and not told.startswith(("Of ", "As of ")), f"{what}: {told!r} is half a word"
+            empty = option.default in (None, "", ()) or "UNSET" in repr(option.default)
+            number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+            shown = option.show_default or "[default: " in told or option.required or option.is_flag
+            assert shown or empty and not number, f"{what} does not tell its default"
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
+        example = (command.help or "").partition("Example")[2]
+        assert example and set(re.findall(r"(?<=\s)--[a-z][\w-]*", example)) <= known, words
+
+
+def test_the_words_of_the_helps_are_explained_once() -> None:
+    words = CliRunner().invoke(main, ["--help"]).stdout.partition("Words:")[2]
+    explained = re.findall(r"^ +([\w, ]+?)  +\w", words, re.M)
+    assert {"data set", "clip", "recipe", "cue", "protocol", "run", "seed", "store", "variant"} <= set(explained)
+    for each in ("train", "cache", "cache stats"):
+        assert "explained by `posebridge --help`" in " ".join(
+            CliRunner().invoke(main, [*each.split(), "--help"]).stdout.split()
+        )
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_a_wrong_call_is_exit_code_2(name: str) -> None:
     for words, _ in leaves(name):
         assert CliRunner().invoke(main, [*words.split(), "--no-such-option"]).exit_code == 2, words
