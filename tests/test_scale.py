@@ -23,6 +23,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.learn import cost
 from pipeline.learn.cost import Like
 from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encoders import encoder_folder
 from pipeline.learn.features import StoredSamples, load_samples
 from pipeline.protocol.training_set import training_phase
 from stages.cli import main
@@ -35,7 +36,7 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scale")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scale_store, "CLIPS_A_SHARD", 25)
-        make_store(folder, TINY, TINY.clips, ("label", "global"))
+        make_store(folder, TINY, TINY.clips, ("label", "one_line"))
     return folder
 
 
@@ -159,6 +160,17 @@ def test_a_batch_is_read_from_the_disk_read_again_and_taken_from_memory(store, m
         for name in ("keypoints", "scores", "person_valid", "cues", "cue_scores"):
             assert torch.equal(getattr(same, name), getattr(batch, name)), name
             assert getattr(same, name).data_ptr() != getattr(batch, name).data_ptr(), name
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("paper", ["ntu-synse", "kinetics", "pku"])
+def test_the_papers_encoder_is_measured_where_its_params_are_named(store, paper):
+    params = Path(__file__).parents[1] / "params" / f"paper-{paper}.yaml"
+    batches = scale_stage.main("prepare", store, params, "posebridge", 4)
+    assert all(count > 0 for count in batches.values())
+    for phase in ("select", "final"):
+        told = json.loads((encoder_folder(store / "cache", NAME, NAME, NAME) / "seed-0" / f"{phase}.json").read_bytes())
+        assert (told["encoder"], told["width"], told["blocks"]) == ("shift_gcn", 64, [4, 3, 3])
 
 
 @pytest.mark.unit
