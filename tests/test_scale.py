@@ -201,7 +201,7 @@ def test_what_an_epoch_reads_is_what_the_reader_reads(store, monkeypatch):
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_the_true_stages_are_measured(tmp_path, monkeypatch):
-    monkeypatch.setitem(cost.LIKES, "tiny", replace(TINY, clips=800, tested=0.45))
+    monkeypatch.setitem(cost.LIKES, "tiny", replace(TINY, clips=1200, tested=0.45))
     params = tmp_path / "params.yaml"
     params.write_text("runs: {posebridge: {}}\nencode: {width: 4, blocks: [1], batch_size: 16, seeds: [0, 1]}\n")
     folder = tmp_path / "folder"
@@ -221,7 +221,7 @@ def test_the_true_stages_are_measured(tmp_path, monkeypatch):
         )
         assert each["cpu_over_memory"] > 0 and each["fits"]
         assert 0 <= each["waiting_share"] <= 1 and each["peak_mb"] > 100 and each["grown_mb"] in (0, None)
-    assert (result["clips"], result["seeds"]) == (800, 2)
+    assert (result["clips"], result["seeds"]) == (1200, 2)
     assert result["hours"] == pytest.approx(sum(each["hours"] for each in result["stages"]))
     assert not list(folder.iterdir())
 
