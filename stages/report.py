@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.errors import PosebridgeError
 from pipeline.params import Params, load_params
 from stages.shell import Place, answer, find_params, json_option, plain_errors, root_option, say
 
 if TYPE_CHECKING:  # imported late, since it loads matplotlib
-    from pipeline.report.swap_pictures import FramesOf
+    from pipeline.report.clip_frames import FramesOf
 
 
 @click.command()
@@ -51,7 +52,8 @@ def command(
     from pipeline.report.report import make_report
 
     only = load_params(params_path) if params_path else None
-    report = make_report(results, out, manifests, only, frames(results, manifests, only), cache_root, datasets)
+    frames_of = frames(results, manifests, only, cache_root)
+    report = make_report(results, out, manifests, only, frames_of, cache_root, datasets)
     for complaint in report.complaints:
         say(f"Left out: {complaint}")
     written = {"leaderboard": report.csv, "markdown": report.markdown, "html": report.html}
@@ -65,11 +67,20 @@ def command(
            f"The report: {report.html}", as_json)  # fmt: skip
 
 
-def frames(results: Path, manifests: Path, only: Params | None) -> FramesOf:
+def own_params() -> Params:
+    """Those of the project, where there are any that can be read: a report needs none."""
+    try:
+        return load_params(Path("params.yaml"))
+    except PosebridgeError:
+        return Params()
+
+
+def frames(results: Path, manifests: Path, only: Params | None, store_root: Path | None) -> FramesOf:
     """Where frames for the pictures come from: roots in the parameters, and the generated videos, if they are there."""
-    videos, roots = results.parent / "videos", {name: Path(d.root) for name, d in only.datasets.items()} if only else {}
+    videos = results.parent / "videos"
+    roots = {name: Path(d.root) for name, d in (only or own_params()).datasets.items()}
     if not (videos.is_dir() or roots):
         return lambda *_: {}
     from pipeline.report.clip_frames import ClipFrames
 
-    return ClipFrames(videos, manifests, roots)
+    return ClipFrames(videos, manifests, roots, results.parent, store_root)

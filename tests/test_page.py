@@ -150,4 +150,7 @@ def test_pictures_are_taken_until_the_page_is_full(tmp_path: Path) -> None:
     inside = Inside(1000)
     found = [inside(tmp_path / name) for name in ("a.png", "b.jpg", "c.png")]
     assert [each[:15] for each in found] == ["data:image/png;", "", "data:image/png;"] and inside.left == 200
+    fair = Inside(1000)
+    assert not fair.part(2) and fair(tmp_path / "a.png") and not fair(tmp_path / "c.png"), "half is for the next part"
+    assert not fair.part(1) and fair(tmp_path / "c.png")
     assert Inside()(tmp_path / "b.jpg").startswith("data:image/jpeg;base64,")

@@ -139,7 +139,7 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     for text in ("33.3 %", "50.0 %", "Chance is 16.7 %", "single run", "alpha 0.5, gamma 0.3 / 0.4 / 0.5", "1.23 M"):
         assert text in page, text
     bars = re.findall(r'<div class="scroll">\s*<img', page)
-    assert len(bars) == 1, "bars with names are not shrunk to a phone's width"
+    assert len(bars) == 2, "bars and dots with names are not shrunk to a phone's width"
     assert "0.987" not in page, "a score of the selection phase is no result"
     assert "9f9f9f" not in page, "a hash is no chosen value"
     settings = page[page.index("Settings and cost</h3>") :]
@@ -148,7 +148,8 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     low, high = np.mean([result.zsl["ci95"] for result in report.runs[0].results], axis=0)
     assert f"{100 * low:.1f} to {100 * high:.1f}" in page, "the interval of the mean beside it"
     pictures = sorted(path.name for path in (tmp_path / "report").rglob("*.png"))
-    assert pictures == ["posebridge-confusion.png", "skeleton-confusion.png", "skeleton_gt-confusion.png", "top1.png"]
+    confusions = [f"{run}-confusion.png" for run in ("posebridge", "skeleton", "skeleton_gt")]
+    assert pictures == ["cost.png", *confusions, "top1.png"]
 
 
 def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path: Path) -> None:

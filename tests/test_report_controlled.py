@@ -27,7 +27,7 @@ from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.controlled import _ablations
 from pipeline.report.curves import curves
-from pipeline.report.helped import ends, helped, pictures
+from pipeline.report.helped import MOST, OF_A_CLASS, ends, helped, helped_clips, pictures
 from pipeline.report.kinds import changes, difference, sort_out, true_and_estimated, with_cues
 from pipeline.report.leaderboard import points
 from pipeline.report.parts import parts_of, table
@@ -66,7 +66,7 @@ def test_the_interval_of_a_run_is_over_tuples_and_no_narrower_with_seeds(tmp_pat
     assert low < (top1.mean if top1 else 0) < high and exact != (low, high)
 
 
-def grey_frames(dataset: str, variant: str, clip_ids: list[str], count: int) -> dict[str, np.ndarray]:
+def grey_frames(dataset: str, variant: str, clip_ids: list[str], count: int, recipe: str) -> dict[str, np.ndarray]:
     return {clip_id: np.full((count, 32, 32, 3), 90, np.uint8) for clip_id in clip_ids}
 
 
@@ -148,12 +148,21 @@ def test_the_classes_that_cues_help_and_hurt_most(benchmark: Path) -> None:
     assert list(found.change) == sorted(found.change, reverse=True) and len(found) == 10
     better, worse = ends(found)
     assert (better.change > 0).all() and (worse.change < 0).all()
-    shown = pictures(better, (runs["skeleton"], runs["posebridge"]), names, grey_frames)  # type: ignore[arg-type]
-    assert shown[0][0].title == better["class"].iloc[0] and len(shown[0][0].frames) == 2
+    clips, worst = ends(helped_clips(runs["skeleton"], runs["posebridge"], names))
+    shown = pictures(clips, (runs["skeleton"], runs["posebridge"]), names, grey_frames)  # type: ignore[arg-type]
+    assert shown[0].title == clips["class"].iloc[0] and len(shown[0].frames) == 2 and len(shown) == MOST
+    for row in pd.concat([clips, worst]).itertuples():
+        places = {name: [r.answers["rank"][row.clip_id] for r in run.results] for name, run in runs.items()}
+        means = {name: np.mean([1 / place for place in found]) for name, found in places.items()}
+        assert row.change == pytest.approx(means["posebridge"] - means["skeleton"])
+    assert clips.change.is_monotonic_decreasing and clips.label.value_counts().max() <= OF_A_CLASS
+    answers = runs["posebridge"].results[0].answers
+    assert shown[0].said[1][2] == (answers.predicted == answers.label)[clips.clip_id.iloc[0]], "the first seed's answer"
     older = [replace(r) for r in runs["skeleton"].results]
     for each in older:
         each.__dict__["_answers"] = (each.answers.assign(rank=0), "")
     assert helped(Run(tuple(older)), runs["posebridge"], names).empty
+    assert helped_clips(Run(tuple(older)), runs["posebridge"], names).empty
 
 
 def test_a_variant_without_its_own_run_is_shown_by_itself(benchmark: Path) -> None:
@@ -253,10 +262,10 @@ def test_the_page_shows_all_of_it(benchmark: Path, tmp_path: Path) -> None:
                   "posebridge − gate (95 %)", "level_widths 48 96 192 384, recipe levels"):  # fmt: skip
         assert title in page, title
     pictures = {path.name for path in (tmp_path / "figures" / PLACE).iterdir()}
-    assert {"top1.png", "posebridge-ablations.png", "degradation.png", "twins.png",
-            "posebridge-counterfactual.png", "skeleton-counterfactual.png"} <= pictures  # fmt: skip
+    assert {"top1.png", "posebridge-ablations.png", "degradation.png", "twins-1.jpg", "cost.png",
+            "posebridge-counterfactual-1.jpg", "skeleton-counterfactual-1.jpg"} <= pictures  # fmt: skip
     assert "gate-confusion.png" not in pictures and "posebridge@blur-1-confusion.png" not in pictures
-    assert "://" not in page and page.count("<img") == page.count("data:image/png;base64,") == len(pictures)
+    assert "://" not in page and page.count("<img") == page.count(";base64,") == len(pictures)
     with report.csv.open(newline="") as file:
         assert {row["test_variant"] for row in csv.DictReader(file)} >= {"", "blur-1", "subject"}
 

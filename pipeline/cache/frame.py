@@ -34,14 +34,14 @@ RECORD: dict[str, Any] = {"video": False, "few_frames": False, **vars(ClipRecord
 
 def frame(reader: CacheReader, manifest: Path | None = None) -> pd.DataFrame:
     """The table of all clips. Raises PosebridgeError for a damaged shard or record, and for an odd manifest."""
-    tables = [_of_shard(reader, shard) for shard in reader.shards()]
+    tables = [of_shard(reader, shard) for shard in reader.shards()]
     extracted = pd.concat(tables).loc[reader.clip_ids] if tables else pd.DataFrame()
     failed = pd.DataFrame(reader.failures, columns=["clip_id", "stage", "reason"]).set_index("clip_id")
     found = pd.concat([extracted, failed.assign(**MEASURED, **VIDEO, **RECORD)])
     return found if manifest is None else found.join(_listed(manifest).reindex(found.index, fill_value=""))
 
 
-def _of_shard(reader: CacheReader, shard: MappedShard) -> pd.DataFrame:
+def of_shard(reader: CacheReader, shard: MappedShard) -> pd.DataFrame:
     """The extracted clips of one shard; each different record is parsed once."""
     ids = list(shard.rows)
     _, first, which = np.unique(shard["video_record"], return_index=True, return_inverse=True)

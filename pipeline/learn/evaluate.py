@@ -3,7 +3,7 @@
 Reads extractions, the final encoder and method of each seed, the protocol's test set and, where there are any, the
 twins; writes
 cache/results/<dataset>/<protocol>/<run>/seed-<k>/{metrics.json,confusion.csv,predictions.csv,params.yaml} (and
-twins.csv); on a variant of the test clips, the same under <run>@<variant>.
+twins.csv, and what glimpse.py writes); on a variant of the test clips, the same under <run>@<variant>.
 Command: posebridge evaluate --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
 """
 
@@ -32,6 +32,7 @@ from pipeline.learn.cells import Cell
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.features import Samples, StoredSamples
+from pipeline.learn.glimpse import write_curve, write_glimpse
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
 from pipeline.learn.run import Opened, skeletons_of, write_resolved
@@ -86,6 +87,8 @@ def evaluate(
         which = {"dataset": dataset.name, "protocol": protocol, "run": name, "seed": seed, "test_variant": variant}
         with memory_for(f"{name}, seed {seed}"):
             metrics = which | evaluate_seed(opened, test, encoder.to(device), method.to(device), selection, place)
+            if not variant and seed == min(params.seeds(run)):
+                write_glimpse(place, opened, encoder, method, test.clips)
         metrics["device"] = name_of(device)
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, settings, seed, variant)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")
@@ -172,7 +175,7 @@ def evaluate_seed(
         ceiling = write_ceiling(place, opened, test, scores)
         both_halves = half_right(opened, test, scores)
     # without all clips of the seen classes, S and gamma's effect would be those of other classes
-    both = gzsl(opened.split, scores, test.labels, selection["gamma"]) if test.all_seen else None
+    both = gzsl(opened.split, scores, test.labels, selection["gamma"], place) if test.all_seen else None
     return {
         "method": opened.run.method,
         "flags": opened.run.flags,
@@ -267,9 +270,11 @@ def adapted(
     return found | {"by": name, **values, "seconds": round(time.perf_counter() - started, 3)}
 
 
-def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> dict[str, float] | None:
+def gzsl(
+    split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float, place: Path | None = None
+) -> dict[str, float] | None:
     """S, U, H at the gamma of the selection phase, and the area under the curve, micro and macro; None without both
-    kinds of clips.
+    kinds of clips. The curve itself, over clips, is left in `place`.
     """
     seen = np.isin(np.arange(scores.shape[1]), split.seen)
     if not (seen[labels].any() and (~seen[labels]).any()):
@@ -278,6 +283,8 @@ def gzsl(split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float) -> 
     for suffix, by_class in (("", False), ("_macro", True)):
         stacking = Stacking.of(scores, labels, seen, macro=by_class)
         s, u = stacking.accuracies(gamma)
+        if place is not None and not by_class:
+            write_curve(place, stacking)
         found |= {
             f"seen{suffix}": s,
             f"unseen{suffix}": u,

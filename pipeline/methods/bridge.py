@@ -164,5 +164,11 @@ class BridgeLayer(nn.Module):
         )  # [B, heads, Q, width / heads]
         return self.norm(q + gate[:, :, None] * self.out(answer.transpose(1, 2).flatten(2)))
 
+    def looks(self, q: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+        """Where the queries look: the share of each token, mean over queries and heads, [B, N]; 0 where hidden."""
+        asked, key = self._split(self.ask(q)), self._split(self.key_value(x).chunk(2, dim=-1)[0])
+        likeness = asked @ key.transpose(-1, -2) / asked.shape[-1] ** 0.5  # [B, heads, Q, N]
+        return likeness.masked_fill(hidden[:, None, None, :], -torch.inf).softmax(-1).mean((1, 2))
+
     def _split(self, y: Tensor) -> Tensor:
         return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)

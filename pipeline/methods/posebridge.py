@@ -121,10 +121,7 @@ class PoseBridge(EmbeddingMethod):
     def _bridge(self, q: Tensor, cues: Cues | None, gate: Tensor) -> Tensor:
         """The skeleton, informed by the cues, in text space: [B, d_t], L2-normalised."""
         if self.flags.bridge:
-            x = self.null.expand(len(q), 1, -1)
-            hidden = torch.zeros(len(q), 1, dtype=torch.bool, device=q.device)
-            if cues is not None:
-                x, hidden = torch.cat([x, cues.tokens], 1), torch.cat([hidden, cues.hidden], 1)
+            x, hidden = self._tokens(q, cues)
             for layer in self.layers:
                 q = layer(q, x, hidden, gate)
             pooled = q.mean(1)
@@ -133,6 +130,36 @@ class PoseBridge(EmbeddingMethod):
         else:
             pooled = q.mean(1)
         return F.normalize(self.head(pooled), dim=-1)
+
+    def _tokens(self, q: Tensor, cues: Cues | None) -> tuple[Tensor, Tensor]:
+        """What the skeleton looks at, the null token first: [B, 1 + N, width], and what of it is hidden, [B, 1 + N]."""
+        x = self.null.expand(len(q), 1, -1)
+        hidden = torch.zeros(len(q), 1, dtype=torch.bool, device=q.device)
+        if cues is None:
+            return x, hidden
+        return torch.cat([x, cues.tokens], 1), torch.cat([hidden, cues.hidden], 1)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the skeleton looks at cues by attention."""
+        return self.flags.cues and len(self.layers) > 0
+
+    @torch.no_grad()
+    def attention(self, features: Features) -> Tensor:
+        """The share of each cue in what the skeleton looks at, mean over layers, queries and heads: [B, M, S, A]. What
+        is missing from 1 is the null token's. Of a method that `attends`, for clips with cues.
+        """
+        assert features.cues is not None
+        q = self.queries(features.skeleton)
+        cues = self.cues(features, torch.zeros(len(q), dtype=torch.bool, device=q.device))
+        gate = self.gate(features) if self.flags.gate else q.new_ones(len(q), 1)
+        x, hidden = self._tokens(q, cues)
+        looks = []
+        for layer in self.layers:
+            assert isinstance(layer, BridgeLayer)
+            looks.append(layer.looks(q, x, hidden))
+            q = layer(q, x, hidden, gate)
+        return torch.stack(looks).mean(0)[:, 1:].unflatten(1, features.cues.shape[1:4])
 
     def _drop_cues(self, q: Tensor) -> Tensor:
         """In training, the clips whose cues are hidden this time: [B] bool."""

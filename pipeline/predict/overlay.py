@@ -23,12 +23,11 @@ from pipeline.predict.live import Row
 from pipeline.predict.predict import Prediction, told_shares
 from pipeline.predict.timeline import Stretch, colours
 from pipeline.skeleton.graph import Graph
+from pipeline.skeleton.picture import COLOURS, draw_skeleton
 from pipeline.tracking.similarity import People, box_iou
 from pipeline.video.decode import VideoError
 from pipeline.video.image_folder import open_video
 
-SURE = 0.3  # joints below this score are not drawn
-COLOURS = ((80, 200, 255), (255, 150, 60), (120, 230, 120), (230, 120, 230), (250, 220, 80), (150, 150, 255))
 CLOCK = 1000  # ticks of the overlay's time stamps in a second
 ALIKE = 0.1  # IoU of boxes from which persons of two windows are the same
 
@@ -204,13 +203,7 @@ def draw(frame: np.ndarray, sight: Sight | None, time: float, lines: Sequence[st
         x, y, w, h = (round(float(v)) for v in person.box)
         cv2.rectangle(picture, (x, y), (x + w, y + h), colour, thick, cv2.LINE_AA)
         write(picture, str(person.identity + 1), (x, max(y - round(4 * size), round(14 * size))), size, colour)
-        seen = person.scores >= SURE
-        points = [(round(float(a)), round(float(b))) for a, b in person.keypoints]
-        for a, b in graph.bones:
-            if seen[a] and seen[b]:
-                cv2.line(picture, points[a], points[b], colour, thick, cv2.LINE_AA)
-        for joint in np.flatnonzero(seen):
-            cv2.circle(picture, points[joint], thick + 1, (255, 255, 255), -1, cv2.LINE_AA)
+        draw_skeleton(picture, person.keypoints, person.scores, graph, colour, thick)
     for i, line in enumerate(lines):
         colour = (255, 255, 255) if i == 0 else (200, 200, 200)
         write(picture, line, (round(8 * size), round((22 + 24 * i) * size)), size * (1.0 if i == 0 else 0.85), colour)

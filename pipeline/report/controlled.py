@@ -14,13 +14,17 @@ import pandas as pd
 
 from pipeline.manifest.variants import strength
 from pipeline.report import figures, helped, parts
+from pipeline.report.cards import Card, save_cards
+from pipeline.report.clip_frames import FramesOf
 from pipeline.report.curves import curves, draw_curves
 from pipeline.report.kinds import Difference, Kinds, changes, difference, true_and_estimated, with_cues
 from pipeline.report.leaderboard import NONE, between, percent, points, seeds, share
 from pipeline.report.parts import parts_of
 from pipeline.report.runs import Run
 from pipeline.report.swap import Rate, TwinSwap, twin_swap, variant_swap
-from pipeline.report.swap_pictures import FramesOf, draw_rows, twin_rows, variant_rows
+from pipeline.report.swap_pictures import twin_rows, variant_rows
+
+Pictures = tuple[str, tuple[tuple[Card, ...], ...]]  # what is shown, rows of clips
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Analysis:
     gains: pd.DataFrame
     twins: pd.DataFrame
     stability: pd.DataFrame
-    pictures: tuple[tuple[str, Path], ...]  # what it shows, the picture
-    helped: tuple[tuple[str, pd.DataFrame, tuple[tuple[str, Path], ...]], ...]  # two runs, classes, what is shown
+    pictures: tuple[Pictures, ...]
+    helped: tuple[tuple[str, pd.DataFrame, tuple[Pictures, ...]], ...]  # two runs, classes, clips
 
 
 def analyse(
@@ -75,35 +79,35 @@ def analyse(
 
 def _helped(
     pairs: Sequence[tuple[Run, Run]], folder: Path, names: Sequence[str], frames_of: FramesOf
-) -> tuple[tuple[str, pd.DataFrame, tuple[tuple[str, Path], ...]], ...]:
-    """The classes that cues help and hurt most, of every pair of runs that tells them."""
+) -> tuple[tuple[str, pd.DataFrame, tuple[Pictures, ...]], ...]:
+    """The classes and clips that cues help and hurt most, of every pair of runs that tells them."""
     found = []
     for pair in pairs:
         table, name = helped.helped(*pair, names), pair[1].first.run
         if table.empty:
             continue
-        made = []
-        for kind, part in zip(("helped", "hurt"), helped.ends(table), strict=True):
-            if rows := helped.pictures(part, pair, names, frames_of):
-                made.append((f"Most {kind} by cues", figures.save(draw_rows(rows), folder / f"{name}-{kind}.png")))
+        made: list[Pictures] = []
+        for kind, part in zip(("helped", "hurt"), helped.ends(helped.helped_clips(*pair, names)), strict=True):
+            if shown := helped.pictures(part, pair, names, frames_of):
+                made.append((f"Clips most {kind} by cues", save_cards([shown], folder, f"{name}-{kind}")))
         found.append((f"{pair[0].first.run} and {name}", helped.printable(table), tuple(made)))
     return tuple(found)
 
 
 def _pictures(
     kinds: Kinds, runs: Sequence[Run], folder: Path, names: Sequence[str], frames_of: FramesOf
-) -> tuple[tuple[str, Path], ...]:
+) -> tuple[Pictures, ...]:
     """Twins side by side with the answers of `skeleton` and `posebridge`, and clips of which something else changed."""
     shown = [run for run in runs if run.first.run in ("posebridge", "skeleton")]
     shown.sort(key=lambda run: run.first.run, reverse=True)
-    made = []
+    made: list[Pictures] = []
     if shown and (rows := twin_rows(shown, names, frames_of)):
-        made.append(("Only the held object differs", figures.save(draw_rows(rows), folder / "twins.png")))
+        made.append(("Only the held object differs", save_cards(rows, folder, "twins")))
     for run in shown:
         others = {v: r for v, r in kinds.variants.get(run.first.run, {}).items() if not strength(v)[1]}
         if others and (rows := variant_rows(run, others, names, frames_of)):
-            path = figures.save(draw_rows(rows), folder / f"{run.first.run}-counterfactual.png")
-            made.append((f"Something else differs: the answers of {run.first.run}", path))
+            cards = save_cards(rows, folder, f"{run.first.run}-counterfactual")
+            made.append((f"Something else differs: the answers of {run.first.run}", cards))
     return tuple(made)
 
 

@@ -1,4 +1,6 @@
-"""Which classes cues help most and hurt most: a method with them beside the same without. Reads predictions.csv."""
+"""Which classes and clips cues help most and hurt most: a method with them beside the same without. Reads
+predictions.csv.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pipeline.report.cards import Shown
+from pipeline.report.clip_frames import FramesOf
 from pipeline.report.runs import Run
-from pipeline.report.swap_pictures import FramesOf, Shown, name_of, said_of
+from pipeline.report.swap_pictures import name_of, said_of
 
-MOST = 6  # classes of each end
-ROW = 3  # of a picture
+MOST = 6  # classes, or clips, of each end
+OF_A_CLASS = 2  # clips
 
 
 def helped(plain: Run, cued: Run, names: Sequence[str]) -> pd.DataFrame:
@@ -18,20 +22,42 @@ def helped(plain: Run, cued: Run, names: Sequence[str]) -> pd.DataFrame:
     1 / place of the true class over clips and seeds, `change`. No rows where results of an earlier version tell no
     places.
     """
-    sides = {"without": plain, "with": cued}
-    seeds = {side: [result.answers for result in run.results] for side, run in sides.items()}
-    if not all(len(answers) and (answers["rank"] > 0).all() for found in seeds.values() for answers in found):
-        return pd.DataFrame()
+    seeds = _ranked(plain, cued)
     means = {side: pd.concat([(1 / a["rank"]).groupby(a.label).mean() for a in found], axis=1).mean(axis=1)
              for side, found in seeds.items()}  # fmt: skip
+    if not means:
+        return pd.DataFrame()
     table = pd.DataFrame(means).dropna().rename_axis("label").reset_index()
     table.insert(1, "class", [name_of(names, c) for c in table.label])
     table["change"] = table["with"] - table["without"]
     return table.sort_values(["change", "label"], ascending=[False, True], ignore_index=True)
 
 
+def helped_clips(plain: Run, cued: Run, names: Sequence[str]) -> pd.DataFrame:
+    """The same of single clips, means over seeds, of each end at most `OF_A_CLASS` of a class: with `clip_id`."""
+    seeds = _ranked(plain, cued)
+    means = {side: pd.concat([1 / a["rank"] for a in found], axis=1).mean(axis=1) for side, found in seeds.items()}
+    if not means:
+        return pd.DataFrame()
+    labels = seeds["with"][0].label
+    table = pd.DataFrame(means).join(labels.rename("label"), how="inner").dropna().rename_axis("clip_id").reset_index()
+    table["class"] = [name_of(names, c) for c in table.label]
+    table["change"] = table["with"] - table["without"]
+    table = table.sort_values(["change", "clip_id"], ascending=[False, True], ignore_index=True)
+    of_class = table.groupby("label").change
+    few = (of_class.cumcount() < OF_A_CLASS) | (of_class.cumcount(ascending=False) < OF_A_CLASS)
+    return table[few].reset_index(drop=True)
+
+
+def _ranked(plain: Run, cued: Run) -> dict[str, list[pd.DataFrame]]:
+    """The answers of every seed `without` and `with` cues; nothing where a seed tells no places."""
+    seeds = {"without": [r.answers for r in plain.results], "with": [r.answers for r in cued.results]}
+    told = all(len(answers) and (answers["rank"] > 0).all() for found in seeds.values() for answers in found)
+    return seeds if told else {}
+
+
 def ends(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The classes that are helped most and that are hurt most, the most first; each is helped, or hurt, at all."""
+    """The classes, or clips, that are helped most and that are hurt most, the most first; each is, at all."""
     better, worse = table[table.change > 0], table[table.change < 0]
     return better.head(MOST), worse.tail(MOST)[::-1]
 
@@ -44,15 +70,13 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"class": rows["class"], **shown, "change": change})
 
 
-def pictures(table: pd.DataFrame, runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) -> list[list[Shown]]:
-    """A clip of each class of `table`, two frames of it and the answers of the first seed of `runs`, in rows of three.
-    """
+def pictures(table: pd.DataFrame, runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) -> list[Shown]:
+    """The clips of `table`, two frames of each and the answers of the first seed of `runs`."""
     answers = {run.first.run: run.results[0].answers for run in runs}
-    first = next(iter(answers.values()))
-    shown = []
-    for label, name in zip(table.label, table["class"], strict=True):
-        clip_id = first.index[first.label == label][0]
-        frames = frames_of(runs[0].first.dataset, "", [clip_id], 2)
-        if clip_id in frames:
-            shown.append(Shown(frames[clip_id], name, said_of(answers, clip_id, names)))
-    return [shown[start : start + ROW] for start in range(0, len(shown), ROW)]
+    frames = frames_of(runs[0].first.dataset, "", list(table.clip_id), 2, runs[-1].first.joints)
+    columns = (table[name].tolist() for name in ("clip_id", "class", "without", "with"))
+    return [
+        Shown(frames[clip], name, said_of(answers, clip, names), f"{clip}: {without:.2f} to {with_cues:.2f}")
+        for clip, name, without, with_cues in zip(*columns, strict=True)
+        if clip in frames
+    ]

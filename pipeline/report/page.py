@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,19 +18,23 @@ from markupsafe import Markup
 
 from pipeline.protocol.duplicates import count_told
 from pipeline.report import leaderboard, prices, published
+from pipeline.report.cards import Card
 from pipeline.report.contents import with_contents
 from pipeline.report.controlled import Analysis
+from pipeline.report.extraction import Extraction, reasons
 from pipeline.report.families import Family, families
 from pipeline.report.head import head_of
-from pipeline.report.inside import Inside, beside_page
+from pipeline.report.inside import Inside, beside_page, shown_width
 from pipeline.report.latex import latex
 from pipeline.report.leaderboard import NONE, between, percent, points, setting, share
+from pipeline.report.look import Look
 from pipeline.report.prices import Price
 from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.repeated import Repeated
 from pipeline.report.runs import Run
 
-NOT_CHOSEN = ("seconds", "trained_on")  # of selection.json: what it cost, and the hash of what was learnt from
+# of selection.json: what it cost, where it was computed, and the hash of what was learnt from
+NOT_CHOSEN = ("seconds", "trained_on", "device", "precision")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Section:
     analysis: Analysis
     leaks: tuple[Price, ...] = ()
     repeated: tuple[Repeated, ...] = ()
+    look: Look = field(default_factory=Look)
 
     @property
     def missing(self) -> int:
@@ -84,12 +89,44 @@ class Section:
         return pd.DataFrame([_settings(run) for run in self.everyone])
 
 
-def page(sections: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = ()) -> str:
+@dataclass(frozen=True)
+class Data:
+    """The extractions of one data set, what failed in them, and what was never listed."""
+
+    name: str
+    extractions: tuple[Extraction, ...]
+    histograms: Path | None
+    failed: tuple[Card, ...]
+    refused: pd.DataFrame
+    refused_in_all: int
+
+    @property
+    def sampled(self) -> bool:
+        return any(each.sampled for each in self.extractions)
+
+    @property
+    def failures(self) -> int:
+        return sum(len(each.failures) for each in self.extractions)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame([each.cells for each in self.extractions])
+
+    @property
+    def reasons(self) -> pd.DataFrame:
+        return reasons(self.extractions)
+
+
+def page(
+    sections: Sequence[Section], complaints: Sequence[str], comparisons: Sequence[Comparison] = (),
+    data: Sequence[Data] = (),
+) -> str:  # fmt: skip
     """The whole page. `complaints`: sentences on results that were left out; `comparisons` are shown first."""
     house = templates()
     runs = [run for section in sections for run in section.everyone]
     body, contents = with_contents(house.get_template("body.html").render(
         sections=sections,
+        datasets=data,
         complaints=complaints,
         comparisons=published.table(comparisons),
         remark=REMARK,
@@ -109,17 +146,19 @@ def templates() -> Environment:
         loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    house.globals["zip"] = zip
+    inside = Inside()
+    house.globals |= {"zip": zip, "part": inside.part}
     house.filters |= {
         "beside": _beside,
         "beside_page": beside_page,
         "count_told": count_told,
         "filled": leaderboard.filled,
-        "inside": Inside(),
+        "inside": inside,
         "latex": latex,
         "percent": percent,
         "points": points,
         "share": share,
+        "shown_width": shown_width,
     }
     return house
 

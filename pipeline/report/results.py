@@ -145,6 +145,11 @@ class Result:
     folder: Path = Path()
 
     @property
+    def joints(self) -> str:
+        """The recipe whose joints it saw; empty for imported features."""
+        return {"estimated": self.recipe, "imported": ""}.get(self.skeletons, self.skeletons)
+
+    @property
     def adapted_by(self) -> str | None:
         """The name of the adaptation at test time."""
         return self.adapted.get("by") if self.adapted else None
