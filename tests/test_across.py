@@ -33,7 +33,9 @@ from pipeline.protocol.exposure import exposed
 from pipeline.protocol.splits import read_split
 from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.recipe import Recipe
+from pipeline.report.leaderboard import text_table
 from pipeline.report.results import read_results
+from pipeline.report.runs import read_runs
 from pipeline.skeleton.graph import graph_of
 from pipeline.text.bank import TextBank, save_bank
 from stages.cli import main
@@ -213,6 +215,8 @@ def test_results_are_read_with_all_others(trained):
     (result,), complaints = read_results(trained / "cache/results")
     assert not complaints and result.training_dataset == "lab"
     assert result.overlapping_classes == ["lift-hands", "waving feet"]
+    told = text_table(read_runs(trained / "cache/results")[0])
+    assert "camera, from_lab: 6 unseen test clips; trained on lab\n" in told
 
 
 @pytest.mark.e2e

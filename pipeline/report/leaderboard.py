@@ -139,6 +139,8 @@ def _titled(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     titled = []
     for (dataset, protocol), group in group_by_protocol(runs).items():
         title = f"{dataset}, {protocol}: {group[0].first.test_clips} unseen test clips"
+        if training := group[0].first.training_dataset:
+            title += f"; trained on {training}"
         if ceilings := group[0].first.ceilings:
             title += f"; skeleton-only ceiling {share(ceilings[0])}, cue-only ceiling {share(ceilings[1])}"
         titled.append((title, group))

@@ -25,7 +25,8 @@ from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 # Two results are seeds of one run only if all of this is equal. The device is not among it: seeds of equal settings may
 # be averaged, whatever they were computed on, and each metrics.json names that.
 SETTINGS = (
-    "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by"
+    "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by",
+    "training_dataset",
 )  # fmt: skip
 
 # What a result had that does not tell it, since it was trained before there was the value.
