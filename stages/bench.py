@@ -18,7 +18,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
-from stages.bench_accuracy import cues, examples, leaks
+from stages.bench_accuracy import confidence, cues, examples, leaks
 from stages.shell import (
     Group,
     Place,
@@ -39,7 +39,8 @@ from stages.shell import (
 
 @click.group(cls=Group)
 def command() -> None:
-    """Measure extraction, memory, the cache, ingest, training, search, examples, cues and leaks; exit code 1 where a
+    """Measure extraction, memory, the cache, ingest, training, search, confidence,
+    examples, cues and leaks; exit code 1 where a
     limit is missed.
 
     \b
@@ -51,6 +52,7 @@ def command() -> None:
       posebridge bench ingest
       posebridge bench encoder
       posebridge bench search
+      posebridge bench confidence --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
       posebridge bench examples --dataset ut_interaction --recipe tinypose
       posebridge bench cues --weights skelgap-sem
       posebridge bench scale --like kinetics400
@@ -58,6 +60,7 @@ def command() -> None:
     """
 
 
+command.add_command(confidence)
 command.add_command(examples)
 command.add_command(cues)
 command.add_command(leaks)

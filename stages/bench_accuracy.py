@@ -33,6 +33,41 @@ OF_STILLS = ("config", "count")  # options of `bench cues` that say nothing of t
 OF_CLIPS = ("recipe_name", "attribute", "grouped_by", "values", "taps", "most", "seed", "protocols", "choosing")
 
 
+@click.command("confidence")
+@dataset_option
+@protocol_option
+@click.option("--run", "run_name", required=True, help="A name under `runs` in params.yaml.")
+@seeds_option
+@root_option
+@params_option
+@json_option
+@plain_errors
+def confidence(
+    dataset: str, protocol: str, run_name: str, seeds: tuple[int, ...], cache_root: Path | None, params_path: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """How far the shares of `predict` can be believed, and how often `none of these` is told, on test clips of a run,
+    of which nothing was learnt.
+
+    \b
+    Example: posebridge bench confidence --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+    """
+    from pipeline.bench.confidence import bench_confidence
+    from pipeline.learn.dataset import open_dataset
+    from pipeline.params import RunParams
+
+    params = load_params(params_path)
+    run: RunParams = choose(params.runs, run_name, "run")
+    opened = open_dataset(dataset, store_root=cache_root)
+    found = bench_confidence(opened, protocol, run_name, run, seeds or params.seeds(run))
+    lines = []
+    for each in found:
+        told = "" if each.told is None else f"; none of these told {each.told:.2f}, wrongly said {each.lost:.2f}"
+        lines.append(f"{each.scope}, {each.labels} labels: {each.clips} clips, right {each.accuracy:.2f}; calibration "
+                     f"error {each.ece_before:.2f} before, {each.ece:.2f} now{told}")  # fmt: skip
+    answer({"confidence": [dataclasses.asdict(each) for each in found]}, "\n".join(lines), as_json)
+
+
 @click.command("examples")
 @dataset_option
 @click.option("--recipe", "recipe_name", required=True,

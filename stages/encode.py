@@ -34,7 +34,8 @@ from stages.workers import do_table, executor_of, executor_option, workers_optio
 @dataset_option
 @protocols_option
 @click.option("--skeletons", required=True, multiple=True,
-              help="The recipe whose skeletons are learnt from, e.g. refined or gt; may be repeated.")  # fmt: skip
+              help="The recipe whose skeletons are learnt from, e.g. refined or gt; may be repeated. Where the "
+              "protocol trains on another data set, TRAINED+TESTED names a recipe of each.")  # fmt: skip
 @seeds_option
 @jobs_option
 @executor_option

@@ -9,7 +9,7 @@ import torch
 from pipeline.errors import PosebridgeError
 from pipeline.methods.key_parts import JOINTS
 from pipeline.methods.partition import part_of
-from pipeline.skeleton.common import MEANS, comparable, in_common, projected, sources
+from pipeline.skeleton.common import MEANS, Form, comparable, in_common, projected, sources
 from pipeline.skeleton.graph import COMMON_17, GRAPHS, graph_of
 from pipeline.skeleton.normalise import normalise
 
@@ -98,7 +98,7 @@ def stand(layout: str, facing: float = 0.0) -> np.ndarray:
 
 def seen(x: np.ndarray, layout: str, other: str, dimensions: int):
     scores, valid = np.ones(x.shape[:-1]), np.ones(x.shape[:-2], bool)
-    return comparable(x, scores, valid, layout, other, dimensions)
+    return comparable(x, scores, valid, layout, other, Form(dimensions, x.shape[1], x.shape[2]))
 
 
 @pytest.mark.parametrize("layout", ["ntu25", "kinect20"])
@@ -130,9 +130,22 @@ def test_scores_of_two_pose_models_are_not_compared_and_nobody_jumps_to_the_orig
     rng = np.random.default_rng(0)
     x, scores = rng.normal(size=(1, 2, 5, 17, 2)) + 50, rng.uniform(0, 1, (1, 2, 5, 17)).astype(np.float32)
     valid = np.array([[[False, True, False, True, False], [False] * 5]])
-    places, sure, there = comparable(x, scores, valid, "coco17", "openpose18", 2)
+    places, sure, there = comparable(x, scores, valid, "coco17", "openpose18", Form(2, 2, 5))
     assert (sure[0, 0] == 1).all() and sure.dtype == np.float32 and not sure[0, 1].any()
     assert there[0].tolist() == [[True] * 5, [False] * 5]
     form, _ = in_common(x, scores, "coco17")
     for frame, shown in enumerate([1, 1, 1, 3, 3]):
         assert (places[0, 0, frame] == form[0, 0, shown]).all()
+
+
+def test_other_numbers_of_persons_and_frames_become_those_that_are_trained_on():
+    x = np.arange(3.0)[None, None, :, None, None] * np.ones((1, 2, 1, 17, 2))  # in frame t every joint is at (t, t)
+    valid = np.array([[[True] * 3, [False] * 3]])
+    places, scores, there = comparable(x, np.ones(x.shape[:-1]), valid, "coco17", "coco17", Form(2, 3, 5))
+    assert places.shape == (1, 3, 5, 17, 2) and scores.shape == places.shape[:-1]
+    np.testing.assert_array_equal(places[0, 0, :, 0, 0], [0, 0.5, 1, 1.5, 2])
+    assert there[0].all(1).tolist() == [True, False, False] and not scores[0, 1:].any()
+    places, _, there = comparable(x, np.ones(x.shape[:-1]), valid, "coco17", "coco17", Form(2, 1, 2))
+    assert places.shape == (1, 1, 2, 17, 2) and places[0, 0, :, 0, 0].tolist() == [0, 2] and there.all()
+    still, _, _ = comparable(x[:, :, :1], np.ones((1, 2, 1, 17)), valid[:, :, :1], "coco17", "coco17", Form(2, 2, 4))
+    assert not still.any() and still.shape[2] == 4

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pipeline.bench.confidence import believed, calibration_error
 from pipeline.learn.confidence import NONE, Confidence, calibrate, fit_confidence, questions, read_confidence
 from pipeline.manifest.clips import Clip
 from pipeline.predict.predict import rank, told_confidence
@@ -46,7 +47,7 @@ def test_what_cannot_be_told_is_no_answer_and_a_few_clips_teach_nothing() -> Non
     learnt = fit_confidence(*clips(200, 4, 0.0), temperature=0.1)
     assert learnt is not None and learnt.none is None and learnt.temperature == pytest.approx(0.4, rel=0.01)
     assert learnt.shares(np.array([0.9, 0.1]))[1] == 0 and "could hardly be told" in told_confidence(learnt)
-    assert fit_confidence(*clips(19, 4, 2.0), temperature=0.1) is None
+    assert fit_confidence(*clips(11, 4, 2.0), temperature=0.1) is None
     assert fit_confidence(*clips(40, 1, 2.0), temperature=0.1) is None
     two = fit_confidence(*clips(40, 2, 5.0), temperature=0.1)
     assert two is not None and two.none is not None and two.told > 0.9 > 0.1 > two.lost
@@ -102,3 +103,14 @@ def test_an_old_or_odd_selection_has_none() -> None:
         assert read_confidence({"confidence": odd}, "words") is None
     assert read_confidence({}, "words") is None
     assert read_confidence({"confidence": {"words": asdict(replace(KNOWN, none=None))}}, "words") is not None
+
+
+def test_a_bench_counts_what_was_told_what_was_lost_and_how_far_shares_were_off() -> None:
+    assert calibration_error(np.array([0.8] * 10), np.arange(10) < 8) == pytest.approx(0)
+    assert calibration_error(np.array([1.0, 1.0, 0.5]), np.array([True, False, True])) == pytest.approx((1 + 0.5) / 3)
+    known, unknown = np.array([[0.9, 0.1], [0.1, 0.2], [0.2, 0.9]]), np.array([[0.1, 0.1], [0.9, 0.1]])
+    found = believed("words", 2, [(known, True), (unknown, False)], KNOWN, 0.1)
+    assert (found.accuracy, found.told, found.lost) == (pytest.approx(1 / 3), 0.5, pytest.approx(1 / 3))
+    assert found.clips == 3 and found.ece < found.ece_before
+    blind = believed("words", 2, [(known, True), (unknown, False)], replace(KNOWN, none=None), 0.1)
+    assert blind.told is blind.lost is None

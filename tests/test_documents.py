@@ -25,6 +25,7 @@ from stages.cli import main
 
 pytestmark = pytest.mark.unit
 
+ACROSS = "skeletons that we may not ship: tests/test_across.py"
 # The first words of what is only parsed, and why. What runs in earnest elsewhere is named.
 PARSED = {
     "make": "the targets are looked up: `make test` is this, `make demo` takes minutes",
@@ -44,6 +45,10 @@ PARSED = {
     "posebridge weights get": "the web: tests/test_public_weights.py",
     "posebridge doctor": "looks at this machine: tests/test_doctor.py",
     "posebridge ingest --dataset ntu60": "videos that we may not ship: tests/test_datasets.py",
+    "posebridge cache import ntu60_3danno.pkl --dataset ntu60 --recipe ntu25_3d --split xsub --params": ACROSS,
+    **{f"posebridge {words} --dataset nw_ucla": ACROSS for words in (
+        "text", "encode", "train", "evaluate", "cache import nw-ucla.npz"
+    )},
     "posebridge extract --dataset mine --recipe public --workers": "processes: tests/test_workers.py",
     "posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12": "Slurm: tests/test_executors.py",
 }

@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from synthetic import CLASSES, FLAGS, PARAMS, PROTOCOL, UNSEEN, VALIDATION, FakeReader, make_world
 
+from pipeline.bench.confidence import bench_confidence
 from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
@@ -28,6 +29,7 @@ from pipeline.params import RunParams
 from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.duplicates import Duplicate
 from pipeline.protocol.metrics import tuple_interval
+from pipeline.protocol.training_set import training_phase
 from pipeline.recipe import other_side
 
 pytestmark = pytest.mark.unit
@@ -84,6 +86,18 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert found["adapted"] is None and found["missing"] == 0 and found["gflops"] > 0 and found["params"] > 1000
     assert found["gzsl"]["gamma"] == found["selection"]["gamma"]
     assert {"epochs", "alpha", "gamma", "zsl_top1", "gzsl_harmonic"} <= set(found["selection"])
+    assert "confidence" not in found["selection"], "no figure rests on it"
+
+
+def test_shares_are_learnt_in_the_selection_phase_and_measured_on_test_clips(world):
+    path = world.cache / "models/toy" / PROTOCOL / "posebridge/seed-0/selection.json"
+    learnt = read_sealed(path, "train")["confidence"]
+    pseudo = training_phase("select", world.split(PROTOCOL), world.clips).pseudo_unseen
+    assert learnt["words"]["clips"] == len(pseudo) and learnt["words"]["classes"] == 4
+    found = bench_confidence(world, PROTOCOL, "posebridge", RUNS["posebridge"], [0])
+    assert {(each.scope, each.labels) for each in found} >= {("words", 2), ("words", 3)}
+    assert all(each.clips == 24 for each in found if each.scope == "words"), "the unseen classes' test clips"
+    assert min(each.ece for each in found) < min(each.ece_before for each in found)
 
 
 def test_true_skeletons_alone_stay_at_the_ceiling_and_cues_go_beyond(world):

@@ -84,6 +84,12 @@ def test_predict_answers_as_the_command(project: Path, tmp_path: Path, monkeypat
     assert table["label"].tolist() == [each["label"] for each in answer["ranking"]]
     assert table["confidence"].tolist() == [each["confidence"] for each in answer["ranking"]]
     assert table.attrs["run"] == "fast" and "predictions" not in table.attrs and Path.cwd() == tmp_path
+    described = {"one, two": "a person counts", "bowing": "a person bends forward"}
+    for asked_for in (list(described), described):
+        table = posebridge.predict("here.mp4", asked_for, run="fast", project=project)
+        assert set(described) <= set(table["label"])
+    with pytest.raises(PosebridgeError, match="'a: b' has a colon"):
+        posebridge.predict("here.mp4", ["a: b", "c"], project=project)
     for wrong, sentence in (
         ({"run": "nobody"}, "There is no run named 'nobody'"),
         ({"bananas": 3}, "`posebridge predict` has no option 'bananas'"),

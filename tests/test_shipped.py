@@ -67,6 +67,13 @@ def test_who_writes_into_a_shipped_data_set_gets_a_copy_and_is_told(
     assert read_classes(folder / "manifests/ntu60/classes.csv") == read_classes(ROOT / "manifests/ntu60/classes.csv")
     assert "Copied" not in told("protocol", "--dataset", "ntu60", "--unseen", "6").stderr
     assert not list((folder / "manifests").glob(".*"))
+    (folder / "manifests" / "pku_mmd").mkdir()  # as if another process had just been faster
+    with monkeypatch.context() as patch:
+        patch.setattr(shipped, "dataset_folder", lambda manifests, name: ROOT / "manifests" / name)
+        patch.setattr(Path, "exists", lambda self: False)
+        (folder / "manifests" / "pku_mmd" / "classes.csv").write_text("theirs")
+        assert not bring(Path("manifests"), "pku_mmd")
+    assert (folder / "manifests/pku_mmd/classes.csv").read_text() == "theirs"
     only_read = tmp_path / "shipped"  # as in a site-packages that nobody may write to
     (only_read / "manifests" / "x").mkdir(parents=True)
     (only_read / "manifests" / "x" / "classes.csv").write_text("index,name\n0,a\n")

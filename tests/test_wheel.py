@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -105,6 +106,23 @@ def test_a_wheel_has_what_ships_and_nothing_else(wheel: Path) -> None:
     assert {"pipeline/project/table.yaml", "pipeline/weights/skelgap-sem.safetensors"} <= set(names)
     assert not [name for name in names if "notebook" in name or "tests/" in name]
     assert wheel.stat().st_size < 20e6
+
+
+def test_a_persons_own_data_sets_do_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever builds a wheel in a checkout in use has clips.csv and whole data sets in manifests/ that git has not."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    building = importlib.import_module("stages.notebook.wheel")
+    monkeypatch.setattr(building, "TOP", tmp_path)
+    for name in ("manifests/ntu60/classes.csv", "manifests/mine/classes.csv", "params.yaml", "params/gone.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    everything = {"manifests/ntu60/classes.csv", "manifests/mine/classes.csv", "params.yaml", "params/gone.yaml"}
+    assert set(map(str, building.shipped())) == everything  # an unpacked archive
+    call("git", "init", "--quiet", tmp_path)
+    call("git", "-C", tmp_path, "add", "manifests/ntu60", "params.yaml", "params")
+    (tmp_path / "params/gone.yaml").unlink()
+    assert set(map(str, building.shipped())) == {"manifests/ntu60/classes.csv", "params.yaml"}
 
 
 def test_every_command_works_in_an_empty_folder_or_says_why_not(python: Path, empty: Path) -> None:

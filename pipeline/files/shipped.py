@@ -12,6 +12,7 @@ In a checkout all of it lies at the top, in a wheel beside this package (stages/
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from pipeline.files.durable import make_folder, writing
@@ -68,11 +69,21 @@ def bring(manifests: Path, dataset: str) -> bool:
     if source == target or target.exists() or not source.is_dir():
         return False
     make_folder(manifests)
-    draft = manifests / f".bring-{dataset}"  # whole or not at all
-    with writing(target):
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft, copy_function=shutil.copyfile)  # not the rights of a read-only installation
-        draft.rename(target)
+    with writing(target), tempfile.TemporaryDirectory(dir=manifests, prefix=".init-") as draft:  # whole or not at all
+        made = Path(draft) / dataset
+        made.mkdir()
+        for path in sorted(source.rglob("*")):  # without the rights of an installation that nobody may write to
+            place = made / path.relative_to(source)
+            if path.is_dir():
+                place.mkdir()
+            else:
+                shutil.copyfile(path, place)
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            return False  # another process was faster
     return True
 
 

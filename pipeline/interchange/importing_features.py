@@ -78,6 +78,11 @@ def import_features(
     require_no_extraction(index)
     names = read_classes(folder / "classes.csv")
     split = read_split(folder / "protocols", protocol, names)
+    if split.trains_on:
+        raise PosebridgeError(
+            f"The protocol {protocol} of {dataset} trains on {split.trains_on}, and features come from one data set; "
+            "choose another protocol."
+        )
     found = read_features(path, names, split.unseen, cache)
     require_protocol(found, split, folder, path)
     recipe = recipe_of(found, hpe_text, path)

@@ -25,7 +25,7 @@ from pipeline.protocol.across import Merged
 from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.splits import Split, read_split, trains_on
 from pipeline.recipe import EXPOSURES, Recipe
-from pipeline.skeleton.common import comparable, sources
+from pipeline.skeleton.common import Form, comparable, sources
 from pipeline.skeleton.graph import COMMON, graph_of
 from pipeline.text.bank import TextBank
 
@@ -225,8 +225,8 @@ class AcrossReader:
         self.recipe, self.names = tested.recipe, tested.names
         self.fingerprint, self.cue_width = tested.fingerprint, tested.cue_width
         if not self.one:
-            self.recipe, self.names, self.cue_width = _common(*recipes, told), SKELETONS, 0
-            self.fingerprint = fingerprint(trained.fingerprint, tested.fingerprint, COMMON, self.recipe.dimensions)
+            self.recipe, self.names, self.cue_width = _common(*recipes), SKELETONS, 0
+            self.fingerprint = fingerprint(trained.fingerprint, tested.fingerprint, COMMON)
         self.clip_ids = [*(prefix + clip_id for clip_id in trained.clip_ids), *tested.clip_ids]
         self.failures = tested.failures
 
@@ -268,21 +268,16 @@ class AcrossReader:
                 "them with a pose model of these joints."
             )
         keypoints, scores, valid = (arrays[name] for name in SKELETONS)
-        values = comparable(keypoints, scores, valid, layout, other.recipe.layout, self.recipe.dimensions)
+        form = Form(self.recipe.dimensions, self.recipe.persons, self.recipe.frames)
+        values = comparable(keypoints, scores, valid, layout, other.recipe.layout, form)
         return dict(zip(SKELETONS, values, strict=True))
 
 
-def _common(trained: Recipe, tested: Recipe, told: str) -> Recipe:
-    """The recipe of the common form of two."""
+def _common(trained: Recipe, tested: Recipe) -> Recipe:
+    """The recipe of the common form of two: persons and frames are those of what is trained on."""
     for recipe in (trained, tested):
         sources(recipe.layout)
-    for name in ("frames", "persons"):
-        counts = getattr(trained, name), getattr(tested, name)
-        if counts[0] != counts[1]:
-            raise PosebridgeError(
-                f"{told} have {counts[0]} and {counts[1]} {name} of a clip; make both with as many, by a recipe each."
-            )
     return replace(
-        tested, layout=COMMON, dimensions=min(trained.dimensions, tested.dimensions), cues="none",
-        hpe_text=max(trained.hpe_text, tested.hpe_text, key=EXPOSURES.index),
+        tested, layout=COMMON, dimensions=min(trained.dimensions, tested.dimensions), persons=trained.persons,
+        frames=trained.frames, cues="none", hpe_text=max(trained.hpe_text, tested.hpe_text, key=EXPOSURES.index),
     )  # fmt: skip

@@ -25,10 +25,10 @@ from pipeline.protocol.splits import Split
 
 NONE = "none of these"
 LABELS = (2, 4, 8)  # that a clip is asked about at a time, as far as there are so many
-FEWEST = 20  # clips, of two classes at least: of fewer nothing is learnt
+FEWEST = 12  # clips, of two classes at least: of fewer nothing is learnt
 MOST = 2000  # clips: two numbers need no more
 WIDER = 4.0  # the temperature may be so many times that of training, or a part: a few classes say little
-LEAST_TOLD = 0.6  # of known and unknown clips, half and half, must be told right, or `none` is no answer
+LEAST_TOLD = 0.55  # of known and unknown clips, half and half, must be told right, or `none` is no answer
 SCOPES = ("classes", "words", "labels")
 
 
@@ -111,13 +111,15 @@ def fit_confidence(scores: np.ndarray, truth: np.ndarray, temperature: float) ->
     return replace(best, told=round(told, 4), lost=round(lost, 4))
 
 
-def questions(scores: np.ndarray, truth: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
+def questions(
+    scores: np.ndarray, truth: np.ndarray, counts: Sequence[int] = LABELS
+) -> Iterator[tuple[np.ndarray, bool]]:
     """Scores [N, K] of the labels that each clip is asked about, drawn by lot, and whether its own is among them: then
     it is the first column.
     """
     n, c = scores.shape
     generator = np.random.default_rng(0)
-    for count in sorted({min(count, c - 1) for count in LABELS}):
+    for count in sorted({min(count, c - 1) for count in counts}):
         lots = generator.random((n, c))
         lots[np.arange(n), truth] = -1
         drawn = np.take_along_axis(scores, lots.argsort(1), 1)

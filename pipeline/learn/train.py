@@ -128,13 +128,17 @@ def train_seed(
 
 
 def named_only(opened: Opened, model: PhaseModel) -> PhaseModel | None:
-    """The same, where a class's bare name stands in every slot, as for labels that nobody has described; None where the
-    text bank has no names.
-    """
-    if "label" not in opened.bank.slots or not opened.bank.mask[:, opened.bank.slots.index("label")].all():
+    """The same, asked with bare names, as for labels that nobody has described; None where the text bank has none."""
+    text = bare_text(opened, len(model.method.text_slots))
+    return None if text is None else dataclasses.replace(model, text=text)
+
+
+def bare_text(opened: Opened, slots: int) -> Callable[[Sequence[int]], Tensor] | None:
+    """Classes to their bare names in all of so many slots, [C, K, d_t]; None where the text bank has no names."""
+    bank = opened.bank
+    if "label" not in bank.slots or not bank.mask[:, bank.slots.index("label")].all():
         return None
-    width = len(model.method.text_slots)
-    return dataclasses.replace(model, text=lambda classes: opened.bank.take(classes, ["label"]).expand(-1, width, -1))
+    return lambda classes: bank.take(classes, ["label"]).expand(-1, slots, -1)
 
 
 def write_trained(

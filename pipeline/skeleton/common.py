@@ -22,6 +22,7 @@ change sign, in millimetres, which are to that side what pixels are to the other
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -82,24 +83,52 @@ def projected(keypoints: np.ndarray) -> np.ndarray:
     return -MILLIMETRES * keypoints[..., :2]
 
 
-def comparable(
-    keypoints: np.ndarray, scores: np.ndarray, person_valid: np.ndarray, layout: str, other: str, dimensions: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Skeletons of one layout as they are to be beside those of an `other`: the form, in `dimensions`.
+@dataclass(frozen=True)
+class Form:
+    """What both sides are brought to: C, M and T."""
 
-    keypoints [N, M, T, V, C], scores [N, M, T, V], person_valid [N, M, T] bool. A joint that the other layout lacks is
-    absent here, too. How sure a pose model was means nothing beside another's: the scores of joints that both have are
-    1, and who is lost for some frames stands where last seen, or first, as a joint that was not seen does. What is
-    always there in training and not in the test would else be magnified without bound by an encoder's batch norms.
+    dimensions: int
+    persons: int
+    frames: int
+
+
+def comparable(
+    keypoints: np.ndarray, scores: np.ndarray, person_valid: np.ndarray, layout: str, other: str, form: Form
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Skeletons of one layout as they are to be beside those of an `other`.
+
+    keypoints [N, M, T, V, C], scores [N, M, T, V], person_valid [N, M, T] bool, all to the dimensions, persons and
+    frames of the form: persons beyond these are left out, others are absent, and joints move evenly between frames. A
+    joint that the other layout lacks is absent here, too. How sure a pose model was means nothing beside another's: the
+    scores of joints that both have are 1, and who is lost for some frames stands where last seen, or first, as a joint
+    that was not seen does. What is always there in training and not in the test would else be magnified without bound
+    by an encoder's batch norms.
     """
     places, _ = in_common(keypoints, scores, layout)
     both = np.array([bool(own and its) for own, its in zip(sources(layout), sources(other), strict=True)])
     places[..., ~both, :] = places[..., [COMMON_17.joints.index("hip_centre")], :]
-    if places.shape[-1] > dimensions:
+    if places.shape[-1] > form.dimensions:
         places = projected(places)
+    places, person_valid = (_persons(array, form.persons) for array in (places, person_valid))
     last = np.where(person_valid, np.arange(person_valid.shape[2]), -1)  # [N, M, T]
     last = np.maximum(np.maximum.accumulate(last, 2), person_valid.argmax(2, keepdims=True))
-    there: np.ndarray = np.broadcast_to(np.any(person_valid, axis=2, keepdims=True), person_valid.shape)
-    places = np.take_along_axis(places, last[..., None, None], 2)
+    places = _frames(np.take_along_axis(places, last[..., None, None], 2), form.frames)
+    there: np.ndarray = np.repeat(np.any(person_valid, axis=2, keepdims=True), form.frames, 2)
     sure = np.broadcast_to(both, places.shape[:-1]) & there[..., None]
-    return places, sure.astype(scores.dtype), there.copy()
+    return places, sure.astype(scores.dtype), there
+
+
+def _persons(array: np.ndarray, count: int) -> np.ndarray:
+    """The first so many persons of [N, M, ...]; those who are lacking are zeros."""
+    lacking = count - array.shape[1]
+    return np.pad(array, ((0, 0), (0, max(lacking, 0)), *[(0, 0)] * (array.ndim - 2)))[:, :count]
+
+
+def _frames(places: np.ndarray, count: int) -> np.ndarray:
+    """[N, M, T, ...] at so many moments evenly in time, the first and the last frame as they are."""
+    if count == (had := places.shape[2]):
+        return places
+    moments = np.linspace(0, had - 1, count)
+    low = np.minimum(moments.astype(int), max(had - 2, 0))
+    share = (moments - low).reshape(-1, 1, 1).astype(places.dtype)
+    return places[:, :, low] * (1 - share) + places[:, :, np.minimum(low + 1, had - 1)] * share

@@ -1,5 +1,6 @@
 """How a wheel is built: what ships of the repository's top goes to pipeline/shipped/. pyproject.toml names this."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def shipped() -> list[Path]:
     except OSError:
         listed = ""
     if listed:
-        return [Path(name) for name in listed.split("\0") if name]
+        return [Path(name) for name in listed.split("\0") if name and (TOP / name).is_file()]
     found = [path for name in SHIPS for path in ([TOP / name] if (TOP / name).is_file() else (TOP / name).rglob("*"))]
     return sorted(path.relative_to(TOP) for path in found if path.is_file())
 
@@ -39,9 +40,11 @@ class BuildWithData(build_py):
     """As setuptools builds, and then the data and the commit. An editable installation reads both where they are."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # else what is gone since an earlier build would ship
+        super().run()
         for path in shipped():
             target = Path(self.build_lib, "pipeline", "shipped", path)
             self.mkpath(str(target.parent))

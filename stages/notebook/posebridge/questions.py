@@ -5,9 +5,10 @@ They choose, warn and answer as on the command line, by the same code; warnings 
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -20,14 +21,15 @@ from pipeline.errors import PosebridgeError
 
 
 def predict(
-    video: str | Path, labels: Sequence[str] | str | None = None, *, examples: str | Path | None = None,
-    project: str | Path = ".", **options: Any,
+    video: str | Path, labels: Sequence[str] | Mapping[str, str] | str | None = None, *,
+    examples: str | Path | None = None, project: str | Path = ".", **options: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Name the action in a video, in a folder of videos, or in the windows of a long one.
 
     Args:
         video: a video, a folder of images, or a folder of videos.
-        labels: what it may be, e.g. `["waving", "throwing a ball"]`; or the path of a file that `--labels` takes.
+        labels: what it may be, e.g. `["waving", "throwing a ball"]`; or with words for each, `{"waving": "a hand goes
+            to and fro"}`; or text as --labels has it.
         examples: instead of labels, a folder with a sub-folder of clips for every action; needs no training.
         project: the folder of params.yaml and cache/.
         options: any other option of `posebridge predict`, e.g. `run="mine"`, `window=3`, `top=5`, `device="cuda"`.
@@ -41,9 +43,7 @@ def predict(
     Raises:
         PosebridgeError: as the command ends in a sentence: no run that fits, no such video, options that cannot be.
     """
-    if labels is not None and not isinstance(labels, str):
-        labels = ", ".join(f'"{each}"' if "," in each else each for each in labels)
-    told = asked("predict", project, str(_place(video)), labels=labels, examples=examples, **options)
+    told = asked("predict", project, str(_place(video)), labels=_labels(labels), examples=examples, **options)
     rows = []
     for each in told.pop("predictions", []):  # none where `table=` takes them
         ranking = each.pop("ranking") or [{"label": "", "confidence": float("nan"), "score": float("nan")}]
@@ -96,6 +96,20 @@ def asked(name: str, project: str | Path, *words: str, **options: Any) -> dict[s
     except click.ClickException as error:
         raise PosebridgeError(error.format_message()) from None
     return json.loads(out.getvalue())
+
+
+def _labels(labels: Sequence[str] | Mapping[str, str] | str | None) -> str | None:
+    """Labels as --labels has them. Raises PosebridgeError for marks that would divide them otherwise."""
+    if labels is None or isinstance(labels, str):
+        return labels
+    pairs = [(label, f"{words}") for label, words in labels.items()] if isinstance(labels, Mapping) else []
+    if odd := next((text for text in [*labels, *(w for _, w in pairs)] if ";" in text or ":" in text), None):
+        raise PosebridgeError(f"{odd!r} has a colon or a semicolon, which divide labels from words; leave it out.")
+    if pairs:
+        return "; ".join(map(": ".join, pairs))
+    line = io.StringIO()
+    csv.writer(line).writerow(labels)  # a comma of its own in quotation marks
+    return line.getvalue().strip()
 
 
 def _spelt(option: click.Option, value: Any) -> list[str]:
