@@ -463,9 +463,10 @@ def test_examples_need_no_training_and_are_estimated_once(
     assert found["labels"] == ["dark one", "light one"] and not found["cues"]
     assert ask(str(unknown), *words, "--cues")["cues"]
     assert "two at least" in refused(str(unknown), "--examples", str(tmp_path / "mine/dark_one"), "--recipe", "fake")
-    (tmp_path / "mine" / "light one").mkdir()
-    assert "two sub-folders for the action 'light one'" in refused(str(unknown), *words)
-    (tmp_path / "mine" / "light one").rmdir()
+    for name in ("light one", "Light One"):
+        (tmp_path / "mine" / name).mkdir()
+        assert f"two sub-folders for the action '{name}'" in refused(str(unknown), *words)
+        (tmp_path / "mine" / name).rmdir()
     write_audio(tmp_path / "mine" / "light_one" / "sound.mp4")
     found = ask(str(unknown), *words)
     (left_out,) = found["examples_left_out"]

@@ -204,7 +204,8 @@ def load_examples(
             f"{folder} should hold a sub-folder of clips for every action, two at least; it has {len(actions)}."
         )
     names = [action.name.replace("_", " ") for action in actions]
-    if twice := [name for name in names if names.count(name) > 1]:
+    lower = [name.lower() for name in names]
+    if twice := [name for name, low in zip(names, lower, strict=True) if lower.count(low) > 1]:
         raise PosebridgeError(f"{folder} has two sub-folders for the action {twice[0]!r}; put their clips together.")
     videos = [(label, path) for label, action in enumerate(actions) for path in find_videos(action)]
     rows: list[Row] = []
