@@ -21,11 +21,11 @@ from pipeline.manifest.clips import read_classes, read_clips
 from pipeline.report.answers import read_answers
 from pipeline.report.clip_frames import frames_at
 from pipeline.report.figures import FAINT, INK, SKELETON_CEILING
-from pipeline.report.swap_pictures import RIGHT
 from pipeline.skeleton.graph import graph_of
 
 DATASET, PROTOCOL, RECIPE = "skelgap-mini", "compositional_18_6", "refined"
 ROWS = (("skeleton", "the skeleton alone"), ("posebridge", "skeleton and cues"))  # run, what it is given
+RIGHT = "#1d7a4c"
 OUT, COLOURS = Path("docs/twins.png"), 256  # so that the file is small
 TOP = 0.2  # of a frame, in which nothing happens
 
