@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.variants import strength
@@ -396,6 +397,14 @@ def test_classes_of_one_motion_are_boxed_where_there_is_a_ceiling_only(
 def test_a_picture_of_many_runs_is_no_larger_than_memory() -> None:
     assert 200 * figures.dots(Figure(figsize=(8, 200))) == pytest.approx(figures.LARGEST)
     assert figures.dots(Figure(figsize=(8, 20))) == figures.DOTS
+
+
+def test_the_ground_of_a_picture_is_as_white_as_the_page(tmp_path: Path) -> None:
+    names = [f"class {i}" for i in range(9)]
+    figure = figures.confusion(pd.DataFrame(np.arange(81).reshape(9, 9), names, names), "some colours")
+    with Image.open(figures.save(figure, tmp_path / "a.png")) as picture:
+        shown = picture.convert("RGB")
+    assert shown.getpixel((0, 0)) == (255, 255, 255) and len(shown.getcolors(1 << 16)) > 30
 
 
 def test_only_pictures_of_an_earlier_report_are_deleted(results: Path, tmp_path: Path) -> None:

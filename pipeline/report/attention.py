@@ -24,7 +24,7 @@ from pipeline.skeleton.picture import SURE
 
 MOST_CLIPS, MOST_FRAMES, MOST_ANCHORS, MOST_PERSONS = 6, 64, 32, 16
 COLOUR = (255, 214, 40)
-WIDEST = 1400  # pixels of a strip: 16 frames
+WIDEST, OF_A_FRAME = 1400, 220  # pixels of a strip, and of each of its frames
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _attended(
     found = isinstance(frames_of, ClipFrames) and frames_of.cue_frames(run.first.dataset, clip_id, run.first.recipe)
     strip = None
     if found and len(found[0]) == frames:
-        strip = save_strip(_around_people(*found, shares), path, WIDEST)
+        strip = save_strip(_around_people(*found, shares), path, min(WIDEST, OF_A_FRAME * frames))
     return Attended(
         clip_id, title, said_of({run.first.run: answers}, clip_id, names),
         {anchor: tuple(row) for anchor, row in table.items()}, max(0.0, 1 - sum(shares.values())), strip,

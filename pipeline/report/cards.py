@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.files.durable import writing
 
-WIDEST = 720  # pixels of a strip
+WIDEST = 600  # pixels of a strip
 QUALITY = 72  # of its JPEG
 
 

@@ -58,6 +58,7 @@ def draw_map(points: pd.DataFrame, unseen: Sequence[int], names: Sequence[str]) 
         axes.scatter(seen.x, seen.y, s=size * 0.7, marker=marker, color=OTHERS, edgecolor="white", linewidth=0.5,
                      label=f"{kind} of a seen class", zorder=2 if kind == "clip" else 4)  # fmt: skip
         some = points[(points.kind == kind) & is_unseen]
+        size = min(size, max(36, 4000 // max(len(some), 1)))
         axes.scatter(some.x, some.y, s=size, marker=marker, color=[colour.get(c, COLOURS[0]) for c in some.label],
                      edgecolor="white" if kind == "clip" else INK, linewidth=0.5 if kind == "clip" else 0.9,
                      label=None if colour else f"{kind} of an unseen class",

@@ -41,6 +41,8 @@ def save(figure: Figure, path: Path) -> Path:
         figure.savefig(drawn, dpi=dots(figure), format="png", metadata={"Software": None})
         true = Image.open(drawn).convert("RGB")
         few = true.quantize(COLOURS_HELD, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette, ground = few.getpalette() or [], 3 * int(np.asarray(few)[0, 0])
+        few.putpalette([*palette[:ground], 255, 255, 255, *palette[ground + 3 :]])  # white is white
         few.save(path, optimize=True)
     return path
 

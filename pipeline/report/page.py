@@ -106,7 +106,8 @@ class Data:
 
     @property
     def failures(self) -> int:
-        return sum(len(each.failures) for each in self.extractions)
+        """Clips that failed under any recipe."""
+        return len({failure["clip_id"] for each in self.extractions for failure in each.failures})
 
     @property
     def table(self) -> pd.DataFrame:
