@@ -16,9 +16,10 @@ from PIL import Image, ImageOps
 
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
+from pipeline.extract.again import frames_again
 from pipeline.extract.extract import Extraction, extract
 from pipeline.ingest.ingest import Ingestion, ingest
-from pipeline.manifest.clips import read_clips, write_classes, write_clips
+from pipeline.manifest.clips import Clip, read_clips, write_classes, write_clips
 from pipeline.params import ExtractParams
 from pipeline.predict.live import find_videos, windows
 from pipeline.protocol.duplicates import find_duplicates
@@ -97,6 +98,16 @@ def test_one_image_is_a_clip_of_one_frame_and_four_thousand_are_as_many(tmp_path
     with open_video(many, image_fps=25) as video:
         assert len(video.times) == 4000 and video.duration == 160
         assert [asked for asked, *_ in video.frames(video.sample(4))] == [500, 1500, 2500, 3500]
+
+
+@pytest.mark.unit
+def test_frames_are_looked_at_again_by_their_positions_and_a_shorter_clip_is_told(tmp_path):
+    write_images(tmp_path / "a", count=3)
+    clip = Clip("take", "a/")
+    frames = frames_again(clip, tmp_path, [2, 0, 2])
+    assert set(frames) == {0, 2} and all(frame.dtype == np.uint8 and frame.ndim == 3 for frame in frames.values())
+    with pytest.raises(PosebridgeError, match="take.*3 frames and no frame 6"):
+        frames_again(clip, tmp_path, [0, 1, 5])
 
 
 @pytest.mark.unit
