@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -151,6 +152,21 @@ def test_resolved_parameters_lie_beside_every_result(world):
         assert values["encode"]["blocks"] == [1, 1, 1]
 
 
+def test_the_first_seed_leaves_a_map_and_where_it_looks_for_people_to_look_at(world):
+    here = place(world, "posebridge")
+    points, looks = rows(here / "map.csv"), rows(here / "attention.csv")
+    answered = {row["clip_id"] for row in rows(here / "predictions.csv")}
+    assert answered < {row["clip_id"] for row in points} and sum(not row["clip_id"] for row in points) == len(CLASSES)
+    shares = Counter()
+    for row in looks:
+        shares[row["clip_id"]] += float(row["share"])
+    assert shares.keys() <= answered and len(shares) == 3 and all(0 < share <= 1 for share in shares.values())
+    curve = [(float(row["seen"]), float(row["unseen"])) for row in rows(here / "gzsl_curve.csv")]
+    assert curve[0][1] == curve[-1][0] == 0 and len(curve) <= 101
+    assert not (place(world, "posebridge", 1) / "map.csv").exists()
+    assert not (place(world, "skeleton_gt") / "attention.csv").exists()
+
+
 def test_evaluating_again_gives_the_same_bytes(world):
     before = (place(world, "posebridge") / "predictions.csv").read_bytes()
     evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
@@ -211,6 +227,7 @@ def test_a_variant_is_tested_by_the_models_of_the_run_as_they_are(world, darker)
     assert found["zsl"]["n"] == 24 and found["missing"] == 0 and found["zsl"]["top1"] < plain["zsl"]["top1"]
     assert found["gzsl"] is None and plain["gzsl"] is not None  # no clip of a seen class is in the variant
     assert yaml.safe_load((folder / "seed-0/params.yaml").read_text())["test_variant"] == "low_light-2"
+    assert not (folder / "seed-0/map.csv").exists()
 
 
 def test_an_unchanged_variant_gives_the_answers_of_the_test_set(world, darker):
@@ -411,3 +428,4 @@ def test_a_protocol_without_unseen_classes_has_no_zsl_figure(world):
     folder = evaluate(everyone, "all_seen", "posebridge", RUNS["posebridge"], QUICK)
     found = json.loads((folder / "seed-0/metrics.json").read_text())
     assert found["zsl"] is None and found["gzsl"] is None and found["ceiling"] is None
+    assert rows(folder / "seed-0/map.csv") and not rows(folder / "seed-0/attention.csv")

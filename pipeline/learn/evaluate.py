@@ -88,7 +88,9 @@ def evaluate(
         with memory_for(f"{name}, seed {seed}"):
             metrics = which | evaluate_seed(opened, test, encoder.to(device), method.to(device), selection, place)
             if not variant and seed == min(params.seeds(run)):
-                write_glimpse(place, opened, encoder, method, test.clips)
+                extracted = set(test.samples.clip_ids)
+                shown = [clip for clip in test.clips if clip.clip_id in extracted]
+                write_glimpse(place, opened, encoder, method, shown)
         metrics["device"] = name_of(device)
         write_resolved(place / "params.yaml", dataset.name, protocol, run_name, run, params, settings, seed, variant)
         write_for_people(place / "metrics.json", json.dumps(metrics, indent=1).encode() + b"\n")

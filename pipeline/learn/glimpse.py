@@ -65,6 +65,8 @@ def _map(
     shown = evenly([c for c in clips if c.label in unseen], OF_A_KIND)
     shown += evenly([c for c in clips if c.label not in unseen], OF_A_KIND)
     classes = evenly(sorted(unseen), OF_A_KIND) + evenly(opened.split.seen, OF_A_KIND)
+    if not shown:
+        return
     samples = opened.samples(shown)
     table = feature_table(encoder, samples, opened.shapes.anchors, device=method.device)
     parts = [F.normalize(part, dim=-1).cpu() for part in embed_batches(method, table, torch.arange(len(samples)))]
@@ -94,9 +96,9 @@ def _attention(
     """Of the first clip of some unseen classes, every cue that is seen at all."""
     first = {clip.label: clip for clip in reversed(clips)}  # of each class
     shown = [first[c] for c in evenly([c for c in opened.split.unseen if c in first], LOOKED_AT)]
-    samples = opened.samples(shown)
-    if not len(samples):
+    if not shown:
         return
+    samples = opened.samples(shown)
     table = feature_table(encoder, samples, opened.shapes.anchors, device=method.device)
     for row, features in enumerate(table.batches(torch.arange(len(samples)).split(1))):
         shares = method.attention(features)[0].cpu().numpy()  # [M, S, A]

@@ -48,8 +48,7 @@ def look_into(
     except PosebridgeError as error:
         complaints.append(str(error))
     try:
-        if found := find_map(runs):
-            points = read_map(found[1])
+        if (found := find_map(runs)) and len(points := read_map(found[1])):
             shown = unseen or sorted(set(found[0].results[0].answers.label))
             map_run, map_picture = found[0].first.run, figures.save(draw_map(points, shown, names), folder / "map.png")
     except PosebridgeError as error:
