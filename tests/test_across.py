@@ -314,6 +314,22 @@ def test_a_test_clip_of_a_seen_class_that_is_a_train_clip_is_left_out_and_counte
     assert "0-2" not in [clip.clip_id for clip in found.clips] and "2-2" in [clip.clip_id for clip in found.clips]
 
 
+def test_a_video_that_is_trained_on_is_not_tested_whatever_its_name_and_class(root):
+    """As segments of one long video are: of several classes, under names of their own."""
+    for name, ids in (("lab", ("4-0", "1-1")), ("camera", ("0-2", "1-2"))):
+        path = root / "manifests" / name / "clips.csv"
+        write_clips(path, [replace(c, sha256="a" * 64) if c.clip_id in ids else c for c in read_clips(path)])
+    found = opened(root)
+    assert found.told["overlapping_clips"] == 2 and not {"0-2", "1-2"} & {clip.clip_id for clip in found.clips}
+
+
+def test_a_test_clip_that_is_named_like_a_train_clip_is_refused(root):
+    path = root / "manifests/camera/clips.csv"
+    write_clips(path, [replace(c, clip_id=f"lab:{c.clip_id}") if c.label == 0 else c for c in read_clips(path)])
+    refused("named like a train clip of lab, which from_lab trains on; give it another name", under, camera(root),
+            PROTOCOL)  # fmt: skip
+
+
 def test_pose_weights_that_saw_texts_of_classes_that_play_unseen_are_refused(root):
     found, folder = opened(root), root / "manifests/lab/protocols"
     folder.mkdir()

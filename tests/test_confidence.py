@@ -91,7 +91,7 @@ def test_what_is_learnt_is_learnt_of_clips_kept_out_of_training_and_of_no_other_
     model = SimpleNamespace(phase=phase, scores=scores, method=SimpleNamespace(temperature=0.1))
     found = calibrate(model, None, split)  # type: ignore[arg-type]
     assert set(found) == {"classes", "words"} and all(each["clips"] == 30 for each in found.values())
-    assert asked == [((*held_out, *pseudo), (0, 1, 2, 3))] * 2
+    assert asked == [((*held_out, *pseudo), (0, 1, 2, 3))], "and scored once for both"
     assert set(calibrate(model, model, split)) == {"classes", "words", "labels"}  # type: ignore[arg-type]
 
 

@@ -175,32 +175,39 @@ def beside(test: Dataset, training: Dataset, split: Split) -> Across:
 
 def join_clips(test: Sequence[Clip], training: Sequence[Clip], split: Split) -> tuple[tuple[Clip, ...], int]:
     """Train clips of one data set and test clips of the other, their labels those of the split, and how many test clips
-    were left out: of a seen class, and train clips by their id or their content (NTU-60 is a part of NTU-120).
+    were left out: of a seen class, and train clips by their id and class or by their content (NTU-60 is a part of
+    NTU-120).
 
-    Raises PosebridgeError for an unseen class's clip that is a train clip by its content, or bears such a name.
+    Raises PosebridgeError for an unseen class's clip that is a train clip by its content, and for one that bears such a
+    name.
     """
     merged, prefix = merged_of(split), prefix_of(split.trains_on)
     learnt: list[Clip] = []
-    known: dict[str, Clip] = {}
+    named: dict[str, int] = {}  # id -> class
+    shown: dict[str, str] = {}  # content -> id
     for clip in training:
         if clip.trains and clip.label is not None:
-            known[clip.clip_id] = known[clip.sha256 or clip.clip_id] = clip
-            learnt.append(
-                replace(clip, clip_id=prefix + clip.clip_id, label=merged.of_training[clip.label], part="train")
-            )
+            label = named[clip.clip_id] = merged.of_training[clip.label]
+            if clip.sha256:
+                shown[clip.sha256] = clip.clip_id
+            learnt.append(replace(clip, clip_id=prefix + clip.clip_id, label=label, part="train"))
     tested, repeats, unseen = [], 0, set(split.unseen)
     for clip in test:
         if not clip.tests or clip.label is None:
             continue
-        same = known.get(clip.sha256) if clip.sha256 else None
-        if clip.label in unseen and (same or clip.clip_id.startswith(prefix)):
-            whose = f"is the video of {same.clip_id}" if same else "is named like a train clip"
+        if clip.clip_id.startswith(prefix):
             raise PosebridgeError(
-                f"The test clip {clip.clip_id} of the unseen class {split.class_names[clip.label]!r} {whose} in "
-                f"{split.trains_on}, which {split.protocol} trains on; take it out of one of the two clips.csv."
+                f"The test clip {clip.clip_id} is named like a train clip of {split.trains_on}, which {split.protocol} "
+                "trains on; give it another name in clips.csv."
             )
-        same = same or known.get(clip.clip_id)
-        if same and same.label is not None and merged.of_training[same.label] == clip.label:
+        same = shown.get(clip.sha256)
+        if same and clip.label in unseen:
+            raise PosebridgeError(
+                f"The test clip {clip.clip_id} of the unseen class {split.class_names[clip.label]!r} is the video of "
+                f"{same} in {split.trains_on}, which {split.protocol} trains on; take it out of one of the two "
+                "clips.csv."
+            )
+        if same or named.get(clip.clip_id) == clip.label:
             repeats += 1
         else:
             tested.append(clip if clip.part == "test" else replace(clip, part="test"))

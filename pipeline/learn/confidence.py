@@ -63,13 +63,15 @@ def calibrate(model: PhaseModel, bare: PhaseModel | None, split: Split) -> dict[
     """
     clips = (*model.phase.held_out, *model.phase.pseudo_unseen)
     clips = clips[:: max(1, len(clips) // MOST)]
+    described = model.scores(clips, split.seen)
+    named = None if bare is None else bare.scores(clips, split.seen)
     found: dict[str, Any] = {}
     for scope, asked, classes in zip(
-        SCOPES, (model, model, bare), (split.phase_one, split.validation, split.validation), strict=True
+        SCOPES, (described, described, named), (split.phase_one, split.validation, split.validation), strict=True
     ):
         if asked is None:
             continue
-        scores, labels = asked.scores(clips, split.seen)
+        scores, labels = asked
         columns = np.searchsorted(split.seen, classes)
         rows = np.isin(labels, columns)
         truth = np.searchsorted(columns, labels[rows])

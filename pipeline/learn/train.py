@@ -174,15 +174,14 @@ def train_phase(
     ids = {clip.clip_id for clip in phase.train}
     train_rows = torch.tensor([row for row, clip_id in enumerate(samples.clip_ids) if clip_id in ids])
     labels = train_labels(phase, [samples.clip_ids[row] for row in train_rows], opened.split.class_names)
-    views_of = 1 if opened.imported else config.views  # features cannot be augmented
-    table = feature_table(
-        encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons
-    )
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method, words = new_method(opened, phase.classes)
     method.to(device)
+    views_of = 1 if opened.imported or method.solved else config.views  # neither is augmented
+    table = feature_table(
+        encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons
+    )
     slots = method.text_slots
     text = opened.bank.take(phase.classes, slots).to(device)  # [C, K, d_t] of the classes trained on, and of no other
     method.see_text(text)
