@@ -23,8 +23,10 @@ lint: setup
 	@$(BIN)/mypy
 
 setup: $(VENV)/installed
-	@# DVC takes the project for one without git, so that a plain copy works; in a clone it may know better.
-	@if [ -e .git ] && ! grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local core.no_scm false; fi
+	@# DVC takes the project for one without git, so that a plain copy works, of a clone that was set up, too; a clone knows better.
+	@if ! git rev-parse --git-dir >/dev/null 2>&1; then \
+	  if grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local --unset core.no_scm; fi; \
+	elif [ -e .git ] && ! grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local core.no_scm false; fi
 
 $(VENV)/installed: pyproject.toml constraints.txt requirements-mm.txt
 	@python=""; \

@@ -14,6 +14,8 @@ from dvc_project import ROOT, calls, copied, dvc
 
 def git(project: Path, *words: str) -> str:
     """Run git in `project`; returns what it said."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     return subprocess.run(["git", *words], cwd=project, capture_output=True, text=True, check=True).stdout
 
 
@@ -48,6 +50,9 @@ def test_make_tells_dvc_whether_there_is_git(clone: Path) -> None:
     found = dvc(clone, "params", "diff").stdout
     assert re.search(r"train\.lr +0\.002 +0\.004", found), found
     assert git(clone, "status", "--short").split() == ["M", "params.yaml"], "what DVC writes beside it is none of git's"
+    shutil.rmtree(clone / ".git")  # a plain copy of such a clone
+    subprocess.run(["make", "--silent", "setup"], cwd=clone, check=True, capture_output=True)
+    assert "train" in dvc(clone, "status", "train").stdout
 
 
 @pytest.mark.e2e
