@@ -1,10 +1,15 @@
-"""What every test shares: waiting threads spin shortly, so that a busy machine stays usable; slow tests have time."""
+"""What every test shares: waiting threads spin shortly, so that a busy machine stays usable; slow tests have time; git
+is that of a stranger.
+"""
 
 import os
 
 import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch is loaded
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]  # of a hook that runs the tests: git would take its repository for each that a test makes
+os.environ["GIT_CONFIG_GLOBAL"] = os.devnull  # a person's hooks and signatures
 
 SLOW = 2 * 3600  # seconds that a test of the `slow` tier may take on a busy machine; the others have pyproject.toml's
 

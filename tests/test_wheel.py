@@ -23,10 +23,14 @@ from test_onnx import constant_maps, graph
 from pipeline.manifest.clips import read_classes
 
 pytestmark = pytest.mark.e2e
-TOP = ("pipeline", "stages", "manifests", "params", "params.yaml", "dvc.yaml", "pyproject.toml", "README.md", "LICENSE",
-       "requirements-mm.txt", "constraints.txt")  # fmt: skip
+TOP = ("pipeline", "stages", "pyproject.toml", "README.md", "LICENSE")  # beside what ships
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 OFFLINE = ("--no-index", "--no-deps")
+
+
+def shipped() -> list[Path]:
+    """What ships of this checkout, relative to its top."""
+    return importlib.import_module("stages.notebook.wheel").shipped()
 
 
 def call(*words: object, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -37,11 +41,12 @@ def call(*words: object, **settings: object) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as from an unpacked archive: no git, and no leftovers of earlier builds."""
+    """Built from a copy, as from an unpacked archive: no git, no leftovers of earlier builds, no data of a person."""
     source = tmp_path_factory.mktemp("source")
-    for name in TOP:
+    for name in (*TOP, *shipped()):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "clips*.csv"))
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source / name)
     out = tmp_path_factory.mktemp("wheel")
@@ -96,13 +101,10 @@ def test_a_wheel_has_what_ships_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pipeline", "stages", "posebridge"}
-    shipped = {name.removeprefix("pipeline/shipped/") for name in names if name.startswith("pipeline/shipped/")}
-    listed = subprocess.run(["git", "ls-files", "manifests", "params"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert shipped >= {"params.yaml", "dvc.yaml", "requirements-mm.txt", "manifests/ntu60/protocols/synse_55_5.txt",
-                       "manifests/kinetics400/texts.csv", "manifests/published.csv"}  # fmt: skip
-    assert not listed or shipped - {"params.yaml", "dvc.yaml", "requirements-mm.txt", "constraints.txt"} == set(
-        listed.split()
-    )
+    there = {name.removeprefix("pipeline/shipped/") for name in names if name.startswith("pipeline/shipped/")}
+    assert there >= {"params.yaml", "dvc.yaml", "requirements-mm.txt", "constraints.txt", "manifests/published.csv",
+                     "manifests/ntu60/protocols/synse_55_5.txt", "manifests/kinetics400/texts.csv"}  # fmt: skip
+    assert there == set(map(str, shipped()))
     assert {"pipeline/project/table.yaml", "pipeline/weights/skelgap-sem.safetensors"} <= set(names)
     assert not [name for name in names if "notebook" in name or "tests/" in name]
     assert wheel.stat().st_size < 20e6
