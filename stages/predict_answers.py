@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def run_predictions(
     """Answer about `videos`, those in the folder `place` or itself, whose `clips` are known then; fail where nothing
     could be answered because nothing could be read.
     """
+    from pipeline.predict.live import video_name
     from pipeline.predict.predict import told_confidence
 
     begun = time.perf_counter()
@@ -51,11 +53,13 @@ def run_predictions(
         "calibration": dataclasses.asdict(scorer.confidence) if scorer.confidence else None,
     }
     say(facts["confidences"])
-    table = open_table(wanted.table, how, live, scorer) if wanted.table else None
-    left = [path for path in videos if table is None or named(path) not in table.done]
     told = Told(live.recipe.frames, how.window is not None)
     found = []
-    with counter("window" if alone else "video", leave=False) as show:
+    with (
+        closing(open_table(wanted.table, how, live, scorer)) if wanted.table else nullcontext() as table,
+        counter("window" if alone else "video", leave=False) as show,
+    ):
+        left = [path for path in videos if table is None or video_name(path) not in table.done]
         for each in answers(left, clips if alone else None, how, live, scorer, wanted, show):
             told.add(each)
             if table is not None:
@@ -179,13 +183,6 @@ def sentences(each: Answered, name: bool) -> Iterator[str]:
     else:
         for stretch in each.stretches:
             yield "  ".join([*parts, f"{stretch.start:6.1f} - {stretch.end:6.1f} s", stretch.words])
-
-
-def named(path: Path) -> str:
-    """A video as the answers name it."""
-    from pipeline.files.names import text_of
-
-    return text_of(f"{path}/" if path.is_dir() else str(path))
 
 
 def counted(count: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.bench.confidence import believed, calibration_error
-from pipeline.learn.confidence import NONE, Confidence, calibrate, fit_confidence, questions, read_confidence
+from pipeline.learn.confidence import MOST, NONE, Confidence, calibrate, fit_confidence, questions, read_confidence
 from pipeline.manifest.clips import Clip
 from pipeline.predict.predict import rank, told_confidence
 
@@ -93,6 +93,9 @@ def test_what_is_learnt_is_learnt_of_clips_kept_out_of_training_and_of_no_other_
     assert set(found) == {"classes", "words"} and all(each["clips"] == 30 for each in found.values())
     assert asked == [((*held_out, *pseudo), (0, 1, 2, 3))], "and scored once for both"
     assert set(calibrate(model, model, split)) == {"classes", "words", "labels"}  # type: ignore[arg-type]
+    phase.pseudo_unseen = (*pseudo,) * (4 * MOST // 30)  # clips come in turns of their classes
+    many = calibrate(model, None, split)["words"]  # type: ignore[arg-type]
+    assert many["classes"] == 2 and MOST * 0.9 < many["clips"] <= MOST
 
 
 def test_an_old_or_odd_selection_has_none() -> None:

@@ -88,6 +88,9 @@ def test_predict_answers_as_the_command(project: Path, tmp_path: Path, monkeypat
     for asked_for in (list(described), described):
         table = posebridge.predict("here.mp4", asked_for, run="fast", project=project)
         assert set(described) <= set(table["label"])
+    Path("mine.csv").write_text("label\ngreeting somebody\nkicking\nsitting\n")  # beside the notebook, too
+    beside = posebridge.predict("here.mp4", "mine.csv", run="fast", project=project)
+    assert beside["label"].tolist() == [each["label"] for each in answer["ranking"]]
     with pytest.raises(PosebridgeError, match="'a: b' has a colon"):
         posebridge.predict("here.mp4", ["a: b", "c"], project=project)
     for wrong, sentence in (

@@ -467,6 +467,9 @@ def test_examples_need_no_training_and_are_estimated_once(
         (tmp_path / "mine" / name).mkdir()
         assert f"two sub-folders for the action '{name}'" in refused(str(unknown), *words)
         (tmp_path / "mine" / name).rmdir()
+    (tmp_path / "mine" / "None_of_these").mkdir()
+    assert "'none of these' is an answer by itself" in refused(str(unknown), *words)
+    (tmp_path / "mine" / "None_of_these").rmdir()
     write_audio(tmp_path / "mine" / "light_one" / "sound.mp4")
     found = ask(str(unknown), *words)
     (left_out,) = found["examples_left_out"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,11 +20,14 @@ from test_predict import LABELS, RUN, ask, project, refused, trained  # noqa: F4
 import pipeline.predict.words as words_module
 from pipeline.errors import PosebridgeError
 from pipeline.learn.confidence import NONE
-from pipeline.predict.answers import Answered
+from pipeline.manifest.clips import Clip
+from pipeline.params import load_params
+from pipeline.predict.answers import Answered, Windows, answer_videos
+from pipeline.predict.live import video_name
 from pipeline.predict.overlay import Bar
-from pipeline.predict.predict import Prediction, Ranked
+from pipeline.predict.predict import Prediction, Ranked, RunScorer, load_run, predict
 from pipeline.predict.table import COLUMNS, AnswerTable
-from pipeline.predict.timeline import Stretch, draw_timeline, merge, subtitles, write_timeline
+from pipeline.predict.timeline import Stretch, cells, draw_timeline, merge, subtitles, write_timeline
 from pipeline.predict.words import Asked, read_asked, words_of
 from stages.cli import main
 
@@ -61,6 +66,8 @@ def test_a_timeline_is_a_table_subtitles_and_a_picture(tmp_path: Path) -> None:
     text = write_timeline(tmp_path / "t.SRT", found).read_text()
     assert text == "\n".join(subtitles(found)) and "\n00:00:02,000 --> 00:30:01,500\npush 80%" in text
     assert "<" not in text and text.count("-->") == 3
+    blank = next(subtitles(merge([said(0, "two\n\nlines")])))
+    assert blank.count("\n") == 3 and "two lines 80%" in blank, "an empty line would end a subtitle"
     with Image.open(write_timeline(tmp_path / "t.png", found)) as picture:
         assert len(set(picture.convert("RGB").getdata())) > 3
     with pytest.raises(PosebridgeError, match=r"t.mp3 is no name of a timeline; let it end in .csv, .srt or .png"):
@@ -75,6 +82,11 @@ def test_a_timeline_of_many_answers_stays_a_picture_and_a_bar_shows_where_it_is(
     Bar([Stretch("a.mp4", 0, 5, "push", 0.5, 1), Stretch("a.mp4", 5, 10, NONE, 0.5, 1)]).draw(picture, 7.5)
     left, right, mark = picture[-1, 50], picture[-1, 110], picture[-1, 150]
     assert left.any() and right.any() and (left != right).any() and (mark == 255).all() and not picture[:90].any()
+    bar, again = Bar(many), picture.copy()
+    bar.draw(picture, 7.5)
+    bar._parts.clear()  # a frame of a long video costs no look at all of its answers
+    bar.draw(again, 7.5)
+    assert (again == picture).all()
 
 
 @pytest.mark.unit
@@ -104,6 +116,7 @@ def test_words_are_typed_or_in_a_table_or_in_one_for_labels(tmp_path: Path) -> N
         (None, "Punching,,\npunching,,", "The label 'Punching' is there twice"),
         (None, "punching,,", "There is one label, 'punching', to choose from"),
         (None, "", "There are no labels to choose from"),
+        ("bow, None of these", "", "'none of these' is an answer by itself, not a label; leave it out"),
     ],
 )  # fmt: skip
 def test_words_that_fit_no_label_are_refused_with_their_line(
@@ -154,6 +167,19 @@ def test_words_of_ones_own_are_what_the_run_is_asked_with(project: Path, tmp_pat
 
 
 @pytest.mark.e2e
+def test_answers_go_on_with_words_that_another_machine_has_encoded(
+    project: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    model = load_run("toy", "all_seen", "fast", load_params(Path("params.yaml")))
+    asked, encode = read_asked(WORDS), words_module.encode_each
+    here = RunScorer(model, asked)
+    monkeypatch.setattr(words_module, "encode_each", lambda *a: {k: v * 1.0000002 for k, v in encode(*a).items()})
+    there = RunScorer(model, asked)
+    assert not (here.text == there.text).all() and here.key == there.key
+    assert RunScorer(model, read_asked(f"{WORDS} again")).key != here.key
+
+
+@pytest.mark.e2e
 def test_a_folder_becomes_a_table_that_goes_on_where_it_was_killed(project: Path, tmp_path: Path) -> None:  # noqa: F811
     for name in ("a", "b", "c"):
         write_video(tmp_path / f"v/{name}.mp4", frames=6)
@@ -184,6 +210,16 @@ def test_a_folder_becomes_a_table_that_goes_on_where_it_was_killed(project: Path
 
 
 @pytest.mark.unit
+def test_a_folder_of_images_that_cannot_be_read_bears_one_name(tmp_path: Path) -> None:
+    """By another one it would not be found in the table, and be answered again and again."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/0001.jpg").write_text("no image")
+    live = SimpleNamespace(rows=lambda clips: ((clip, None) for clip in clips))
+    (answered,) = answer_videos([tmp_path / "images"], Windows(), live, None)  # type: ignore[arg-type]
+    assert answered.failed and answered.video == video_name(tmp_path / "images") == f"{tmp_path}/images/"
+
+
+@pytest.mark.unit
 def test_a_table_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     for content in ("name,phone\nAnn,1\n", "no line at all", "\n"):
@@ -191,11 +227,64 @@ def test_a_table_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(PosebridgeError, match="mine.csv"):
             AnswerTable(path, "key")
         assert path.read_text() == content
+    theirs = f"{','.join(COLUMNS)},mine\na.mp4,0,1,push,.5,1,,,key,cut short".replace("asked,", "asked;")
+    path.write_text(theirs)
+    with pytest.raises(PosebridgeError, match=r"mine\.csv is no table of answers"):
+        AnswerTable(path, "key")
+    assert path.read_text() == theirs
     path.write_text("")
-    table = AnswerTable(path, "key")
-    table.add(Answered("a\nb.mp4", (replace(said(0, "push"), video="a\nb.mp4"),)))
-    assert AnswerTable(path, "key").done == {"a\nb.mp4"} and AnswerTable(path, "other").anew
+    with closing(AnswerTable(path, "key")) as table:
+        table.add(Answered("a\nb.mp4", (replace(said(0, "push"), video="a\nb.mp4"),)))
+        with pytest.raises(PosebridgeError, match=r"Another process writes .*mine\.csv"):
+            AnswerTable(path, "key")
+    with closing(AnswerTable(path, "key")) as table:
+        assert table.done == {"a\nb.mp4"}
+    path.write_bytes(path.read_bytes().replace(b"\r", b"").replace(b"\n", b"\r\n"))  # saved by a spreadsheet
+    with closing(AnswerTable(path, "key")) as table:
+        assert not table.anew and len(table.done) == 1
+    with closing(AnswerTable(path, "other")) as table:
+        assert table.anew
     assert path.read_text() == ",".join(COLUMNS) + "\n", "another question begins it anew"
+
+
+@pytest.mark.unit
+def test_a_video_of_which_rows_were_cut_off_is_looked_at_again_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    videos = [
+        Answered(name, tuple(replace(each, video=name) for each in (said(0, "push"), said(2, "hug"), said(4, "push"))))
+        for name in ("a.mp4", "b.mp4")
+    ]
+    with closing(AnswerTable(path, "key")) as table:
+        for each in videos:
+            table.add(each)
+    whole = path.read_bytes()
+    for cut in range(1, len(whole), 5):
+        path.write_bytes(whole[:-cut])
+        with closing(AnswerTable(path, "key")) as table:
+            for each in videos:
+                if each.video not in table.done and not whole[:-cut].endswith(b"\n"):
+                    table.add(each)
+        assert path.read_bytes() == whole or whole[:-cut].endswith(b"\n"), cut
+
+
+@pytest.mark.unit
+def test_a_clip_whose_scores_are_no_numbers_has_a_reason_and_the_others_an_answer() -> None:
+    def scores(samples: object) -> np.ndarray:
+        if samples == ["b"]:
+            raise PosebridgeError("The scores of 'b' are not finite; train again.")
+        return np.array([[0.1, 0.9]])
+
+    rows = [(Clip(name, f"{name}.mp4", 0.0, 2.0), {"clip_id": name, "person_valid": np.ones((1, 2), bool)})
+            for name in "abc"]  # fmt: skip
+    live = SimpleNamespace(rows=lambda _: rows, reader=lambda found: SimpleNamespace(clip_ids=[found[0]["clip_id"]]))
+    scorer = SimpleNamespace(labels=("x", "y"), cues=False, temperature=0.1, confidence=None, scores=scores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.predict.predict.load_samples", lambda ids, *_: ids)
+        found = [prediction for prediction, _ in predict([], live, scorer)]  # type: ignore[arg-type]
+    assert [each.answer for each in found] == ["y", "", "y"] and [each.failed for each in found] == [0, 1, 0]
+    assert found[1].reason == "The scores of 'b' are not finite; train again" and found[1].persons == 1
+    row = cells(merge(found[1:2])[0])
+    assert row[3:] == ("", None, 1, found[1].reason)
 
 
 @pytest.mark.e2e

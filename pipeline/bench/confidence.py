@@ -1,5 +1,7 @@
 """How far the shares of `predict` can be believed: on test clips, of which nothing was learnt.
 
+Two limits in learn/confidence.py were set while such figures were before us; they are told there.
+
 Each clip is asked about among so many labels with its own action, and among as many without it. Reads a trained run's
 extraction and final models; writes nothing, and nothing is chosen by it.
     posebridge bench confidence --dataset skelgap-mini --protocol compositional_18_6 --run posebridge

@@ -12,10 +12,9 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.names import text_of
 from pipeline.manifest.clips import Clip
 from pipeline.params import IMAGE_FPS
-from pipeline.predict.live import LivePoses, Row, windows
+from pipeline.predict.live import LivePoses, Row, video_name, windows
 from pipeline.predict.predict import Prediction, Scorer, predict
 from pipeline.predict.timeline import Stretch, merge
 from pipeline.video.record import shows_few
@@ -67,7 +66,7 @@ def answer_videos(
             try:
                 found = (known or {}).get(path) or windows(path, how.window, how.stride, how.image_fps)
             except PosebridgeError as error:
-                ahead.append(Answered(text_of(str(path)), reason=str(error)))
+                ahead.append(Answered(video_name(path), reason=str(error)))
                 continue
             ahead.append(Answered(found[0].path))
             yield from found

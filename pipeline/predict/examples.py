@@ -27,7 +27,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.hashing import fingerprint
 from pipeline.files.names import text_of
 from pipeline.files.tensors import save_tensors
-from pipeline.learn.confidence import Confidence, fit_confidence
+from pipeline.learn.confidence import NONE, Confidence, fit_confidence
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.trained import hash_of
 from pipeline.manifest.clips import Clip
@@ -207,6 +207,10 @@ def load_examples(
     lower = [name.lower() for name in names]
     if twice := [name for name, low in zip(names, lower, strict=True) if lower.count(low) > 1]:
         raise PosebridgeError(f"{folder} has two sub-folders for the action {twice[0]!r}; put their clips together.")
+    if NONE in lower:
+        raise PosebridgeError(
+            f"{NONE!r} is an answer by itself, learnt of all examples; give its sub-folder in {folder} another name."
+        )
     videos = [(label, path) for label, action in enumerate(actions) for path in find_videos(action)]
     rows: list[Row] = []
     labels, left_out = [], []

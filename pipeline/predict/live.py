@@ -176,6 +176,11 @@ def find_videos(place: Path) -> list[Path]:
     return [place]
 
 
+def video_name(path: Path) -> str:
+    """A video as answers name it: a folder of images ends in a slash."""
+    return text_of(f"{path}/" if path.is_dir() else str(path))
+
+
 def check_windows(window: float | None, stride: float | None) -> None:
     """Raise PosebridgeError for a window or a stride that is not above zero."""
     for name, value in (("window", window), ("stride", stride)):
@@ -197,7 +202,7 @@ def windows(
             duration = video.duration
     except VideoError as error:
         raise PosebridgeError(f"{path} cannot be read as a video ({error}); name another one.") from None
-    name, fps = (text_of(f"{path}/"), image_fps) if path.is_dir() else (text_of(str(path)), None)
+    name, fps = video_name(path), image_fps if path.is_dir() else None
     if window is None or window >= duration:
         return [Clip(text_of(f"{path}@0"), name, 0.0, duration, fps=fps)]
     step = min(stride or window / 2, duration - window)

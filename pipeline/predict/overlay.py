@@ -157,6 +157,7 @@ class Bar:
         painted = colours(stretches)
         self._begin, self._end = stretches[0].start, max(stretches[-1].end, stretches[0].start + 1e-6)
         self._parts = [(s.start, s.end, hex_colour(painted[s.answer or s.reason])) for s in stretches]
+        self._strip = np.empty((0, 3), np.uint8)  # [W, 3], painted once for all frames
 
     def draw(self, picture: np.ndarray, time: float) -> None:
         """Into a picture [H, W, 3]."""
@@ -166,8 +167,11 @@ class Bar:
         def across(moment: float) -> int:
             return round((moment - self._begin) / (self._end - self._begin) * width)
 
-        for start, end, colour in self._parts:
-            picture[top:, across(start) : max(across(end), across(start) + 1)] = colour
+        if len(self._strip) != width:
+            self._strip = np.zeros((width, 3), np.uint8)
+            for start, end, colour in self._parts:
+                self._strip[across(start) : max(across(end), across(start) + 1)] = colour
+        picture[top:] = self._strip
         at, half = min(max(across(time), 0), width - 1), max(1, round(width / 320))
         picture[top - 2 * half :, max(at - half, 0) : at + half] = (255, 255, 255)
 

@@ -93,8 +93,10 @@ class RunScorer(Scorer):
         self.text, self.described = label_text(model.opened, model.method, asked)  # [C, K, d_t]
         self.scope = self._scope()
         self.confidence = read_confidence(model.selection, self.scope)
-        weights = model.selection.get("weights_sha256")
-        self.key = fingerprint(weights, model.recipe.fingerprint, self.labels, hash_of(self.text), self.confidence)
+        weights, bank = model.selection.get("weights_sha256"), model.opened.bank
+        # not the vectors of the words: another device's differ in their last bits
+        words = sorted(asked.texts.items()), bank.encoder_sha256, hash_of(bank.embeddings)
+        self.key = fingerprint(weights, model.recipe.fingerprint, self.labels, words, self.confidence)
 
     def _scope(self) -> str:
         """What is known of such labels; see learn/confidence.py."""
@@ -298,7 +300,10 @@ def told_shares(prediction: Prediction) -> list[str]:
 def told_confidence(confidence: Confidence | None) -> str:
     """How far shares can be trusted, in a sentence."""
     if confidence is None:
-        return f"Shares are not calibrated, and {NONE} cannot be told: there were too few clips to learn it of."
+        return (
+            f"Shares are not calibrated, and {NONE} cannot be told: there were too few clips to learn it of, or the "
+            "run is older than this."
+        )
     of = f"Shares are calibrated on {confidence.clips} clips of {confidence.classes} actions"
     if confidence.none is None:
         return f"{of}, where {NONE} could hardly be told from the labels: every answer is one of them."

@@ -7,11 +7,16 @@ never mix. Writes the table.
 
 from __future__ import annotations
 
+import csv
+import fcntl
+import io
 import os
 from pathlib import Path
 
-from pipeline.files.durable import write_for_people, writing
-from pipeline.files.tables import MOST_BYTES, open_table, table_line, write_table
+from pipeline.errors import PosebridgeError
+from pipeline.files.durable import make_folder, writing
+from pipeline.files.names import is_file
+from pipeline.files.tables import MOST_BYTES, table_line
 from pipeline.predict.answers import Answered
 from pipeline.predict.predict import told_shares
 from pipeline.predict.timeline import HEADER
@@ -24,46 +29,77 @@ class AnswerTable:
     """Opens a table or begins one. `done` are the videos that stand in it; `anew` tells that it was begun anew, since
     what stood in it were answers to another question.
 
-    Raises PosebridgeError for a file that is no such table: nobody's data is written over.
+    Raises PosebridgeError for a file that is no such table, since nobody's data is written over, and while another
+    process has it open.
     """
 
     def __init__(self, path: Path, asked: str):
         self.path, self._asked = path, asked[:12]
         self.done: set[str] = set()
         self.anew = False
-        if path.exists() and path.stat().st_size:
+        if path.exists() and not is_file(path):
+            raise PosebridgeError(f"{path} is a folder or a device, no file; name another table.")
+        make_folder(path.parent)
+        with writing(path):
+            self._lock = path.open("ab")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+                raise PosebridgeError(f"Another process writes {path}; wait for it, or name another table.") from None
+        try:
             self._read()
-        if not self.done:
-            write_for_people(path, table_line(COLUMNS))
+            if not self.done:  # in the file itself, which is the one that is locked
+                os.truncate(path, 0)
+                self._append(table_line(COLUMNS))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let others write."""
+        self._lock.close()
 
     def _read(self) -> None:
-        """What stands there. Where a crash has cut the last row short, it is taken away, with its video's others."""
-        torn = self._torn()
-        rows = [(row.raw("video"), row.text("asked"), row.cells) for row in open_table(self.path, COLUMNS)]
-        if any(asked != self._asked for _, asked, _ in rows):
+        """What stands there. Where a crash has cut the last row short, it is taken away in one step with the others of
+        its video.
+        """
+        size = self.path.stat().st_size
+        if size > MOST_BYTES:
+            raise PosebridgeError(f"{self.path} has {size} bytes, more than {MOST_BYTES}; name another table.")
+        content = self.path.read_bytes()
+        if table_line(COLUMNS).startswith(content):  # empty, or cut short at once
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            header, *rows = filter(None, csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline=""), strict=True))
+        except (ValueError, csv.Error):
+            header, rows = [], []
+        if header != list(COLUMNS) or any(len(row) != len(COLUMNS) for row in rows):
+            raise PosebridgeError(
+                f"{self.path} is no table of answers, or another program has saved it otherwise than with "
+                f"{','.join(COLUMNS)} in UTF-8; name another one."
+            )
+        if any(row[-1] != self._asked for row in rows):
             self.anew = True
             return
-        if torn:
-            rows = [each for each in rows if each[0] != rows[-1][0]]
-            write_table(self.path, COLUMNS, (cells for _, _, cells in rows))
-        self.done = {video for video, _, _ in rows}
-
-    def _torn(self) -> bool:
-        """Whether the table did not end with a line; the rest of one is cut off then. One too large is read by nobody.
-        """
-        content = self.path.read_bytes() if self.path.is_file() and self.path.stat().st_size <= MOST_BYTES else b"\n"
-        if content.endswith(b"\n"):
-            return False
-        if COLUMNS[-1].encode() in content.partition(b"\n")[0]:  # else it is somebody's own file
-            write_for_people(self.path, content[: content.rfind(b"\n") + 1])
-        return True
+        if whole != content and rows:
+            cut = rows[-1][0]
+            whole = whole.removesuffix(b"".join(table_line(row) for row in rows if row[0] == cut))
+            rows = [row for row in rows if row[0] != cut]
+            with writing(self.path):
+                os.truncate(self.path, len(whole))
+        self.done = {row[0] for row in rows}
 
     def add(self, answered: Answered) -> None:
         """Append a video, whole."""
         alone = told_shares(answered.predictions[0]) if len(answered.predictions) == 1 else ()
         lines = [table_line((*cells_of(each), ", ".join(alone), self._asked)) for each in answered.stretches]
+        self._append(b"".join(lines))
+        self.done.add(answered.video)
+
+    def _append(self, lines: bytes) -> None:
         with writing(self.path), self.path.open("ab") as file:
-            file.write(b"".join(lines))
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
-        self.done.add(answered.video)

@@ -106,9 +106,11 @@ def cells(stretch: Stretch) -> tuple[object, ...]:
 
 
 def subtitles(stretches: Sequence[Stretch]) -> Iterator[str]:
-    """SubRip: numbered texts with their times. A player would take angle brackets for markup."""
+    """SubRip: numbered texts with their times. A player would take angle brackets for markup, and an empty line for the
+    end of a text.
+    """
     for number, each in enumerate(stretches, start=1):
-        words = each.words.replace("-->", "->").replace("<", "(").replace(">", ")")
+        words = " ".join(each.words.split()).replace("-->", "->").replace("<", "(").replace(">", ")")
         yield f"{number}\n{_clock(each.start)} --> {_clock(each.end)}\n{words}\n"
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError, short
 from pipeline.files.tables import open_table
+from pipeline.learn.confidence import NONE
 from pipeline.learn.run import Opened
 from pipeline.manifest.check_texts import check_texts
 from pipeline.manifest.drafts import draft_texts
@@ -85,7 +86,7 @@ def parse_labels(text: str) -> Asked:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels. Raises PosebridgeError for fewer than two, more than MOST_LABELS, or two that are equal."""
+    """The labels. Raises PosebridgeError for fewer than two, more than MOST_LABELS, two that are equal, or NONE."""
     if len(labels) < 2:
         count = f"is one label, {short(labels[0])}," if labels else "are no labels"
         raise PosebridgeError(
@@ -97,6 +98,8 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     lower = [label.lower() for label in labels]
     if twice := next((label for label, low in zip(labels, lower, strict=True) if lower.count(low) > 1), None):
         raise PosebridgeError(f"The label {short(twice)} is there twice; name every action once.")
+    if NONE in lower:
+        raise PosebridgeError(f"{NONE!r} is an answer by itself, not a label; leave it out.")
     return tuple(labels)
 
 

@@ -18,6 +18,7 @@ import click
 import pandas as pd
 
 from pipeline.errors import PosebridgeError
+from stages.predict import TABLES
 
 
 def predict(
@@ -100,6 +101,8 @@ def asked(name: str, project: str | Path, *words: str, **options: Any) -> dict[s
 
 def _labels(labels: Sequence[str] | Mapping[str, str] | str | None) -> str | None:
     """Labels as --labels has them. Raises PosebridgeError for marks that would divide them otherwise."""
+    if isinstance(labels, str) and labels.strip().lower().endswith(TABLES):
+        return str(_place(labels))
     if labels is None or isinstance(labels, str):
         return labels
     pairs = [(label, f"{words}") for label, words in labels.items()] if isinstance(labels, Mapping) else []
