@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 WHY_NOT = "there is no Chromium on this machine"
+PATIENCE = 60  # seconds for an answer, far more than any takes
 
 
 class Browser:
@@ -24,7 +27,6 @@ class Browser:
         self._asked, self._answers = os.fdopen(asked, "wb", 0), os.fdopen(answers, "rb", 0)
         self._rest, self._number, self._session = b"", 0, ""
         self.complaints: list[str] = []
-        self.seen: set[str] = set()
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
@@ -49,10 +51,9 @@ class Browser:
                  mobile=width < 600)  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self.seen.clear()
         self.ask("Page.navigate", url=page.resolve().as_uri())
-        while "Page.loadEventFired" not in self.seen:
-            self._note(self._next())
+        loaded = "document.readyState == 'complete' ? done(1) : addEventListener('load', () => done(1))"
+        self.run(f"new Promise(done => {loaded})")
 
     def run(self, script: str) -> Any:
         """What an expression of JavaScript gives, as JSON."""
@@ -70,6 +71,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._answers], [], [], PATIENCE)[0]:
+                raise RuntimeError("Chromium says nothing any more.")
             part = self._answers.read(1 << 16)
             if not part:
                 raise RuntimeError("Chromium has ended.")
@@ -78,9 +81,7 @@ class Browser:
         return dict(json.loads(message))
 
     def _note(self, event: dict[str, Any]) -> None:
-        method = event.get("method", "")
-        self.seen.add(method)
-        if method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+        if event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
             self.complaints.append(json.dumps(event["params"]))
 
 
@@ -99,12 +100,17 @@ def browser(profile: Path) -> Iterator[Browser]:
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={profile}",
                "--remote-debugging-pipe"]  # fmt: skip
-    process = subprocess.Popen(command, preexec_fn=pipes, close_fds=False, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(command, preexec_fn=pipes, close_fds=False, start_new_session=True, stdin=null,
+                               stdout=null, stderr=null)  # fmt: skip
     os.close(asked)
     os.close(answers)
     try:
         yield Browser(ask, answer)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with its children
+            process.wait()

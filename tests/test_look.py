@@ -5,8 +5,10 @@ failed in it; all of it bounded, and nothing of it a traceback.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,8 +25,10 @@ from pipeline.methods.base import Features, Shapes
 from pipeline.methods.bridge import BridgeLayer
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import ExtractParams
+from pipeline.protocol.duplicates import Duplicate
 from pipeline.recipe import Recipe
-from pipeline.report.attention import box_of_people, read_attention
+from pipeline.report.answers import NOTHING
+from pipeline.report.attention import _attended, box_of_people, read_attention
 from pipeline.report.classes import MOST_CLASSES, by_class
 from pipeline.report.clip_frames import ClipFrames
 from pipeline.report.clip_map import draw_map, read_map
@@ -32,8 +36,12 @@ from pipeline.report.epochs import draw_epochs, scores_of
 from pipeline.report.extraction import read_extractions, reason_kind, reasons
 from pipeline.report.failed import failed_cards, refused
 from pipeline.report.gzsl_curves import draw_gzsl, read_curve
+from pipeline.report.page import templates
+from pipeline.report.repeated import MOST_ROWS, Repeated
 from pipeline.report.report import make_report
 from pipeline.report.runs import read_runs
+from pipeline.skeleton.graph import COCO_17
+from pipeline.skeleton.picture import draw_skeleton
 
 pytestmark = pytest.mark.unit
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -130,7 +138,8 @@ def test_what_no_run_tells_is_left_out_with_a_sentence(tmp_path: Path) -> None:
 
 LOOKS, POINTS, BOTH = b"clip_id,person,cue_frame,anchor,share\n", b"kind,label,x,y\n", b"seen,unseen\n"
 ODD = {"empty": b"", "nul": b"a\0b", "other": b"a,b\n1,2\n", "words": LOOKS + b"a,x,0,head,1\n",
-       "huge": LOOKS + b"a,0,999999999,head,1\n", "no number": POINTS + b"clip,1,nan,0\n",
+       "huge": LOOKS + b"a,0,999999999,head,1\n", "long": LOOKS + b"a,0,0," + b"x" * 100 + b",1\n",
+       "no number": POINTS + b"clip,1,nan,0\n",
        "far": POINTS + b"clip,1,1e30,0\n", "beyond": BOTH + b"2,0\n", "cell": BOTH + b",0\n"}  # fmt: skip
 
 
@@ -200,7 +209,8 @@ def extracted(tmp_path: Path) -> Path:
              (("a", "train"), ("b", "test"), ("bad", "test"), ("gone", "test"))]  # fmt: skip
     write_clips(root / "manifests/toy/clips.csv", clips)
     (root / "manifests/toy/classes.csv").write_text("index,name\n0,wave\n")
-    write(root / "manifests/toy/missing.csv", ["kind,name,reason", *(f"skeleton,n{i}<b>,odd" for i in range(50))])
+    odd = [f"skeleton,n{i}<b>{'n' * 9999},odd" for i in range(50)]
+    write(root / "manifests/toy/missing.csv", ["kind,name,reason", *odd])
     extract_toy(root, root / "videos")
     return root
 
@@ -215,7 +225,7 @@ def test_an_extraction_is_counted_and_its_failures_have_reasons_and_cards(extrac
     cards = failed_cards(found, tmp_path, frames)
     assert {card.title for card in cards} == {"bad", "gone"} and all(card.note for card in cards)
     table, in_all = refused(extracted / "manifests/toy")
-    assert (len(table), in_all) == (40, 50)
+    assert (len(table), in_all) == (40, 50) and max(map(len, table.name)) < 250
     (extracted / "cache/toy/toyish/index.json").write_text("{")
     (sentence,) = read_extractions(extracted / "cache", None, "toy", {"toyish": None})[1]
     assert "index.json" in sentence
@@ -241,3 +251,20 @@ def test_frames_have_the_joints_that_the_extraction_saw_in_them(tmp_path: Path) 
     x, y, width, height = box_of_people(shown[1], 48, 64)
     assert 0 <= x < x + width <= 64 and 0 <= y < y + height <= 48
     assert frames.cue_frames("toy", "b", "toyish") is None is frames.cue_frames("toy", "a", "never")
+    first = SimpleNamespace(run="posebridge", dataset="toy", recipe="toyish")
+    run = SimpleNamespace(first=first, results=[SimpleNamespace(answers=NOTHING)])
+    looks = _attended(run, "a", {(0, 1, "head"): 0.5}, [], tmp_path / "strip.jpg", frames)  # type: ignore[arg-type]
+    assert looks.frames == 4 and looks.strip is not None and looks.shares == {"head": (0, 0.5, 0, 0)}, "none after it"
+
+
+def test_joints_far_beyond_any_picture_are_drawn_without_a_word() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with warnings.catch_warnings(action="error"):
+        draw_skeleton(picture, np.full((17, 2), 1e30, np.float32), np.ones(17), COCO_17, (1, 2, 3), 1)
+    assert not picture.any()
+
+
+def test_of_thousands_of_repeated_clips_the_page_has_the_first() -> None:
+    many = Repeated("fast", (Duplicate("test/a", "train/a", "same video", 0.0, 0, 0),) * 20_000, (), ("wave",))
+    text = templates().get_template("repeated.html").render(section=SimpleNamespace(repeated=[many]))
+    assert len(text) < 100_000 and f"The table has the first {MOST_ROWS} pairs" in text and "20000 test clips" in text

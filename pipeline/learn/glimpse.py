@@ -28,6 +28,7 @@ MAP, ATTENTION = "map.csv", "attention.csv"
 CURVE, ON_CURVE = "gzsl_curve.csv", 101  # points at most
 OF_A_KIND = 250  # clips, or prototypes, of seen or of unseen classes on the map
 LOOKED_AT = 3  # clips, each of another unseen class
+MOST_CUE_FRAMES = 64  # more columns nobody looks at
 
 
 def write_glimpse(place: Path, opened: Opened, encoder: Encoder, method: Method, clips: Sequence[Clip]) -> None:
@@ -38,7 +39,8 @@ def write_glimpse(place: Path, opened: Opened, encoder: Encoder, method: Method,
         (place / name).unlink(missing_ok=True)
     if isinstance(method, EmbeddingMethod):
         write_table(place / MAP, ["kind", "clip_id", "label", "x", "y"], _map(opened, encoder, method, clips))
-    if isinstance(method, PoseBridge) and method.attends and opened.shapes.d_cue:
+    shown = opened.shapes.d_cue > 0 and opened.shapes.cue_frames <= MOST_CUE_FRAMES
+    if isinstance(method, PoseBridge) and method.attends and shown:
         header = ["clip_id", "person", "cue_frame", "anchor", "share"]
         write_table(place / ATTENTION, header, _attention(opened, encoder, method, clips))
 

@@ -22,7 +22,8 @@ from pipeline.report.runs import Run
 from pipeline.report.swap_pictures import name_of, said_of
 from pipeline.skeleton.picture import SURE
 
-MOST_CLIPS, MOST_FRAMES, MOST_ANCHORS, MOST_PERSONS = 6, 64, 32, 16
+MOST_CLIPS, MOST_FRAMES, MOST_ANCHORS, MOST_PERSONS = 6, 64, 32, 64
+LONGEST = 60  # letters of an anchor, which stand in every cell
 COLOUR = (255, 214, 40)
 WIDEST, OF_A_FRAME = 1400, 220  # pixels of a strip, and of each of its frames
 
@@ -74,15 +75,19 @@ def attended(
 def read_attention(path: Path) -> dict[str, dict[tuple[int, int, str], float]]:
     """clip_id -> (person, cue frame, anchor) -> share. Raises PosebridgeError for a table of another form."""
     found: dict[str, dict[tuple[int, int, str], float]] = {}
+    anchors: set[str] = set()
     try:
         for row in open_table(path, ("clip_id", "person", "cue_frame", "anchor", "share")):
             clip = found.setdefault(row.raw("clip_id"), {})
-            person, frame = row.whole("person", 0, MOST_PERSONS), row.whole("cue_frame", 0, MOST_FRAMES)
-            share = row.number("share", 0, 1)
+            person, frame = row.whole("person", 0, MOST_PERSONS - 1), row.whole("cue_frame", 0, MOST_FRAMES - 1)
+            share, anchor = row.number("share", 0, 1), row.needed("anchor")
             if person is None or frame is None or share is None:
                 raise row.wrong("person, cue_frame and share", "a cell is empty")
-            clip[person, frame, row.needed("anchor")] = share
-            if len(found) > MOST_CLIPS or len({anchor for _, _, anchor in clip}) > MOST_ANCHORS:
+            if len(anchor) > LONGEST:
+                raise row.wrong("anchor", "no anchor is called so")
+            clip[person, frame, anchor] = share
+            anchors.add(anchor)
+            if len(found) > MOST_CLIPS or len(anchors) > MOST_ANCHORS:
                 raise row.wrong("clip_id", "there are more clips or anchors than are shown")
     except PosebridgeError as error:
         why = reason_of(error, path)
@@ -95,15 +100,16 @@ def _attended(
     frames_of: FramesOf,
 ) -> Attended:  # fmt: skip
     frames = max(frame for _, frame, _ in shares) + 1
+    found = isinstance(frames_of, ClipFrames) and frames_of.cue_frames(run.first.dataset, clip_id, run.first.recipe)
+    strip = None
+    if found and frames <= len(found[0]) <= MOST_FRAMES:
+        frames = len(found[0])  # where nobody is seen in the last ones, the table does not tell of them
+        strip = save_strip(_around_people(*found, shares), path, min(WIDEST, OF_A_FRAME * frames))
     table: dict[str, list[float]] = {}
     for (_, frame, anchor), share in shares.items():
         table.setdefault(anchor, [0.0] * frames)[frame] += share
     answers = run.results[0].answers
     title = name_of(names, answers.label[clip_id]) if clip_id in answers.index else clip_id
-    found = isinstance(frames_of, ClipFrames) and frames_of.cue_frames(run.first.dataset, clip_id, run.first.recipe)
-    strip = None
-    if found and len(found[0]) == frames:
-        strip = save_strip(_around_people(*found, shares), path, min(WIDEST, OF_A_FRAME * frames))
     return Attended(
         clip_id, title, said_of({run.first.run: answers}, clip_id, names),
         {anchor: tuple(row) for anchor, row in table.items()}, max(0.0, 1 - sum(shares.values())), strip,

@@ -50,7 +50,8 @@ def draw_map(points: pd.DataFrame, unseen: Sequence[int], names: Sequence[str]) 
     """Dots are clips, stars prototypes; unseen classes in colour, seen ones in grey."""
     figure = Figure(figsize=(8.4, 5.4), facecolor="white")
     axes = figure.add_axes((0.02, 0.03, 0.66, 0.94))
-    named = [c for c in unseen if c in set(points.label)][:NAMED]
+    there = set(points.label)
+    named = [c for c in unseen if c in there][:NAMED]
     colour = {c: TEN[i] for i, c in enumerate(named)} if len(unseen) <= NAMED else {}
     is_unseen = points.label.isin(unseen)
     for kind, marker, size in (("clip", "o", 16), ("prototype", "*", 210)):

@@ -25,6 +25,7 @@ from pipeline.report.leaderboard import NONE, share
 SHARDS, CLIPS = 12, 4000  # that are looked into, at most
 MOST_REASONS, MOST_DRAWN = 20, 4
 BINS = 25
+LONGEST = 200  # letters of what somebody or something said, in a cell
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,17 @@ def reason_kind(failure: Mapping[str, str]) -> str:
     return f"{failure['stage']}: {re.sub(r'[0-9][0-9.,]*', '…', failure['reason'])}"
 
 
+def in_a_cell(text: str) -> str:
+    """The beginning of a text of any length."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
 def reasons(found: Sequence[Extraction]) -> pd.DataFrame:
     """Failures by reason, printable, the most frequent first."""
     rows = []
     for each in found:
         counts = Counter(map(reason_kind, each.failures)).most_common()
-        rows += [(each.recipe, kind, f"{count:,}") for kind, count in counts[:MOST_REASONS]]
+        rows += [(each.recipe, in_a_cell(kind), f"{count:,}") for kind, count in counts[:MOST_REASONS]]
         if rest := counts[MOST_REASONS:]:
             rows.append((each.recipe, f"{len(rest)} more reasons", f"{sum(count for _, count in rest):,}"))
     return pd.DataFrame(rows, columns=["recipe", "why", "clips"])

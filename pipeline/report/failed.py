@@ -14,11 +14,10 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.tables import open_table
 from pipeline.report.cards import Card, save_strip
 from pipeline.report.clip_frames import FramesOf
-from pipeline.report.extraction import Extraction, reason_kind
+from pipeline.report.extraction import Extraction, in_a_cell, reason_kind
 
 MOST = 12  # clips with a card
 MOST_ROWS = 40  # of missing.csv
-LONGEST = 200  # letters of a reason
 
 
 def failed_cards(found: Sequence[Extraction], folder: Path, frames_of: FramesOf) -> tuple[Card, ...]:
@@ -28,8 +27,7 @@ def failed_cards(found: Sequence[Extraction], folder: Path, frames_of: FramesOf)
         clip_id = failure["clip_id"]
         frames = frames_of(dataset, "", [clip_id], 1, "").get(clip_id)
         picture = None if frames is None else save_strip(frames, folder / f"failed-{number}.jpg", 360)
-        reason = failure["reason"] if len(failure["reason"]) <= LONGEST else f"{failure['reason'][:LONGEST]}…"
-        cards.append(Card(picture, clip_id, note=f"{failure['stage']}: {reason}"))
+        cards.append(Card(picture, clip_id, note=f"{failure['stage']}: {in_a_cell(failure['reason'])}"))
     return tuple(cards)
 
 
@@ -48,12 +46,12 @@ def _first_of_each_reason(found: Sequence[Extraction]) -> list[tuple[str, dict[s
 def refused(manifest: Path) -> tuple[pd.DataFrame, int]:
     """(the first rows, how many there are) of missing.csv, printable; no rows where there is none that can be read."""
     path, count = manifest / "missing.csv", 0
-    rows: list[tuple[str, str, str]] = []
+    rows: list[list[str]] = []
     try:
         for row in open_table(path, ("kind", "name", "reason")) if path.is_file() else ():
             count += 1
             if len(rows) < MOST_ROWS:
-                rows.append((row.raw("name"), row.raw("kind"), row.raw("reason")[:LONGEST]))
+                rows.append([in_a_cell(row.raw(column)) for column in ("name", "kind", "reason")])
     except PosebridgeError:  # `ingest` writes it anew
         return pd.DataFrame(), 0
     return pd.DataFrame(rows, columns=["name", "what", "why"]), count

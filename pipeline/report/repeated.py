@@ -25,6 +25,7 @@ from pipeline.protocol.duplicates import Duplicate, noted_duplicates
 from pipeline.report.leaderboard import NONE
 from pipeline.report.runs import Run
 
+MOST_ROWS = 200  # pairs in the table
 SHOWN, FRAMES, ZOOM = 20, 8, 3  # pairs with pictures; thumbnails of a strip; their magnification
 
 
@@ -39,10 +40,10 @@ class Repeated:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Printable, a row a pair."""
+        """Printable, a row for each of the first pairs."""
         rows = [
             [p.test, self._name(p.test_label), p.train, self._name(p.train_label), p.kind, f"{p.distance:.3f}"]
-            for p in self.pairs or ()
+            for p in (self.pairs or ())[:MOST_ROWS]
         ]
         return pd.DataFrame(rows, columns=["test clip", "its class", "train clip", "its class", "kind", "distance"])
 

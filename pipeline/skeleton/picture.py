@@ -20,7 +20,7 @@ def draw_skeleton(
     of it, `scores` [V].
     """
     seen = (scores >= SURE) & np.isfinite(keypoints).all(-1)
-    points = np.where(seen[:, None], keypoints, 0).round().astype(int).clip(-MOST, MOST).tolist()
+    points = np.where(seen[:, None], keypoints, 0).clip(-MOST, MOST).round().astype(int).tolist()
     for a, b in graph.bones:
         if seen[a] and seen[b]:
             cv2.line(picture, points[a], points[b], colour, thick, cv2.LINE_AA)
