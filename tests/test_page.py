@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +39,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip(WHY_NOT)
-    with browser(tmp_path_factory.mktemp("profile")) as found:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(browser(tmp_path_factory.mktemp("profile")))
+        except (RuntimeError, OSError) as error:  # Ubuntu has a program of that name that only tells to install it
+            pytest.skip(f"{CHROMIUM} does not start here: {error}")
         yield found
 
 
