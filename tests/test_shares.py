@@ -96,6 +96,22 @@ def test_the_plan_counts_shards_and_names_the_missing_ones(corridor, monkeypatch
 
 
 @pytest.mark.e2e
+def test_hours_left_are_those_between_the_shards_that_are_done(corridor):
+    params = corridor.folder / "params.yaml"
+    params.write_text(params.read_text().replace("clips_per_shard: 2", "clips_per_shard: 1"))
+    run()
+    receipts = sorted(corridor.folder.glob("cache/store/d/*/shard-?????.json"))
+    assert len(receipts) >= 5
+    for hour, receipt in enumerate(receipts):
+        told = {"time": f"2026-01-01T{2 * hour:02}:00:00+00:00"}
+        receipt.write_bytes(canonical_json(seal(json.loads(receipt.read_text()) | told)))
+    for receipt in receipts[-2:]:
+        receipt.unlink()
+    plan = run("--plan")
+    assert (plan["missing"], plan["hours_left"]) == (2, 4.0)
+
+
+@pytest.mark.e2e
 def test_a_receipt_of_an_odd_time_disturbs_no_plan(corridor):
     run()
     receipt = next(corridor.folder.glob("cache/store/d/*/shard-00001.json"))
