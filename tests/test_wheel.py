@@ -78,6 +78,15 @@ def empty(tmp_path: Path) -> Path:
     return folder
 
 
+IN_ONE_PROCESS = """
+import json, sys
+from click.testing import CliRunner
+from stages.cli import main
+done = [CliRunner().invoke(main, words) for words in json.loads(sys.argv[1])]
+print(json.dumps([(each.exit_code, each.stderr) for each in done]))
+"""
+
+
 class Installed:
     """The installed command, in a folder, without a HOME."""
 
@@ -138,15 +147,16 @@ def test_every_command_works_in_an_empty_folder_or_says_why_not(python: Path, em
     assert not mm or Path(mm[-1]).is_file()  # the list of what mmpose needs ships, too
     assert any(each["name"] == "rtmdet-nano" for each in there.json("weights", "ls")["weights"])
     assert there.json("synth", "--dataset", "skelgap-mini", "--ceiling", "compositional_18_6")["skeleton"] < 0.5
-    for words, sentence in (
-        (("train", "--dataset", "ntu60", "--protocol", "synse_55_5", "--run", "posebridge"), "posebridge ingest"),
-        (("predict", "v.mp4", "--examples", "folder"), "v.mp4"),
-        (("report",), "posebridge evaluate"),
-        (("search", "a person bows"), "--like with a video"),
-        (("extract", "--dataset", "mine"), "no data set named 'mine'"),
-    ):
-        error = there.run(*words, code=1).stderr
-        assert error.splitlines()[-1].startswith("Error: ") and sentence in error, error
+    asked = {
+        "posebridge ingest": ("train", "--dataset", "ntu60", "--protocol", "synse_55_5", "--run", "posebridge"),
+        "v.mp4": ("predict", "v.mp4", "--examples", "folder"),
+        "posebridge evaluate": ("report",),
+        "--like with a video": ("search", "a person bows"),
+        "no data set named 'mine'": ("extract", "--dataset", "mine"),
+    }
+    done = call(python, "-c", IN_ONE_PROCESS, json.dumps(list(asked.values())), cwd=empty, env=there.env)
+    for sentence, (code, error) in zip(asked, json.loads(done.stdout), strict=True):
+        assert code == 1 and error.splitlines()[-1].startswith("Error: ") and sentence in error, error
     assert {path.name for path in empty.iterdir()} <= {"cache"} and not list(empty.glob("cache/*/*"))
 
 
