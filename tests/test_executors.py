@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors import slurm
 from pipeline.executors.base import build_executor
 from pipeline.executors.local import usable_cores, usable_gpus
+from pipeline.params import SlurmParams
 
 pytestmark = pytest.mark.unit
 
@@ -91,6 +95,41 @@ def test_gpus_are_those_that_this_process_may_use(monkeypatch):
     assert usable_gpus() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-abc")
     assert usable_gpus() == ["1", "GPU-abc"]
+
+
+@pytest.mark.parametrize("options", [{}, {"gpus": 2, "partition": "gpu", "cpus": 8, "memory_gb": 32.0, "minutes": 9}])
+def test_slurm_is_asked_for_what_the_parameters_say(tmp_path, monkeypatch, options):
+    asked, sent = {}, []
+
+    class Queue:
+        """As submitit's executor, of which the cluster is asked; it sends nothing."""
+
+        def __init__(self, folder, max_num_timeout):
+            assert folder.parent == tmp_path and max_num_timeout == SlurmParams().resubmit
+
+        def update_parameters(self, **words):
+            asked.update(words)
+
+        def batch(self):
+            return nullcontext()
+
+        def submit(self, task):
+            sent.append(task.unit)
+            return SimpleNamespace(job_id=f"7_{task.unit}", paths=SimpleNamespace(stdout=tmp_path / "log"))
+
+    errors = SimpleNamespace(utils=SimpleNamespace(FailedJobError=OSError))
+    monkeypatch.setattr(slurm, "_submitit", lambda: SimpleNamespace(SlurmExecutor=Queue, core=errors))
+    monkeypatch.setattr(slurm, "largest_array", lambda: 100)
+    executor = build_executor("slurm", 4, tmp_path, SlurmParams(**options))
+    work = executor.run(Work(tmp_path), [5, 6])
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(slurm.subprocess, "run", lambda *a, **k: None)  # scancel
+    with pytest.raises(KeyboardInterrupt):
+        next(work)
+    told = SlurmParams(**options)
+    assert sent == [5, 6] and asked["time"] == told.minutes and asked["cpus_per_task"] == told.cpus
+    assert asked["mem"] == f"{round(told.memory_gb * 1024)}M" and asked["array_parallelism"] == 4
+    assert asked.get("gpus_per_node") == (told.gpus or None) and asked.get("partition") == (told.partition or None)
 
 
 def test_an_unknown_executor_is_one_sentence():
