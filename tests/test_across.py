@@ -212,7 +212,8 @@ def test_a_run_that_learnt_from_a_kinect_in_3d_is_tested_on_a_cameras_pictures(t
 
 
 def test_results_are_read_with_all_others(trained):
-    (result,), complaints = read_results(trained / "cache/results")
+    results, complaints = read_results(trained / "cache/results")
+    (result,) = [each for each in results if each.run == "skeleton"]  # other tests of this file leave theirs
     assert not complaints and result.training_dataset == "lab"
     assert result.overlapping_classes == ["lift-hands", "waving feet"]
     told = text_table(read_runs(trained / "cache/results")[0])
