@@ -121,7 +121,8 @@ def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Pat
     resolved = {"encode": {"epochs": 20}, "train": {"lr": 0.002}}
     recipe_of = {"posebridge": "refined", "skeleton": "refined", "skeleton_gt": "gt"}
     for run, text in (("posebridge", json.dumps({"seed": 0} | resolved)), ("skeleton", "train: [")):
-        (results / "skelgap-mini/compositional_18_6" / run / "seed-0/params.yaml").write_text(text)
+        for place in (results / "skelgap-mini/compositional_18_6" / run).glob("seed-*"):
+            (place / "params.yaml").write_text(text)
     report = make_report(results, tmp_path / "report", MANIFESTS)
     with report.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -230,7 +231,7 @@ def test_a_spoilt_result_is_named_and_the_rest_goes_on(
         ("encode: {seeds: [1]}\ntrain: {lr: 0.002, swap_persons: true}\n", 180, "section `train` of params.yaml"),
         ("encode: {seeds: [1], encoder: light}\ntrain: {lr: 0.002, swap_persons: false}\n", 180, ""),
         ("encode: {seeds: [1], encoder: shift_gcn}\ntrain: {lr: 0.002}\n", 180, "section `encode` of params.yaml"),
-        ("encode: 5\ntrain: [\n", 180, ""),
+        ("encode: 5\ntrain: [\n", 180, "params.yaml (one of the two cannot be read)"),
         ("encode: {seeds: [0]}\ntrain: {lr: 0.002}\n", 170, "number of test clips"),
     ],
 )
@@ -244,6 +245,26 @@ def test_seeds_that_were_trained_or_tested_otherwise_are_not_averaged(
     ((run,), complaints) = read_runs(tmp_path)
     assert run.seeds == ((0,) if other else (0, 1)) and len(complaints) == bool(other)
     assert not other or f"another {other} than seed 0" in complaints[0] and str(path) in complaints[0]
+
+
+@pytest.mark.parametrize(("one", "other", "said"), [
+    ({"text_sha256": "a"}, {"text_sha256": "b"}, "another set of descriptions than seed 0"),
+    ({"trained_on": "a"}, {"trained_on": "b"}, "another set of train clips, descriptions or extractions than seed 0"),
+    ({"text_sha256": "a"}, {}, ""),
+    ({"trained_on": "a"}, {"trained_on": ""}, ""),
+])  # fmt: skip
+def test_seeds_that_learnt_from_or_were_asked_by_something_else_are_not_averaged(
+    tmp_path: Path, one: dict[str, str], other: dict[str, str], said: str
+) -> None:
+    for seed, told in enumerate((one, other)):
+        path = write_result(tmp_path, "posebridge", seed)
+        metrics = json.loads(path.read_text())
+        metrics["selection"] |= {name: value for name, value in told.items() if name == "trained_on"}
+        metrics |= {name: value for name, value in told.items() if name == "text_sha256"}
+        path.write_text(json.dumps(metrics))
+    ((run,), complaints) = read_runs(tmp_path)
+    assert run.seeds == ((0,) if said else (0, 1)) and len(complaints) == bool(said)
+    assert not said or said in complaints[0]
 
 
 @pytest.mark.parametrize(("settings", "averaged"), [

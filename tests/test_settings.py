@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 
+import h5py
 import pytest
 import yaml
 from synthetic import FLAGS, PARAMS, PROTOCOL, make_world
@@ -17,6 +18,7 @@ from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.params import RunParams
 from pipeline.report.runs import read_runs
+from pipeline.text.bank import bank_path
 
 pytestmark = pytest.mark.unit
 RUN = RunParams(flags=FLAGS)
@@ -50,6 +52,18 @@ def test_seeds_of_other_settings_are_not_averaged_though_all_are_tested_with_the
     encode(world, PROTOCOL, "refined", ENCODE, seeds=(1,))
     train(world, PROTOCOL, "run", RUN, QUICK, seeds=(1,))
     assert told() == ((0, 1), [])
+    place = world.cache / "results/toy" / PROTOCOL / "run"
+    metrics = [json.loads((place / f"seed-{seed}/metrics.json").read_text()) for seed in (0, 1)]
+    assert len({one["text_sha256"] for one in metrics}) == len({one["selection"]["trained_on"] for one in metrics}) == 1
+    # Other descriptions of unseen classes, which nothing is trained on, when one of them was tested.
+    path = bank_path("toy", "minilm", world.cache)
+    with h5py.File(path, "r+") as file:
+        file.attrs["sources_sha256"] = "of other texts"
+    evaluation.evaluate(world, PROTOCOL, "run", RUN, QUICK, seeds=(0,))
+    (run,), (complaint,) = read_runs(world.cache / "results")
+    assert run.seeds == (0,) and "another set of descriptions than seed 0" in complaint
+    with h5py.File(path, "r+") as file:
+        del file.attrs["sources_sha256"]
     # A model from before settings were told, tested by parameters of today: its persons were not swapped, its encoder
     # was the light one.
     chosen = world.cache / "models/toy" / PROTOCOL / "run/seed-0/selection.json"

@@ -94,7 +94,10 @@ class Across(Dataset):
                     f"{self.crossed.protocol} trains on; count both as one action in manifests/same_names.csv, or "
                     "describe them differently."
                 )
-        return replace(tested, embeddings=embeddings, mask=mask, slots=slots, class_names=self.class_names)
+        both = fingerprint(tested.texts_sha256, trained.texts_sha256)
+        return replace(
+            tested, embeddings=embeddings, mask=mask, slots=slots, class_names=self.class_names, texts_sha256=both
+        )
 
     def texts(self, variant: str) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
         """As `bank` puts them together."""

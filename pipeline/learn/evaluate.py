@@ -25,6 +25,7 @@ from pipeline.cache.index import index_path
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for, name_of
 from pipeline.files.durable import write_for_people, writing
+from pipeline.files.hashing import fingerprint
 from pipeline.files.names import check_name
 from pipeline.files.tables import write_table
 from pipeline.learn.across import under
@@ -68,7 +69,8 @@ def evaluate(
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
     to a multiply-add), `params` both together, `missing` the test clips whose extraction failed, `repeated` those that
-    repeat a train clip, `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored.
+    repeat a train clip, `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored,
+    `text_sha256` of the descriptions and the weights of their encoder.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
     run, seeds = run.of(protocol), seeds or params.seeds(run)
@@ -183,6 +185,7 @@ def evaluate_seed(
         "flags": opened.run.flags,
         "recipe": opened.run.recipe,
         "text": opened.bank.encoder,
+        "text_sha256": fingerprint(opened.bank.encoder_sha256, opened.bank.texts_sha256),
         "hpe_text": opened.hpe_text,
         "skeletons": "imported" if opened.imported else opened.run.skeletons,
         "features": "imported" if opened.imported else "computed",

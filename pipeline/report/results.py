@@ -97,7 +97,8 @@ class Adaptation(TypedDict, total=False):
 @MORE
 class Selection(TypedDict, total=False):
     """What was chosen, and the seconds of the training: CPU time, on a GPU wall time. `device` and `precision` are
-    where and how it computed; `scores_by_epoch` is what the selection phase looked at.
+    where and how it computed; `scores_by_epoch` is what the selection phase looked at; `trained_on` is a hash of the
+    extractions, clips, classes and texts that the method has learnt from.
     """
 
     seconds: Amount
@@ -105,6 +106,7 @@ class Selection(TypedDict, total=False):
     device: str
     precision: str
     scores_by_epoch: list[FiniteFloat]
+    trained_on: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class Result:
     """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed, `repeated` those that
     repeat a train clip, None where nobody has looked; `device` is where clips were scored. `features` are `imported`
     where the skeleton encoder is one of others, else `computed`. `training_dataset` is another one than `dataset` that
-    was trained on, `overlapping_classes` are those of `dataset` that it has, too; None otherwise.
+    was trained on, `overlapping_classes` are those of `dataset` that it has, too; None otherwise. `text_sha256` is of
+    the descriptions and the weights of their encoder, empty where it was not told yet.
     """
 
     dataset: str
@@ -142,6 +145,7 @@ class Result:
     features: str = "computed"
     training_dataset: str | None = None
     overlapping_classes: list[str] | None = None
+    text_sha256: str = ""
     folder: Path = Path()
 
     @property

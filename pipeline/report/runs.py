@@ -140,8 +140,8 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     for result in results:
         seeds = found[result.dataset, result.protocol, result.run]
         if seeds and (other := _differing(result, seeds[0])):
-            again = "`posebridge encode`, `train` and `evaluate`" if "section" in other else "`posebridge evaluate`"
-            complaints.append(f"{result.folder / 'metrics.json'} was made with another {other} than seed "
+            what, again = other
+            complaints.append(f"{result.folder / 'metrics.json'} was made with another {what} than seed "
                               f"{seeds[0].seed} of the same run; run {again} for all seeds.")  # fmt: skip
         else:
             seeds.append(result)
@@ -199,19 +199,35 @@ def _has_encoder(result: Result) -> bool:
     return result.features != "imported" and not own
 
 
-def _differing(result: Result, other: Result) -> str | None:
-    """What two results are no seeds of one run for. How they were trained counts where both tell; a value that was not
-    there yet when one was trained is that of UNTOLD.
+EVALUATE, TRAIN = "`posebridge evaluate`", "`posebridge train` and `evaluate`"
+ENCODE = "`posebridge encode`, `train` and `evaluate`"
+
+
+def _differing(result: Result, other: Result) -> tuple[str, str] | None:
+    """What two results are no seeds of one run for, and the commands that make them so. What they have learnt from and
+    been asked by counts where both tell, and how they were trained unless neither does; a value that was not there yet
+    when one was trained is that of UNTOLD.
     """
     for name in SETTINGS:
         if getattr(result, name) != getattr(other, name):
-            return name
+            return name, EVALUATE
     if result.test_clips != other.test_clips:
-        return "number of test clips"
+        return "number of test clips", EVALUATE
+    if _unlike(result.text_sha256, other.text_sha256):
+        return "set of descriptions", TRAIN
+    if _unlike(result.selection.get("trained_on"), other.selection.get("trained_on")):
+        return "set of train clips, descriptions or extractions", ENCODE
     ours, theirs = result.trained, other.trained
+    if bool(ours) != bool(theirs):
+        return "params.yaml (one of the two cannot be read)", EVALUATE
     for section in sorted(ours.keys() & theirs.keys()):
         if section == "encode" and not _has_encoder(result):
             continue  # whatever the parameters say by now, it was trained by none of it
         if UNTOLD[section] | ours[section] | {"seeds": None} != UNTOLD[section] | theirs[section] | {"seeds": None}:
-            return f"section `{section}` of params.yaml"
+            return f"section `{section}` of params.yaml", ENCODE
     return None
+
+
+def _unlike(one: str | None, other: str | None) -> bool:
+    """Whether two hashes differ, as far as both are told."""
+    return bool(one and other and one != other)

@@ -33,7 +33,10 @@ MOST_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class TextBank:
-    """Embeddings of C classes in K slots. A slot that a class does not have is a zero vector and False in `mask`."""
+    """Embeddings of C classes in K slots. A slot that a class does not have is a zero vector and False in `mask`.
+
+    `texts_sha256` is of the class names and texts that it was made of, empty where nobody cares.
+    """
 
     embeddings: Tensor  # [C, K, d_t] float32, L2-normalised
     mask: Tensor  # [C, K] bool
@@ -41,6 +44,7 @@ class TextBank:
     class_names: tuple[str, ...]
     encoder: str
     encoder_sha256: str
+    texts_sha256: str = ""
 
     def take(self, classes: Sequence[int], slots: Sequence[str]) -> Tensor:
         """The chosen slots of the chosen classes and of no other: [len(classes), len(slots), d_t] float32.
@@ -83,18 +87,19 @@ def make_bank(
         mask[index, slots.index(slot)] = True
 
     bank = TextBank(
-        torch.from_numpy(embeddings), torch.from_numpy(mask), slots, tuple(class_names), encoder, model.sha256
-    )
-    return save_bank(bank, dataset, cache, _sources(class_names, texts))
+        torch.from_numpy(embeddings), torch.from_numpy(mask), slots, tuple(class_names), encoder, model.sha256,
+        _sources(class_names, texts),
+    )  # fmt: skip
+    return save_bank(bank, dataset, cache)
 
 
-def save_bank(bank: TextBank, dataset: str, cache: Path, sources_sha256: str = "") -> Path:
-    """Write a bank; returns the file's path. `sources_sha256` is of the texts that it was made of, if anybody cares."""
+def save_bank(bank: TextBank, dataset: str, cache: Path) -> Path:
+    """Write a bank; returns the file's path."""
     embeddings, mask, strings = bank.embeddings.numpy(), bank.mask.numpy(), h5py.string_dtype()
 
     def fill(file: h5py.File) -> None:
         file.attrs.update(schema=SCHEMA, dataset=dataset, encoder=bank.encoder, encoder_sha256=bank.encoder_sha256)
-        file.attrs.update(sources_sha256=sources_sha256, sha256=_content(embeddings, mask))
+        file.attrs.update(sources_sha256=bank.texts_sha256, sha256=_content(embeddings, mask))
         file.create_dataset("embeddings", data=embeddings).attrs["axes"] = "class, slot, dimension"
         file["mask"] = mask
         file.create_dataset("slots", data=list(bank.slots), dtype=strings)
@@ -122,7 +127,7 @@ def load_bank(
     if not is_file(path):
         raise PosebridgeError(f"{path} is missing; {remedy}.")
     try:
-        bank, schema, sources, sound = _read(path)
+        bank, schema, sound = _read(path)
     except Exception as error:  # damaged structures come out of HDF5 as errors of many classes
         raise PosebridgeError(f"{path} is damaged or no text bank ({type(error).__name__}); {remedy}.") from None
     if schema != SCHEMA:
@@ -134,13 +139,14 @@ def load_bank(
     if list(bank.class_names) != list(class_names):
         raise PosebridgeError(f"{path} was made of another classes.csv; {remedy}.")
     texts = texts_path(folder, split_variant(encoder)[1]) if folder else None
-    if texts and sources and is_file(texts) and _sources(class_names, read_texts(texts, class_names)[1]) != sources:
+    made_of = bank.texts_sha256
+    if texts and made_of and is_file(texts) and _sources(class_names, read_texts(texts, class_names)[1]) != made_of:
         raise PosebridgeError(f"{path} was made of another {texts.name} than is there now; {remedy}.")
     return bank
 
 
-def _read(path: Path) -> tuple[TextBank, int, str, bool]:
-    """The bank, its schema, the hash of its sources, and whether it is whole. Raises what HDF5 raises."""
+def _read(path: Path) -> tuple[TextBank, int, bool]:
+    """The bank, its schema, and whether it is whole. Raises what HDF5 raises."""
     with h5py.File(path, "r", locking=False) as file:
         shape = file["embeddings"].shape
         count = len(file["class_names"]), len(file["slots"])
@@ -156,10 +162,11 @@ def _read(path: Path) -> tuple[TextBank, int, str, bool]:
             class_names=tuple(file["class_names"].asstr()[()]),
             encoder=str(file.attrs["encoder"]),
             encoder_sha256=str(file.attrs["encoder_sha256"]),
+            texts_sha256=str(file.attrs.get("sources_sha256", "")),
         )
         written = file.attrs.get("sha256", "")
         sound = not written or written == _content(embeddings, mask)
-        return bank, int(file.attrs["schema"]), str(file.attrs.get("sources_sha256", "")), sound
+        return bank, int(file.attrs["schema"]), sound
 
 
 def _sources(class_names: Sequence[str], texts: dict[tuple[int, str], str]) -> str:
