@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from stages.shell import before_errors
+
 T = TypeVar("T")
 LOG_SECONDS = 10.0  # from line to line of a log file
 LINE = "{desc}{n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
@@ -26,6 +28,7 @@ class Bar:
         self._begun = self._told = time.monotonic()
         self._bar: tqdm | None = None
         self._last: tuple[int, int | None, str] | None = None  # what a log file has not been told yet
+        before_errors.add(self.close)
 
     def show(self, done: int, total: int | None, note: str = "") -> None:
         """So much of `total` (None: nobody knows) is done."""
@@ -43,7 +46,8 @@ class Bar:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Nothing more is to come."""
+        """Nothing more is to come. A second time changes nothing."""
+        before_errors.discard(self.close)
         if self._bar is not None:
             self._bar.close()
         if self._last is not None and self._leave:

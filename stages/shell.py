@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STARTED = "stages.shell.started"  # in a context's meta: where the person is, if the project is elsewhere
 TYPED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+before_errors: set[Callable[[], None]] = set()  # what ends the bars that are shown
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tab and line end
 
 
@@ -205,7 +206,7 @@ def _shown(text: str) -> str:
 
 def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turn a PosebridgeError into one sentence on stderr and exit code 1, and so an error of the disk that nobody
-    foresaw.
+    foresaw. Bars end before it: an error holds on to the frames that would have ended them, and they would do so later.
     """
 
     @functools.wraps(function)
@@ -213,6 +214,7 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except PosebridgeError as error:
+            _end_bars()
             sentence, *listed = (line.replace("\n", r"\n") for line in str(error).split(LIST))
             for line in listed:  # before the sentence, which is what a person, or a script, sees last
                 say(f"  {line}")
@@ -222,9 +224,15 @@ def plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # whoever reads our output wants no more of it; click knows
+            _end_bars()
             reason = error.strerror or str(error).partition("\n")[0]
             where = f"{error.filename}: " if error.filename else ""
             say(f"Error: {where}{reason}; put this right and run the same command again.")
             sys.exit(1)
 
     return wrapped
+
+
+def _end_bars() -> None:
+    for end in [*before_errors]:
+        end()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 
 import pytest
 
+from pipeline.errors import PosebridgeError
 from pipeline.learn.loop import Progress
 from stages import bars
+from stages.shell import plain_errors
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +42,22 @@ def test_nothing_is_shown_before_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(ValueError), bars.epochs("train", 3):
             raise ValueError
         assert stream.getvalue() == ""
+
+
+def test_a_bar_that_an_error_holds_on_to_ends_before_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    @plain_errors
+    def look() -> None:
+        shown = bars.progress(range(5), 5, "crop", "look")
+        next(shown), next(shown)
+        raise PosebridgeError("g.onnx is odd; take another.")
+
+    with pytest.raises(SystemExit) as kept:
+        look()
+    line, sentence = capsys.readouterr().err.splitlines()
+    assert line.startswith("look: 1 of 5 crops, ") and sentence == "Error: g.onnx is odd; take another."
+    del kept  # and with it `shown`
+    gc.collect()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
