@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from synthetic import make_world
 from torch import Tensor
 
-from pipeline.bench.examples import leave_out
+from pipeline.bench.examples import bench_examples, leave_out
 from pipeline.learn.features import Samples
 from pipeline.predict.examples import STEPS, Descriptors, ExampleScorer, hold, place_free
+from pipeline.protocol.metrics import binomial_interval
 from pipeline.skeleton.mirror import mirror
 
 pytestmark = pytest.mark.unit
@@ -95,7 +98,23 @@ def test_a_bench_counts_who_is_known_by_the_clips_of_others() -> None:
     asked, dataset = np.array([True, False, True, False, True]), SimpleNamespace(class_names=("a", "b", "c"))
     for labels, hits in (([0, 0, 2, 2, 1], 2), ([2, 0, 2, 2, 1], 1), ([2, 0, 0, 2, 1], 0)):  # b has no example
         for neighbours in (1, 0):
-            assert leave_out(samples(x), asked, np.array(labels), dataset, neighbours) == hits  # type: ignore[arg-type]
+            right = leave_out(samples(x), asked, np.array(labels), dataset, neighbours)  # type: ignore[arg-type]
+            assert right.shape == (3,) and right.sum() == hits
+
+
+def test_twins_among_the_clips_of_a_bench_are_no_independent_ones(tmp_path) -> None:
+    world = make_world(tmp_path)
+    clips = [replace(clip, subject=f"s{number % 4}") for number, clip in enumerate(world.clips)]
+    found = bench_examples(replace(world, clips=tuple(clips)), "refined")
+    for key, share in found.accuracy.items():
+        low, high = binomial_interval(round(share * found.clips), found.clips)
+        assert found.ci95[key][0] <= share <= found.ci95[key][1] and found.ci95[key] != pytest.approx((low, high))
+    world.twins.unlink()
+    found = bench_examples(replace(world, clips=tuple(clips)), "refined")
+    assert all(
+        found.ci95[key] == pytest.approx(binomial_interval(round(share * found.clips), found.clips))
+        for key, share in found.accuracy.items()
+    )
 
 
 def test_none_of_these_is_learnt_of_the_examples_each_compared_with_all_others() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fabricated import write_run
 from test_report import write_result
 
 from pipeline.protocol.metrics import binomial_interval
+from pipeline.report.parts import parts_of
 from pipeline.report.families import families, family_of
 from pipeline.report.runs import Run, read_runs
 
@@ -49,3 +52,24 @@ def test_each_split_counts_once_whatever_its_seeds(tmp_path: Path) -> None:
     better = [Run(tuple(replace(r, zsl=r.zsl | {"top1": 1.0}, **changes) for r in run.results)) for run in runs]
     first, second = families([*runs, *better])
     assert (first.run, first.harmonic, second) == ("x", None, found), "the best first"
+
+
+def test_twins_hang_together_within_a_split_and_clips_across_splits(tmp_path: Path) -> None:
+    twins = {"right": 0.6, "chance": 0.5, "n": 40, "ci95": [0.5, 0.8]}
+    for protocol in ("draw_1", "draw_2"):
+        write_run(tmp_path / protocol, "skeleton", 0.9, 0.0, (0,), twins_alike=True, twins=twins)
+        made = tmp_path / protocol / "skelgap/compositional_30_10"
+        for path in made.rglob("metrics.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": protocol}))
+        (tmp_path / "results/skelgap").mkdir(parents=True, exist_ok=True)
+        made.rename(tmp_path / "results/skelgap" / protocol)
+    runs = read_runs(tmp_path / "results")[0]
+    (found,) = families(runs)
+    assert found.ci95 == pytest.approx(runs[0].ci95()), "both splits ask about the same clips, and so tell no more"
+    exact = binomial_interval(round(found.top1.mean * found.clips), found.clips)
+    assert found.ci95[1] - found.ci95[0] < (exact[1] - exact[0]) / 2, "one of a set of twins is right, whatever else"
+    of_one, of_both = parts_of(runs[:1]), parts_of(runs)
+    assert of_one.twins_ci95 == pytest.approx((0.5, 0.8))
+    assert of_both.twins_ci95 == pytest.approx((0.6 - 0.1 / 2**0.5, 0.6 + 0.2 / 2**0.5)) and of_both.twins[2] == 80
+    alone = [Run(tuple(replace(result, folder=tmp_path) for result in run.results)) for run in runs]
+    assert families(alone)[0].ci95 == pytest.approx(exact), "where nobody knows the answers"

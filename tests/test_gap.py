@@ -16,12 +16,13 @@ import stages.gap
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import own_name
 from pipeline.gap.gap import Gap, measure_gap, only_recipe
-from pipeline.gap.linear import grouped_folds, linear_probe, macro_accuracy
+from pipeline.gap.linear import grouped_folds, interval, linear_probe, macro_accuracy
 from pipeline.gap.picture import draw_gap
 from pipeline.gap.question import ask
 from pipeline.learn import dataset as datasets
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import Params, RunParams
+from pipeline.protocol.metrics import binomial_interval
 from pipeline.recipe import Recipe
 from pipeline.report.figures import save
 from stages.cli import main
@@ -150,6 +151,14 @@ def test_every_value_weighs_the_same_and_one_that_is_not_drawn_nothing():
     told, drawn = macro_accuracy(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 0, 1]), ["a", "a", "a", "b"])
     assert told == pytest.approx(1 / 3)  # 2 of 3 and 0 of 1, once each
     assert sorted({round(float(share), 3) for share in drawn}) == [0, 0.333, 0.667]  # b alone, both, a alone
+
+
+def test_an_interval_of_all_or_none_right_is_that_of_so_many_groups():
+    """Forty clips of eight groups, each of the other value: draws of groups are all alike."""
+    answers = torch.arange(40) % 2
+    for said, hits in ((answers, 8), (1 - answers, 0)):
+        accuracy, draws = macro_accuracy(said, answers, [str(clip // 5) for clip in range(40)])
+        assert accuracy == hits / 8 and interval(draws, 8) == binomial_interval(hits, 8) != interval(draws)
 
 
 def test_folds_hold_whole_groups_and_do_not_hang_on_order():

@@ -166,6 +166,13 @@ def test_every_class_is_in_the_centre(world):
 def test_the_best_values_on_test_are_taken(world):
     t = made_up(world, right_when=lambda method: method.alpha == 1.0)
     assert leaks.top1(t) == 0.0 and leaks.values_chosen_on_test(t) == 1.0 and t.method.alpha == 0.0
+    for kind in (t.method, t.adaptation):  # of a grid, as Skeleton-Cache's: one value by one would not find it
+        kind.choices, kind.beta = {"alpha": (0.0, 1.0, 0.5), "beta": (0.0, 2.0, 1.0)}, 0.0
+    t.method.right_when = lambda method: (method.alpha, method.beta) == (1.0, 2.0)
+    assert leaks.values_chosen_on_test(t) == 1.0 and (t.method.alpha, t.method.beta) == (0.0, 0.0)
+    assert {(t.adaptation.alpha, t.adaptation.beta) for _ in leaks.over_the_grid(t.adaptation)} == {
+        (alpha, beta) for alpha in (0.0, 1.0, 0.5) for beta in (0.0, 2.0, 1.0)
+    }
     t = made_up(world)
     assert leaks.adapted_top1(t) == 0.0 and leaks.adaptation_chosen_on_test(t) == 1.0 and t.adaptation.alpha == 0.0
 

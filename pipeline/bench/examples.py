@@ -15,7 +15,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples, load_samples
 from pipeline.predict.examples import ExampleScorer
-from pipeline.protocol.metrics import binomial_interval
+from pipeline.protocol.ceiling import read_twins
+from pipeline.protocol.metrics import tuple_interval
 
 NEIGHBOURS = (1, 3, 0)  # 0: prototypes
 
@@ -23,7 +24,7 @@ NEIGHBOURS = (1, 3, 0)  # 0: prototypes
 @dataclass(frozen=True)
 class ExamplesBench:
     """`accuracy` and `ci95` by what is compared, `skeleton` or `skeleton+cues`, and by how, `1 nearest`, `3 nearest`
-    or `prototypes`. Nothing is chosen by them; `chance` is that of the most frequent class.
+    or `prototypes`. Nothing is chosen by them; `chance` is that of the most frequent class. Intervals take twins as such.
     """
 
     clips: int
@@ -50,13 +51,17 @@ def bench_examples(dataset: Dataset, recipe: str) -> ExamplesBench:
     samples = load_samples(list(facts), reader, reader if "cues" in reader.names else None)
     group = np.array([facts[clip_id][0] for clip_id in samples.clip_ids])
     labels = np.array([facts[clip_id][1] for clip_id in samples.clip_ids])
+    twins = read_twins(dataset.twins) if dataset.twins.is_file() else {}
+    alike = [twins.get(clip_id, (clip_id,)) for clip_id in samples.clip_ids]
     for name in ("skeleton", "skeleton+cues")[: 1 + (samples.cues is not None)]:
         shown = samples if name == "skeleton+cues" else without_cues(samples)
         for neighbours in NEIGHBOURS:
-            hits = sum(leave_out(shown, group == one, labels, dataset, neighbours) for one in sorted(set(group)))
+            right = np.zeros(len(labels), bool)
+            for one in sorted(set(group)):
+                right[group == one] = leave_out(shown, group == one, labels, dataset, neighbours)
             key = f"{name}, {f'{neighbours} nearest' if neighbours else 'prototypes'}"
-            accuracy[key] = hits / len(labels)
-            intervals[key] = binomial_interval(hits, len(labels))
+            accuracy[key] = float(right.mean())
+            intervals[key] = tuple_interval(right, alike)
     return ExamplesBench(
         clips=len(labels),
         groups=len(set(group)),
@@ -68,14 +73,16 @@ def bench_examples(dataset: Dataset, recipe: str) -> ExamplesBench:
     )
 
 
-def leave_out(samples: Samples, asked: np.ndarray, labels: np.ndarray, dataset: Dataset, neighbours: int) -> int:
-    """Hits among the clips `asked` [N] bool, with all others as examples; a class without any example is a miss."""
+def leave_out(
+    samples: Samples, asked: np.ndarray, labels: np.ndarray, dataset: Dataset, neighbours: int
+) -> np.ndarray:
+    """Which of the clips `asked` [N] bool are right, with all others as examples; a class without any is a miss."""
     rows: list[int] = np.flatnonzero(~asked).tolist()
     classes = sorted(set(labels[rows].tolist()))
     names = [dataset.class_names[c] for c in classes]
     examples = ExampleScorer(names, samples.take(rows), [classes.index(c) for c in labels[rows]], neighbours)
     said = examples.scores(samples.take(np.flatnonzero(asked).tolist())).argmax(1)
-    return int((np.array(classes)[said] == labels[asked]).sum())
+    return np.asarray(np.array(classes)[said] == labels[asked])
 
 
 def without_cues(samples: Samples) -> Samples:

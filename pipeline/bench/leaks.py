@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -174,13 +175,16 @@ def centred_on_every_class(t: Tested) -> float:
 
 def values_chosen_on_test(t: Tested) -> float:
     """SMIE and others: the method's own values by unseen test accuracy."""
-    method, best = copy.deepcopy(t.method), 0.0
-    for name, values in method.choices.items():
-        for value in values:
-            setattr(method, name, value)
-            best = max(best, float(t.right(method).mean()))
-        setattr(method, name, getattr(t.method, name))
-    return best
+    method = copy.deepcopy(t.method)
+    return max(float(t.right(method).mean()) for _ in over_the_grid(method))
+
+
+def over_the_grid(one: Method | Adaptation) -> Iterator[None]:
+    """Set its values to every combination of its choices, one after another."""
+    for values in product(*one.choices.values()):
+        for name, value in zip(one.choices, values, strict=True):
+            setattr(one, name, value)
+        yield
 
 
 def gamma_chosen_on_test(t: Tested) -> float:
@@ -190,14 +194,10 @@ def gamma_chosen_on_test(t: Tested) -> float:
 
 
 def adaptation_chosen_on_test(t: Tested) -> float:
-    """PGFA's alpha: the values of the adaptation by unseen test accuracy."""
-    adaptation, best = copy.copy(t.adaptation), 0.0
+    """PGFA's alpha, Skeleton-Cache's grid: the values of the adaptation by unseen test accuracy."""
+    adaptation = copy.copy(t.adaptation)
     assert adaptation is not None
-    for name, values in adaptation.choices.items():
-        for value in values:
-            setattr(adaptation, name, value)
-            best = max(best, adapted_top1(replace(t, adaptation=adaptation)))
-    return best
+    return max(adapted_top1(replace(t, adaptation=adaptation)) for _ in over_the_grid(adaptation))
 
 
 def second_pass_over_the_test_set(t: Tested) -> float:

@@ -146,7 +146,7 @@ def read(
     """Count one look's right answers."""
     accuracy, draws = macro_accuracy(said, answers, groups)
     parts = [macro_accuracy(said[part], answers[part], ["all"] * int(part.sum()))[0] for part in (choosing, ~choosing)]
-    return Reading(*key, accuracy, interval(draws), *parts)
+    return Reading(*key, accuracy, interval(draws, len(set(groups))), *parts)
 
 
 def choose(

@@ -110,7 +110,7 @@ def asked(question: Question, scores: dict[str, torch.Tensor]) -> tuple[list[Kno
     knows, draws = [], {}
     for name, values in scores.items():
         accuracy, draws[name] = macro_accuracy(values.argmax(1), torch.from_numpy(question.answers), question.groups)
-        knows.append(Knows(name, accuracy, interval(draws[name])))
+        knows.append(Knows(name, accuracy, interval(draws[name], len(set(question.groups)))))
     return knows, draws
 
 

@@ -9,8 +9,11 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from pipeline.protocol.metrics import binomial_interval
+import numpy as np
+
+from pipeline.protocol.metrics import binomial_interval, tuple_interval
 from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.parts import Parts, parts_of
 from pipeline.report.runs import Run
@@ -21,8 +24,8 @@ class Family:
     """One run over the splits of a family; fractions.
 
     `top1`, `top5` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds.
-    `low` and `high`: the split with the least and with the highest top-1. `ci95`: exact, of the means of all splits; as
-    if those were independent, though splits share their clips. `parts` are counted over the clips of all.
+    `low` and `high`: the split with the least and with the highest top-1. `ci95`: of the means of all splits; what is
+    asked in several of them hangs together, as twins do. `parts` are counted over the clips of all.
     """
 
     dataset: str
@@ -65,8 +68,19 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
     hits = round(sum(mean * member.first.test_clips for mean, member in zip(top1, members, strict=True)))
     return Family(
         dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
-        binomial_interval(hits, clips),
+        _interval(members) or binomial_interval(hits, clips),
         spread_of(top5) if len(top5) == len(members) else None,
         spread_of(harmonic) if len(harmonic) == len(members) else None,
         parts_of(members),
     )  # fmt: skip
+
+
+def _interval(members: Sequence[Run]) -> tuple[float, float] | None:
+    """The 95 % interval of all answers: exact where nothing hangs together, else a bootstrap over tuples, a clip that
+    several splits ask about being one. None where a split does not tell its answers.
+    """
+    told = [member.right() for member in members]
+    if not all(told):
+        return None
+    right, tuples = zip(*filter(None, told), strict=True)
+    return tuple_interval(np.concatenate(right), chain.from_iterable(tuples))

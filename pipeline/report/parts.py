@@ -79,11 +79,24 @@ def parts_of(runs: Sequence[Run]) -> Parts | None:
             hits += n * spread_of([result.twins["right"] for result in run.results if result.twins]).mean
             chance += n * first.twins["chance"]
             clips += n
-    bounds = [result.twins["ci95"] for run in runs for result in run.results if result.twins]
     ci95 = binomial_interval(round(hits), clips)
-    if bounds and len(runs) == 1 and runs[0].twin_hits_max is not None:  # answers hang together: as each seed tells
-        ci95 = fmean(low for low, _ in bounds), fmean(high for _, high in bounds)
+    if clips and any(run.twin_hits_max is not None for run in runs):  # answers hang together: as each seed tells
+        ci95 = _together([run for run in runs if run.first.twins], hits, clips)
     return Parts(right, values, (hits, chance, clips), ci95)
+
+
+def _together(runs: Sequence[Run], hits: float, clips: int) -> tuple[float, float]:
+    """The interval of all `clips`, `hits` of which are right, from those that the seeds of each run tell; of several
+    protocols as if they were independent.
+    """
+    below = above = 0.0
+    for run in runs:
+        told = [result.twins for result in run.results if result.twins]
+        share_of_all = told[0]["n"] / clips
+        right = fmean(each["right"] for each in told)
+        below += (share_of_all * (right - fmean(each["ci95"][0] for each in told))) ** 2
+        above += (share_of_all * (fmean(each["ci95"][1] for each in told) - right)) ** 2
+    return hits / clips - below**0.5, hits / clips + above**0.5
 
 
 def _counted(result: Result) -> dict[str, dict[str, int]]:

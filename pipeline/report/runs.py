@@ -96,7 +96,7 @@ class Run:
         top1, n = self.spread(section, "top1"), self.first.zsl["n"]
         if top1 is None:
             return None
-        if self.twin_hits_max is not None and section == "zsl" and (right := self._right()):
+        if self.twin_hits_max is not None and section == "zsl" and (right := self.right()):
             return tuple_interval(*right)
         if self.twin_hits_max is not None:
             told = [found["ci95"] for result in self.results if (found := getattr(result, section)) and "ci95" in found]
@@ -104,7 +104,7 @@ class Run:
                 return statistics.fmean(low for low, _ in told), statistics.fmean(high for _, high in told)
         return binomial_interval(round(top1.mean * n), n)
 
-    def _right(self) -> tuple[np.ndarray, list[str]] | None:
+    def right(self) -> tuple[np.ndarray, list[str]] | None:
         """How many seeds are right on each test clip, as a share [N], and its tuple; None without equal answers."""
         answers = [result.answers for result in self.results]
         first = answers[0]
