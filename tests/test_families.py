@@ -12,8 +12,8 @@ from fabricated import write_run
 from test_report import write_result
 
 from pipeline.protocol.metrics import binomial_interval
-from pipeline.report.parts import parts_of
 from pipeline.report.families import families, family_of
+from pipeline.report.parts import parts_of
 from pipeline.report.runs import Run, read_runs
 
 pytestmark = pytest.mark.unit
