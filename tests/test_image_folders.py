@@ -76,6 +76,8 @@ def test_what_is_no_frame_does_not_count(tmp_path):
     [
         ("a.mp4", r"holds images and a video \(a.mp4\); keep them apart"),
         ("1.png", "two images for one frame, 1.jpg and 1.png"),
+        ("01.jpg", "two images for one frame, 01.jpg and 1.jpg"),
+        ("1.JPG", "two images for one frame, 1.JPG and 1.jpg"),
     ],
 )
 def test_a_folder_that_cannot_be_told_is_refused(tmp_path, extra, reason):

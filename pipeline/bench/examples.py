@@ -24,7 +24,8 @@ NEIGHBOURS = (1, 3, 0)  # 0: prototypes
 @dataclass(frozen=True)
 class ExamplesBench:
     """`accuracy` and `ci95` by what is compared, `skeleton` or `skeleton+cues`, and by how, `1 nearest`, `3 nearest`
-    or `prototypes`. Nothing is chosen by them; `chance` is that of the most frequent class. Intervals take twins as such.
+    or `prototypes`; intervals take twins as such. Nothing is chosen by them; `chance` is that of the most frequent
+    class.
     """
 
     clips: int

@@ -146,8 +146,8 @@ def explained(scores: Tensor, answers: Tensor) -> float:
 
 
 def interval(draws: np.ndarray, groups: int = 0) -> tuple[float, float]:
-    """The middle 95 % of draws of an accuracy, or without `groups` of a difference. Where all or none is right draws know
-    no spread: then the exact interval of as many trials as there are groups.
+    """The middle 95 % of draws of an accuracy, or without `groups` of a difference. Where all is right, or nothing,
+    draws know no spread: then the exact interval of as many trials as there are groups.
     """
     if groups and draws.min() == draws.max() and draws[0] in (0, 1):
         return binomial_interval(round(groups * draws[0]), groups)

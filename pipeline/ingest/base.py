@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.files.names import composed, place_of, text_of
-from pipeline.video.names import HIDDEN, is_named_as_frame, is_named_as_video
+from pipeline.video.names import HIDDEN, is_named_as_frame, is_named_as_unread, is_named_as_video
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def _holds_frames(prefix: str, entries: list[os.DirEntry[str]]) -> bool:
     if any(part.startswith(HIDDEN) for part in prefix.split("/")):
         return False
     names = [entry.name for entry in entries]
-    return any(map(is_named_as_frame, names)) and not any(map(is_named_as_video, names))
+    images = any(map(is_named_as_frame, names)) or any(map(is_named_as_unread, names))
+    return images and not any(map(is_named_as_video, names))
 
 
 def stem(path: str) -> str:

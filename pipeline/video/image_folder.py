@@ -17,7 +17,7 @@ from pipeline.files.names import is_folder, text_of
 from pipeline.params import IMAGE_FPS
 from pipeline.video.decode import Video
 from pipeline.video.image import image_shape, read_image
-from pipeline.video.names import images_of, is_named_as_video
+from pipeline.video.names import images_of, is_named_as_video, natural
 from pipeline.video.open import VideoError
 from pipeline.video.picture import PictureError, fit
 from pipeline.video.reader import MAX_LOST, FrameReader
@@ -115,9 +115,9 @@ def _frames_of(folder: Path) -> list[str]:
         raise VideoError("open", "the folder holds no images")
     if videos:
         raise VideoError("open", f"the folder holds images and a video ({text_of(videos[0])}); keep them apart")
-    stems: dict[str, str] = {}
+    stems: dict[tuple[str | int, ...], str] = {}
     for name in names:
-        other = stems.setdefault(PurePosixPath(name).stem, name)
+        other = stems.setdefault(natural(PurePosixPath(name).stem), name)
         if other != name:
             both = f"{text_of(other)} and {text_of(name)}"
             raise VideoError("open", f"the folder holds two images for one frame, {both}; keep one of them")
