@@ -18,6 +18,7 @@ PLACES = ("weights", "detector")
 EXPOSURES = ("none", "captions-strict", "captions", "seen-classes")  # of pose weights to words, the more the later
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
+BOXES = ("true", "jittered", "detector", "full_frame", "imported")  # of an extraction, the less known the later
 BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too
 
 
@@ -46,6 +47,8 @@ class Recipe:
 
     With `boxes: detector` an RTMDet file `detector` finds the persons in every sampled frame: one is believed to be
     there from `detection_threshold`; `detector_sha256` is to the detector what `weights_sha256` is to the pose model.
+    `boxes: manifest` are the true ones, which no detector finds: `box_shift` and `box_scale` move and scale them, see
+    skeleton/jitter.py.
     """
 
     backend: str = "mmpose"
@@ -76,12 +79,18 @@ class Recipe:
     detection_threshold: float = within(0.4, most=1, above=0)
     layout: str = "coco17"  # of the joints, a name in pipeline/skeleton/graph.py
     dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
+    box_shift: float = within(0.0, 0, 1)  # of the box's width and height, a standard deviation
+    box_scale: float = within(0.0, 0, 1)  # of the logarithm of its sides, likewise
 
     def __post_init__(self) -> None:
         """Raise PosebridgeError for a number that is out of its bounds, an unknown word, and anchors that no training
         could use: unknown, doubled or without mirror image.
         """
         check_bounds(self)
+        if self.boxes != "manifest" and (self.box_shift or self.box_scale):
+            raise PosebridgeError(
+                "The recipe's box_shift and box_scale jitter true boxes; they go with `boxes: manifest` only."
+            )
         for anchor in self.anchors:
             if anchor not in (known := (*ANCHORS, BACKGROUND)):
                 raise PosebridgeError(f"The recipe's anchor {anchor!r} is unknown; there are {', '.join(known)}.")
@@ -94,6 +103,16 @@ class Recipe:
                 )
 
     @property
+    def box_kind(self) -> str:
+        """Where persons are known from, one of BOXES: true skeletons are as good as true boxes."""
+        if self.backend in ("import", "features"):
+            return "imported"
+        if self.backend == "ground_truth":
+            return "true"
+        known = "jittered" if self.box_shift or self.box_scale else "true"
+        return known if self.boxes == "manifest" else self.boxes
+
+    @property
     def needs_videos(self) -> bool:
         """Whether a pose model estimates it from videos; otherwise the skeletons come from elsewhere."""
         return self.backend not in ("ground_truth", "import", "features")
@@ -101,8 +120,9 @@ class Recipe:
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
-        if not self.hpe_classes:  # so that the stores there are keep their fingerprints
-            del values["hpe_classes"]
+        for later in ("hpe_classes", "box_shift", "box_scale"):  # so that the stores there are keep their fingerprints
+            if not values[later]:
+                del values[later]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property

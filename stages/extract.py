@@ -143,10 +143,11 @@ def command(
     if not variants and results[""].complete:
         repeated = look_for_duplicates(results[""].index, dataset_file(manifests, dataset, "clips.csv"), cache_root)
     more = {"max_failures": knobs.max_failures, "duplicates": [dataclasses.asdict(pair) for pair in repeated]}
+    more |= {"boxes": recipe.box_kind, "box_iou": _overlap(recipe)}
     values = {variant: dataclasses.asdict(result) | more for variant, result in results.items()}
     lines = [
         f"{result.index}: {result.clips} clips ({result.estimated} estimated, {result.copied} copied now), "
-        f"{len(result.failures)} failures, {_index_is(result)}, {result.seconds:.1f} s."
+        f"{len(result.failures)} failures, {_index_is(result)}, {result.seconds:.1f} s.{_boxes_told(recipe)}"
         + (f" {count_told(repeated)}." if repeated else "")
         for result in results.values()
     ]
@@ -160,6 +161,22 @@ def command(
                 f"{len(result.failures)} clips of {dataset} failed, more than --max-failures {knobs.max_failures}; "
                 f"first {first.clip_id!r} ({first.stage}): {first.reason}; {result.index} lists all."
             )
+
+
+def _overlap(recipe: Recipe) -> float | None:
+    from pipeline.skeleton.jitter import overlap
+
+    return overlap(recipe.box_shift, recipe.box_scale) if recipe.box_kind == "jittered" else None
+
+
+def _boxes_told(recipe: Recipe) -> str:
+    """A sentence where persons were not looked for."""
+    iou = _overlap(recipe)
+    told = {
+        "true": " Its boxes are true ones, which no detector finds.",
+        "jittered": f" Its boxes are jittered true ones (mean IoU with them {iou or 0:.2f}), which no detector finds.",
+    }
+    return told.get(recipe.box_kind, "")
 
 
 def _index_is(result: Extraction) -> str:

@@ -31,7 +31,7 @@ from pipeline.protocol.ceiling import read_attributes
 from pipeline.protocol.duplicates import Duplicate
 from pipeline.protocol.metrics import tuple_interval
 from pipeline.protocol.training_set import training_phase
-from pipeline.recipe import other_side
+from pipeline.recipe import BOXES, other_side
 
 pytestmark = pytest.mark.unit
 TWO = replace(PARAMS, encode=replace(PARAMS.encode, epochs=10, seeds=(0, 1)))
@@ -73,7 +73,7 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert set(found) >= {
         "dataset", "protocol", "run", "method", "flags", "seed", "recipe", "text", "hpe_text", "skeletons",
         "test_variant", "zsl", "gzsl", "adapted", "selection", "ceiling", "params", "gflops", "seconds", "missing",
-        "halves", "twins",
+        "halves", "twins", "boxes", "box_iou",
     }  # fmt: skip
     assert found["zsl"]["top5"] is None, "of four classes all are among the five best"
     assert set(found["zsl"]) == {"top1", "top5", "macro", "n", "ci95"} and found["zsl"]["n"] == 24
@@ -84,6 +84,7 @@ def test_metrics_have_the_keys_of_the_contract(world):
     said = rows(place(world, "posebridge") / "predictions.csv")
     right = np.array([row["label"] == row["predicted"] for row in said])
     assert [low, high] == list(tuple_interval(right, [row["tuple"] for row in said])), "twins are no independent clips"
+    assert found["boxes"] in BOXES and found["box_iou"] is None
     assert found["adapted"] is None and found["missing"] == 0 and found["gflops"] > 0 and found["params"] > 1000
     assert found["gzsl"]["gamma"] == found["selection"]["gamma"]
     assert {"epochs", "alpha", "gamma", "zsl_top1", "gzsl_harmonic"} <= set(found["selection"])

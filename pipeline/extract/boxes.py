@@ -12,6 +12,7 @@ from pipeline.extract.ground_truth import GroundTruth
 from pipeline.files.device import CPU
 from pipeline.manifest.clips import Clip
 from pipeline.recipe import Recipe
+from pipeline.skeleton.jitter import jittered
 from pipeline.tracking.tracks import WEAK
 
 if TYPE_CHECKING:
@@ -58,7 +59,21 @@ def box_source(recipe: Recipe, truth: GroundTruth | None, device: torch.device =
         return DetectedBoxes(Detector(find_detector(recipe).path, device), recipe)
     if truth is None:
         return KnownBoxes(lambda clip, position, size: np.array([0, 0, *size], np.float32))
-    return KnownBoxes(lambda clip, position, size: truth.box(clip.clip_id, position))
+    return known_boxes(truth, recipe)
+
+
+def known_boxes(
+    truth: GroundTruth, recipe: Recipe, id_of: Callable[[Clip], str] = lambda clip: clip.clip_id
+) -> KnownBoxes:
+    """The true boxes, jittered as far as the recipe says so. `id_of` gives the id under which a clip has its own."""
+
+    def box(clip: Clip, position: int, size: tuple[int, int]) -> np.ndarray:
+        true = truth.box(id_of(clip), position)
+        if recipe.box_kind == "true":
+            return true
+        return jittered(true, id_of(clip), position, recipe.box_shift, recipe.box_scale)
+
+    return KnownBoxes(box)
 
 
 class KnownBoxes:

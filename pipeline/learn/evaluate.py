@@ -188,6 +188,8 @@ def evaluate_seed(
         "text_sha256": fingerprint(opened.bank.encoder_sha256, opened.bank.texts_sha256),
         "hpe_text": opened.hpe_text,
         "skeletons": "imported" if opened.imported else opened.run.skeletons,
+        "boxes": opened.boxes,
+        "box_iou": opened.box_overlap,
         "features": "imported" if opened.imported else "computed",
         "zsl": zsl,
         "gzsl": both,

@@ -27,7 +27,8 @@ from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import BEFORE, Params, RunParams
 from pipeline.protocol.splits import Split
-from pipeline.recipe import EXPOSURES, POOLED, Recipe
+from pipeline.recipe import BOXES, EXPOSURES, POOLED, Recipe
+from pipeline.skeleton.jitter import overlap
 from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
 
@@ -44,6 +45,8 @@ class Opened:
     shapes: Shapes
     hpe_text: str  # what words the pose weights were exposed to; of skeletons and cues of two recipes, the more
     fingerprints: tuple[str, ...]  # of the extractions
+    boxes: str  # where the persons are known from, one of BOXES; of skeletons and cues of two recipes, the less known
+    box_overlap: float | None  # of jittered ones with the true ones, mean intersection over union
     imported: bool = False  # the skeletons are features of an encoder of others
 
     def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples | StoredSamples:
@@ -106,6 +109,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     require_features(run.method, skeletons, joints.recipe)
     if reads_cues:
         dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
+    boxes = max(reader.recipe, joints.recipe, key=lambda recipe: BOXES.index(recipe.box_kind))
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
     shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
@@ -125,6 +129,8 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         shapes,
         hpe_text=max(recipe.hpe_text, joints.recipe.hpe_text, key=EXPOSURES.index),
         fingerprints=(reader.fingerprint, joints.fingerprint),
+        boxes=boxes.box_kind,
+        box_overlap=overlap(boxes.box_shift, boxes.box_scale) if boxes.box_kind == "jittered" else None,
         imported=joints.recipe.backend == "features",
     )
 

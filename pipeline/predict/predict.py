@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.extract.boxes import BoxSource, KnownBoxes
+from pipeline.extract.boxes import BoxSource, known_boxes
 from pipeline.extract.ground_truth import GroundTruth
 from pipeline.files.device import CPU, memory_for
 from pipeline.files.hashing import fingerprint
@@ -201,7 +201,7 @@ def listed_boxes(dataset: Dataset, root: Path, recipe: Recipe, videos: Sequence[
     if not all(path.resolve() in ids for path in videos):
         return None
     truth = GroundTruth(root / "ground_truth.h5")
-    return KnownBoxes(lambda clip, position, size: truth.box(ids[clip.file(Path()).resolve()], position))
+    return known_boxes(truth, recipe, lambda clip: ids[clip.file(Path()).resolve()])
 
 
 def find_trained(

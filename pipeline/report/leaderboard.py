@@ -33,7 +33,10 @@ IMPORTED = (
     "Features imported: the skeleton encoder is one of others, which has learnt the pseudo-unseen classes of the "
     "selection phase, too; values like gamma are chosen on easier ground than with an encoder of ours."
 )
-LEGEND = "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples."
+LEGEND = (
+    "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples. "
+    "Boxes: where the pose model was told that persons are; `true` ones are the generator's, which no detector finds."
+)
 
 
 def percent(spread: Spread | None) -> str:
@@ -60,6 +63,12 @@ def seeds(run: Run) -> str:
     return "single run" if run.single else str(len(run.seeds))
 
 
+def boxes(run: Run) -> str:
+    """Where persons were known from: "true", "jittered, IoU 0.80", "detector", ...; a dash where nobody says."""
+    told, iou = run.first.boxes, run.first.box_iou
+    return (told if iou is None else f"{told}, IoU {iou:.2f}") or NONE
+
+
 def setting(run: Run) -> str:
     """The method with its flags and test variant, in one phrase."""
     flags = [f"{name}={value}" if value is not True else name for name, value in run.first.flags.items()]
@@ -71,6 +80,7 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame({
         "run": [run.first.run for run in runs],
         "skeletons": [run.first.skeletons for run in runs],
+        "boxes": [boxes(run) for run in runs],
         "features": ["imported" if run.first.features == "imported" else NONE for run in runs],
         "HPE text": [run.first.hpe_text for run in runs],
         "text": [run.first.text for run in runs],
@@ -93,7 +103,8 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
         first = run.first
         record = {"dataset": first.dataset, "protocol": first.protocol, "run": first.run, "method": first.method,
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
-                  "hpe_text": first.hpe_text, "skeletons": first.skeletons, "features": first.features,
+                  "hpe_text": first.hpe_text, "skeletons": first.skeletons, "boxes": first.boxes,
+                  "box_iou": first.box_iou, "features": first.features,
                   "test_variant": first.test_variant,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
                   "n": first.test_clips}  # fmt: skip

@@ -113,9 +113,10 @@ class Selection(TypedDict, total=False):
 class Result:
     """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed, `repeated` those that
     repeat a train clip, None where nobody has looked; `device` is where clips were scored. `features` are `imported`
-    where the skeleton encoder is one of others, else `computed`. `training_dataset` is another one than `dataset` that
-    was trained on, `overlapping_classes` are those of `dataset` that it has, too; None otherwise. `text_sha256` is of
-    the descriptions and the weights of their encoder, empty where it was not told yet.
+    where the skeleton encoder is one of others, else `computed`. `boxes` says where persons were known from, see
+    recipe.py (empty: nobody says), `box_iou` how far jittered boxes overlap with the true ones. `training_dataset` is
+    another one than `dataset` that was trained on, `overlapping_classes` are those of `dataset` that it has, too; None
+    otherwise. `text_sha256` is of the descriptions and the weights of their encoder, empty where it was not told yet.
     """
 
     dataset: str
@@ -143,6 +144,8 @@ class Result:
     halves: dict[str, Half] | None = None
     twins: Twins | None = None
     features: str = "computed"
+    boxes: str = ""
+    box_iou: Fraction | None = None
     training_dataset: str | None = None
     overlapping_classes: list[str] | None = None
     text_sha256: str = ""

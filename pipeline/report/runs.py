@@ -26,7 +26,7 @@ from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 # be averaged, whatever they were computed on, and each metrics.json names that.
 SETTINGS = (
     "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by",
-    "training_dataset",
+    "training_dataset", "boxes",
 )  # fmt: skip
 
 # What a result had that does not tell it, since it was trained before there was the value.
