@@ -36,6 +36,7 @@ from pipeline.report.epochs import draw_epochs, scores_of
 from pipeline.report.extraction import read_extractions, reason_kind, reasons
 from pipeline.report.failed import failed_cards, refused
 from pipeline.report.gzsl_curves import draw_gzsl, read_curve
+from pipeline.report.helped import helped_clips, pictures
 from pipeline.report.page import templates
 from pipeline.report.repeated import MOST_ROWS, Repeated
 from pipeline.report.report import make_report
@@ -268,3 +269,52 @@ def test_of_thousands_of_repeated_clips_the_page_has_the_first() -> None:
     many = Repeated("fast", (Duplicate("test/a", "train/a", "same video", 0.0, 0, 0),) * 20_000, (), ("wave",))
     text = templates().get_template("repeated.html").render(section=SimpleNamespace(repeated=[many]))
     assert len(text) < 100_000 and f"The table has the first {MOST_ROWS} pairs" in text and "20000 test clips" in text
+
+
+def test_attention_is_drawn_on_clips_that_cues_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "results"
+    write_run(root, "posebridge", 0.9, 0.6, seeds=(0,), tuples=3)
+    write_run(root, "skeleton", 0.3, 0.1, seeds=(0,), method="skeleton", tuples=3)
+    found = {run.first.run: run for run in read_runs(root / "skelgap")[0]}
+    cued, plain = found["posebridge"], found["skeleton"]
+    table = helped_clips(plain, cued, [])[:2]
+    one, other = table.clip_id
+    place = root / PLACE / "posebridge/seed-0/attention.csv"
+    write(place, ["clip_id,person,cue_frame,anchor,share", f"{one},0,0,left_hand,0.9", f"{one},0,1,left_hand,0.1"])
+    row = {"cue_frame": np.array([0, 1]), "keypoints": np.full((1, 2, 17, 2), 30.0), "scores": np.zeros((1, 2, 17)),
+           "person_valid": np.ones((1, 2), bool)}  # fmt: skip
+    frames_of = ClipFrames(tmp_path, tmp_path)
+    monkeypatch.setattr(frames_of, "cue_frames", lambda *_: (np.zeros((2, 48, 64, 3), np.uint8), row))
+    grey = np.zeros((2, 9, 9, 3), np.uint8)
+    monkeypatch.setattr(ClipFrames, "__call__", lambda self, d, v, clips, n, r: dict.fromkeys(clips, grey))
+    drawn, bare = pictures(table, (plain, cued), [], frames_of)
+    assert drawn.note.startswith(one) and bare.note.startswith(other) and bare.frames.shape == (2, 9, 9, 3)
+    lit = [frame.any(-1).sum() for frame in drawn.frames]
+    assert drawn.frames.shape == (2, 48, 64, 3) and lit[0] > lit[1] > 0, "the more attention, the larger a circle"
+    place.write_bytes(b"\0")
+    assert [each.frames.shape for each in pictures(table, (plain, cued), [], frames_of)] == [(2, 9, 9, 3)] * 2
+
+
+def test_what_a_protocol_keeps_together_is_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "manifests/skelgap"
+    (folder / "protocols").mkdir(parents=True)
+    names = [f"class {i}" for i in range(40)]
+    write(folder / "classes.csv", ["index,name", *(f"{i},{name}" for i, name in enumerate(names))])
+    for end, few in (("", CLASSES), (".val", range(3))):
+        write(folder / f"protocols/shoot_1{end}.txt", [f"{i} {names[i]}" for i in few])
+    shoots = [f"{i},a,b,{'<x>' if i < 38 else i}" for i in range(40)]
+    write(folder / "attributes.csv", ["index,motion,object,shoot", *shoots])
+    root = tmp_path / "results"
+    write_run(root, "posebridge", 0.9, 0.6, seeds=(0,), tuples=2)
+    (root / PLACE).rename(root / "skelgap/shoot_1")
+    told = root / "skelgap/shoot_1/posebridge/seed-0/metrics.json"
+    told.write_text(told.read_text().replace("compositional_30_10", "shoot_1"))
+    grey = lambda d, v, clips, n, r: {c: np.full((n, 30, 90, 3), 99, np.uint8) for c in clips}  # noqa: E731
+    report = make_report(root, tmp_path / "report", tmp_path / "manifests", frames_of=grey)
+    page = report.html.read_text()
+    assert not report.complaints and "10 unseen classes are of 3 values, 2 of which have one class here" in page
+    assert "shoot &lt;x&gt;" in page and "class 30, class 31, class 32, class 33 and 4 more" in page
+    assert (tmp_path / "report/figures/skelgap/shoot_1/together-3.jpg").is_file()
+    write(folder / "attributes.csv", ["index,motion,object,shoot", "x,a,b,c"])
+    report = make_report(root, tmp_path / "report", tmp_path / "manifests")
+    assert "attributes.csv" in report.complaints[0] and "unseen together" not in report.html.read_text()

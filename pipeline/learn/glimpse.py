@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pipeline.files.tables import write_table
 from pipeline.learn.feature_table import Encoder, feature_table
 from pipeline.learn.run import Opened
-from pipeline.learn.score import embed_batches
+from pipeline.learn.score import BATCH, embed_batches
 from pipeline.manifest.clips import Clip
 from pipeline.methods.base import EmbeddingMethod, Method
 from pipeline.methods.posebridge import PoseBridge
@@ -27,7 +27,8 @@ from pipeline.protocol.gzsl import Stacking
 MAP, ATTENTION = "map.csv", "attention.csv"
 CURVE, ON_CURVE = "gzsl_curve.csv", 101  # points at most
 OF_A_KIND = 250  # clips, or prototypes, of seen or of unseen classes on the map
-LOOKED_AT = 3  # clips, each of another unseen class
+LOOKED_AT = 3  # clips, each of another unseen class, that are looked at first
+MOST_SHARES = 20_000  # that are told in all: of these clips and of others
 MOST_CUE_FRAMES = 64  # more columns nobody looks at
 
 
@@ -95,15 +96,19 @@ def principal(points: np.ndarray) -> np.ndarray:
 def _attention(
     opened: Opened, encoder: Encoder, method: PoseBridge, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, int, int, str, str]]:
-    """Of the first clip of some unseen classes, every cue that is seen at all."""
-    first = {clip.label: clip for clip in reversed(clips)}  # of each class
+    """Of the first clip of some unseen classes, then of other unseen ones, every cue that is seen at all."""
+    unseen = [clip for clip in clips if clip.label in opened.split.unseen]
+    first = {clip.label: clip for clip in reversed(unseen)}  # of each class
     shown = [first[c] for c in evenly([c for c in opened.split.unseen if c in first], LOOKED_AT)]
     if not shown:
         return
+    shapes = opened.shapes
+    most = MOST_SHARES // (shapes.persons * shapes.cue_frames * len(shapes.anchors))
+    shown += evenly([clip for clip in unseen if clip not in shown], max(0, most - len(shown)))
     samples = opened.samples(shown)
-    table = feature_table(encoder, samples, opened.shapes.anchors, device=method.device)
-    for row, features in enumerate(table.batches(torch.arange(len(samples)).split(1))):
-        shares = method.attention(features)[0].cpu().numpy()  # [M, S, A]
-        for (m, s, a), share in np.ndenumerate(shares):
-            if share > 0:
-                yield samples.clip_ids[row], m, s, opened.shapes.anchors[a], f"{share:.6f}"
+    table = feature_table(encoder, samples, shapes.anchors, device=method.device)
+    batches = table.batches(torch.arange(len(samples)).split(BATCH))
+    shares = torch.cat([method.attention(batch).cpu() for batch in batches])
+    for (row, m, s, a), share in np.ndenumerate(shares.numpy()):  # [N, M, S, A]
+        if share > 0:
+            yield samples.clip_ids[row], m, s, shapes.anchors[a], f"{share:.6f}"

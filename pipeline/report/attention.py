@@ -1,12 +1,12 @@
 """Where the bridge looks, over time and anchors, drawn on the frames that the cues were taken of.
 
-Reads attention.csv, which `evaluate` leaves beside metrics.json; the clips are the first of some unseen classes,
-whatever was answered. Writes strips of frames.
+Reads attention.csv, which `evaluate` leaves beside metrics.json. Its first clips, of some unseen classes, whatever was
+answered, are shown for themselves; others where a clip is shown for another reason. Writes strips of frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pipeline.report.runs import Run
 from pipeline.report.swap_pictures import name_of, said_of
 from pipeline.skeleton.picture import SURE
 
-MOST_CLIPS, MOST_FRAMES, MOST_ANCHORS, MOST_PERSONS = 6, 64, 32, 64
+SHOWN, MOST_CLIPS, MOST_FRAMES, MOST_ANCHORS, MOST_PERSONS = 3, 20_000, 64, 32, 64
 LONGEST = 60  # letters of an anchor, which stand in every cell
 COLOUR = (255, 214, 40)
 WIDEST, OF_A_FRAME = 1400, 220  # pixels of a strip, and of each of its frames
@@ -67,9 +67,31 @@ def attended(
         if path.is_file() and (clips := read_attention(path)):
             return run.first.run, tuple(
                 _attended(run, clip_id, shares, names, folder / f"attention-{i + 1}.jpg", frames_of)
-                for i, (clip_id, shares) in enumerate(clips.items())
+                for i, (clip_id, shares) in enumerate(list(clips.items())[:SHOWN])
             )
     return "", ()
+
+
+def looked_at(run: Run, count: int, frames_of: FramesOf) -> Callable[[str], np.ndarray | None]:
+    """A function that gives `count` frames of a clip with joints and attention drawn in, [count, H, W, 3]; None of a
+    clip whose attention is not told, or whose frames are not there. What is wrong with the table, `attended` says.
+    """
+    try:
+        clips = read_attention(path) if (path := run.first.folder / "attention.csv").is_file() else {}
+    except PosebridgeError:
+        clips = {}
+
+    def of_clip(clip_id: str) -> np.ndarray | None:
+        shares = clips.get(clip_id)
+        if not shares or not isinstance(frames_of, ClipFrames):
+            return None
+        found = frames_of.cue_frames(run.first.dataset, clip_id, run.first.recipe)
+        if found is None:
+            return None
+        steps = [int(len(found[0]) * (i + 0.5) / count) for i in range(count)]
+        return _around_people(*found, shares)[steps]
+
+    return of_clip
 
 
 def read_attention(path: Path) -> dict[str, dict[tuple[int, int, str], float]]:
@@ -88,7 +110,7 @@ def read_attention(path: Path) -> dict[str, dict[tuple[int, int, str], float]]:
             clip[person, frame, anchor] = share
             anchors.add(anchor)
             if len(found) > MOST_CLIPS or len(anchors) > MOST_ANCHORS:
-                raise row.wrong("clip_id", "there are more clips or anchors than are shown")
+                raise row.wrong("clip_id", "there are more clips or anchors than are told of")
     except PosebridgeError as error:
         why = reason_of(error, path)
         raise PosebridgeError(f"{path} is not as `posebridge evaluate` writes it ({why}); run it again.") from None

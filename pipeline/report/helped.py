@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pipeline.report.attention import looked_at
 from pipeline.report.cards import Shown
 from pipeline.report.clip_frames import FramesOf
 from pipeline.report.runs import Run
@@ -71,9 +72,15 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures(table: pd.DataFrame, runs: Sequence[Run], names: Sequence[str], frames_of: FramesOf) -> list[Shown]:
-    """The clips of `table`, two frames of each and the answers of the first seed of `runs`."""
+    """The clips of `table`, two frames of each, where it is known with the attention of the last of `runs`, and the
+    answers of the first seed.
+    """
     answers = {run.first.run: run.results[0].answers for run in runs}
-    frames = frames_of(runs[0].first.dataset, "", list(table.clip_id), 2, runs[-1].first.joints)
+    look = looked_at(runs[-1], 2, frames_of)
+    drawn = {clip: look(clip) for clip in table.clip_id}
+    plain = [clip for clip, frames in drawn.items() if frames is None]
+    frames = frames_of(runs[0].first.dataset, "", plain, 2, runs[-1].first.joints)
+    frames |= {clip: found for clip, found in drawn.items() if found is not None}
     columns = (table[name].tolist() for name in ("clip_id", "class", "without", "with"))
     return [
         Shown(frames[clip], name, said_of(answers, clip, names), f"{clip}: {without:.2f} to {with_cues:.2f}")

@@ -32,6 +32,7 @@ from pipeline.report.prices import Price
 from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.repeated import Repeated
 from pipeline.report.runs import Run
+from pipeline.report.together import Together
 
 # of selection.json: what it cost, where it was computed, and the hash of what was learnt from
 NOT_CHOSEN = ("seconds", "trained_on", "device", "precision")
@@ -55,6 +56,7 @@ class Section:
     leaks: tuple[Price, ...] = ()
     repeated: tuple[Repeated, ...] = ()
     look: Look = field(default_factory=Look)
+    together: Together | None = None
 
     @property
     def missing(self) -> int:

@@ -36,6 +36,7 @@ from pipeline.report.prices import read_prices
 from pipeline.report.published import Comparison, compare
 from pipeline.report.repeated import read_repeated
 from pipeline.report.runs import Run, group_by_protocol, read_confusion, read_runs
+from pipeline.report.together import kept_together
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,12 @@ def _section(
     leaks, unpriced = read_prices(cache / "leaks" / dataset / protocol, group)
     repeated, unpictured = read_repeated(cache, store_root, manifests, group, names, folder)
     look, unread = look_into(kinds.methods, counts, names, unseen, folder, frames_of)
+    together = None
+    try:
+        table = dataset_folder(manifests, dataset) / "attributes.csv"
+        together = kept_together(group[0], table, unseen, names, folder, frames_of)
+    except PosebridgeError as error:
+        complaints.append(str(error))
     section = Section(
         dataset,
         protocol,
@@ -136,6 +143,7 @@ def _section(
         leaks=leaks,
         repeated=tuple(repeated),
         look=look,
+        together=together,
     )
     return section, [*complaints, *unpriced, *unpictured, *unread]
 
