@@ -20,6 +20,7 @@ ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
 BOXES = ("true", "jittered", "detector", "full_frame", "imported")  # of an extraction, the less known the later
 BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too
+POSE = "pose"  # cues of the pose model itself
 
 
 def other_side(name: str) -> str:
@@ -49,6 +50,9 @@ class Recipe:
     there from `detection_threshold`; `detector_sha256` is to the detector what `weights_sha256` is to the pose model.
     `boxes: manifest` are the true ones, which no detector finds: `box_shift` and `box_scale` move and scale them, see
     skeleton/jitter.py.
+
+    `cues_from` names a general image network (hpe/image_network.py) whose maps are pooled at the pose model's joints,
+    in the place of its own: a reference, and no part of posebridge. Then `taps` are names of that network's modules.
     """
 
     backend: str = "mmpose"
@@ -81,6 +85,7 @@ class Recipe:
     dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
     box_shift: float = within(0.0, 0, 1)  # of the box's width and height, a standard deviation
     box_scale: float = within(0.0, 0, 1)  # of the logarithm of its sides, likewise
+    cues_from: str = one_of(POSE, "efficientnet-lite2")
 
     def __post_init__(self) -> None:
         """Raise PosebridgeError for a number that is out of its bounds, an unknown word, and anchors that no training
@@ -90,6 +95,11 @@ class Recipe:
         if self.boxes != "manifest" and (self.box_shift or self.box_scale):
             raise PosebridgeError(
                 "The recipe's box_shift and box_scale jitter true boxes; they go with `boxes: manifest` only."
+            )
+        if self.cues_from != POSE and (self.cues != "levels" or not self.needs_videos):
+            raise PosebridgeError(
+                f"Cues of {self.cues_from} are its maps, of videos; set `cues: levels` and a backend that is a pose "
+                "model."
             )
         for anchor in self.anchors:
             if anchor not in (known := (*ANCHORS, BACKGROUND)):
@@ -117,12 +127,18 @@ class Recipe:
         """Whether a pose model estimates it from videos; otherwise the skeletons come from elsewhere."""
         return self.backend not in ("ground_truth", "import", "features")
 
+    @property
+    def cues_told(self) -> str:
+        """Where its cues come from, in words: `pose model`, or what is no part of posebridge."""
+        return "pose model" if self.cues_from == POSE else f"general image network {self.cues_from}"
+
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
-        for later in ("hpe_classes", "box_shift", "box_scale"):  # so that the stores there are keep their fingerprints
-            if not values[later]:
-                del values[later]
+        usual = {"hpe_classes": "", "box_shift": 0.0, "box_scale": 0.0, "cues_from": POSE}
+        for key in usual:  # so that the stores there are keep their fingerprints
+            if values[key] == usual[key]:
+                del values[key]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from pipeline.recipe import POSE
 from stages.bars import progress
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ def probe_dataset(
 
 
 def names_of(recipe: Recipe, taps: str) -> tuple[str, ...]:
-    """The taps to compare: those that are named, or all maps of an ONNX file, or the stages of an mmpose backbone."""
+    """The taps to compare: those that are named, or all maps of an ONNX file, or the stages of an mmpose backbone, or
+    one map a stride of a general image network.
+    """
     if taps != ALL:
         return tuple(filter(None, map(str.strip, taps.split(","))))
-    if recipe.backend != "onnx":
+    if recipe.backend != "onnx" or recipe.cues_from != POSE:
         return ()
     from pipeline.hpe.onnx_maps import inner_maps
     from pipeline.hpe.weights import find_weights

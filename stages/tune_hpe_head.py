@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
+from pipeline.recipe import POSE
 from pipeline.tune.settings import HeadSettings
 from stages.bars import epochs, progress
 from stages.shell import devices_of, say
@@ -37,6 +38,11 @@ def tune_recipe(
         )
     params = load_params(params_path)
     recipe = replace(choose(params.recipes, recipe_name, "recipe"), cues="levels")
+    if recipe.cues_from != POSE:
+        raise PosebridgeError(
+            f"A cue head is tuned on maps of the pose model, but the recipe {recipe_name!r} reads those of "
+            f"{recipe.cues_from}, a reference; name a recipe without `cues_from`."
+        )
     settings = replace(
         HeadSettings(pooled_stride=recipe.pooled_stride, sigma=recipe.sigma),
         **{key: value for key, value in chosen.items() if value is not None},

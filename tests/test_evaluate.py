@@ -193,6 +193,7 @@ def test_clips_that_failed_or_repeat_one_are_counted_and_the_rest_goes_on(world,
     broken = replace(world, readers=world.readers | {"refined": rest})
     evaluate(broken, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
     found = metrics(world, "posebridge")
+    assert found["cues_from"] == "pose model" and metrics(world, "skeleton_gt")["cues_from"] == ""
     assert found["missing"] == 4 and found["zsl"]["n"] == 20 and found["repeated"] is None, "nobody has looked"
     looked_at = list(dict.fromkeys(row["clip_id"] for row in rows(place(world, "posebridge") / "attention.csv")))
     assert len(looked_at) == 20 and all(clip_id.endswith("-test-1") for clip_id in looked_at[:3])

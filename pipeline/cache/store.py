@@ -27,7 +27,7 @@ from pipeline.files.durable import make_folder, write_durably, write_once, writi
 from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
-from pipeline.recipe import Recipe
+from pipeline.recipe import POSE, Recipe
 from pipeline.video.identity import VideoRecord
 
 MAX_SHARDS = 100_000  # numbers of five digits
@@ -101,7 +101,8 @@ def slug(recipe: Recipe) -> str:
         return f"import-{recipe.layout}-{recipe.dimensions}d"
     if recipe.backend == "features":
         return f"features-{recipe.layout}"
-    return f"{Path(recipe.config).stem.split('_')[0] or recipe.backend}-{recipe.cues}"
+    whose = "" if recipe.cues_from == POSE else f"{recipe.cues_from}-"
+    return f"{Path(recipe.config).stem.split('_')[0] or recipe.backend}-{whose}{recipe.cues}"
 
 
 class Store:

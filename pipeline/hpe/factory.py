@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
-from pipeline.recipe import Recipe
+from pipeline.recipe import POSE, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,15 @@ def build_estimator(recipe: Recipe, device: torch.device | None = None) -> Estim
 
 
 def _build(recipe: Recipe, device: torch.device | None) -> Estimator:
+    if recipe.cues_from == POSE:
+        return _build_pose(recipe, device)
+    from pipeline.hpe.image_network import ImageNetworkCues, load_network
+
+    pose = _build_pose(replace(recipe, cues_from=POSE, cues="none", taps=()), device)
+    return ImageNetworkCues(recipe, pose, *load_network(recipe, pose.crop_size))
+
+
+def _build_pose(recipe: Recipe, device: torch.device | None) -> Estimator:
     from pipeline.files.device import CPU
     from pipeline.hpe.weights import find_weights
 

@@ -48,6 +48,7 @@ class Opened:
     boxes: str  # where the persons are known from, one of BOXES; of skeletons and cues of two recipes, the less known
     box_overlap: float | None  # of jittered ones with the true ones, mean intersection over union
     imported: bool = False  # the skeletons are features of an encoder of others
+    cues_from: str = ""  # in words, see `Recipe.cues_told`; empty where no cues are read
 
     def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples | StoredSamples:
         """The features of these clips, or of a variant of them, as far as their extraction succeeded: in memory, or on
@@ -132,6 +133,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         boxes=boxes.box_kind,
         box_overlap=overlap(boxes.box_shift, boxes.box_scale) if boxes.box_kind == "jittered" else None,
         imported=joints.recipe.backend == "features",
+        cues_from=recipe.cues_told if reads_cues else "",
     )
 
 

@@ -40,6 +40,7 @@ class Family:
     top5: Spread | None
     harmonic: Spread | None
     parts: Parts | None
+    reference: str = ""
 
 
 def family_of(protocol: str) -> str:
@@ -49,13 +50,13 @@ def family_of(protocol: str) -> str:
 
 
 def families(runs: Sequence[Run]) -> list[Family]:
-    """Every run that was tested on two or more splits of a family, the best first within a family."""
+    """Every run that was tested on two or more splits of a family, the best first within one, and references last."""
     groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         first = run.first
         groups[first.dataset, family_of(first.protocol), first.run].append(run)
     found = [summary(*key, members) for key, members in groups.items() if len(members) > 1]
-    return sorted(found, key=lambda f: (f.dataset, f.name, -f.top1.mean))
+    return sorted(found, key=lambda f: (f.dataset, f.name, f.reference, -f.top1.mean))
 
 
 def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family:
@@ -71,7 +72,7 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
         _interval(members) or binomial_interval(hits, clips),
         spread_of(top5) if len(top5) == len(members) else None,
         spread_of(harmonic) if len(harmonic) == len(members) else None,
-        parts_of(members),
+        parts_of(members), members[0].first.reference,
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def bars(runs: Sequence[Run], chance: float | None) -> Figure:
 def _label(run: Run) -> str:
     sources = {"gt": "true skeletons", "imported": "imported features"}
     source = sources.get(run.first.skeletons, "estimated skeletons")
-    return f"{run.first.run}\n{source}"
+    return f"{run.first.run}\n{'a reference' if run.first.reference else source}"
 
 
 def _reference_lines(axes: Axes, runs: Sequence[Run], chance: float | None) -> None:

@@ -33,6 +33,10 @@ IMPORTED = (
     "Features imported: the skeleton encoder is one of others, which has learnt the pseudo-unseen classes of the "
     "selection phase, too; values like gamma are chosen on easier ground than with an encoder of ours."
 )
+REFERENCES = (
+    "A reference is no part of posebridge but what a user might take instead. It is told beside it and not ranked with "
+    "it: its cues are of a network that has learnt to name things in pictures."
+)
 LEGEND = (
     "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples. "
     "Boxes: where the pose model was told that persons are; `true` ones are the generator's, which no detector finds."
@@ -82,6 +86,7 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
         "skeletons": [run.first.skeletons for run in runs],
         "boxes": [boxes(run) for run in runs],
         "features": ["imported" if run.first.features == "imported" else NONE for run in runs],
+        "reference": [run.first.reference or NONE for run in runs],
         "HPE text": [run.first.hpe_text for run in runs],
         "text": [run.first.text for run in runs],
         "seeds": [seeds(run) for run in runs],
@@ -105,7 +110,7 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
                   "hpe_text": first.hpe_text, "skeletons": first.skeletons, "boxes": first.boxes,
                   "box_iou": first.box_iou, "features": first.features,
-                  "test_variant": first.test_variant,
+                  "test_variant": first.test_variant, "cues_from": first.cues_from,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
                   "n": first.test_clips}  # fmt: skip
         for section, key in MEASURES:
@@ -138,6 +143,8 @@ def write_markdown(path: Path, runs: Sequence[Run]) -> Path:
     blocks = ["# Leaderboard", LEGEND]
     if any(run.first.features == "imported" for run in runs):
         blocks.append(IMPORTED)
+    if any(run.first.reference for run in runs):
+        blocks.append(REFERENCES)
     for title, group in _titled(runs):
         table = filled(rows(group))
         lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]

@@ -68,11 +68,16 @@ class Section:
         """Only unseen classes are candidates."""
         rows = leaderboard.rows(self.runs)
         names = {"ZSL top-1": "top-1", "ZSL top-5": "top-5", "ZSL macro": "macro", "adapted top-1": "adapted"}
-        order = ["run", "skeletons", "boxes", "HPE text", "seeds", "ZSL top-1", "95 % interval", "ZSL top-5",
-                 "ZSL macro", "vs ceiling", "adapted top-1"]  # fmt: skip
+        order = ["run", "skeletons", "boxes", "reference", "HPE text", "seeds", "ZSL top-1", "95 % interval",
+                 "ZSL top-5", "ZSL macro", "vs ceiling", "adapted top-1"]  # fmt: skip
         hits = [run.twin_hits_max for run in self.runs]
         told = [NONE if most is None else str(most) for most in hits]
         return rows[order].rename(columns=names).assign(**{"twins right": told})
+
+    @property
+    def references(self) -> str:
+        """What a reference is; empty where there is none."""
+        return leaderboard.REFERENCES if any(run.first.reference for run in self.runs) else ""
 
     @property
     def generalised(self) -> pd.DataFrame:
@@ -174,6 +179,7 @@ def _families(found: Sequence[Family]) -> pd.DataFrame:
             "data set": each.dataset,
             "splits": each.name,
             "run": each.run,
+            "reference": each.reference or NONE,
             "number": str(each.splits),
             "top-1": percent(each.top1),
             "least to most": between((each.low, each.high)),

@@ -92,8 +92,8 @@ def _named(run: Run) -> str:
 def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
     """All published figures on the data sets of `runs`, in the file's order, each beside every run of its method.
 
-    Runs on true skeletons, of a test variant, or with the flag `cues`, which makes another system of a method, stand
-    beside none. A figure that we have no run for stands alone.
+    References, runs on true skeletons, of a test variant, or with the flag `cues`, which makes another system of a
+    method, stand beside none. A figure that we have no run for stands alone.
     """
     lists = manifests if (manifests / "published.csv").exists() else SHIPPED / "manifests"
     figures = read_published(lists / "published.csv", lists / "published_defects.csv")
@@ -101,7 +101,7 @@ def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:
         run
         for run in runs
         if run.first.skeletons in ("estimated", "imported")
-        and not (run.first.test_variant or "cues" in run.first.flags)
+        and not (run.first.reference or run.first.test_variant or "cues" in run.first.flags)
     ]
     datasets = {run.first.dataset for run in runs}
     found: list[Comparison] = []

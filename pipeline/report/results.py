@@ -117,6 +117,7 @@ class Result:
     recipe.py (empty: nobody says), `box_iou` how far jittered boxes overlap with the true ones. `training_dataset` is
     another one than `dataset` that was trained on, `overlapping_classes` are those of `dataset` that it has, too; None
     otherwise. `text_sha256` is of the descriptions and the weights of their encoder, empty where it was not told yet.
+    `cues_from` tells in words where cues come from; empty where there are none, and where it was not told yet.
     """
 
     dataset: str
@@ -149,12 +150,18 @@ class Result:
     training_dataset: str | None = None
     overlapping_classes: list[str] | None = None
     text_sha256: str = ""
+    cues_from: str = ""
     folder: Path = Path()
 
     @property
     def joints(self) -> str:
         """The recipe whose joints it saw; empty for imported features."""
         return {"estimated": self.recipe, "imported": ""}.get(self.skeletons, self.skeletons)
+
+    @property
+    def reference(self) -> str:
+        """What it is a reference of, beside posebridge and its baselines and no part of them; empty for these."""
+        return "" if self.cues_from == "pose model" else self.cues_from
 
     @property
     def adapted_by(self) -> str | None:

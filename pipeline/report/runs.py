@@ -26,7 +26,7 @@ from pipeline.report.results import AGAIN, MOST_CLIPS, Result, read_results
 # be averaged, whatever they were computed on, and each metrics.json names that.
 SETTINGS = (
     "method", "flags", "recipe", "text", "hpe_text", "skeletons", "test_variant", "ceilings", "adapted_by",
-    "training_dataset", "boxes",
+    "training_dataset", "boxes", "cues_from",
 )  # fmt: skip
 
 # What a result had that does not tell it, since it was trained before there was the value.
@@ -131,7 +131,7 @@ class Run:
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """All runs below `cache/results`, the best mean zero-shot top-1 first within a protocol.
+    """All runs below `cache/results`, the best mean zero-shot top-1 first within a protocol, and references last.
 
     Also one sentence for each file that was left out.
     """
@@ -146,7 +146,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
         else:
             seeds.append(result)
     runs = [Run(tuple(sorted(seeds, key=lambda result: result.seed))) for seeds in found.values()]
-    runs.sort(key=lambda run: (run.first.dataset, run.first.protocol, -_top1(run), run.first.run))
+    runs.sort(key=lambda run: (run.first.dataset, run.first.protocol, run.first.reference, -_top1(run), run.first.run))
     return runs, complaints
 
 
