@@ -70,6 +70,8 @@ command.add_command(leaks)
 @dataset_option
 @recipe_option
 @click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True,
+              help="How often all of it is measured; the medians count.")  # fmt: skip
 @click.option("--limit", type=float, default=1 / 0.9,
               help="Largest ratio of the whole and its parts: decoding, boxes, pose model.  [default: "
               "1/0.9]")  # fmt: skip
@@ -79,10 +81,13 @@ command.add_command(leaks)
 @json_option
 @plain_errors
 def extract_command(
-    dataset: str, recipe_name: str, count: int, limit: float, device: str, manifests: Path, params_path: Path,
-    as_json: bool,
+    dataset: str, recipe_name: str, count: int, rounds: int, limit: float, device: str, manifests: Path,
+    params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Extraction beside its parts: decoding, detector and pose model, each alone, on the same clips in the same run.
+
+    Whole and parts take turns, and so do batches with cues and without; the figures are medians, with the least and the
+    most of single rounds in brackets: where these are far apart, the machine was busy with other things.
 
     \b
     Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
@@ -101,13 +106,14 @@ def extract_command(
     clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         estimator = estimator_on(device)(recipe)
-        result = bench_extract(clips, Path(place.root), recipe, estimator, Path(folder), params.extract)
+        result = bench_extract(clips, Path(place.root), recipe, estimator, Path(folder), params.extract, rounds)
     sentence = (
-        f"{result.crops} crops of {result.clips} clips: decode {result.decode_seconds:.2f} s, boxes "
-        f"{result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, extract {result.wall_seconds:.2f} s = "
-        f"{result.crops_per_second:.1f} crops/s; wall / (decode + boxes + forward) = {result.ratio:.3f} "
-        f"(limit {limit:.3f}); cues take {result.cues_share:.1%} of the model without them; peak memory "
-        f"{result.peak_rss_mb:.0f} MB."
+        f"{result.rounds} rounds of {result.crops} crops of {result.clips} clips: decode "
+        f"{result.decode_seconds:.2f} s, boxes {result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, "
+        f"extract {result.wall_seconds:.2f} s = {result.crops_per_second:.1f} crops/s; wall / (decode + boxes + "
+        f"forward) = {result.ratio:.3f} [{result.ratio_least:.3f} to {result.ratio_most:.3f}] (limit {limit:.3f}), of "
+        f"CPU seconds {result.cpu_ratio:.3f}; cues take {result.cues_share:.1%} [{result.cues_least:.1%} to "
+        f"{result.cues_most:.1%}] of the model without them; peak memory {result.peak_rss_mb:.0f} MB."
     )
     _judge(result, sentence, {"ratio": limit}, as_json)
 

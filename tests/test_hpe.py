@@ -19,7 +19,7 @@ from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
-from pipeline.hpe.refinement import CueHead
+from pipeline.hpe.refinement import CueHead, fold_norms
 from pipeline.hpe.topdown import TopdownModel, config_path
 from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
@@ -203,6 +203,31 @@ def test_a_cue_of_no_weight_is_zero() -> None:
     weights[0, 0, 1, 1] = 1
     cues = head([torch.rand(1, 4, 6, 4), torch.rand(1, 6, 3, 2)], weights)
     assert cues.shape == (1, 2, 7) and cues[0, 0].all() and not cues[0, 1].any() and cues.isfinite().all()
+
+
+def test_norms_are_folded_and_the_map_is_the_same(weights: Path) -> None:
+    torch.manual_seed(0)
+    head = CueHead((4, 6, 8), (8, 16, 32), 16, 5, 7).eval()
+    for each in head.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            each.running_mean.uniform_(-1, 1), each.running_var.uniform_(0.5, 2)
+    maps = [torch.rand(2, 4, 12, 8), torch.rand(2, 6, 6, 4), torch.rand(2, 8, 3, 2)]
+    with torch.inference_mode():
+        before = head.refine(maps)
+        fold_norms(head)
+        assert torch.allclose(head.refine(maps), before, atol=1e-5)
+    for folded in (head, MmposeEstimator(Recipe(weights=str(weights)), weights).refiner.cue):
+        assert not [each for each in folded.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+
+
+def test_cues_are_those_of_the_crops_that_they_were_asked_of(weights: Path) -> None:
+    """In the model those crops come first; the answer is in the order of the question."""
+    estimator = build_estimator(Recipe(weights=str(weights)))
+    rows = np.array([False, True, False, True, True])
+    some, all_of_them = estimator.estimate(crops(), rows), estimator.estimate(crops(), np.ones(5, bool))
+    assert np.allclose(some.cues, all_of_them.cues[rows], rtol=0, atol=1e-5)
+    assert np.allclose(some.scores, all_of_them.scores, atol=1e-5)
+    assert np.abs(all_of_them.cues[0] - all_of_them.cues[1]).max() > 1e-4, "the crops differ"
 
 
 def test_the_estimator_yields_finite_cues_only_where_asked(weights: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,9 +24,9 @@ from pipeline.cache.lease import holder, this_machine
 from pipeline.cache.sealed import canonical_json, seal
 from pipeline.cache.verify import verify_store
 from pipeline.errors import PosebridgeError
-from pipeline.executors.base import build_executor
+from pipeline.executors.base import Outcome, build_executor, outcome_of
 from pipeline.executors.stopping import tidy_end
-from pipeline.extract.work import ExtractJob, ShardMaker
+from pipeline.extract.work import ExtractJob, ShardMaker, ShardReport
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
 
@@ -272,7 +273,41 @@ def test_a_machine_without_the_videos_makes_no_failures_of_them(corridor):
     with pytest.raises(PosebridgeError, match=r"sees no video of shard 3, first '\d+.mp4' in .*nowhere; mount"):
         maker(corridor, root=corridor / "nowhere").make(3)
     assert not list(corridor.glob("cache/store/d/*/*"))
+    with pytest.raises(PosebridgeError, match="sees no video of shard 3"):
+        maker(corridor, root=corridor / "nowhere", gone=CLIPS).make(3)  # whatever videos the plan has missed
     assert maker(corridor).make(3).estimated and sealed(corridor) == 1
+
+
+def test_a_machine_without_the_projects_folder_is_named_with_it(corridor):
+    absent = dataclasses.replace(maker(corridor).job, folder=corridor / "absent")
+    outcome = outcome_of(absent, 0)
+    said = f"{socket.gethostname()} cannot enter the project's folder {corridor / 'absent'} (No such file"
+    assert outcome.error.startswith(said)
+    assert outcome.error.endswith("; mount it on this machine, or leave the machine out")
+
+
+@dataclasses.dataclass
+class Elsewhere:
+    """An executor whose one machine, called node7, gives this answer for every shard."""
+
+    answer: Outcome
+    here = False
+
+    def run(self, work, units):
+        for unit in units:
+            yield dataclasses.replace(self.answer, unit=unit, machine="node7")
+
+
+def test_what_fails_on_another_machine_names_it(corridor):
+    with pytest.raises(PosebridgeError, match=r"Shard \d+ \(and 2 more\) failed on node7: it has no videos; its log"):
+        Corridor.over(corridor).run(executor=Elsewhere(Outcome(0, error="it has no videos", log="a")))
+
+
+def test_shards_that_only_another_machine_sees_make_no_index(corridor, monkeypatch):
+    monkeypatch.setattr("pipeline.extract.extract.SEEN_SECONDS", 0.0)
+    with pytest.raises(PosebridgeError, match="14 shards that were made are not in .*, first shard 0: .*--cache-root"):
+        Corridor.over(corridor).run(executor=Elsewhere(Outcome(0, ShardReport(0, 1))))
+    assert not (corridor / "cache/d/r/index.json").exists()
 
 
 def test_a_disk_that_fills_up_meanwhile_is_one_sentence_before_the_work(corridor, monkeypatch):

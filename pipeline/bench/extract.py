@@ -7,16 +7,17 @@ same clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.bench.memory import peak_rss_mb
-from pipeline.bench.timing import seconds_of
+from pipeline.bench.timing import NO_TIME, Times, seconds_of, times_of
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, box_source, lanes
 from pipeline.extract.extract import extract
@@ -30,14 +31,19 @@ from pipeline.video.decode import VideoError
 from pipeline.video.image_folder import open_video
 from pipeline.video.sampling import cue_positions
 
+Batch = tuple[np.ndarray, np.ndarray]  # crops [N, H, W, 3] and which of them cues are wanted of, [N]
+
 
 @dataclass(frozen=True)
 class ExtractBench:
-    """Seconds on the same clips. `ratio` is wall / (decode + boxes + forward); below 1 where they overlap.
+    """Seconds on the same clips, the medians of `rounds`. `ratio` is wall / (decode + boxes + forward), in the same
+    round and the median of all; below 1 where they overlap. `cpu_ratio` is the same of CPU seconds, over all threads,
+    which a busy machine disturbs less.
 
     `boxes` is the detector, with as many threads as in the extraction; `forward` the bare graph where the pose model
     is one (its input prepared, no cues), else the whole estimator with its decoding and pooling. `cues_share` is what
-    the cues, refinement and pooling, take in the estimator on top of all else that it does.
+    the cues, refinement and pooling, take in the estimator on top of all else that it does. `*_least` and `*_most` are
+    of single rounds: how far the figures are to be trusted.
     """
 
     clips: int
@@ -50,6 +56,12 @@ class ExtractBench:
     cues_share: float
     crops_per_second: float
     peak_rss_mb: float
+    rounds: int
+    ratio_least: float
+    ratio_most: float
+    cpu_ratio: float
+    cues_least: float
+    cues_most: float
 
 
 def bench_extract(
@@ -59,10 +71,10 @@ def bench_extract(
     estimator: Estimator,
     folder: Path,
     params: ExtractParams,
-    repeats: int = 3,
+    rounds: int = 7,
 ) -> ExtractBench:
-    """Time decoding alone, the detector alone, the pose model alone and the real extraction; the medians of `repeats`
-    alternating rounds.
+    """Time decoding alone, the detector alone, the pose model alone and the real extraction, in every round; parts and
+    whole take turns in being the first, and so do a batch with cues and the same without.
 
     `folder` is an empty temporary folder for the extractions. Raises PosebridgeError without clips, and for one whose
     video cannot be read.
@@ -71,35 +83,65 @@ def bench_extract(
         raise PosebridgeError("There is no clip to measure; list some with `posebridge ingest`.")
     source = Source(root, recipe, open_ground_truth(root, recipe))
     batches = list(_batches(clips, source, estimator, params.batch_size))
-    estimator.estimate(*batches[0])  # warm up
-    crops = sum(len(cue_rows) for _, cue_rows in batches)
-    decode, boxes, forward, with_cues, without, wall = [], [], [], [], [], []
-    for repeat in range(repeats):
-        decode.append(seconds_of(lambda: sum(1 for _ in _frames(clips, source))))
-        boxes.append(_boxes_seconds(clips, source, device_of(estimator)))
-        forward.append(sum(seconds_of(_forward(estimator, *batch)) for batch in batches))
-        with_cues.append(sum(seconds_of(partial(estimator.estimate, *batch)) for batch in batches))
-        without.append(sum(seconds_of(partial(estimator.estimate, b, np.zeros(len(b), bool))) for b, _ in batches))
-        place = folder / str(repeat)
-        write_clips(place / "bench" / "clips.csv", clips)
-        run = partial(extract, "bench", "bench", recipe, root, params=params, manifests=place, cache=place)
-        wall.append(seconds_of(partial(run, build_estimator=lambda recipe: estimator)))
-    d, b, f, w = (float(np.median(times)) for times in (decode, boxes, forward, wall))
-    cues = float(np.median(with_cues) / np.median(without)) - 1
-    return ExtractBench(len(clips), crops, d, b, f, w, w / (d + b + f), cues, crops / w, peak_rss_mb())
+    run = partial(extract, "bench", "bench", recipe, root, params=params, build_estimator=lambda recipe: estimator)
+
+    def whole(count: int, name: str) -> Times:
+        place = folder / name
+        write_clips(place / "bench" / "clips.csv", clips[:count])
+        return times_of(partial(run, manifests=place, cache=place))
+
+    def parts() -> list[Times]:
+        decode = times_of(lambda: sum(1 for _ in _frames(clips, source)))
+        forward = sum((times_of(_forward(estimator, *batch)) for batch in batches), NO_TIME)
+        return [decode, _boxes_times(clips, source, device_of(estimator)), forward]
+
+    whole(1, "first")  # what is imported and allocated once
+    rows, cues = [], []
+    for number in range(rounds):
+        before = whole(len(clips), str(number)) if number % 2 else None
+        alone = parts()
+        cues.append(_cues_seconds(estimator, batches, number))
+        rows.append([*alone, whole(len(clips), str(number)) if before is None else before])
+    times, with_and_without = np.array(rows), np.array(cues)  # [rounds, 4, wall and CPU], [rounds, 2, batches]
+    d, b, f, w = np.median(times[..., 0], 0).tolist()
+    ratios = times[:, 3] / times[:, :3].sum(1)  # [rounds, wall and CPU]
+    shares = with_and_without.sum(-1)[:, 0] / with_and_without.sum(-1)[:, 1] - 1  # [rounds]
+    with_cues, without = np.median(with_and_without, 0).sum(-1)  # a round that was disturbed spoils one of its batches
+    return ExtractBench(
+        clips=len(clips), crops=sum(len(cue_rows) for _, cue_rows in batches), decode_seconds=d, boxes_seconds=b,
+        forward_seconds=f, wall_seconds=w, ratio=float(np.median(ratios[:, 0])),
+        cues_share=float(with_cues / without) - 1, crops_per_second=sum(len(rows) for _, rows in batches) / w,
+        peak_rss_mb=peak_rss_mb(), rounds=rounds, ratio_least=float(ratios[:, 0].min()),
+        ratio_most=float(ratios[:, 0].max()), cpu_ratio=float(np.median(ratios[:, 1])),
+        cues_least=float(shares.min()), cues_most=float(shares.max()),
+    )  # fmt: skip
 
 
-def _boxes_seconds(clips: list[Clip], source: Source, device: torch.device) -> float:
+def _cues_seconds(estimator: Estimator, batches: list[Batch], number: int) -> list[list[float]]:
+    """The estimator's with cues and without, for each batch; one right after the other, in turns the first."""
+    found: list[list[float]] = [[], []]
+    for place, (crops, cue_rows) in enumerate(batches):
+        masks = cue_rows, np.zeros(len(cue_rows), bool)
+        for kind in (0, 1) if (place + number) % 2 else (1, 0):
+            found[kind].append(seconds_of(partial(estimator.estimate, crops, masks[kind])))
+    return found
+
+
+def _boxes_times(clips: list[Clip], source: Source, device: torch.device) -> Times:
     """What the detector takes for the sampled frames; 0 for boxes that nobody has to look for."""
     if source.recipe.boxes != "detector":
-        return 0.0
+        return NO_TIME
     boxes = box_source(source.recipe, source.truth, device)
-    return sum(seconds_of(partial(_boxes, boxes, *frame)) for frame in _frames(clips, source))
+    frames, total = _frames(clips, source), NO_TIME
+    while some := list(islice(frames, boxes.together)):
+        total = total + times_of(partial(_boxes, boxes, some))
+    return total
 
 
-def _boxes(boxes: BoxSource, clip: Clip, position: int, frame: np.ndarray) -> np.ndarray:
-    """Those of one frame, [K, 4]."""
-    return boxes.find([(boxes.prepare(frame), position, [clip])])[0][0][0]
+def _boxes(boxes: BoxSource, frames: Sequence[tuple[Clip, int, np.ndarray]]) -> list[np.ndarray]:
+    """Those of each frame, [K, 4]."""
+    asked = [(boxes.prepare(frame), position, [clip]) for clip, position, frame in frames]
+    return [found[0][0] for found in boxes.find(asked)]
 
 
 def _forward(estimator: Estimator, crops: np.ndarray, cue_rows: np.ndarray) -> Callable[[], object]:
@@ -122,9 +164,7 @@ def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.n
             ) from None
 
 
-def _batches(
-    clips: list[Clip], source: Source, estimator: Estimator, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(clips: list[Clip], source: Source, estimator: Estimator, batch_size: int) -> Iterator[Batch]:
     """The crops and cue rows that the extraction of these clips gives to the pose model."""
     boxes = box_source(source.recipe, source.truth, device_of(estimator))
     crops, cue_rows, last, slot = [], [], None, 0
@@ -133,7 +173,7 @@ def _batches(
     )
     for clip, position, frame in _frames(clips, source):
         slot, last = (slot + 1 if clip == last else 0), clip
-        for box in _boxes(boxes, clip, position, frame)[: lanes(source.recipe)]:
+        for box in _boxes(boxes, [(clip, position, frame)])[0][: lanes(source.recipe)]:
             crops.append(crop(frame, crop_matrix(box, estimator.crop_size), estimator.crop_size))
             cue_rows.append(slot in cue_slots)
         if len(crops) >= batch_size:

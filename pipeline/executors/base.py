@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -29,19 +31,39 @@ class Outcome:
     value: Any = None  # what work(unit) returned, plain and picklable; None where it failed
     error: str = ""  # one sentence
     log: str = ""  # path of the log of the process or task that had the unit; empty where there is none
+    machine: str = ""  # that had it, where that is known
+
+    @property
+    def place(self) -> str:
+        """` on node7` for a unit that another machine had: what is wrong may be wrong there alone."""
+        return f" on {self.machine}" if self.machine not in ("", socket.gethostname()) else ""
 
 
 def outcome_of(work: Callable[[int], Any], unit: int, log: str = "") -> Outcome:
     """Do a unit, in the process that is to do it. What goes wrong is told; of what no user can put right, the log has
     the traceback.
     """
+    machine = socket.gethostname()
     try:
-        return Outcome(unit, work(unit), log=log)
+        return Outcome(unit, work(unit), "", log, machine)
     except PosebridgeError as error:
-        return Outcome(unit, error=str(error).rstrip("."), log=log)
+        return Outcome(unit, None, str(error).rstrip("."), log, machine)
     except Exception as error:
         traceback.print_exc()
-        return Outcome(unit, error=f"{type(error).__name__}: {error}".partition("\n")[0], log=log)
+        return Outcome(unit, None, f"{type(error).__name__}: {error}".partition("\n")[0], log, machine)
+
+
+def enter(folder: Path) -> None:
+    """Begin a unit in the folder that its paths are relative to: that in which the command was given, on whatever
+    machine. Raises PosebridgeError where this one has no such folder.
+    """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise PosebridgeError(
+            f"{socket.gethostname()} cannot enter the project's folder {folder} ({error.strerror}); mount it on this "
+            "machine, or leave the machine out."
+        ) from None
 
 
 class Executor(Protocol):

@@ -9,10 +9,11 @@ A variant of the test clips (pipeline/manifest/variants.py) has a store and an i
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
 MOST_FAILED = 3  # shards, one after another: then something is wrong that ends the run
+SEEN_SECONDS = 90.0  # until a network disk shows everywhere what another machine has written
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def extract(
         if executor.here or maker.layout:  # else the workers, who know the widths of a new store, look before a shard
             refuse_small_disk(found.rows, len(found.todo), maker.store, maker.layout_to_be())
         reports = sorted(_make_all(maker, found.todo, executor, progress), key=lambda report: report.shard)
+        _await_receipts(maker, found.todo, 0 if executor.here else SEEN_SECONDS)
     clear_dead(maker.store.folder)  # of whoever was killed after sealing a shard, before giving its lease back
     complete, layout = _are_sealed(maker, set(range(maker.shards)) - set(mine)), maker.store.layout()
     counted = range(maker.shards) if complete else mine
@@ -137,6 +140,22 @@ def _are_sealed(maker: ShardMaker, shards: Collection[int]) -> bool:
     """Whether shards are as they should be; first by the names of files, since each task of a cluster asks it."""
     receipts = (maker.store.stem(shard).with_suffix(".json") for shard in shards)
     return all(path.is_file() for path in receipts) and all(maker.state(shard, glance=True).done for shard in shards)
+
+
+def _await_receipts(maker: ShardMaker, shards: Collection[int], seconds: float) -> None:
+    """Wait until shards that others have made are seen here too. Raises PosebridgeError where they are not: an index
+    would lack their clips.
+    """
+    deadline = time.monotonic() + seconds
+    while unseen := [shard for shard in shards if not maker.store.stem(shard).with_suffix(".json").is_file()]:
+        if time.monotonic() > deadline:
+            raise PosebridgeError(
+                f"{len(unseen)} shards that were made are not in {maker.store.folder}, first shard {unseen[0]}: the "
+                "machine that made them sees another disk there; name one that all machines see with --cache-root."
+            )
+        time.sleep(POLL)
+        with suppress(OSError), os.scandir(maker.store.folder):  # has NFS ask its server for what is there
+            pass
 
 
 def _make_all(
@@ -204,6 +223,6 @@ def _failure(failed: Sequence[Outcome]) -> PosebridgeError:
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     log = f"; its log is {first.log}" if first.log else ""
     return PosebridgeError(
-        f"Shard {first.unit}{more} failed: {first.error}{log}; put this right and run the same command again: sealed "
-        "shards stay."
+        f"Shard {first.unit}{more} failed{first.place}: {first.error}{log}; put this right and run the same "
+        "command again: sealed shards stay."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
@@ -16,6 +15,7 @@ from pipeline.cache.provenance import versions
 from pipeline.cache.shard import ShardState, clips_of_shards, make_shard, shard_state, wanted_shard
 from pipeline.cache.store import Layout, Store, plan_layout
 from pipeline.errors import PosebridgeError
+from pipeline.executors.base import enter
 from pipeline.extract.boxes import box_source
 from pipeline.extract.ground_truth import ground_truth_rows
 from pipeline.extract.plan import Source, check_recipe, open_ground_truth
@@ -72,7 +72,7 @@ class ExtractJob:
     folder: Path = field(default_factory=Path.cwd)
 
     def __call__(self, shard: int) -> ShardReport:
-        os.chdir(self.folder)
+        enter(self.folder)
         return _maker(self).make(shard)
 
 
@@ -207,7 +207,8 @@ class ShardMaker:
     def _refuse_unseen(self, state: ShardState) -> None:
         """Its clips are no failures where the plan has seen their videos: this machine has not got them."""
         gone = state.gone
-        if len(gone) == len(state.todo) and len(gone) > self.job.gone:
+        unseen = len(gone) == len(state.todo) and len(gone) > self.job.gone
+        if gone and (unseen or not self.source.root.is_dir()):
             raise PosebridgeError(
                 f"{socket.gethostname()} sees no video of shard {state.wanted.shard}, first {gone[0].path!r} in "
                 f"{self.source.root}; mount that folder on this machine, or leave the machine out."

@@ -27,6 +27,21 @@ class Estimate:
     cue_scores: np.ndarray  # [K, A] float32, 0..1
 
 
+def with_cues_first(cue_rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """The order [N] in which the K crops that cues are wanted of, a bool [N] mask, come first, and K: their maps are
+    then the first K, and need not be copied.
+    """
+    return np.argsort(~cue_rows, kind="stable"), int(cue_rows.sum())
+
+
+def in_order(
+    order: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, cues: np.ndarray, cue_scores: np.ndarray
+) -> Estimate:
+    """The estimate of crops that were given in this order, in their own."""
+    own = np.argsort(order)
+    return Estimate(keypoints[own], scores[own], cues, cue_scores)
+
+
 class Estimator(Protocol):
     """A top-down pose model with tapped features.
 

@@ -12,6 +12,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+STENCIL = (  # cells around a maximum, x and y, that its place is computed of
+    (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2), (1, 1), (1, -1), (-1, 1), (-1, -1),
+)  # fmt: skip
+
 
 def bounded(raw: Tensor) -> Tensor:
     """Raw scores as scores 0..1; one that is not finite is no score, and stays that: not a number."""
@@ -65,19 +69,16 @@ def decode_dark(heatmaps: Tensor, scale: tuple[float, float], kernel: int = 11) 
     # Smoothing with zeros beyond the border, as two products with banded matrices.
     smooth = _blur(height, kernel, heatmaps.device) @ heatmaps @ _blur(width, kernel, heatmaps.device)
     peak = smooth.flatten(2).amax(-1)
-    smooth = (smooth * (scores / peak)[..., None, None]).clamp_min(1e-10).log()
     inner = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
     centre = torch.where(inner, y * width + x, 2 * width + 2)  # anywhere inside, for maxima at the border
-    smooth = smooth.flatten(2)
-
-    def value(dx: int, dy: int) -> Tensor:
-        return smooth.gather(2, (centre + dy * width + dx)[..., None])[..., 0].double()
-
-    dx = 0.5 * (value(1, 0) - value(-1, 0))
-    dy = 0.5 * (value(0, 1) - value(0, -1))
-    dxx = 0.25 * (value(2, 0) - 2 * value(0, 0) + value(-2, 0))
-    dyy = 0.25 * (value(0, 2) - 2 * value(0, 0) + value(0, -2))
-    dxy = 0.25 * (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1))
+    around = centre[..., None] + torch.tensor([dy * width + dx for dx, dy in STENCIL], device=heatmaps.device)
+    values = smooth.flatten(2).gather(2, around) * (scores / peak)[..., None]
+    at = dict(zip(STENCIL, values.clamp_min(1e-10).log().double().unbind(-1), strict=True))
+    dx = 0.5 * (at[1, 0] - at[-1, 0])
+    dy = 0.5 * (at[0, 1] - at[0, -1])
+    dxx = 0.25 * (at[2, 0] - 2 * at[0, 0] + at[-2, 0])
+    dyy = 0.25 * (at[0, 2] - 2 * at[0, 0] + at[0, -2])
+    dxy = 0.25 * (at[1, 1] - at[1, -1] - at[-1, 1] + at[-1, -1])
     determinant = dxx * dyy - dxy**2
     usable = inner & (determinant != 0)
     determinant = torch.where(usable, determinant, torch.ones_like(determinant))

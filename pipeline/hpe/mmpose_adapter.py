@@ -11,10 +11,11 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU
-from pipeline.hpe.base import Estimate
+from pipeline.hpe.base import Estimate, in_order, with_cues_first
 from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
+from pipeline.hpe.refinement import fold_norms
 from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
@@ -55,6 +56,8 @@ class MmposeEstimator:
             self._load(self.pose, own or {f"model.{k}": v for k, v in state.items()}, weights)
         network = self.refiner or self.pose
         network.to(self.device).eval().requires_grad_(False)
+        if self.refiner is not None:
+            fold_norms(self.refiner.cue)
         channels_last(network)
         if device.type == "cpu" and self.dtype == torch.float32:
             by_onednn(network)
@@ -82,10 +85,10 @@ class MmposeEstimator:
     @torch.inference_mode()
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
-        features, keypoints, scores = self.tapped(crops)
-        rows = torch.from_numpy(np.flatnonzero(cue_rows)).to(self.device)
-        cues, visible = self._cues([f[rows].float() for f in features], keypoints[rows], scores[rows])
-        return Estimate(*to_arrays(keypoints, scores, cues, visible))
+        order, count = with_cues_first(cue_rows)
+        features, keypoints, scores = self.tapped(crops[order])
+        cues, visible = self._cues([f[:count].float() for f in features], keypoints[:count], scores[:count])
+        return in_order(order, *to_arrays(keypoints, scores, cues, visible))
 
     @torch.inference_mode()
     def tapped(self, crops: np.ndarray) -> Tapped:

@@ -60,28 +60,29 @@ def pooling_weights(
     device = keypoints.device
     lost = ~(keypoints.isfinite().all(-1) & scores.isfinite())  # one joint that is no number would spoil all anchors
     keypoints, scores = keypoints.masked_fill(lost[..., None], 0), scores.masked_fill(lost, 0)
-    seen = scores > 0.05
-    size = _extent(keypoints, seen)  # [N]
+    size = _extent(keypoints, scores > 0.05)  # [N]
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
     x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
-    masks, visible = [], []
-    for anchor in anchors:
-        points = anchor_points(anchor).to(device)
-        places = torch.einsum("pv,nvc->npc", points, keypoints)  # [N, P, 2]
-        used = points.ne(0)  # [P, 17]
-        strength = scores[:, None].masked_fill(~used, torch.inf).amin(-1).clamp(0, 1)  # [N, P]
-        spread = 2 * (sigma * size)[:, None, None] ** 2
-        along_x = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
-        along_y = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
+    # The points of all anchors together, P of them: many small steps take longer than the sums that are in them.
+    points = torch.cat([anchor_points(anchor) for anchor in anchors]).to(device)
+    counts = [len(anchor_points(anchor)) for anchor in anchors]
+    places = torch.einsum("pv,nvc->npc", points, keypoints)  # [N, P, 2]
+    strength = scores[:, None].masked_fill(points.eq(0), torch.inf).amin(-1).clamp(0, 1)  # [N, P]
+    spread = 2 * (sigma * size)[:, None, None] ** 2
+    along_x = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
+    along_y = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
+    seen, besides, aboves = (values.split(counts, 1) for values in (strength, along_x, along_y))
+    masks = []
+    for anchor, sure, beside, above in zip(anchors, seen, besides, aboves, strict=True):
         if anchor == BACKGROUND:
-            away = (along_y[..., :, None] * along_x[..., None, :]).amax(1) < AWAY
-            mask = (away & (strength > 0).any(1)[:, None, None]).float()
+            away = (above[..., :, None] * beside[..., None, :]).amax(1) < AWAY
+            masks.append((away & (sure > 0).any(1)[:, None, None]).float())
         else:
-            mask = (strength[..., None, None] * along_y[..., :, None] * along_x[..., None, :]).amax(1)  # [N, H, W]
-        total = mask.sum((1, 2), keepdim=True)
-        masks.append(torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask)))
-        visible.append(strength.mean(-1) * (total[:, 0, 0] > 1e-4))
-    return torch.stack(masks, 1), torch.stack(visible, 1)
+            masks.append((sure[..., None, None] * above[..., :, None] * beside[..., None, :]).amax(1))  # [N, H, W]
+    mask = torch.stack(masks, 1)  # [N, A, H, W]
+    total = mask.sum((2, 3), keepdim=True)
+    mask = torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask))
+    return mask, torch.stack([sure.mean(-1) for sure in seen], 1) * (total[..., 0, 0] > 1e-4)
 
 
 def pool_levels(

@@ -114,7 +114,9 @@ class TopdownModel(nn.Module):
 
     def normalise(self, crops: Tensor) -> Tensor:
         """uint8 RGB crops [N, H, W, 3] to the network's input [N, 3, H, W]."""
-        images = (crops.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        width = crops.shape[2]  # by rows of 3 W numbers: three at a time take five times as long
+        mean, std = (values.flatten().repeat(width) for values in (self.mean, self.std))
+        images = crops.flatten(2).float().sub_(mean).div_(std).view(crops.shape).permute(0, 3, 1, 2)
         return images.flip(1) if self.flip_channels else images
 
     def forward(self, images: Tensor) -> tuple[Any, list[Tensor]]:

@@ -6,7 +6,6 @@ A cell is what `encode`, `train` or `evaluate` does for one seed, and the same f
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import PosebridgeError
-from pipeline.executors.base import Executor
+from pipeline.executors.base import Executor, enter
 from pipeline.files.device import choose_devices
 from pipeline.learn.dataset import Dataset, open_dataset
 from pipeline.params import Params
@@ -53,7 +52,7 @@ class CellsJob:
 
     def __call__(self, unit: int) -> Path:
         """Do it; returns the folder of the cell's protocol and name."""
-        os.chdir(self.folder)
+        enter(self.folder)
         opened = _opened(self.dataset, self.store_root, self.verify, self.folder)
         return self.do(opened, self.cells[unit], self.params, *choose_devices(self.device))
 
@@ -85,6 +84,7 @@ def do_cells(job: CellsJob, executor: Executor, on_cell: Callable[[int, int], No
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         log = f"; its log is {first.log}" if first.log and first.log not in first.error else ""
         raise PosebridgeError(
-            f"{job.cells[first.unit]}{more} failed: {first.error}{log}; put this right and run the same command again."
+            f"{job.cells[first.unit]}{more} failed{first.place}: {first.error}{log}; put this right and run the "
+            "same command again."
         )
     return [folders[unit] for unit in units]
