@@ -377,6 +377,21 @@ def test_a_published_data_set_may_lie_in_folders_of_images(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.unit
+@pytest.mark.parametrize("suffix", ["tif", "TIFF", "gif", "avif", "ppm"])
+def test_a_folder_of_images_that_are_not_read_is_told_and_does_not_vanish(tmp_path, suffix):
+    (tmp_path / "data/wave/old").mkdir(parents=True)
+    for frame in range(3):
+        (tmp_path / f"data/wave/old/{frame}.{suffix}").write_bytes(b"II*\0 or whatever")
+    write_images(tmp_path / "data/wave/new", 3)
+    (tmp_path / "data/wave/new/preview.gif").write_bytes(b"GIF89a")  # no frame, beside images that are read
+    result = ingest("mine", tmp_path / "data", manifests=tmp_path / "manifests")
+    why = f"1 of 3 images cannot be read; first 0.{suffix}: it is no JPEG, PNG, WebP or BMP"
+    assert result.clips == 2 and result.unreadable == (("wave/old/", why),)
+    with open_video(tmp_path / "data/wave/new") as video:
+        assert len(video.times) == 3
+
+
 @pytest.mark.e2e
 def test_an_empty_data_set_says_what_a_clip_is(tmp_path):
     write_images(tmp_path / "videos", 2)
