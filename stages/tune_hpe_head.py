@@ -55,7 +55,7 @@ def tune_recipe(
     from pipeline.hpe.head_file import HeadFile, save_head
     from pipeline.hpe.weights import resolve_weights
     from pipeline.learn.loop import code_digest
-    from pipeline.tune.captioned import captioned_sources, require_readable
+    from pipeline.tune.captioned import captioned_sources, require_apart, require_readable
     from pipeline.tune.head import HeadModel, tune_head
     from pipeline.tune.maps import cache_maps
     from pipeline.tune.text import AT_ONCE, embed
@@ -96,6 +96,7 @@ def tune_recipe(
             embed(part, sentences, work_dir / what,
                   lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text"))
         )  # fmt: skip
+        require_apart(text[0].captions, name)
         facts = {"recipe": recipe.fingerprint, "code": code_digest(), "text": text[-1].sha256, "seed": settings.seed}
         facts |= part.facts
         shown = lambda groups: progress(groups, len(groups), "crop", "look")  # noqa: E731

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ from pipeline.recipe import ANCHORS, Recipe
 from pipeline.tune.captioned import CaptionedImages, captioned_sources, require_readable
 from pipeline.tune.clips import ClipSource, changed_crop, protocol_sources
 from pipeline.tune.contrast import held_evidence
-from pipeline.tune.head import HeadModel
+from pipeline.tune.head import HeadModel, find_scenes
 from pipeline.tune.maps import MapBatch, cache_maps
 from pipeline.tune.settings import HeadSettings
 from pipeline.tune.text import TextVectors
@@ -423,18 +423,49 @@ def test_a_labs_own_captioned_images(inside: Path, tmp_path: Path) -> None:
     away = captioned_sources(write_captions(tmp_path / "table", elsewhere), tiny, 0, torch.device("cpu"))
     assert [len(source) for source in away] == [18, 2]
     require_readable(["1", "2"], "minilm")  # no letters at all are of no other script
+    require_readable(["un deux", "die cast en route"] * 9 + ["the man with the bar"] * 9, "minilm")  # English, mostly
+    require_readable(["un homme et une barre"], "another encoder")
     odd = {
         "line 2, column caption": [("0.png", ""), *rows[1:]],
         "1 of 21 images": [*rows, ("away.png", "somebody")],
         "names 3 images; a cue head needs at least 20": rows[:6],
         "The captions are not in English": [(image, "человек держит гантель") for image, _ in rows],
+        "which is all that minilm reads": [(image, f"eine Frau hebt {image}") for image, _ in rows],
+        "All captions are the same to minilm": [(image, "somebody lifts something") for image, _ in rows],
     }
     for why, said in odd.items():
         done = CliRunner().invoke(main, ["tune-hpe", *words, "--captions", str(write_captions(tmp_path, said))])
-        assert done.exit_code == 1 and why in done.stderr and done.stderr.count("\n") == 1, done.output
+        *_, last = done.stderr.splitlines()  # a bar may stand above
+        assert done.exit_code == 1 and why in last and done.stderr.count("Error") == 1, done.output
     (tmp_path / "7.png").write_bytes(b"no image")
     done = CliRunner().invoke(main, ["tune-hpe", *words, "--captions", str(write_captions(tmp_path, rows))])
     assert done.exit_code == 1 and "7.png cannot be read" in done.stderr.splitlines()[-1]
+
+
+@dataclass
+class MadeUpMaps:
+    """Four crops, which the head of the test knows by their rows."""
+
+    facts: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return 4
+
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows
+
+
+def test_scenes_of_the_same_captions_are_not_found_at_once() -> None:
+    """Of four scenes two have one caption: a head that looks at it finds either, and a head of nothing none."""
+    cue, words = torch.eye(3)[[0, 1, 2, 2]], torch.eye(3)
+    maps = MadeUpMaps({"scene": torch.arange(4), "caption": torch.tensor([0, 1, 2, 2])})
+    model = SimpleNamespace(
+        eval=lambda: None, logit_scale=torch.ones(1), described=lambda rows: cue[rows][:, None]
+    )
+    found = find_scenes(model, maps, TextVectors(words))  # type: ignore[arg-type]
+    assert found["caption_r1"] == 0.5 and found["caption_mrr"] == pytest.approx((1 + 1 + 2 / 3 + 2 / 3) / 4)
+    maps.facts["caption"] = torch.zeros(4, dtype=torch.long)
+    assert find_scenes(model, maps, TextVectors(words))["caption_mrr"] == pytest.approx(1 / 2.5)  # type: ignore[arg-type]
 
 
 def test_of_an_image_the_first_person_that_is_sure_enough_is_taken(tmp_path: Path) -> None:

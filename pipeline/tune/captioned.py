@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, box_source
@@ -26,6 +27,12 @@ from pipeline.video.picture import PictureError
 
 HELD_OUT = 10  # one image in so many, by a hash of its name, is kept to choose the epoch by
 FEWEST = 20  # images
+SAME = 1e-3  # distance of the vectors of one text, however they were computed
+ENGLISH = "an and at by for from her his into of over the their to up while with"
+FOREIGN = (  # little words of German, French, Spanish, Portuguese, Italian, Dutch and Swedish
+    "auf dem den der eine einen einer ein mit und zum avec dans des est et les leurs sur une con del el en las los "
+    "para por una uno com das dos em uma al che di gli il nel een het met naar op van zijn att ett med och på"
+)
 
 
 class CaptionedImages:
@@ -109,11 +116,25 @@ def captioned_sources(
 
 
 def require_readable(captions: Sequence[str], encoder: str) -> None:
-    """Raise PosebridgeError where most letters are of a script that `minilm`, which knows English only, cannot read."""
+    """Raise PosebridgeError where captions are surely in a language that `minilm`, which knows English only, cannot
+    read: most letters are of another script, or little words of other languages are far more than English ones.
+    """
     letters = [letter for text in captions for letter in text if letter.isalpha()]
     strange = sum(ord(letter) > 0x24F for letter in letters)  # beyond the Latin letters
-    if encoder == "minilm" and 2 * strange > len(letters):
+    words = [word for text in captions for word in text.casefold().split()]
+    foreign, english = (sum(map(set(known.split()).__contains__, words)) for known in (FOREIGN, ENGLISH))
+    if encoder == "minilm" and (2 * strange > len(letters) or 2 * foreign > len(captions) and foreign > 3 * english):
         raise PosebridgeError(
             f"The captions are not in English, which is all that minilm reads (first: {captions[0][:60]!r}); name a "
             "sentence encoder of their language with --text."
+        )
+
+
+def require_apart(vectors: Tensor, encoder: str) -> None:
+    """Raise PosebridgeError where all captions, as vectors [K, d_t] of length 1, are one: a head would learn nothing,
+    and every answer be right.
+    """
+    if float((vectors - vectors[:1]).norm(dim=1).max()) < SAME:
+        raise PosebridgeError(
+            f"All captions are the same to {encoder}, so there is nothing to learn; write what each image shows."
         )

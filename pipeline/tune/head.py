@@ -22,6 +22,8 @@ from pipeline.tune.maps import CachedMaps, MapBatch
 from pipeline.tune.settings import HeadSettings
 from pipeline.tune.text import TextVectors
 
+SAME = 1e-6  # likeness to the captions of two scenes that are one
+
 
 class HeadModel(nn.Module):
     """A cue head, with what only tuning needs: the way into text space, and how sharp a likeness counts.
@@ -103,7 +105,7 @@ def find_scenes(model: HeadModel, maps: CachedMaps, text: TextVectors, batch_siz
     """How well every crop's cues find the captions of its own scene among those of all scenes (their means).
 
     `caption_mrr`: the mean of 1 / rank; `caption_r1` and `caption_r5`: how often it is the first, among the first five;
-    `scenes`: how many there are to choose from.
+    `scenes`: how many there are to choose from. Of scenes with the same captions, half are taken to stand before.
     """
     model.eval()
     device = model.logit_scale.device
@@ -115,7 +117,8 @@ def find_scenes(model: HeadModel, maps: CachedMaps, text: TextVectors, batch_siz
     for rows in torch.arange(len(maps)).split(batch_size):
         likeness = _joined(model.described(maps.take(rows).to(device))) @ targets.T  # [N, S]
         own = likeness.gather(1, place[rows, None].to(device))
-        ranks.append((likeness > own).sum(1).cpu() + 1)
+        alike = (likeness - own).abs() < SAME  # the own one, too
+        ranks.append(((likeness > own) & ~alike).sum(1).cpu() + (1 + alike.sum(1).cpu()) / 2)
     rank = torch.cat(ranks).double()
     return {
         "caption_mrr": float((1 / rank).mean()),
