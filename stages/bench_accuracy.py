@@ -18,6 +18,8 @@ from stages.bars import epochs, progress
 from stages.shell import (
     answer,
     dataset_option,
+    device_option,
+    devices_of,
     given,
     jobs_option,
     json_option,
@@ -30,7 +32,9 @@ from stages.shell import (
 )
 
 OF_STILLS = ("config", "count")  # options of `bench cues` that say nothing of the other kind of pictures
-OF_CLIPS = ("recipe_name", "attribute", "grouped_by", "values", "taps", "most", "seed", "protocols", "choosing")
+OF_CLIPS = (
+    "recipe_name", "attribute", "grouped_by", "values", "taps", "most", "seed", "protocols", "choosing", "device",
+)  # fmt: skip
 
 
 @click.command("confidence")
@@ -116,6 +120,7 @@ def examples(dataset: str, recipe_name: str, cache_root: Path | None, as_json: b
               help="May be repeated: its unseen classes are a fold.  [default: five folds of groups]")  # fmt: skip
 @click.option("--choose-on", "choosing", multiple=True,
               help="Those of the protocols whose unseen classes choose taps.  [default: three folds]")  # fmt: skip
+@device_option
 @root_option
 @params_option
 @json_option
@@ -123,7 +128,7 @@ def examples(dataset: str, recipe_name: str, cache_root: Path | None, as_json: b
 def cues(
     weights: str | None, config: str, count: int, dataset: str | None, recipe_name: str, attribute: str,
     grouped_by: str, values: str, taps: str, most: int, seed: int, protocols: tuple[str, ...],
-    choosing: tuple[str, ...], cache_root: Path | None, params_path: Path, as_json: bool,
+    choosing: tuple[str, ...], device: str, cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """What a pose model knows of the held object, at the hands and elsewhere, and how good its keypoints are.
 
@@ -146,7 +151,7 @@ def cues(
         chosen = tuple(filter(None, map(str.strip, values.split(","))))
         result, lines = probe_dataset(
             dataset, recipe_name, attribute, grouped_by, chosen, taps, most, seed, protocols, choosing, params_path,
-            cache_root,
+            cache_root, devices_of(device)[0],
         )  # fmt: skip
         answer(result, lines, as_json)
     else:

@@ -18,6 +18,8 @@ from pipeline.recipe import POSE
 from stages.bars import progress
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.bench.taps import TapProbe
     from pipeline.recipe import Recipe
 
@@ -28,6 +30,7 @@ CHOOSING = 3  # of five folds, where no protocol is named
 def probe_dataset(
     dataset: str, recipe_name: str, attribute: str, grouped_by: str, values: Sequence[str], taps: str, most: int,
     seed: int, protocols: Sequence[str], choosing: Sequence[str], params_path: Path, cache_root: Path | None,
+    device: torch.device,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """The command's result and its table."""
     if set(choosing) - set(protocols) or protocols and not 0 < len(set(choosing)) < len(protocols):
@@ -55,7 +58,7 @@ def probe_dataset(
     if protocols:
         question = fold_by(question, opened, protocols)
     chooses = [protocols.index(name) for name in choosing] if protocols else range(CHOOSING)
-    estimator: Any = build_estimator(dataclasses.replace(recipe, cues="levels", taps=names_of(recipe, taps)))
+    estimator: Any = build_estimator(dataclasses.replace(recipe, cues="levels", taps=names_of(recipe, taps)), device)
     by_id = {clip.clip_id: clip for clip in opened.clips}
     clips = [by_id[clip_id] for clip_id in question.clip_ids]
     seen = see(clips, root, reader, estimator, recipe, lambda each: progress(each, len(clips), "clip", "look"))

@@ -13,6 +13,8 @@ import click
 
 from stages.shell import answer, cache_option, dataset_option, json_option, plain_errors, recipe_option, root_option
 
+# of the seconds; side by side, so that they are no sum
+PARTS = (("decode", "decoding"), ("boxes", "finding persons"), ("pose", "pose model and cues"))
 LARGEST = 6  # datasets whose sizes are shown; --json has all
 
 
@@ -24,7 +26,7 @@ LARGEST = 6  # datasets whose sizes are shown; --json has all
 @json_option
 @plain_errors
 def stats(dataset: str, recipe_name: str, cache: Path, cache_root: Path | None, as_json: bool) -> None:
-    """Describe one extraction: bytes a clip, how much was seen, what was odd about its videos, failures.
+    """Describe one extraction: bytes a clip, seconds, how much was seen, what was odd about its videos, failures.
 
     \b
     Example: posebridge cache stats --dataset skelgap-mini --recipe refined
@@ -46,6 +48,7 @@ def table(values: dict[str, Any]) -> str:
         ("shards", f"{values['shards']:,}"),
         ("size", f"{megabytes(values['bytes'])}, {values['bytes_per_clip'] / 1e3:,.1f} kB a clip"),
         *((f"  {name}", megabytes(size)) for name, size in largest(values["bytes_by_dataset"])[:LARGEST]),
+        *took(values["extraction"]),
         ("first person seen", share(values["first_person_seen"])),
         ("anchors seen", share(values["anchors_seen"])),
         ("mean score of a joint", "-" if values["mean_score"] is None else f"{values['mean_score']:.3f}"),
@@ -60,6 +63,18 @@ def table(values: dict[str, Any]) -> str:
         first = ", ".join(map(repr, videos["few_frames_first"]))
         lines.append(f"Warning: clips that show few different frames: {videos['few_frames']}, first {first}.")
     return "\n".join(lines)
+
+
+def took(extraction: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the extraction took, as far as receipts tell."""
+    if extraction is None:
+        return []
+    seconds, clips = extraction["seconds"], extraction["estimated"]
+    parts = [(title, seconds[name]) for name, title in PARTS if name in seconds]
+    return [
+        ("estimated in", f"{seconds['wall']:,.1f} s of a worker, {seconds['cpu']:,.1f} s of CPU, {clips:,} clips"),
+        *((f"  {title}", f"{each:,.1f} s, {1e3 * each / clips:,.0f} ms a clip") for title, each in parts),
+    ]
 
 
 def odd_videos(videos: dict[str, Any]) -> list[tuple[str, int]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.hashing import fingerprint
+from pipeline.files.names import own_name
 from pipeline.params import Params, load_params
 from stages.bars import Bar
 from stages.shell import (
@@ -29,6 +31,8 @@ from stages.shell import (
     verify_option,
 )
 
+MOST = 1000  # clips, where nobody says how many
+
 
 @click.command()
 @dataset_option
@@ -39,7 +43,7 @@ from stages.shell import (
               help="The column by which clips are held out together.  [default: subject, else path, the source video]",
               )  # fmt: skip
 @click.option("--values", default="", help="Only these values of the attribute, parted by commas.  [default: all]")
-@click.option("--clips", "most", type=click.IntRange(10, 5000), default=1000, show_default=True,
+@click.option("--clips", "most", type=click.IntRange(10, 5000), default=MOST, show_default=True,
               help="The most clips; of more, so many are drawn. Memory grows with their square.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another number draws other clips.")
 @manifests_option
@@ -64,7 +68,7 @@ def command(
       posebridge gap --dataset mine
     """
     from pipeline.files.durable import write_for_people  # after parsing, so that --help needs no torch
-    from pipeline.files.names import check_name, own_name
+    from pipeline.files.names import check_name
     from pipeline.gap.gap import measure_gap, only_recipe
     from pipeline.gap.picture import draw_gap
     from pipeline.learn.dataset import open_dataset
@@ -72,7 +76,7 @@ def command(
 
     opened = open_dataset(dataset, manifests, cache, cache_root, verify=verify)
     recipe = recipe or only_recipe(opened)
-    place = cache / "gap" / dataset / check_name(recipe, "recipe") / own_name(attribute)
+    folder = cache / "gap" / dataset / check_name(recipe, "recipe")
     widths = level_widths(load_params(params_path), recipe) if params_path.is_file() else ()
     bar = Bar("clip", "gap")
     try:
@@ -83,8 +87,9 @@ def command(
     for sentence in found.left_out:
         say(f"Left out: {sentence}.")
     result = dataclasses.asdict(found)
-    write_for_people(place.with_name(f"{place.name}.json"), json.dumps(result, indent=1).encode())
-    picture = save(draw_gap(found), place.with_name(f"{place.name}.png"))
+    name = name_of(attribute, grouped_by, chosen, most, seed)
+    write_for_people(folder / f"{name}.json", json.dumps(result, indent=1).encode())
+    picture = save(draw_gap(found), folder / f"{name}.png")
     low, high = found.gap_ci95
     lines = [
         f"What is known of {attribute} in {found.clips} clips of {dataset} (recipe {recipe}), {len(found.values)} "
@@ -95,6 +100,13 @@ def command(
         f"Picture: {picture}",
     ]
     answer(result | {"picture": picture}, "\n".join(lines), as_json)
+
+
+def name_of(attribute: str, grouped_by: str, values: tuple[str, ...], most: int, seed: int) -> str:
+    """What the files of a question are called: another question has others."""
+    name = own_name(f"{attribute}-by-{grouped_by}" if grouped_by else attribute)
+    drawn = tuple(sorted(values)), most, seed
+    return name if drawn == ((), MOST, 0) else f"{name}-{fingerprint(*drawn)[:8]}"
 
 
 def level_widths(params: Params, recipe: str) -> tuple[int, ...]:

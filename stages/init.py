@@ -9,11 +9,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from pipeline.errors import some_names
+from pipeline.ingest.ingest import Ingestion
+from pipeline.project.again import is_known, take_up
 from pipeline.project.init import PARAMS, Asked, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
@@ -57,7 +60,8 @@ def command(
     Labels come from sub-folders, a CSV or the file names, and the rest has defaults; on a terminal the name and the
     unseen classes are asked for. A video is a file, or a folder of images. About half of the clips of each class are
     for the test, so that no subject, camera or video is on both sides. Class descriptions are drafts made of the
-    labels, marked so in texts.csv: your own words make better ones. Nothing that is there is written over.
+    labels, marked so in texts.csv: your own words make better ones. Nothing that is there is written over: where videos
+    have come or gone, the same command again takes them up, and keeps all else.
 
     \b
     Examples:
@@ -72,17 +76,19 @@ def command(
     found = look(folder, labels, pattern)
     asks = at_a_terminal() and not as_json
     name = name or _asked_name(usual_name(folder), asks)
-    check_dataset_name(name)
-    if not unseen and asks:
-        unseen = _asked_unseen(found)
     models = [str(place) if place else "" for place in (weights, detector)]
     asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, *models, image_fps)
+    if is_known(folder, name):
+        _take_up(found, name, asked, as_json)
+        return
+    check_dataset_name(name)
+    if not unseen and asks:
+        asked = replace(asked, unseen=_asked_unseen(found))
     with counter("video", "init") as show:
         made = init(found, name, asked, show)
     if is_new:
         say(f"{Path.cwd()} is a project now; its params.yaml begins as posebridge's own.")
-    for kind, rows in (("unreadable", made.listed.unreadable), ("left out", made.listed.left_out)):
-        _list([f"{kind}: {path}: {reason}" for path, reason in rows])
+    _list_odd(made.listed)
     _list([f"texts.csv: {finding}" for finding in made.findings])
     for remark in made.remarks:
         say(remark)
@@ -94,11 +100,42 @@ def command(
         "unseen": [names[index] for index in made.split.unseen],
         "validation": [names[index] for index in made.split.validation], "split_by": made.split_by,
         "parts": made.parts, "sources": made.sources, "drafts": made.drafts, "findings": made.findings,
-        "unreadable": [{"path": path, "reason": reason} for path, reason in made.listed.unreadable],
-        "left_out": [{"path": path, "reason": reason} for path, reason in made.listed.left_out],
-        "remarks": made.remarks, "command": run, "report": f"cache/tables/{made.dataset}/index.html",
+        **_odd(made.listed), "remarks": made.remarks, "command": run,
+        "report": f"cache/tables/{made.dataset}/index.html",
     }  # fmt: skip
     answer(values, _told(made, run), as_json)
+
+
+def _take_up(found: Found, name: str, asked: Asked, as_json: bool) -> None:
+    """New videos of a data set that there is; says what came and what went."""
+    with counter("video", "init") as show:
+        taken = take_up(found, name, asked, show)
+    _list_odd(taken.listed)
+    for remark in taken.listed.remarks:
+        say(remark)
+    if taken.idle:
+        say(f"{', '.join(taken.idle)} counts for a new data set only; what {name} has stays, in params.yaml and "
+            f"{taken.folder}.")  # fmt: skip
+    count, run = sum(taken.new.values()), f"{_path()}dvc repro {taken.folder}/dvc.yaml"
+    parts = ", ".join(f"{n} {part}" for part, n in sorted(taken.new.items(), reverse=True))
+    came = f"{count} new clips ({parts})" if count else "No new clip"
+    values = {
+        "dataset": name, "folder": str(taken.folder), "clips": taken.listed.clips, "new": taken.new,
+        "gone": taken.gone, **_odd(taken.listed), "remarks": taken.listed.remarks, "command": run,
+    }  # fmt: skip
+    lines = [f"{taken.folder} is there already: {came}, {taken.gone} gone; classes, protocols and words stay.",
+             "Bring all up to date with:", f"  {run}"]  # fmt: skip
+    answer(values, "\n".join(lines), as_json)
+
+
+def _odd(listed: Ingestion) -> dict[str, list[dict[str, str]]]:
+    kinds = {"unreadable": listed.unreadable, "left_out": listed.left_out}
+    return {kind: [{"path": path, "reason": reason} for path, reason in rows] for kind, rows in kinds.items()}
+
+
+def _list_odd(listed: Ingestion) -> None:
+    for kind, rows in (("unreadable", listed.unreadable), ("left out", listed.left_out)):
+        _list([f"{kind}: {path}: {reason}" for path, reason in rows])
 
 
 def at_a_terminal() -> bool:

@@ -107,8 +107,9 @@ def open_table(path: Path, how: Windows, live: LivePoses, scorer: Scorer) -> Ans
     from pipeline.predict.table import AnswerTable
 
     table = AnswerTable(path, fingerprint(scorer.key, live.recipe.fingerprint, how))
-    if table.anew:
-        say(f"{path} held answers to another question (other labels, words, run or windows); it begins anew.")
+    if table.kept:
+        say(f"{path} held answers to another question (other labels, words, run or windows); it begins anew, and those "
+            f"are kept in {table.kept}.")  # fmt: skip
     elif table.done:
         say(f"{path} has {counted(len(table.done))} already; it goes on.")
     return table

@@ -259,6 +259,14 @@ def test_the_command_writes_a_table_and_a_picture(tmp_path, monkeypatch):
     assert failed.exit_code == 1 and failed.stderr.startswith("Error: ") and failed.stderr.count("\n") == 1
 
 
+def test_another_question_has_other_files():
+    questions = [("thing", "", (), 1000, 0), ("thing", "shoot", (), 1000, 0), ("thing", "shoot", ("a", "b"), 1000, 0),
+                 ("thing", "shoot", ("a",), 1000, 0), ("thing", "", (), 50, 0), ("thing", "", (), 1000, 1)]  # fmt: skip
+    names = [stages.gap.name_of(*question) for question in questions]
+    assert len(set(names)) == 6 and names[:2] == ["thing", "thing-by-shoot"]
+    assert names[2] == stages.gap.name_of("thing", "shoot", ("b", "a"), 1000, 0)
+
+
 def test_names_of_columns_and_data_are_no_formulas_and_no_paths(tmp_path):
     names = {own_name(column) for column in ("a_b", "a b", "a/b", "a-b", "a" * 61, "a" * 62, "..", "𝄞" * 200)}
     assert len(names) == 8 and {"a_b", "a-b"} < names and own_name("held object/$x$ é").startswith("held-object--x--é-")

@@ -23,7 +23,7 @@ from pipeline.files.durable import write_for_people
 from pipeline.files.tables import read_text
 from pipeline.files.yaml_entry import with_entry
 from pipeline.manifest.check_texts import SLOTS, check_texts
-from pipeline.manifest.clips import Clip, read_classes, read_clips
+from pipeline.manifest.clips import Clip, read_classes, read_clips, read_with_others, write_clips
 from pipeline.manifest.drafts import draft_texts, read_drafts
 from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
@@ -149,12 +149,42 @@ def test_its_stages_depend_on_the_code_that_those_of_the_demo_depend_on() -> Non
     assert mine == {name: demo[name] for name in mine}
 
 
-def test_nothing_is_written_over(project: Path, videos: Path) -> None:
+def test_nothing_is_written_over(project: Path, videos: Path, tmp_path: Path, film: Path) -> None:
     run(videos, "--name", "mine")
     again = (videos, "--name", "mine", "--recipe", "shipped")
-    assert "manifests/mine is there already and stays as it is" in refused(*again)
+    other = filled(tmp_path / "others", film, [f"{action}/0.mp4" for action in ACTIONS])
+    assert "manifests/mine is there already and stays as it is" in refused(other, *again[1:])
     shutil.rmtree("manifests/mine")
     assert "params.yaml has 'mine' under datasets already" in refused(*again)
+
+
+def test_the_same_command_again_takes_up_what_has_come_and_keeps_what_people_wrote(
+    project: Path, videos: Path, film: Path
+) -> None:
+    first = run(videos, "--name", "mine")
+    texts = project / "manifests/mine/texts.csv"
+    texts.write_text(texts.read_text().replace("\n", "\n\n", 1))
+    files = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert (run(videos, "--name", "mine")["new"], first["command"]) == ({}, run(videos, "--name", "mine")["command"])
+    assert files == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    listed = project / "manifests/mine/clips.csv"
+    before = {clip.clip_id: clip for clip in read_clips(listed, 6)}
+    write_clips(listed, before.values(), {"bow/0": {"note": "mine"}})
+    filled(videos, film, [f"{action}/{i}.mp4" for action in ("bow", "wave") for i in (4, 5)])
+    (videos / "clap/0.mp4").unlink()
+    told = run(videos, "--name", "mine", "--unseen", "2")
+    assert told["new"] == {"train": 2, "test": 2} and told["gone"] == 1 and told["clips"] == 27
+    clips, others = read_with_others(listed)
+    del before["clap/0"]
+    assert {clip.clip_id: clip for clip in clips if clip.clip_id in before} == before
+    assert others["bow/0"]["note"] == "mine"
+    assert {path: path.read_bytes() for path in files if path != listed} == {
+        path: content for path, content in files.items() if path != listed
+    }
+    done = CliRunner().invoke(main, ["init", str(videos), "--name", "mine", "--unseen", "2"])
+    assert "--unseen counts for a new data set only" in done.stderr and "No new clip, 0 gone" in done.stdout
+    filled(videos, film, ["yawn/0.mp4"])
+    assert "has the new class 'yawn'" in refused(videos, "--name", "mine")
 
 
 def test_what_is_written_into_the_parameters_meanwhile_stays(project: Path, videos: Path) -> None:
@@ -379,6 +409,17 @@ def test_segments_of_one_video_stay_together_and_parts_that_are_told_stay() -> N
     assert len({(c.path, c.part) for c in dealt}) == 8 and {c.part for c in dealt} == {"train", "test"}
     told = [Clip("a", "a.mp4", label=0, part="train"), Clip("b", "b.mp4", label=0, part="train")]
     assert deal_parts(told, "video") == told
+
+
+def test_new_clips_are_dealt_beside_those_that_have_parts() -> None:
+    def clip(name: str, label: int, subject: str, part: str = "") -> Clip:
+        return Clip(name, f"{name}.mp4", label=label, subject=subject, part=part)
+
+    before = [clip("a", 0, "s1", "train"), clip("b", 0, "s2", "test"), clip("c", 1, "s3", "both")]
+    fresh = [clip("d", 0, "s1"), clip("e", 0, "s2"), clip("f", 0, "s4"), clip("g", 1, "s3"), clip("h", 0, "s5")]
+    found = {each.clip_id: each.part for each in deal_parts(fresh, "subject", before)}
+    assert (found["d"], found["e"], found["g"]) == ("train", "test", "both"), "no subject changes sides"
+    assert {found["f"], found["h"]} == {"train", "test"}, "as many as before on either side"
 
 
 # The files

@@ -190,6 +190,8 @@ def test_accuracy_by_class_is_of_the_confusion_and_of_a_bounded_number_of_classe
     assert (len(table), in_all) == (MOST_CLASSES, 200) and list(table) == ["class", "answers", "good", "bad"]
     assert table.iloc[0].tolist() == ["class 0", "1", "0.0", "0.0"] and table.iloc[1].good == "100.0"
     assert by_class({}) [1] == 0
+    table, _ = by_class(dict.fromkeys(("class", "answers", "posebridge"), right))
+    assert list(table) == ["class", "answers", "run class", "run answers", "posebridge"]
 
 
 def extract_toy(root: Path, videos: Path) -> None:

@@ -206,7 +206,9 @@ def test_a_folder_becomes_a_table_that_goes_on_where_it_was_killed(project: Path
     assert sorted(map(str, again)) == sorted(map(str, rows))
     assert run()[0]["answered_before"] == 4, "nothing is left to do"
     third, windowed, told = run("--window", "0.2", "--stride", "0.1")
-    assert "it begins anew" in told and third["answered_before"] == 0 and len(windowed) >= len(rows)
+    (kept,) = tmp_path.glob("answers-*.csv")
+    assert "it begins anew" in told and str(kept) in told and kept.read_bytes() == whole
+    assert third["answered_before"] == 0 and len(windowed) >= len(rows)
 
 
 @pytest.mark.unit
@@ -241,9 +243,9 @@ def test_a_table_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
         assert table.done == {"a\nb.mp4"}
     path.write_bytes(path.read_bytes().replace(b"\r", b"").replace(b"\n", b"\r\n"))  # saved by a spreadsheet
     with closing(AnswerTable(path, "key")) as table:
-        assert not table.anew and len(table.done) == 1
+        assert not table.kept and len(table.done) == 1
     with closing(AnswerTable(path, "other")) as table:
-        assert table.anew
+        assert table.kept and "a\nb.mp4" in table.kept.read_text()
     assert path.read_text() == ",".join(COLUMNS) + "\n", "another question begins it anew"
 
 

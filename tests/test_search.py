@@ -143,6 +143,34 @@ def test_damage_is_told(alone: Path, name: str):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("file", ["vectors-1.f16", "clips-1.json"])
+def test_a_flipped_bit_is_told_and_a_damaged_shard_is_not_copied(tmp_path: Path, file: str):
+    vectors = Vectors(tmp_path)
+    with vectors.alone():
+        for model in "ab":
+            vectors.begin(model * 64, 2, frozenset())
+        for key in "cde":
+            vectors.add(key * 64, np.full((2, 2), 1), [(f"{key}{i}", "", None, None) for i in range(2)])
+        vectors.seal()
+    content = bytearray((tmp_path / file).read_bytes())
+    content[2] ^= 1  # within the first shard
+    (tmp_path / file).write_bytes(content)
+    opened = Vectors(tmp_path)
+    assert opened.entry(5)[0] == "e1", "its own shard is sound"
+    for look in (lambda: opened.entry(0), opened.check):
+        with pytest.raises(PosebridgeError, match="is damaged; delete it and search again"):
+            look()
+    with opened.alone():
+        opened.begin("b" * 64, 2, frozenset({"c" * 64, "d" * 64}))
+    assert [shard.key[0] for shard in opened.known.shards] == ["d"]
+    values = json.loads((tmp_path / "search.json").read_text())
+    for shard in values["shards"]:
+        del shard["crc"]
+    (tmp_path / "search.json").write_text(json.dumps(seal(values)))
+    assert Vectors(tmp_path).entry(1)[0] == "d1", "one without checksums is read"
+
+
+@pytest.mark.unit
 def test_more_clips_have_lists_and_are_compared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """IVF-PQ finds what a comparison with all finds; new clips are added to its lists."""
     monkeypatch.setattr(build, "FLAT", 500)

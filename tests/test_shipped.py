@@ -144,8 +144,7 @@ def test_copies_of_stages_need_no_checkout(folder: Path) -> None:
     written = json.loads(made.stdout)["written"]
     assert {"params/tables.yaml", "manifests/nw_ucla", "manifests/published.csv"} <= set(written)
     assert (folder / "params.yaml").read_text() == (ROOT / "params.yaml").read_text() and (folder / ".dvc").is_dir()
-    lines = [set((each / ".dvcignore").read_text().splitlines()) for each in (ROOT, folder)]
-    assert lines[1] == {line for line in lines[0] if not line.startswith("#")}, "as in a checkout"
+    assert (folder / ".dvcignore").read_bytes() == (ROOT / ".dvcignore").read_bytes()
     for path in (folder / "dvc.yaml", folder / "params/tables.yaml"):
         ours, copied = (yaml.safe_load(each.read_text())["stages"] for each in (ROOT / path.relative_to(folder), path))
         assert list(copied) == list(ours)

@@ -128,12 +128,19 @@ def test_a_persons_own_data_sets_do_not_ship(tmp_path: Path, monkeypatch: pytest
     for name in ("manifests/ntu60/classes.csv", "manifests/mine/classes.csv", "params.yaml", "params/gone.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    everything = {"manifests/ntu60/classes.csv", "manifests/mine/classes.csv", "params.yaml", "params/gone.yaml"}
-    assert set(map(str, building.shipped())) == everything  # an unpacked archive
+    (tmp_path / "manifests/ntu60/clips.csv").write_text("x")
+    (tmp_path / "manifests/published.csv").write_text("x")
+    archive = {"manifests/ntu60/classes.csv", "manifests/published.csv", "params.yaml", "params/gone.yaml"}
+    assert set(map(str, building.shipped())) == archive, "as unpacked, where nobody's own data sets are known by git"
     call("git", "init", "--quiet", tmp_path)
-    call("git", "-C", tmp_path, "add", "manifests/ntu60", "params.yaml", "params")
+    call("git", "-C", tmp_path, "add", "manifests/ntu60/classes.csv", "params.yaml", "params")
     (tmp_path / "params/gone.yaml").unlink()
     assert set(map(str, building.shipped())) == {"manifests/ntu60/classes.csv", "params.yaml"}
+
+
+def test_an_archive_ships_what_a_checkout_does() -> None:
+    building = importlib.import_module("stages.notebook.wheel")
+    assert all(map(building.is_ours, shipped()))
 
 
 def test_every_command_works_in_an_empty_folder_or_says_why_not(python: Path, empty: Path) -> None:
@@ -152,7 +159,7 @@ def test_every_command_works_in_an_empty_folder_or_says_why_not(python: Path, em
         "v.mp4": ("predict", "v.mp4", "--examples", "folder"),
         "posebridge evaluate": ("report",),
         "--like with a video": ("search", "a person bows"),
-        "no data set named 'mine'": ("extract", "--dataset", "mine"),
+        "no data set named 'not_there'": ("extract", "--dataset", "not_there"),
     }
     done = call(python, "-c", IN_ONE_PROCESS, json.dumps(list(asked.values())), cwd=empty, env=there.env)
     for sentence, (code, error) in zip(asked, json.loads(done.stdout), strict=True):
@@ -181,7 +188,7 @@ def project_in(empty: Path, python: Path, videos: Path) -> tuple[Installed, str]
     there, files = Installed(python, empty), ("--weights", "../pose.onnx", "--detector", "../detector.onnx")
     assert "ships with posebridge" in there.run("init", "../videos", "--name", "ntu60", *files, code=1).stderr
     assert {path.name for path in empty.iterdir()} == {"pipeline"}  # as before
-    told = there.run("init", "../videos", "--name", "mine", "--unseen", "2", *files)
+    told = there.run("init", "../videos", "--name", "of_a_test", "--unseen", "2", *files)
     assert f"{empty} is a project now" in told.stderr
     return there, told.stdout.splitlines()[-1].strip()
 
@@ -190,16 +197,16 @@ def test_init_makes_an_empty_folder_a_project_that_dvc_runs(python: Path, empty:
     there, last = project_in(empty, python, tmp_path / "videos")
     own = (empty / "params.yaml").read_text()
     kept = [line for line in (ROOT / "params.yaml").read_text().splitlines() if "#" in line]
-    assert [line for line in own.splitlines() if "#" in line] == kept and "  mine:\n" in own
-    assert read_classes(empty / "manifests/mine/classes.csv")[0] == "bow"
-    assert last == "dvc repro manifests/mine/dvc.yaml"
-    call("dvc", "repro", "manifests/mine/dvc.yaml:extract", cwd=empty, env=there.env)
-    assert (empty / "cache/mine/mine/index.json").is_file()
-    assert there.json("cache", "stats", "--dataset", "mine", "--recipe", "mine")["clips"] == 24
+    assert [line for line in own.splitlines() if "#" in line] == kept and "  of_a_test:\n" in own
+    assert read_classes(empty / "manifests/of_a_test/classes.csv")[0] == "bow"
+    assert last == "dvc repro manifests/of_a_test/dvc.yaml"
+    call("dvc", "repro", "manifests/of_a_test/dvc.yaml:extract", cwd=empty, env=there.env)
+    assert (empty / "cache/of_a_test/of_a_test/index.json").is_file()
+    assert there.json("cache", "stats", "--dataset", "of_a_test", "--recipe", "of_a_test")["clips"] == 24
     elsewhere = Installed(python, tmp_path)  # and from anywhere
     assert elsewhere.json("--project", "empty", "cache", "ls")["stores"]
     inner = Installed(python, empty / "manifests")
-    assert f"lies in the project {empty}" in inner.run("text", "--dataset", "mine", code=1).stderr
+    assert f"lies in the project {empty}" in inner.run("text", "--dataset", "of_a_test", code=1).stderr
 
 
 @pytest.mark.slow
@@ -208,8 +215,8 @@ def test_all_of_it_runs_up_to_the_report(python: Path, empty: Path, tmp_path: Pa
     text = (empty / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("epochs: 30", "epochs: 2")
     (empty / "params.yaml").write_text(text)
     call(*last.split(), cwd=empty, env=there.env)
-    assert (empty / "cache/tables/mine/index.html").is_file()
+    assert (empty / "cache/tables/of_a_test/index.html").is_file()
     assert "up to date" in call(*last.split(), cwd=empty, env=there.env).stdout
     assert there.json("predict", tmp_path / "videos/bow/0.mp4", "--labels", "bow, clap")["predictions"]
-    code = "import posebridge; print(len(posebridge.results()), len(posebridge.open_cache('mine').clips))"
+    code = "import posebridge; print(len(posebridge.results()), len(posebridge.open_cache('of_a_test').clips))"
     assert call(python, "-c", code, cwd=empty, env=there.env).stdout == "6 24\n"

@@ -35,6 +35,7 @@ CLIPS, SHARD = 40, 2  # in all, and of a shard, about
 
 # Forks argv[2] processes that extract the corridor in argv[1] by argv[3] workers each; waits for them, adds up their
 # exit codes.
+WHEN = ("host", "time", "seconds", "self_sha256")  # of a receipt: who made a shard, when, and how fast
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -126,7 +127,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         content = path.read_bytes()
         if path.name.startswith("shard-") and path.suffix == ".json":
             values = json.loads(content)
-            content = canonical_json({k: v for k, v in values.items() if k not in ("host", "time", "self_sha256")})
+            content = canonical_json({k: v for k, v in values.items() if k not in WHEN})
         if ".tmp-" not in path.name:
             found[path.name] = content
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.cache.index import read_index
 from pipeline.cache.reader import CacheReader
 from pipeline.cache.records import sum_up
+from pipeline.cache.seconds import cost_of
 from pipeline.cache.store import open_store
 from pipeline.cache.verify import orphans
 from pipeline.errors import PosebridgeError
@@ -48,13 +50,16 @@ def recipe_names(cache: Path) -> dict[tuple[str, str], list[str]]:
 
 
 def statistics(reader: CacheReader) -> dict[str, Any]:
-    """One index: bytes a clip, bytes by dataset, how much was seen, odd videos, failures by stage and reason."""
+    """One index: bytes a clip, bytes by dataset, seconds, how much was seen, odd videos, failures by stage and
+    reason.
+    """
     found = reader.frame()
     failed = found[found["stage"] != ""]
     clips, recipe, shards = len(reader.clip_ids), reader.recipe, reader.index["shards"]
     total = sum(entry["bytes"] for entry in shards)
     frames = 0 if recipe.backend == "features" else clips * recipe.frames
     anchors = 0 if recipe.cues == "none" else clips * recipe.cue_frames * len(recipe.anchors)
+    cost = cost_of(reader, len(shards))
     return {
         "clips": clips,
         "shards": len(shards),
@@ -64,6 +69,7 @@ def statistics(reader: CacheReader) -> dict[str, Any]:
             column.name: sum(entry["checksums"].datasets[column.name].bytes for entry in shards)
             for column in (reader.columns if shards else ())
         },
+        "extraction": None if cost is None else asdict(cost) | {"seconds_per_clip": cost.a_clip},
         "first_person_seen": _share(found["seen"].sum(), frames),
         "mean_score": _share(found["score"].sum(), found["joints"].sum()),
         "anchors_seen": _share(found["anchors"].sum(), anchors),

@@ -6,7 +6,7 @@ A shard in which anything has changed is made anew; what has not changed is copi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -167,11 +167,12 @@ def make_shard(
     tick: Callable[[], None] = lambda: None,
     check: Callable[[], None] = lambda: None,
     computed: dict[str, str] | None = None,
+    seconds: Callable[[], dict[str, float]] = dict,
 ) -> None:
     """Write a shard and its receipt: unchanged clips from its predecessor, others from `rows`, with a `tick` each.
 
-    `computed` says what `rows` are estimated with. What `check` raises, before the file and before the receipt is
-    written, ends it: the shard is another's by then.
+    `computed` says what `rows` are estimated with, `seconds` how long it has taken so far. What `check` raises, before
+    the file and before the receipt is written, ends it: the shard is another's by then.
     """
     wanted, failures = state.wanted, list(state.failed)
     texts = {
@@ -205,6 +206,7 @@ def make_shard(
                 path, sha256 = writer.seal()
                 file, size, checksums = path.name, writer.size, writer.checksums
     check()
+    before = state.receipt if state.copy else None
     store.commit(
         Receipt(
             shard=wanted.shard,
@@ -219,5 +221,11 @@ def make_shard(
             bytes=size,
             checksums=checksums,
             computed=(computed if state.todo or not state.receipt else state.receipt.computed) or {},
+            estimated=len(state.todo) + (before.estimated if before else 0),
+            seconds=_added(seconds() if state.todo else {}, before.seconds if before else {}),
         )
     )
+
+
+def _added(seconds: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(seconds.get(name, 0.0) + before.get(name, 0.0), 3) for name in {**before, **seconds}}

@@ -32,6 +32,7 @@ from pipeline.video.identity import VideoRecord
 
 MAX_SHARDS = 100_000  # numbers of five digits
 CLOSED = ConfigDict(extra="forbid")
+LATER = {"computed", "seconds", "estimated"}  # what receipts of earlier versions lack
 Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
@@ -54,7 +55,9 @@ class Receipt:
     `clips` maps each clip in the file, and `failed` each failed one, to a hash of its manifest row; `videos` maps
     paths to records. A shard without clips has no file: `file` and `sha256` are then empty, and it has no checksums.
     `computed` says on what device and in what precision its clips were estimated the last time that some were; it is
-    empty where no pose model was asked, and in receipts of earlier versions.
+    empty where no pose model was asked, and in receipts of earlier versions. `seconds` are those that its clips and
+    those of the predecessors that it copies took, `estimated` how many clips that were: see extract/stopwatch.py; they
+    stand here and not in the shard, whose bytes are the same on every machine.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = CLOSED
@@ -71,6 +74,8 @@ class Receipt:
     bytes: Annotated[int, Field(ge=0)] = 0
     checksums: Checksums | None = None
     computed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
+    estimated: Annotated[int, Field(ge=0)] = 0
     versions: dict[str, str] = field(default_factory=versions)
     commit: str = field(default_factory=git_commit)
     host: str = field(default_factory=socket.gethostname)
@@ -182,7 +187,7 @@ class Store:
     def read_receipt(self, path: Path) -> Receipt:
         """Read and check a receipt. Raises PosebridgeError for a damaged or foreign one."""
         values = read_sealed(path, self.remedy)
-        if set(values) | {"computed"} != {field.name for field in fields(Receipt)}:
+        if set(values) | LATER != {field.name for field in fields(Receipt)}:
             raise PosebridgeError(f"{path} is not a receipt of schema {SCHEMA}; {self.remedy}.")
         receipt = typed(RECEIPT, values, path, self.remedy)
         if receipt.fingerprint != self.recipe.fingerprint or path != self.stem(receipt.shard).with_suffix(".json"):

@@ -20,6 +20,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.executors.local import usable_cores
 from pipeline.extract.boxes import BoxSource, lanes
 from pipeline.extract.pending import Look, PendingClip, lost_joints
+from pipeline.extract.stopwatch import Stopwatch
 from pipeline.files.ahead import ahead, ahead_of_each
 from pipeline.files.device import memory_for
 from pipeline.files.names import place_of
@@ -56,16 +57,18 @@ class PoseStream:
         batch_size: crops in one call of the model.
         max_lost: the share of frames that may not decode; see `Video`.
         decoders: videos that are decoded at a time; 0 takes half of the cores that this process may use.
+        watch: measures how long decoding, finding boxes and the pose model take.
     """
 
     def __init__(
         self, recipe: Recipe, estimator: Estimator, boxes: BoxSource, batch_size: int, max_lost: float = MAX_LOST,
-        decoders: int = 0,
+        decoders: int = 0, watch: Stopwatch | None = None,
     ):  # fmt: skip
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
         self._batch_size, self._max_lost = batch_size, max_lost
         self._decoders = decoders or max(1, min(MOST_DECODERS, len(usable_cores()) // 2))
         self._answered = False  # the pose model has given a finite number
+        self._watch = watch or Stopwatch()
 
     @property
     def computed(self) -> dict[str, str]:
@@ -150,7 +153,7 @@ class PoseStream:
         for pending in begun:
             for position in pending.slots:
                 wanted[position].append(pending)
-        for asked, position, frame in video.frames(sorted(wanted)) if wanted else ():
+        for asked, position, frame in self._watch.each("decode", video.frames(sorted(wanted))) if wanted else ():
             height, width = frame.shape[:2]
             known = position, float(video.times[position]), (height, width), thumbnail(frame)
             seen = video.treatment, video.record.lost
@@ -170,7 +173,8 @@ class PoseStream:
     def _found(self, waiting: list[Shot | Failure]) -> Iterator[Look | Failure]:
         shots = [shot for shot in waiting if isinstance(shot, Shot)]
         asked = [(shot.prepared, shot.looks[0].position, [look.pending.clip for look in shot.looks]) for shot in shots]
-        boxes = iter(self._boxes.find(asked) if asked else ())
+        with self._watch.part("boxes"):
+            boxes = iter(self._boxes.find(asked) if asked else ())
         for shot in waiting:
             if isinstance(shot, Failure):
                 yield shot
@@ -198,7 +202,7 @@ class PoseStream:
         if not batch:
             return
         cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
-        with memory_for("The pose model", self._batch_size, setting="--batch-size"):
+        with memory_for("The pose model", self._batch_size, setting="--batch-size"), self._watch.part("pose"):
             estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
         self._answered = self._answered or not lost_joints(estimate.keypoints, estimate.scores).all()
         if not self._answered:

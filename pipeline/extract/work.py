@@ -19,6 +19,7 @@ from pipeline.executors.base import enter
 from pipeline.extract.boxes import box_source
 from pipeline.extract.ground_truth import ground_truth_rows
 from pipeline.extract.plan import Source, check_recipe, open_ground_truth
+from pipeline.extract.stopwatch import Stopwatch
 from pipeline.extract.stream import PoseStream
 from pipeline.files.durable import make_folder
 from pipeline.files.memory import keep_freed_memory
@@ -112,6 +113,7 @@ class ShardMaker:
         self._members = clips_of_shards(clips, layout.shards)
         self._estimator: Estimator | None = None
         self._stream: PoseStream | None = None
+        self._watch = Stopwatch()
         self._opened = False
 
     def state(self, shard: int, glance: bool = False) -> ShardState:
@@ -181,7 +183,8 @@ class ShardMaker:
             told(state.wanted.shard, *lease.told)
 
         computed = self._stream.computed if self._stream else None
-        make_shard(self.store, layout, state, rows, tick, lease.check, computed)
+        self._watch.restart()  # loading the pose model is once a run
+        make_shard(self.store, layout, state, rows, tick, lease.check, computed, self._watch.read)
         return ShardReport(state.wanted.shard, len(state.todo), len(state.copy), tuple(few_frames))
 
     def _open(self) -> Layout:
@@ -192,7 +195,7 @@ class ShardMaker:
             refuse_other_layout(self.layout, self.shards, self.store)
             if self._estimator is not None:
                 boxes = box_source(job.recipe, self.source.truth, device_of(self._estimator))
-                knobs = job.params.batch_size, job.params.max_lost_frames, job.params.decoders
+                knobs = job.params.batch_size, job.params.max_lost_frames, job.params.decoders, self._watch
                 self._stream = PoseStream(job.recipe, self._estimator, boxes, *knobs)
             self._opened = True
         assert self.layout is not None

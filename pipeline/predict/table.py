@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import io
 import os
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.durable import make_folder, writing
+from pipeline.files.durable import make_folder, write_durably, writing
 from pipeline.files.names import is_file
 from pipeline.files.tables import MOST_BYTES, table_line
 from pipeline.predict.answers import Answered
@@ -26,8 +27,8 @@ COLUMNS = (*HEADER, "shares", "asked")
 
 
 class AnswerTable:
-    """Opens a table or begins one. `done` are the videos that stand in it; `anew` tells that it was begun anew, since
-    what stood in it were answers to another question.
+    """Opens a table or begins one. `done` are the videos that stand in it; where what stood in it were answers to
+    another question, it is begun anew, and those are `kept` in a file beside it.
 
     Raises PosebridgeError for a file that is no such table, since nobody's data is written over, and while another
     process has it open.
@@ -36,7 +37,7 @@ class AnswerTable:
     def __init__(self, path: Path, asked: str):
         self.path, self._asked = path, asked[:12]
         self.done: set[str] = set()
-        self.anew = False
+        self.kept: Path | None = None
         if path.exists() and not is_file(path):
             raise PosebridgeError(f"{path} is a folder or a device, no file; name another table.")
         make_folder(path.parent)
@@ -81,7 +82,8 @@ class AnswerTable:
                 f"{','.join(COLUMNS)} in UTF-8; name another one."
             )
         if any(row[-1] != self._asked for row in rows):
-            self.anew = True
+            self.kept = self.path.with_name(f"{self.path.stem}-{hashlib.sha256(content).hexdigest()[:8]}.csv")
+            write_durably(self.kept, content)
             return
         if whole != content and rows:
             cut = rows[-1][0]

@@ -18,8 +18,6 @@ FILES = {
     "params": "the tables of papers: their values, and their stages in params/tables.yaml",
 }
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
-# What DVC neither hashes nor walks; the last it writes itself beside what it keeps, where there is git.
-DVC_IGNORE = ".venv/\n.git/\n__pycache__/\n*.pyc\ncache/state/\n.gitignore\n"
 CODE = """\
   code: # our code is an installed package here: with another version of it, all is made anew
     foreach: [synth, ingest, text, encode, train, report]
@@ -82,4 +80,4 @@ def make_dvc_project() -> None:
     if not Path(".dvc").exists():
         write_for_people(Path(".dvc/config"), DVC_CONFIG.encode())
         if not Path(".dvcignore").exists():
-            write_for_people(Path(".dvcignore"), DVC_IGNORE.encode())
+            write_for_people(Path(".dvcignore"), (SHIPPED / ".dvcignore").read_bytes())

@@ -99,8 +99,8 @@ def check_dataset_name(name: str) -> str:
         raise PosebridgeError(f"{name!r} is a data set that ships with posebridge; choose another name with --name.")
     if (MANIFESTS / name).exists():
         raise PosebridgeError(
-            f"{MANIFESTS / name} is there already and stays as it is; choose another name with --name. For more videos "
-            f"of the same data set run `posebridge ingest --dataset {name}`."
+            f"{MANIFESTS / name} is there already and stays as it is, and params.yaml does not say that it is of this "
+            "folder; choose another name with --name."
         )
     return name
 

@@ -25,5 +25,6 @@ def by_class(counts: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, int]:
     order = next(iter(right.values())).fillna(2).sort_values(kind="stable").index[:MOST_CLASSES]
     table = pd.DataFrame({"class": list(order), "answers": [str(clips[name]) for name in order]})
     for run, each in right.items():
-        table[run] = [NONE if pd.isna(value) else share(value) for value in each.reindex(order)]
+        title = f"run {run}" if run in table else run  # a run may be called `class`
+        table[title] = [NONE if pd.isna(value) else share(value) for value in each.reindex(order)]
     return table, len(first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -11,15 +11,23 @@ from pipeline.report.runs import Run
 
 MOST = 40  # runs
 # what is measured, how it is called
-COSTS = (("gflops", "GFLOP a clip"), ("params", "million parameters"), ("training_seconds", "seconds of training"))
+COSTS = (
+    ("gflops", "GFLOP a clip"),
+    ("params", "million parameters"),
+    ("training_seconds", "seconds of training"),
+    ("extraction", "seconds of extraction a clip"),
+)
 
 
-def draw_cost(runs: Sequence[Run]) -> Figure | None:
-    """A panel a cost, logarithmic, a dot a run; None where fewer than two runs tell any."""
+def draw_cost(runs: Sequence[Run], extraction: Mapping[str, float]) -> Figure | None:
+    """A panel a cost, logarithmic, a dot a run; None where fewer than two runs tell any.
+
+    `extraction`: recipe -> seconds a clip, where they are known.
+    """
     told: list[tuple[str, list[tuple[Run, float, float]]]] = []
     for name, title in COSTS:
         points = [(run, cost, top1.mean) for run in runs[:MOST]
-                  if (cost := _cost(run, name)) and (top1 := run.spread("zsl", "top1"))]  # fmt: skip
+                  if (cost := _cost(run, name, extraction)) and (top1 := run.spread("zsl", "top1"))]  # fmt: skip
         if len(points) > 1:
             told.append((title, points))
     if not told:
@@ -51,6 +59,14 @@ def draw_cost(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def _cost(run: Run, name: str) -> float | None:
+def recipes_of(run: Run) -> set[str]:
+    """The extractions that a run reads."""
+    return {run.first.joints, *([run.first.recipe] if run.takes_cues else [])} - {""}
+
+
+def _cost(run: Run, name: str, extraction: Mapping[str, float]) -> float | None:
+    if name == "extraction":
+        read = recipes_of(run)
+        return sum(extraction[recipe] for recipe in read) if read and extraction.keys() >= read else None
     value = run.training_seconds if name == "training_seconds" else run.mean(name)
     return value / 1e6 if value and name == "params" else value

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from matplotlib.figure import Figure
 from pipeline.cache.frame import of_shard
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
+from pipeline.cache.seconds import Cost, cost_of
 from pipeline.errors import PosebridgeError
 from pipeline.report.figures import COLOURS, FAINT, GRID, INK, lettering
 from pipeline.report.leaderboard import NONE, share
 
 SHARDS, CLIPS = 12, 4000  # that are looked into, at most
+RECEIPTS = 64  # likewise; of 256 clips each has 60 kB
 MOST_REASONS, MOST_DRAWN = 20, 4
 BINS = 25
 LONGEST = 200  # letters of what somebody or something said, in a cell
@@ -41,6 +44,7 @@ class Extraction:
     anchors: int  # S * A, 0 without cues
     failures: tuple[Mapping[str, str], ...]
     repeated: int | None  # test clips that repeat train clips; None where nobody has looked
+    cost: Cost | None  # of a sample; None where it is not known
 
     @property
     def sampled(self) -> bool:
@@ -52,12 +56,15 @@ class Extraction:
         """A printable row."""
         seen, n = self.seen, len(self.seen)
         videos = seen[seen.video] if n else seen
+        parts = " / ".join(f"{each:.2g}" for each in self.cost.parts.values()) if self.cost else ""
         has_joints = n > 0 and self.joints > 0 and seen.joints.sum() > 0
         return {
             "recipe": self.recipe,
             "clips": f"{self.clips:,}",
             "failed": f"{len(self.failures):,}",
             "repeat a train clip": NONE if self.repeated is None else str(self.repeated),
+            "seconds a clip": NONE if self.cost is None else f"{self.cost.a_clip:.3g}",
+            "decode, boxes, pose": parts or NONE,
             "looked into": f"{n:,}",
             "persons a frame": f"{seen.joints.sum() / n / self.frames / self.joints:.2f}" if has_joints else NONE,
             "frames with the first person, %": share(seen.seen.sum() / n / self.frames) if has_joints else NONE,
@@ -85,6 +92,19 @@ def read_extractions(
     return found, complaints
 
 
+def seconds_a_clip(cache: Path, store_root: Path | None, dataset: str, recipes: Iterable[str]) -> dict[str, float]:
+    """What the extraction by each of these recipes cost, where that is known; see `Cost.a_clip`."""
+    found = {}
+    for recipe in recipes:
+        with suppress(PosebridgeError):  # `read_extractions` tells of what is damaged
+            index = index_path(cache, dataset, recipe)
+            if index.is_file():
+                with CacheReader(index, store_root) as reader:
+                    if cost := cost_of(reader, RECEIPTS):
+                        found[recipe] = cost.a_clip
+    return found
+
+
 def _read(index: Path, store_root: Path | None, dataset: str, recipe: str, repeated: int | None) -> Extraction:
     with CacheReader(index, store_root) as reader:
         one_of_each = list({number: clip_id for clip_id, number in reader.index["clips"].items()}.items())
@@ -100,7 +120,7 @@ def _read(index: Path, store_root: Path | None, dataset: str, recipe: str, repea
         anchors = 0 if made_by.cues == "none" else made_by.cue_frames * len(made_by.anchors)
         seen = pd.concat(tables).head(CLIPS) if tables else pd.DataFrame()
         return Extraction(dataset, recipe, len(reader.clip_ids), seen, made_by.frames, joints, anchors,
-                          tuple(reader.failures), repeated)  # fmt: skip
+                          tuple(reader.failures), repeated, cost_of(reader, RECEIPTS))  # fmt: skip
 
 
 def reason_kind(failure: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -37,9 +38,11 @@ class Look:
 
 def look_into(
     runs: Sequence[Run], counts: Mapping[str, pd.DataFrame], names: Sequence[str], unseen: Sequence[int], folder: Path,
-    frames_of: FramesOf,
+    frames_of: FramesOf, extraction: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Look, list[str]]:  # fmt: skip
-    """Of the methods of one protocol. `counts`: run -> its confusion. And one sentence for each file left out."""
+    """Of the methods of one protocol. `counts`: run -> its confusion, `extraction`: recipe -> seconds a clip. And
+    one sentence for each file left out.
+    """
     complaints = []
     attention: tuple[str, tuple[Attended, ...]] = ("", ())
     map_run, map_picture, gzsl = "", None, None
@@ -58,7 +61,7 @@ def look_into(
     except PosebridgeError as error:
         complaints.append(str(error))
     classes, in_all = by_class(counts)
-    epochs, cost = draw_epochs(runs), draw_cost(runs)
+    epochs, cost = draw_epochs(runs), draw_cost(runs, extraction)
     look = Look(
         *attention,
         map_run,

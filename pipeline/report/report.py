@@ -26,7 +26,8 @@ from pipeline.protocol.splits import read_split
 from pipeline.report import figures, leaderboard
 from pipeline.report.clip_frames import FramesOf
 from pipeline.report.controlled import analyse
-from pipeline.report.extraction import draw_extraction, read_extractions
+from pipeline.report.cost import recipes_of
+from pipeline.report.extraction import draw_extraction, read_extractions, seconds_a_clip
 from pipeline.report.failed import failed_cards, refused
 from pipeline.report.for_dvc import write_for_dvc, written_for_dvc
 from pipeline.report.kinds import base_name, sort_out
@@ -124,7 +125,8 @@ def _section(
     complaints += [result.unanswered for run in group for result in run.results if result.unanswered]
     leaks, unpriced = read_prices(cache / "leaks" / dataset / protocol, group)
     repeated, unpictured = read_repeated(cache, store_root, manifests, group, names, folder)
-    look, unread = look_into(kinds.methods, counts, names, unseen, folder, frames_of)
+    extraction = seconds_a_clip(cache, store_root, dataset, sorted(set().union(*map(recipes_of, kinds.methods))))
+    look, unread = look_into(kinds.methods, counts, names, unseen, folder, frames_of, extraction)
     together = None
     try:
         table = dataset_folder(manifests, dataset) / "attributes.csv"

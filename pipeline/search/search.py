@@ -50,6 +50,8 @@ class Search:
                     f"{vectors.folder} is missing, or is of another run, encoder or extraction than there is now; "
                     "`posebridge search` brings it up to date."
                 )
+            if not vectors.known.index:
+                vectors.check()  # all are compared; else an answer's are
             nearest = Nearest(vectors.mapped(), vectors.index_file(), device) if vectors.known.clips else None
             self._opened.append((name, vectors, nearest))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,7 +33,9 @@ File = Annotated[str, Field(pattern=r"^[a-z]+-[0-9a-f]+\.[a-z0-9]+$")]
 
 @dataclass(frozen=True)
 class Shard:
-    """Where a shard's clips lie: `count` rows from `row` on, and `size` bytes of the list of clips from `place` on."""
+    """Where a shard's clips lie: `count` rows from `row` on, and `size` bytes of the list of clips from `place` on.
+    `crc` is the crc32 of both; None in a receipt that is older than this.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = CLOSED
 
@@ -41,6 +44,7 @@ class Shard:
     count: Count
     place: Count
     size: Count
+    crc: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Vectors:
     def __init__(self, folder: Path):
         self.folder = folder
         self.receipt = self._read() if is_file(folder / "search.json") else None
+        self._sound: set[str] = set()  # keys of shards that were compared with their checksums
 
     @property
     def known(self) -> Receipt:
@@ -105,10 +110,16 @@ class Vectors:
             raise PosebridgeError(f"{path} is missing or damaged; delete {self.folder} and search again.")
         return path
 
+    def check(self) -> None:
+        """Compare all shards with their checksums. Raises PosebridgeError."""
+        for shard in self.known.shards:
+            self._check(shard)
+
     def entry(self, row: int) -> Entry:
-        """The clip of a row."""
+        """The clip of a row, whose shard is compared with its checksum."""
         starts = [shard.row for shard in self.known.shards]
         shard = self.known.shards[int(np.searchsorted(starts, row, side="right")) - 1]
+        self._check(shard)
         with self._clips.open("rb") as file:
             file.seek(shard.place)
             try:
@@ -133,7 +144,7 @@ class Vectors:
         """Keep the shards `keys` if they are of this model, and no other: where one goes, the rest is copied."""
         was = self.receipt
         if was is not None and (was.model, was.width) == (model, width):
-            kept = [shard for shard in was.shards if shard.key in keys]
+            kept = [shard for shard in was.shards if shard.key in keys and self._is_sound(shard)]
             if len(kept) == len(was.shards):
                 self._cut()
                 return
@@ -165,7 +176,7 @@ class Vectors:
             for path, content in ((self._vectors, vectors), (self._clips, clips)):
                 with path.open("ab") as file:
                     file.write(content)
-        was.shards.append(Shard(key, was.clips, count, was.listed, len(clips)))
+        was.shards.append(Shard(key, was.clips, count, was.listed, len(clips), zlib.crc32(clips, zlib.crc32(vectors))))
 
     def seal(self, **changes: Any) -> None:
         """Write the receipt, changed so."""
@@ -183,6 +194,24 @@ class Vectors:
     @property
     def _clips(self) -> Path:
         return self.folder / f"clips-{self.receipt.generation if self.receipt else 0}.json"
+
+    def _check(self, shard: Shard) -> None:
+        if shard.key not in self._sound and not self._is_sound(shard):
+            raise PosebridgeError(f"{self.folder} is damaged; delete it and search again.")
+        self._sound.add(shard.key)
+
+    def _is_sound(self, shard: Shard) -> bool:
+        if shard.crc is None:
+            return True
+        size, crc = self.known.width * 2, 0
+        for path, start, length in (
+            (self._vectors, shard.row * size, shard.count * size),
+            (self._clips, shard.place, shard.size),
+        ):
+            with path.open("rb") as file:
+                file.seek(start)
+                crc = zlib.crc32(file.read(length), crc)
+        return crc == shard.crc
 
     def _cut(self) -> None:
         """What a killed process had added is taken off."""

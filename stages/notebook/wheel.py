@@ -7,12 +7,18 @@ from pathlib import Path
 from setuptools.command.build_py import build_py
 
 TOP = Path(__file__).parents[2]
-SHIPS = ("manifests", "params", "params.yaml", "dvc.yaml", "requirements-mm.txt", "constraints.txt")
+SHIPS = ("manifests", "params", "params.yaml", "dvc.yaml", ".dvcignore", "requirements-mm.txt", "constraints.txt")
+# What git would tell of an archive, where it is not: others are a person's own, and so are lists of anybody's videos.
+DATA_SETS = (
+    "gym", "kinetics200", "kinetics400", "ntu120", "ntu60", "nw_ucla", "pku_mmd", "skelgap", "skelgap-mini",
+    "ut_interaction", "utd_mhad", "uwa3dii",
+)  # fmt: skip
+OF_VIDEOS = ("clips.csv", "clips.gone.csv", "missing.csv", "dvc.yaml", "dvc.lock")
 
 
 def shipped() -> list[Path]:
     """The files, relative to the top: those that git knows, since whoever works in a checkout has data sets of their
-    own in manifests/; all where there is no git, as in an unpacked archive.
+    own in manifests/; where there is no git, as in an unpacked archive, those of DATA_SETS.
     """
     try:
         listed = subprocess.run(["git", "ls-files", "-z", *SHIPS], cwd=TOP, capture_output=True, text=True).stdout
@@ -21,7 +27,14 @@ def shipped() -> list[Path]:
     if listed:
         return [Path(name) for name in listed.split("\0") if name and (TOP / name).is_file()]
     found = [path for name in SHIPS for path in ([TOP / name] if (TOP / name).is_file() else (TOP / name).rglob("*"))]
-    return sorted(path.relative_to(TOP) for path in found if path.is_file())
+    return sorted(filter(is_ours, (path.relative_to(TOP) for path in found if path.is_file())))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file of an archive ships."""
+    if path.parts[0] != "manifests":
+        return path.parts[0] != "params" or path.name not in ("dvc.yaml", "dvc.lock")
+    return len(path.parts) == 2 or (path.parts[1] in DATA_SETS and path.name not in OF_VIDEOS)
 
 
 def commit() -> str:
