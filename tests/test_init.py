@@ -338,7 +338,9 @@ def test_a_name_that_is_none(project: Path, videos: Path, tmp_path: Path, film: 
 
 def test_weights_that_are_absent_are_named(project: Path, videos: Path) -> None:
     sentence = refused(videos)
-    assert "weights: pose.onnx is missing; bring the file (`posebridge weights ls` lists public ones)" in sentence
+    assert "weights: pose.onnx is missing; fetch public ones with `posebridge weights get rtmpose-s rtmdet" in sentence
+    named = refused(videos, "--recipe", "tinypose")
+    assert "weights: pose.onnx is missing; bring the file (`posebridge weights ls` lists public ones)" in named
     assert sentence.rstrip().endswith("or name another one with --weights.")
     assert "is for generated or imported skeletons" in refused(videos, "--recipe", "gt", *gt(project))
 
@@ -359,6 +361,12 @@ def test_weights_of_ones_own_become_a_recipe(project: Path, videos: Path, tmp_pa
     params = load_params(project / "params.yaml")
     assert params.recipes["mine"].weights == str(own) and params.recipes["mine"].taps == ("middle",)
     assert params.runs["mine"].flags == {"level_widths": [3]} and params.runs["mine_skeleton"].flags == {}
+    (project / "pose.onnx").unlink(missing_ok=True)
+    (project / "cache/weights").mkdir(parents=True)
+    shutil.copy(own, project / "cache/weights/rtmpose-s.onnx")  # as `weights get` leaves it
+    done = CliRunner().invoke(main, ["init", str(videos), "--name", "fetched"])
+    assert done.exit_code == 0 and "The pose model is cache/weights/rtmpose-s.onnx" in done.stderr, done.output
+    assert load_params(project / "params.yaml").recipes["fetched"].weights == "cache/weights/rtmpose-s.onnx"
     model = onnx.load(own)
     model.graph.node[0].output[0] = model.graph.node[1].input[0] = "centre"
     onnx.save(model, own)

@@ -163,7 +163,7 @@ def init(
         drafts,
         tuple(findings),
         listed,
-        (*listed.remarks, *_remarks(found, split, clips, way)),
+        (*_taken(asked, pose), *listed.remarks, *_remarks(found, split, clips, way)),
     )
 
 
@@ -224,6 +224,11 @@ def _write_texts(path: Path, classes: Sequence[str], words: Path | None) -> tupl
     _, written = read_texts(path, classes)
     drafted = drafts.keys() - texts.keys()
     return len({index for index, _ in drafted}), check_texts(written, classes, drafted)
+
+
+def _taken(asked: Asked, pose: Pose) -> Iterator[str]:
+    if pose.entry is not None and not asked.weights and not asked.detector:
+        yield f"The pose model is {pose.entry['weights']}; --weights takes another one."
 
 
 def _remarks(found: Found, split: Split, clips: Sequence[Clip], way: str) -> Iterator[str]:

@@ -8,10 +8,14 @@ from typing import Any
 
 from pipeline.doctor import MISSING, check_weights
 from pipeline.errors import PosebridgeError, all_missing
+from pipeline.files.names import is_file
+from pipeline.hpe.published import PUBLISHED
 from pipeline.params import Params, choose
 from pipeline.recipe import Recipe
 
 USUAL = "tinypose"  # real people, without tuning
+PUBLIC = ("rtmpose-s", "rtmpose-m", "rtmpose-t")  # taken where its file is not there and one of these was fetched
+FETCH = f"`posebridge weights get {PUBLIC[0]} rtmdet-nano`"
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,17 @@ def choose_pose(
     params: Params, written: dict[str, Any], name: str, recipe_name: str = "", weights: str = "", detector: str = "",
 ) -> Pose:  # fmt: skip
     """The recipe `recipe_name` of params.yaml, tinypose by default; with other `weights` or another `detector` a new
-    one of this `name`. `written` is that file as plain data.
+    one of this `name`. `written` is that file as plain data. Where nobody names any and tinypose's file is not there,
+    public weights that `weights get` has fetched are taken.
 
     Raises PosebridgeError for a recipe that is not for videos of people, and where a file is missing or does not fit.
     """
     base = recipe_name or USUAL
     recipe: Recipe = choose(params.recipes, base, "recipe")
     entry = None
+    if not recipe_name and not weights and recipe.backend == "onnx" and not is_file(Path(recipe.weights)):
+        fetched = [PUBLISHED[each].path for each in PUBLIC]
+        weights = next((str(path) for path in fetched if is_file(path)), "")
     if weights or detector:
         if recipe.backend != "onnx" and weights or detector and recipe.boxes != "detector":
             raise PosebridgeError(
@@ -48,7 +56,7 @@ def choose_pose(
             f"The recipe {base!r} is for generated or imported skeletons; name one with `boxes: detector` or `boxes: "
             "full_frame`."
         )
-    _require_files(base, recipe)
+    _require_files(base, recipe, named=bool(recipe_name or weights))
     if recipe.backend != "onnx":
         return Pose(name if entry else base, entry, ())
     if entry and weights and recipe.taps and not _has(Path(weights), recipe.taps):
@@ -58,13 +66,14 @@ def choose_pose(
     return Pose(name if entry else base, entry, _opened(recipe))
 
 
-def _require_files(base: str, recipe: Recipe) -> None:
-    """Raise PosebridgeError with every file of the recipe that is not there."""
+def _require_files(base: str, recipe: Recipe, named: bool) -> None:
+    """Raise PosebridgeError with every file of the recipe that is not there. `named`: a person wants this very one."""
+    remedy = f"fetch public ones with {FETCH} and run the same command again"
     lacking = [check for check in check_weights(base, recipe, needed=True) if check.state == MISSING]
     if lacking:
         raise all_missing(
-            f"The recipe {check.name}: {check.found}; {check.remedy}, or name another one with "
-            f"--{check.name.rpartition(' ')[2]}."
+            f"The recipe {check.name}: {check.found}; {check.remedy if named else remedy}, or name another one "
+            f"with --{check.name.rpartition(' ')[2]}."
             for check in lacking
         )
 
