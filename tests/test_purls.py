@@ -124,7 +124,7 @@ def aligned(method, pooled):
 @pytest.mark.parametrize("kind", [Purls, PurlsMatched])
 def test_loss_of_a_batch_of_two_classes_by_hand(kind):
     """`matched`: clip i against class j with features pooled by j. As published: pooled by its own, against clips."""
-    method, x, t, labels = build(kind), features(3), text(), torch.tensor([4, 1, 4])
+    method, x, t, labels = build(kind, loss="cosine"), features(3), text(), torch.tensor([4, 1, 4])
     with torch.no_grad():
         method.scale.copy_(torch.linspace(1, 3, 8))
         method.slot_weight.copy_(torch.linspace(-1, 1, 8))
@@ -153,8 +153,14 @@ def test_loss_of_a_batch_of_two_classes_by_hand(kind):
 
 
 def test_the_published_loss_by_hand():
-    """Dot products, both directions added, each clip the only positive of its own text, two clips of a class or not."""
-    method, x, t, labels = build(loss="published"), features(3), text(), torch.tensor([4, 1, 4])
+    """Dot products, both directions added, each clip the only positive of its own text, two clips of a class or not.
+    It is what `purls` does unless told otherwise; `purls_matched` is ours.
+    """
+    assert build().published and build(loss="published").published and not build(loss="cosine").published
+    with pytest.raises(RuntimeError, match="dot_products"):  # weights of when `cosine` was what nobody had to name
+        build().load_state_dict(build(loss="cosine").state_dict())
+    assert not build(PurlsMatched).published and build(PurlsMatched, loss="published").published
+    method, x, t, labels = build(), features(3), text(), torch.tensor([4, 1, 4])
     with torch.no_grad():
         method.scale.copy_(torch.linspace(1, 3, 8))
     found, total = method.requires_grad_(False).loss(x, labels, t), 0.0
@@ -169,7 +175,7 @@ def test_the_published_loss_by_hand():
 
 
 def test_published_answers_go_by_the_dot_product_and_those_of_a_matched_method_are_learnt_so():
-    method, x, t = build(loss="published"), features(), text()
+    method, x, t = build(), features(), text()
     for c in range(len(t)):
         out = method.in_text_space(method.pool(x, t[c : c + 1]))[:, 0, GLOBAL]
         torch.testing.assert_close(method.scores(x, t)[:, c], out @ t[c, GLOBAL])
@@ -202,7 +208,7 @@ def test_it_trains_and_scores_any_candidates(kind, flags):
 
 
 def test_scores_are_pooled_by_each_candidate():
-    method, x, t = build(), features(), text()
+    method, x, t = build(loss="cosine"), features(), text()
     found = method.scores(x, t)
     for c in range(len(t)):
         one = aligned(method, method.pool(x, t[c : c + 1]))[:, 0, GLOBAL]

@@ -8,10 +8,11 @@ by every class of the batch.
 Not as released, because it leaks: at test the features are pooled by each candidate's descriptions and compared with
 that candidate, never pooled by the true class; batch norm and dropout are at rest.
 
-The flag `loss` chooses how a clip and a text are compared. `published` is the released code's: dot products of the
-output as it is, cross-entropy in both directions added, each clip of a batch the only positive of its own text; the
-answer goes by the same products, without their scale. `cosine`, ours and the default: cosines, half of that sum, and
-clips of one class are positives of one another. The paper's text was not at hand, so the code stands for it.
+The flag `loss` chooses how a clip and a text are compared. `published`, the default of `purls`, is the released code's:
+dot products of the output as it is, cross-entropy in both directions added, each clip of a batch the only positive of
+its own text; the answer goes by the same products, without their scale. The paper's text was not at hand, so the code
+stands for it. `cosine`, the default of `purls_matched`, is ours: cosines, half of that sum, and clips of one class are
+positives of one another.
 
 Other deviations: text is as wide as the bank's (384 for MiniLM; published: CLIP ViT-B/32, 512). The skeleton encoder's
 map has T/4 frames, which are averaged to three. The slots' weights are a softmax times 8, so that none can flee from
@@ -47,7 +48,7 @@ class Flags(CueFlags):
     """Sizes are the published ones. `cues` puts the bridge of cued.py in front of the partition."""
 
     partition: str = "adaptive"  # or static
-    loss: str = "cosine"  # or published
+    loss: str = ""  # published or cosine; left out, that of the method
     width: int = within(300, 1, MOST_WIDE)  # of queries and keys
     heads: int = within(2, 1)
     hidden: int = within(1024, 1, MOST_WIDE)
@@ -58,13 +59,16 @@ class Purls(Method):
     """See the module's docstring."""
 
     matched: ClassVar[bool] = False
+    default_loss: ClassVar[str] = "published"
     text_slots = SLOTS
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
         super().__init__(shapes, classes, flags)
         self.flags = f = read_flags(Flags, flags, "purls")
         check_flags(f)
-        self.published = f.loss == "published"
+        self.published = (f.loss or self.default_loss) == "published"
+        if self.published:  # among the weights, since those of before this was the default mean something else
+            self.register_buffer("dot_products", torch.tensor(True))
         self.bridge = MapBridge(shapes, f) if f.cues else None
         self.partition = (
             AdaptivePartition(shapes.d_text, f.width, f.heads)
@@ -148,6 +152,7 @@ class PurlsMatched(Purls):
     """Trained as it is tested: sample i is scored against class j with its features pooled by j."""
 
     matched = True
+    default_loss = "cosine"
 
 
 def classes_among(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +186,7 @@ def check_flags(f: Flags) -> None:
     """Raise PosebridgeError, one sentence, for flags that cannot be."""
     if f.partition not in ("adaptive", "static"):
         raise PosebridgeError(f"The flag partition should be adaptive or static, not {f.partition!r}.")
-    if f.loss not in ("cosine", "published"):
+    if f.loss not in ("", "cosine", "published"):
         raise PosebridgeError(f"The flag loss should be cosine or published, not {f.loss!r}.")
     if f.width % f.heads:
         raise PosebridgeError(f"The flag width, {f.width}, should be a multiple of heads, {f.heads}.")
