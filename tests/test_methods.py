@@ -59,6 +59,8 @@ ABLATIONS = [
     {"adaptation": "none"},
     {"centre": False},
     {"whiten": 1.0},
+    {"canonical": True},
+    {"canonical": True, "cues": False},
     {"anchors": ["body"]},
     {"level_widths": [1, 2, 4, 8]},
     {"level_widths": [1, 2, 4, 8], "levels": [3]},
@@ -69,6 +71,7 @@ ABLATIONS = [
 @pytest.mark.parametrize("flags", ABLATIONS, ids=str)
 def test_every_ablation_trains_and_scores_any_candidates(flags):
     method, labels = build(**flags), torch.tensor([0, 1, 2, 3, 4, 0])
+    method.before([features()], labels, text())
     loss = method.train().loss(features(), labels, text())
     loss.backward()
     assert loss.ndim == 0 and torch.isfinite(loss)
@@ -352,6 +355,7 @@ def test_cues_are_hidden_from_a_share_of_the_clips_in_training_only():
         ({"level_widths": [7, 8], "levels": [2]}, ["levels names 2", "level_widths has 0 to 1"]),
         ({"anchors": [["body"]]}, ["'anchors'", "a list of str"]),
         ({"text_slots": []}, ["'text_slots'", "one or more"]),
+        ({"canonical": True, "whiten": 1}, ["canonical stands for centre and whiten"]),
     ],
 )
 def test_flags_that_cannot_be_are_one_sentence(flags, words):
@@ -407,6 +411,26 @@ def test_whitened_descriptions_vary_alike_in_all_directions_by_hand():
     expected = torch.diag(torch.tensor([1 / 6**0.5, 1 / 2**0.5]))
     torch.testing.assert_close(whitening(centred, 1.0), expected)
     assert whitening(torch.zeros(2, 2), 1.0).isfinite().all(), "classes that all read alike"
+
+
+def test_canonical_prototypes_leave_out_what_no_clip_shows():
+    """Of three slots clips show the first alone: the others may say what they will."""
+    rng = torch.Generator().manual_seed(0)
+    seen = torch.randn(200, 12, generator=rng)
+    said = torch.stack([seen, *torch.randn(2, 200, 12, generator=rng)], 1)
+    cues = torch.zeros(200, 2, 4, 3, 15)
+    cues[..., :12] = seen[:, None, None, None]
+    clips = Features(torch.zeros(200, 256, 2, 17), torch.ones(200, 2, 2), cues, torch.ones(200, 2, 4, 3))
+    torch.manual_seed(0)
+    method = find_method("posebridge")(SHAPES, 200, SMALL | {"canonical": True}).eval()
+    method.see_text(said)
+    method.before([clips], torch.arange(200), said)
+    changed = {slot: said.clone() for slot in range(3)}
+    for slot, other in changed.items():
+        other[:, slot] = torch.randn(200, 12, generator=rng)
+    near = {slot: float((method.prototypes(said) * method.prototypes(other)).sum(1).mean())
+            for slot, other in changed.items()}  # fmt: skip
+    assert near[0] < 0.3 < 0.8 < min(near[1], near[2]), near
 
 
 def test_prototypes_are_whitened_by_the_classes_trained_on():

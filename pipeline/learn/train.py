@@ -223,6 +223,8 @@ def train_phase(
     if method.solved:
         assert isinstance(method, EmbeddingMethod)
         return model, solved(method, table, train_rows, labels, text, on_epoch)
+    if isinstance(method, EmbeddingMethod):
+        method.before(table.batches(train_rows.split(BATCH)), labels.to(device), text)
     progress = fit(
         method, loss, len(train_rows), loop, load=load if isinstance(table, StreamedTable) else None,
         validate=judge and partial(judge, model), state=state, fingerprint=key, on_epoch=on_epoch,

@@ -141,6 +141,10 @@ class EmbeddingMethod(Method):
         batch, with `labels` [N], rows of `text`.
         """
 
+    def before(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:  # noqa: B027
+        """Before training: take what is estimated of the clips trained on, as they are; arguments as those of `solve`.
+        """
+
     def finish(self, means: Tensor, text: Tensor) -> None:  # noqa: B027
         """After training: estimate, on the classes trained on, what is not trained by gradient. `means` [C, d_t] are
         the mean embeddings of their clips, L2-normalised.

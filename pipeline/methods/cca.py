@@ -24,12 +24,12 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.resample import resample
 
 MOST_CLIPS = 5_000  # whose matrix is decomposed
-LEAST = 1e-6  # of the largest eigenvalue: what is smaller is rounding
 SOME = 200  # clips by whose distances the kernel's width is found
 
 
@@ -44,8 +44,8 @@ class Flags:
     moments: int = within(4, 1, 100)  # of the skeleton, evenly in time
     waves: int = within(2048, 1, MOST_WIDE)  # random Fourier features of it
     directions: int = within(200, 1, MOST_WIDE)  # at the most
-    ridge: float = within(0.3, above=0)  # of clips, in terms of their mean variance
-    text_ridge: float = within(3.0, above=0)
+    ridge: float = within(RIDGE, above=0)  # of clips, in terms of their mean variance
+    text_ridge: float = within(TEXT_RIDGE, above=0)
 
 
 class CCA(EmbeddingMethod):
@@ -121,12 +121,10 @@ class CCA(EmbeddingMethod):
         scale = torch.cat([torch.full((n,), 1 / size) for n, size in zip(parts, sizes, strict=True)]).double()
         self.scale.copy_(scale)
         t = (self.describe(text) - self.centre)[labels.to(text.device)].double().cpu()  # [N, K d_t]
-        one, ones, mine = _axes(x * scale, self.flags.ridge)
-        other, others, theirs = _axes(t, self.flags.text_ridge)
-        u, correlation, v = torch.linalg.svd((one.T * ones[:, None]) @ (other * others), full_matrices=False)
-        found = min(self.flags.directions, len(correlation))
-        self.clips.zero_()[:, :found] = (mine @ (u * correlation))[:, :found]
-        self.texts.zero_()[:, :found] = (theirs @ (v.T * correlation))[:, :found]
+        f = self.flags
+        clips, texts = correlate(x * scale, t, f.ridge, f.text_ridge, f.directions)
+        self.clips.copy_(clips)
+        self.texts.copy_(texts)
 
     def _seen(self, features: Features) -> Tensor:
         """The fixed features of clips, [B, D]."""
@@ -148,15 +146,3 @@ class CCA(EmbeddingMethod):
         """Where joints are at a few moments, and in a mirror: [B, M, moments * V * C] each."""
         x = resample(features.skeleton, self.flags.moments)
         return x[..., :-1].flatten(2), mirror(x, self.graph)[..., :-1].flatten(2)
-
-
-def _axes(x: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of centred rows x [N, D]: their principal axes in the space of rows [N, R]; by how much each counts, the root of
-    w / (w + ridge), w in terms of the rows' mean size [R]; and the map [D, R] of a row to its places on them.
-    """
-    size = x.square().sum(1).mean().clamp_min(1e-12)
-    values, axes = torch.linalg.eigh(x @ x.T / size)
-    kept = values > LEAST * values[-1]
-    values, axes = values[kept], axes[:, kept]
-    shares = (values / (values + ridge)).sqrt()
-    return axes, shares, x.T @ (axes / size / values * shares)

@@ -9,7 +9,7 @@ same method without cues.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
+from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
 from pipeline.methods.losses import cosine_ce, info_nce, sup_con
-from pipeline.methods.prototypes import RidgeResidual, whitening
+from pipeline.methods.prototypes import RidgeResidual, class_means, whitening
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Flags:
     adaptation: str = "ridge"  # ridge, mlp or none
     centre: bool = True  # text prototypes centred on the mean of the classes trained on
     whiten: float = within(0.0, 0)  # and evened out, see prototypes.py: with few clips a class; 0 leaves them
+    # Instead of both: slots side by side, read along the directions in which they and the clips trained on vary alike,
+    # see canonical.py; what no picture shows has no say.
+    canonical: bool = False
     anchors: tuple[str, ...] = ()  # names; empty takes all
     level_widths: tuple[int, ...] = within((), 1, MOST_WIDE)  # of `levels` cues, shallow to deep; empty: one vector
     levels: tuple[int, ...] = within((), 0)  # which of them, 0-based; empty takes all
@@ -59,6 +63,8 @@ class Flags:
 
 class PoseBridge(EmbeddingMethod):
     """See the module's docstring. `alpha` scales the prototype residual and is chosen by the selection phase."""
+
+    texts: Tensor  # [K d_t, d_t] what joined slots are read along, where `canonical`
 
     choices = {"alpha": (0.0, 0.25, 0.5, 1.0)}
 
@@ -83,6 +89,10 @@ class PoseBridge(EmbeddingMethod):
                 self.concatenate = nn.Linear(f.width + self.cues.d_cue, f.width)
         if f.whiten:
             self.register_buffer("evened", torch.eye(shapes.d_text))
+        if f.canonical:
+            joined = len(self.text_slots) * shapes.d_text
+            self.register_buffer("centre", torch.zeros(joined))
+            self.register_buffer("texts", torch.zeros(joined, shapes.d_text))
         if f.adaptation == "ridge":
             self.residual = RidgeResidual(classes, shapes.d_text)
         elif f.adaptation == "mlp":
@@ -95,9 +105,36 @@ class PoseBridge(EmbeddingMethod):
         if self.evened is not None:
             self.evened.copy_(whitening(described - self.centre, self.flags.whiten))
 
+    def describe(self, text: Tensor) -> Tensor:
+        """The mean of the slots, or with `canonical` all of them side by side: [C, K, d_t] -> [C, d_t or K d_t]."""
+        return text.flatten(1) / text.shape[1] ** 0.5 if self.flags.canonical else super().describe(text)
+
+    def before(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:
+        if not self.flags.canonical:
+            return
+        means = class_means((self._seen(features) for features in batches), labels, len(text))
+        x, t = means.double().cpu(), (self.describe(text) - self.centre).double().cpu()
+        self.texts.copy_(correlate(x - x.mean(0), t, RIDGE, TEXT_RIDGE, self.texts.shape[1])[1])
+
+    def _seen(self, features: Features) -> Tensor:
+        """What a run sees of clips before it has learnt anything, [B, D]: the skeleton's map, and each anchor's cues,
+        level by level, as means over time; the map and all levels of an anchor of equal size.
+        """
+        f, found = self.flags, []
+        if f.skeleton:
+            found.append(F.normalize(features.skeleton.flatten(2).mean(-1), dim=-1))
+        if f.cues and features.cues is not None and features.cue_scores is not None:
+            there = ((features.cue_scores > 0) & self.cues.wanted)[..., None].float()  # [B, M, S, A, 1]
+            mean = (features.cues.float() * there).sum((1, 2)) / there.sum((1, 2)).clamp_min(1)  # [B, A, D]
+            levels = mean.split(list(f.level_widths) or [mean.shape[-1]], -1)
+            found += [F.normalize(level, dim=-1).flatten(1) for level in levels]
+        return torch.cat(found, 1)
+
     def prototypes(self, text: Tensor, adapted: bool = True) -> Tensor:
         """p', or with `adapted=False` p: [C, K, d_t] -> [C, d_t], L2-normalised."""
         p = self.describe(text) - self.centre
+        if self.flags.canonical:
+            p = p @ self.texts
         p = F.normalize(p if self.evened is None else p @ self.evened, dim=-1)
         if adapted and self.flags.adaptation == "mlp":
             return F.normalize(p + self.mlp(p), dim=-1)
@@ -203,5 +240,7 @@ def check_flags(f: Flags) -> None:
         raise PosebridgeError(f"The flag adaptation should be ridge, mlp or none, not {f.adaptation!r}.")
     if not (f.cues or f.skeleton):
         raise PosebridgeError("The flags cues and skeleton are both off; leave one on.")
+    if f.canonical and (f.whiten or not f.centre):
+        raise PosebridgeError("The flag canonical stands for centre and whiten; leave centre on and whiten at 0.")
     if f.width % f.heads:
         raise PosebridgeError(f"The flag width, {f.width}, should be a multiple of heads, {f.heads}.")
