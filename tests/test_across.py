@@ -28,9 +28,10 @@ from pipeline.learn.train import train
 from pipeline.manifest.clips import read_clips, write_classes, write_clips
 from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams
+from pipeline.protocol.across import merge_classes
 from pipeline.protocol.draw import make_across
 from pipeline.protocol.exposure import exposed
-from pipeline.protocol.splits import read_split
+from pipeline.protocol.splits import read_split, told_overlap
 from pipeline.protocol.training_set import PHASES, training_phase
 from pipeline.recipe import Recipe
 from pipeline.report.leaderboard import text_table
@@ -265,11 +266,30 @@ def test_a_class_of_both_is_not_unseen(root):
 def test_a_class_of_both_under_another_spelling_is_not_unseen(root):
     path = protocol_file(root)
     (root / "manifests/same_names.csv").unlink()
-    refused("'waving feet' is neither unseen here nor a class of lab; add the line `1 waving feet`", encode,
+    split = under(camera(root), PROTOCOL).crossed
+    assert "'waving feet' ('wave feet' there)" in told_overlap("camera", split), "by their words"
+    classes = root / "manifests/camera/classes.csv"
+    classes.write_text(classes.read_text().replace("waving feet", "foot sign"))
+    refused("'foot sign' is neither unseen here nor a class of lab; add the line `1 foot sign`", encode,
             camera(root), PROTOCOL, BOTH, QUICK.encode)  # fmt: skip
+    classes.write_text(classes.read_text().replace("foot sign", "waving feet"))
     (root / "manifests/same_names.csv").write_text("name,same_as\nwaving feet,Wave Feet\nshake head,nod\n")
     refused("'shake head' is 'nod' of lab, which is trained on", encode, camera(root), PROTOCOL, BOTH, QUICK.encode)
     assert path.is_file()
+
+
+def test_names_are_one_by_their_words_without_order_articles_and_endings():
+    ours = ["toss a coin", "shake head", "boxes", "Finger-snapping", "swing", "walk", "walking the dog", "sit to stand"]
+    theirs = ["walks", "Coin tossing", "box", "string", "snapping fingers", "shaking  HEAD", "dog walk", "see"]
+    found = merge_classes("a", ours, "b", theirs, {})
+    assert [theirs[found.trained(place)] for place in found.shared] == [
+        "Coin tossing", "shaking  HEAD", "box", "snapping fingers", "walks", "dog walk"
+    ]  # fmt: skip
+    assert [ours[place] for place in range(8) if place not in found.shared] == ["swing", "sit to stand"]
+    both = merge_classes("a", ["sit to stand", "stand to sit"], "b", ["Sit-to-stand", "standing to sit"], {})
+    assert both.shared == (0, 1), "as they stand before their words"
+    neither = merge_classes("a", ["sit to stand", "stand to sit"], "b", ["sits to a stand"], {})
+    assert not neither.shared, "it might be either"
 
 
 def test_the_description_of_an_unseen_class_may_not_be_one_that_is_trained_on(root):

@@ -19,7 +19,7 @@ from pipeline.files.names import check_name, composed, is_file
 from pipeline.files.shipped import SHIPPED, dataset_folder
 from pipeline.files.tables import read_lines
 from pipeline.manifest.clips import read_classes
-from pipeline.protocol.across import SAME_NAMES, Merged, merge_classes, read_same_names
+from pipeline.protocol.across import SAME_NAMES, Merged, merge_classes, plain, read_same_names
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,15 @@ def told_overlap(dataset: str, split: Split) -> str:
     """Which classes of a data set are not unseen, since the one that is trained on has them; empty for other splits."""
     if split.merged is None:
         return ""
-    names = [split.class_names[place] for place in split.merged.shared]
+    names = []
+    for place in split.merged.shared:
+        own, known = split.class_names[place], split.merged.training_names[split.merged.trained(place)]
+        names.append(repr(own) if plain(own) == plain(known) else f"{own!r} ({known!r} there)")
     if not names:
         return f"{split.protocol} of {dataset} trains on {split.trains_on}; no class is in both."
     return (
         f"{split.protocol} of {dataset} trains on {split.trains_on}, which has {len(names)} of its classes, so they "
-        f"count as seen: {', '.join(map(repr, names))}."
+        f"count as seen: {', '.join(names)}."
     )
 
 
