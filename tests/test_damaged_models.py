@@ -113,7 +113,7 @@ def test_a_damaged_run_is_one_sentence(world, name, cut):
 
 @pytest.mark.parametrize(
     "change",
-    [{"gamma": None}, {"gamma": "x"}, {"gamma": True}, {"weights_sha256": None},
+    [{"gamma": None}, {"gamma": "x"}, {"gamma": True}, {"gamma_place": None}, {"weights_sha256": None},
      {"weights_sha256": {}}, {"adapt": 3}, {"adapt": {"by": "pgfa"}}, {"adapt": {"by": "pgfa", "alpha": [1]}}],
     ids=str,
 )  # fmt: skip

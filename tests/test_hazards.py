@@ -23,10 +23,10 @@ from pipeline.learn.dataset import open_dataset
 from pipeline.learn.encode import encode
 from pipeline.learn.encoders import load_encoder
 from pipeline.learn.feature_table import feature_table
-from pipeline.learn.run import open_run
-from pipeline.learn.score import adapt_table, embed_batches, score_clips, score_table
+from pipeline.learn.run import Opened, open_run
+from pipeline.learn.score import adapt_table, calibrated_gamma, embed_batches, score_clips, score_table
 from pipeline.learn.train import train, train_phase
-from pipeline.learn.trained import load_method
+from pipeline.learn.trained import load_method, skeleton_encoder
 from pipeline.manifest.clips import write_clips
 from pipeline.methods import ADAPTATIONS, METHODS, find_method
 from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
@@ -385,8 +385,22 @@ def test_gamma_comes_from_the_selection_phase(world, monkeypatch):
     )
     folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
     found = json.loads((folder / "seed-0/metrics.json").read_text())["gzsl"]
-    gamma, seen = selection(world, "posebridge")["gamma"], np.isin(CLASSES, SEEN)
+    opened, seen = open_run(world, PROTOCOL, RUNS["posebridge"]), np.isin(CLASSES, SEEN)
+    phase = training_phase("final", opened.split, world.clips)
+    method, chosen = load_method(opened, PROTOCOL, "posebridge", 0)
+    scores = score_clips(opened, skeleton_encoder(opened, 0, "final"), method, opened.samples(phase.train))
+    margins = scores[:, seen].max(1).astype(float) - scores[:, ~seen].max(1)
+    gamma = margins.mean() + chosen["gamma_place"] * margins.std()
     right = (heard["scores"] - gamma * seen).argmax(1) == heard["labels"]
     s, u = (right[side].mean() for side in (seen[heard["labels"]], ~seen[heard["labels"]]))
     assert [found[key] for key in ("gamma", "seen", "unseen")] == [gamma, s, u]
     assert found["harmonic"] == pytest.approx(2 * s * u / (s + u))
+
+
+def test_no_clip_but_those_trained_on_has_a_say_in_gamma(world, monkeypatch):
+    opened = open_run(world, PROTOCOL, RUNS["posebridge"])
+    method, chosen = load_method(opened, PROTOCOL, "posebridge", 0)
+    encoder, taken, samples = skeleton_encoder(opened, 0, "final"), [], Opened.samples
+    monkeypatch.setattr(Opened, "samples", lambda self, clips: taken.append(clips) or samples(self, clips))
+    calibrated_gamma(opened, encoder, method, chosen)
+    assert taken == [training_phase("final", opened.split, world.clips).train]

@@ -78,7 +78,7 @@ ROWS = (*TRAINED_ON, *PSEUDO_UNSEEN, *HELD_OUT)  # another order than the phase'
 
 # Scores of the classes 0 to 3 for ROWS. A margin is the best of 2, 3 less the best of 0, 1.
 GOOD = [
-    [9, 9, 9, 9], [9, 9, 9, 9],  # nobody asks about clips that are trained on
+    [0, 0, 9, 0], [1, 0, 0, 6],  # trained on, margins 9 and 5: gamma is measured by them, and nothing else is
     [4, 1, 5, 0],  # of 0: right once gamma > 1
     [1, 4, 7, 0],  # of 0: takes it for 1; margin 3
     [4, 1, 5, 0],  # of 0: as the first
@@ -116,18 +116,22 @@ def ids(clips: Iterable[Clip]) -> list[str]:
     return [each.clip_id for each in clips]
 
 
-def test_a_value_is_the_best_by_the_area_and_gamma_by_the_curve() -> None:
-    """By hand: S is 2/3 up to gamma 5, 1/3 up to 6, then 0; U is 0 up to -4, 1/4 up to 1, then 3/4."""
+def test_a_value_is_the_best_by_the_area_and_gamma_by_the_margins() -> None:
+    """By hand: S is 2/3 up to gamma 5, 1/3 up to 6, then 0; U is 0 up to -4, 1/4 up to 1, then 3/4. From 3 to 5 no clip
+    is on the wrong side: 4 is 1.5 deviations below the mean, 7, of the clips trained on; 4 classes of 16 say so.
+    """
+    wanted = (4 * -1.5 + 12 * -0.2) / 16
     method = Written({0.0: BAD, 1.0: GOOD, 2.0: GOOD}, alpha=(0.0, 1.0, 2.0))
     assert choose_values(model(method), SPLIT) == {
         "alpha": 1.0,  # the first of equals
-        "gamma": 2.0,  # S = 2/3, U = 3/4 from the margin 1 to 3, and from 3 to 5: the first of equally wide ones
+        "gamma": pytest.approx(7 + 2 * wanted),  # 5.95
+        "gamma_place": pytest.approx(wanted),
         "zsl_top1": 3 / 4,
         "zsl_macro": pytest.approx((2 / 3 + 1) / 2),
         "zsl_n": 4,
-        "gzsl_seen": pytest.approx(2 / 3),
+        "gzsl_seen": pytest.approx(1 / 3),
         "gzsl_unseen": 3 / 4,
-        "gzsl_harmonic": pytest.approx(12 / 17),
+        "gzsl_harmonic": pytest.approx(6 / 13),
         "gzsl_ausuc": pytest.approx(1 / 2),
     }
     assert method.alpha == 1.0, "it is left with what was chosen"
@@ -149,7 +153,10 @@ def test_values_are_chosen_on_clips_kept_out_of_training_only() -> None:
     method = Written({0.0: BAD, 1.0: GOOD}, alpha=(0.0, 1.0))
     choose_values(model(method), SPLIT)
     both, alone = (ids((*HELD_OUT, *PSEUDO_UNSEEN)), [0, 1, 2, 3]), (ids(PSEUDO_UNSEEN), [0, 1])
-    assert method.asked == [both, both, both, alone], "each value, then the chosen one, then among the pseudo-unseen"
+    trained = (ids(TRAINED_ON), [0, 1, 2, 3])
+    assert method.asked == [both, both, both, trained, alone], (
+        "each value, the chosen one, what its margins are measured by, then among the pseudo-unseen"
+    )
 
 
 def test_values_are_chosen_one_after_another_with_those_before_in_place() -> None:
@@ -315,7 +322,7 @@ def test_training_asks_about_the_clips_and_classes_of_its_phase_and_no_other(scr
     place = scripted.cache / "models/toy" / PROTOCOL / "scripted/seed-0"
     found = json.loads((place / "selection.json").read_text())
     assert (found["epochs"], found["alpha"], found["scores_by_epoch"]) == (3, 0.0, [0, 0, 1, 1, 1, 1])
-    assert (found["zsl_top1"], found["zsl_n"], found["gzsl_harmonic"], found["gamma"]) == (1.0, 32, 1.0, 0.0)
+    assert (found["zsl_top1"], found["zsl_n"], found["gzsl_harmonic"], found["gamma"]) == (1.0, 32, 1.0, 1.0)
 
     split = scripted.split(PROTOCOL)
     select, final = (training_phase(name, split, scripted.clips) for name in ("select", "final"))
@@ -323,7 +330,10 @@ def test_training_asks_about_the_clips_and_classes_of_its_phase_and_no_other(scr
     for phase, losses, names in ((select, first, set(SEEN) - set(VALIDATION)), (final, then, SEEN)):
         assert all(classes == indices(names) for _, classes in losses)
         assert set().union(*(rows for rows, _ in losses)) == rows_of(scripted, phase.train)
-    judged = (rows_of(scripted, (*select.held_out, *select.pseudo_unseen)), tuple(indices(SEEN)))
+    judged = (
+        rows_of(scripted, (*select.held_out, *select.pseudo_unseen, *select.train)),  # the last to measure margins by
+        tuple(indices(SEEN)),
+    )
     alone = (rows_of(scripted, select.pseudo_unseen), tuple(indices(VALIDATION)))
     by_classes: dict[tuple[int, ...], set[int]] = {}
     for rows, classes in asked("scores"):
@@ -342,9 +352,9 @@ def test_evaluation_asks_about_every_test_clip_and_class_with_the_chosen_values(
         assert (found["gzsl"]["seen"], found["gzsl"]["unseen"]) == (seen, unseen)
         assert (found["zsl"]["top1"], found["zsl"]["n"], found["adapted"]) == (unseen, 24, None)
     whole = [(rows, classes) for rows, classes in asked("scores") if classes == list(range(16))]
-    assert set().union(*(rows for rows, _ in whole)) == rows_of(
-        scripted, [each for each in scripted.clips if each.part == "test"]
-    )
+    learnt = training_phase("final", scripted.split(PROTOCOL), scripted.clips).train  # gamma goes by their margins
+    tested = [each for each in scripted.clips if each.part == "test"]
+    assert set().union(*(rows for rows, _ in whole)) == rows_of(scripted, (*learnt, *tested))
 
 
 TWO_UNSEEN = Split("p", ("a", "b", "c", "d", "e"), unseen=(1, 4), validation=(0, 2))

@@ -199,8 +199,9 @@ def test_metrics_say_what_was_chosen_on_phase_one_only(world):
     assert honest["method"] == "skeletoncontext" and honest["selection"].items() <= read_sealed(path, "train").items()
     assert len(honest["selection"]["scores_by_epoch"]) == 3  # no early stop before all is masked
     found = []
+    plain = {name: value for name, value in json.loads(chosen).items() if name != "gamma_place"}  # as earlier runs
     for gamma in (-9.0, 9.0):
-        path.write_text(json.dumps(seal(json.loads(chosen) | {"gamma": gamma})))
+        path.write_text(json.dumps(seal(plain | {"gamma": gamma})))
         found.append(metrics(world)["gzsl"])
     path.write_text(chosen)
     low, high = found

@@ -26,7 +26,7 @@ from pipeline.learn.evaluate import open_test
 from pipeline.learn.feature_table import Table, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
 from pipeline.learn.run import Opened, open_run, skeletons_of
-from pipeline.learn.score import adapt_table, score_table
+from pipeline.learn.score import adapt_table, calibrated_gamma, score_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel
 from pipeline.learn.train import train_phase
@@ -97,8 +97,10 @@ def open_tested(opened: Opened, protocol: str, run_name: str, seed: int) -> Test
     adapt = opened.run.adapt
     adaptation = load_adaptation(adapt, method, selection) if adapt else None
     distinct, place = test.samples.unique()
-    table = feature_table(skeleton_encoder(opened, seed, "final"), distinct, opened.shapes.anchors)
-    return Tested(opened, method, selection["gamma"], selection["epochs"], adaptation, table, place, test.labels)
+    encoder = skeleton_encoder(opened, seed, "final")
+    table = feature_table(encoder, distinct, opened.shapes.anchors)
+    gamma = calibrated_gamma(opened, encoder, method, selection)
+    return Tested(opened, method, gamma, selection["epochs"], adaptation, table, place, test.labels)
 
 
 # clean figures

@@ -37,7 +37,7 @@ from pipeline.learn.glimpse import write_curve, write_glimpse
 from pipeline.learn.needs import Needs, need_parts, need_split
 from pipeline.learn.preflight import need_ceiling, need_encoders, need_methods, need_run
 from pipeline.learn.run import Opened, skeletons_of, write_resolved
-from pipeline.learn.score import adapt_table, score_clips
+from pipeline.learn.score import adapt_table, calibrated_gamma, score_clips
 from pipeline.learn.trained import load_adaptation, load_method, skeleton_encoder, take_settings
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.variants import of_variant
@@ -179,7 +179,9 @@ def evaluate_seed(
         ceiling = write_ceiling(place, opened, test, scores)
         both_halves = half_right(opened, test, scores)
     # without all clips of the seen classes, S and gamma's effect would be those of other classes
-    both = gzsl(opened.split, scores, test.labels, selection["gamma"], place) if test.all_seen else None
+    both = None
+    if test.all_seen and has_both(opened.split, test.labels):
+        both = gzsl(opened.split, scores, test.labels, calibrated_gamma(opened, encoder, method, selection), place)
     return {
         "method": opened.run.method,
         "flags": opened.run.flags,
@@ -278,15 +280,21 @@ def adapted(
     return found | {"by": name, **values, "seconds": round(time.perf_counter() - started, 3)}
 
 
+def has_both(split: Split, labels: np.ndarray) -> bool:
+    """Whether there are clips of seen and of unseen classes."""
+    return bool(np.isin(labels, split.seen).any() and np.isin(labels, split.unseen).any())
+
+
 def gzsl(
     split: Split, scores: np.ndarray, labels: np.ndarray, gamma: float, place: Path | None = None
 ) -> dict[str, float] | None:
-    """S, U, H at the gamma of the selection phase, and the area under the curve, micro and macro; None without both
-    kinds of clips. The curve itself, over clips, is left in `place`.
+    """S, U, H at the gamma that the selection phase leads to, and the area under the curve, micro and macro; None
+    without both kinds of clips. The curve itself, over clips, is left in `place`. `harmonic_best` is the highest H on
+    it, and no result: nothing is chosen by it, it tells what calibration has lost.
     """
-    seen = np.isin(np.arange(scores.shape[1]), split.seen)
-    if not (seen[labels].any() and (~seen[labels]).any()):
+    if not has_both(split, labels):
         return None
+    seen = np.isin(np.arange(scores.shape[1]), split.seen)
     found: dict[str, float] = {"gamma": gamma}
     for suffix, by_class in (("", False), ("_macro", True)):
         stacking = Stacking.of(scores, labels, seen, macro=by_class)
@@ -297,6 +305,7 @@ def gzsl(
             f"seen{suffix}": s,
             f"unseen{suffix}": u,
             f"harmonic{suffix}": harmonic(s, u),
+            f"harmonic_best{suffix}": stacking.best_harmonic(),
             f"ausuc{suffix}": stacking.ausuc(),
         }
     return found

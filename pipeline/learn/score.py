@@ -6,7 +6,8 @@ Reads and writes nothing.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pipeline.learn.features import Samples, StoredSamples
 from pipeline.learn.run import Opened
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import EmbeddingMethod, Method
+from pipeline.protocol.calibration import gamma_at, margins, some_of
 from pipeline.protocol.guards import (
     require_eval_mode,
     require_online,
@@ -26,6 +28,7 @@ from pipeline.protocol.guards import (
     require_seen_spread,
     require_seen_vocabulary,
 )
+from pipeline.protocol.training_set import training_phase
 
 BATCH = 64  # clips that are scored together
 FIRST = 2  # batches by which an online adaptation is held to its word
@@ -48,6 +51,19 @@ def score_clips(
         text = opened.bank.take(range(len(opened.split.class_names)), method.text_slots)
     scores = score_table(method, table, text, torch.arange(len(distinct)))
     return (scores if len(distinct) == len(samples) else scores[where]).numpy()  # no copy where none is needed
+
+
+def calibrated_gamma(opened: Opened, encoder: Encoder, method: Method, selection: Mapping[str, Any]) -> float:
+    """Gamma for all classes of the protocol, at the place that the selection phase chose among the margins of clips
+    that were trained on. A run that was trained before there were places, or whose selection phase kept no clip out,
+    has its bare gamma.
+    """
+    if "gamma_place" not in selection:
+        return float(selection["gamma"])
+    split = opened.split
+    clips = some_of(training_phase("final", split, opened.dataset.clips).train)
+    scores = score_clips(opened, encoder, method, opened.samples(clips))
+    return gamma_at(selection["gamma_place"], margins(scores, np.isin(np.arange(scores.shape[1]), split.seen)))
 
 
 def require_seen_text(opened: Opened, method: Method) -> None:

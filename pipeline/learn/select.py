@@ -20,6 +20,7 @@ from pipeline.manifest.clips import Clip
 from pipeline.methods import find_adaptation
 from pipeline.methods.adaptation import Adaptation
 from pipeline.methods.base import Method
+from pipeline.protocol.calibration import choose_place, gamma_at, margins, some_of
 from pipeline.protocol.gzsl import Stacking, harmonic
 from pipeline.protocol.metrics import confusion_matrix, macro, micro, reciprocal_rank
 from pipeline.protocol.splits import Split
@@ -53,6 +54,11 @@ class PhaseModel:
         scores, labels = self.scores((*self.phase.held_out, *self.phase.pseudo_unseen), split.seen, adaptation)
         return Stacking.of(scores, labels, np.array([c not in split.validation for c in split.seen]))
 
+    def trained_margins(self, split: Split) -> np.ndarray:
+        """[N] of clips that the phase has trained on, its own classes against the pseudo-unseen ones."""
+        scores, _ = self.scores(some_of(self.phase.train), split.seen)
+        return margins(scores, np.array([c not in split.validation for c in split.seen]))
+
     def zero_shot(self, split: Split, adaptation: Adaptation | None = None) -> np.ndarray:
         """[C, C] counts of the pseudo-unseen classes' clips, among these classes: rows are true."""
         scores, labels = self.scores(self.phase.pseudo_unseen, split.validation, adaptation)
@@ -69,8 +75,8 @@ class PhaseModel:
 
 
 def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
-    """The method's own values by `PhaseModel.figure`, as the epochs were; then gamma by the best harmonic mean on the
-    seen-unseen curve.
+    """The method's own values by `PhaseModel.figure`, as the epochs were; then the place of gamma (see
+    protocol/calibration.py) and what gamma is there in this phase.
 
     The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
     by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
@@ -87,9 +93,12 @@ def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
     gamma, both = 0.0, {}
     if model.phase.held_out:  # else no clip of a seen class to be right about: nothing to calibrate, no such figures
         stacking = model.stacking(split)
-        gamma = stacking.best_gamma()
+        trained = model.trained_margins(split)
+        place = choose_place(stacking, trained, len(split.seen))
+        gamma = gamma_at(place, trained)
         seen, unseen = stacking.accuracies(gamma)
         both = {
+            "gamma_place": place,
             "gzsl_seen": seen,
             "gzsl_unseen": unseen,
             "gzsl_harmonic": harmonic(seen, unseen),

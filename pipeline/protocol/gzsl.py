@@ -87,6 +87,11 @@ class Stacking:
         middle = (below + above) / 2
         return float(middle if middle > below else above)  # there may be no number between them
 
+    def best_harmonic(self) -> float:
+        """The highest harmonic mean at any gamma. Of test clips it is no result: no gamma may be chosen there."""
+        _, seen, unseen = self.curve()
+        return float(_harmonic(seen, unseen).max())
+
     def ausuc(self) -> float:
         """Area under the seen-unseen accuracy curve over every gamma, by the trapezoid rule."""
         _, seen, unseen = self.curve()
