@@ -44,7 +44,8 @@ SHOWN = 10  # lines of each kind
 @click.option("--texts", type=Place(), help="CSV: label,slot,text. Your words; the other slots get "
               "drafts.")  # fmt: skip
 @click.option("--recipe", default="", help="A recipe named in params.yaml.  [default: tinypose]")
-@click.option("--weights", type=Place(), metavar="FILE", help="The pose model's ONNX file.  [default: the recipe's]")
+@click.option("--weights", type=Place(), metavar="FILE", help="The pose model's ONNX file.  [default: the recipe's, "
+              "else what `weights get` has fetched]")  # fmt: skip
 @click.option("--detector", type=Place(), metavar="FILE", help="The person detector's.  [default: the recipe's]")
 @click.option("--image-fps", type=FiniteRange(0, 10**6, min_open=True), help="Frames a second of folders of images.  "
               "[default: 25]")  # fmt: skip

@@ -97,9 +97,9 @@ def command(
     A folder of images is a video, at the rate `image_fps` of --dataset in params.yaml, or of 25 a second.
 
     Without --run that trained run answers which fits best: whose data set these videos are of, which knows most of the
-    labels as classes, and has seen most classes. It is told which.
+    labels as classes, and has seen most classes. It tells which one.
 
-    Shares are calibrated on clips that the run's training kept out, with `none of these` as one more answer; it is told
+    Shares are calibrated on clips that the run's training kept out, with `none of these` as one more answer; it tells
     on how many, and where they were too few.
 
     \b

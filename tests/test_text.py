@@ -199,8 +199,12 @@ def test_a_wrong_hash_is_refused(tmp_path, monkeypatch):
         encoders.minilm_folder()
 
 
-def test_the_embedded_encoder_gives_unit_vectors_that_know_meaning():
+def test_the_embedded_encoder_gives_unit_vectors_that_know_meaning(capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
     model = encoders.SentenceEncoder("minilm")
+    assert not capfd.readouterr().err, "a bar of the library would stand among what commands tell"
     drink, sip, phone = model.encode(["drinking from a cup", "sipping from a mug", "talking on a phone"])
     assert drink.shape == (384,) and drink.dtype == np.float32
     assert np.linalg.norm(drink) == pytest.approx(1, abs=1e-5)

@@ -47,6 +47,7 @@ class SentenceEncoder:
         # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
         from sentence_transformers import SentenceTransformer
 
+        without_bars()
         place = str(minilm_folder()) if name == "minilm" else name
         local = Path(place).is_dir()
         try:
@@ -70,6 +71,13 @@ class SentenceEncoder:
         if not np.isfinite(vectors).all():
             raise PosebridgeError(f"The sentence encoder {self.name!r} yields no numbers; bring its weights again.")
         return vectors
+
+
+def without_bars() -> None:
+    """The library draws a bar for every file that it loads, within a second; ours tell what takes long."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def minilm_folder() -> Path:

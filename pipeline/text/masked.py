@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
+from pipeline.text.encoder import without_bars
 from pipeline.text.minilm import MiniLM
 
 GAP = "[MASK]"  # in the sentences given; each model has its own word for it
@@ -57,6 +58,7 @@ class LanguageModel:
         # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
         from transformers import AutoModel, AutoTokenizer
 
+        without_bars()
         local = Path(name).is_dir()
         try:
             data = {"local_files_only": local, "trust_remote_code": False}  # None would ask the person at the terminal
