@@ -170,7 +170,7 @@ def test_pooled_features_are_enough_for_methods_that_pool(world, run):
 def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method):
     maps = None if method == "posebridge" else (4, 17)  # pooled features and cues are what its authors have
     found = arrays(maps=maps)
-    bring(world, write(world / "a.h5", found | {"labels": found.pop("label"), "ids": found.pop("clip_id")}),
+    bring(world, write(world / "a.h5", found | {"labels": found.pop("label"), "split": found.pop("part")}),
           hpe_text="captions")  # fmt: skip
     flags = {
         "posebridge": SMALL,
@@ -300,8 +300,10 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"features": None}, "lacks the array 'features'"),
+        ({"features": None}, "lacks the array 'features'; .*, and has 'clip_id', '(label|cues)'"),
+        ({"features": None, "X": np.zeros((120, 256), "f4")}, "lacks the array 'features'; .* 'X'"),
         ({"part": None}, "lacks the array 'part'"),
+        ({"split": np.array(["train"] * 120)}, "holds both 'part' and 'split'; leave one out"),
         ({"part": np.array(["train"] * 119 + ["left"])}, "'v119' is of the part 'left'; write train, val or test"),
         ({"part": np.array(["train"] * 120)}, "refused as a leak: 12 of its train clips"),
         ({"clip_id": np.array(["v1"] * 120)}, "has 'v1' twice"),

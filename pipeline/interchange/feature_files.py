@@ -8,8 +8,8 @@ are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not re
 
 One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
 [N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
-PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts, ids. Text in HDF5 is of fixed
-width, np.array(names, "S").
+PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts or split, ids or frame_dir. Text
+in HDF5 is of fixed width, np.array(names, "S").
 
 Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
 """
@@ -19,27 +19,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.cache.schema import FEATURE_WIDTH
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, some_names
 from pipeline.files.durable import unreadable
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import composed, why_outside
 from pipeline.interchange.annotations import PARTS, plain_name
-from pipeline.interchange.rows import Rows, hdf5_rows, npy_rows, npz_rows
+from pipeline.interchange.rows import Rows, hdf5_names, hdf5_rows, npy_rows, npz_names, npz_rows
 from pipeline.skeleton.graph import GRAPHS
 
 MOST_CLIPS = 5_000_000
+NAMED = 8  # arrays in a message
 MOST_STEPS, MOST_WIDE = 1000, 1 << 16  # S and D of cues, T of maps
 FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  # what features and cues are kept in
 PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
 HDF5 = (".h5", ".hdf5")
 NAMES = {  # of the arrays of a file, and what they may be called as well
-    "features": "maps", "label": "labels", "part": "parts", "clip_id": "ids", "cues": "cue", "cue_scores": "cue_score",
+    "features": ("maps",), "label": ("labels",), "part": ("parts", "split"), "clip_id": ("ids", "frame_dir"),
+    "cues": ("cue",), "cue_scores": ("cue_score",),
 }  # fmt: skip
 
 
@@ -156,14 +159,19 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
             f"{path} is neither a folder with train.npy and ztest.npy nor a .npz, .h5 or .hdf5 file of features."
         )
     sha256 = _sha256(path)
-    big = (hdf5_rows if path.suffix.lower() in HDF5 else npz_rows)(path, [*NAMES, *NAMES.values()], folder)
-    for name, other in NAMES.items():
-        if other in big:
-            if name in big:
-                raise PosebridgeError(f"{path} holds both {name!r} and {other!r}; leave one out.")
-            big[name] = big.pop(other)
+    hdf5 = path.suffix.lower() in HDF5
+    big = (hdf5_rows if hdf5 else npz_rows)(path, [*NAMES, *chain.from_iterable(NAMES.values())], folder)
+    for name, others in NAMES.items():
+        called = [each for each in (name, *others) if each in big]
+        if len(called) > 1:
+            raise PosebridgeError(f"{path} holds both {called[0]!r} and {called[1]!r}; leave one out.")
+        if called:
+            big[name] = big.pop(called[0])
     if lacking := [name for name in ("features", "label", "part") if name not in big]:
-        raise PosebridgeError(f"{path} lacks the array {lacking[0]!r}; it should have features, label and part.")
+        there = some_names((hdf5_names if hdf5 else npz_names)(path), NAMED) or "nothing"
+        raise PosebridgeError(
+            f"{path} lacks the array {lacking[0]!r}; it should have features, label and part, and has {there}."
+        )
     features = _features(big["features"])
     clips = len(features)
     for name, rows in big.items():
@@ -236,7 +244,8 @@ def _labels(rows: Rows, clips: int, classes: int) -> list[int]:
     if rows.shape not in ((clips,), (clips, 1)):
         raise PosebridgeError(f"{rows.name} has the shape {list(rows.shape)}, but there are {clips} clips.")
     if rows.dtype.kind not in "iuf":
-        raise PosebridgeError(f"{rows.name} is of the type {str(rows.dtype)[:40]}; labels are whole numbers.")
+        kind = str(rows.dtype)[:40]
+        raise PosebridgeError(f"{rows.name} is of the type {kind}; labels are whole numbers, as classes.csv has them.")
     values = rows.read(0, clips).reshape(clips)
     good = (values >= 0) & (values < classes) & (values == np.floor(values))
     if not good.all():

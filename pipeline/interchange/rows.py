@@ -74,6 +74,18 @@ def npz_rows(path: Path, names: Sequence[str], folder: Path) -> dict[str, Rows]:
     return found
 
 
+def npz_names(path: Path) -> list[str]:
+    """The names of all arrays of a `.npz`, for messages. Raises PosebridgeError."""
+    with _reading(path), zipfile.ZipFile(path) as file:
+        return [info.filename.removesuffix(".npy") for info in file.infolist()]
+
+
+def hdf5_names(path: Path) -> list[str]:
+    """The names of all that lies at the top of an HDF5 file, for messages. Raises PosebridgeError."""
+    with _reading(path), h5py.File(path, "r", locking=False) as file:
+        return list(file)
+
+
 def hdf5_rows(path: Path, names: Sequence[str], folder: Path) -> dict[str, Rows]:
     """Those of the datasets that an HDF5 file has. Raises PosebridgeError for links, odd filters and other types."""
     with _reading(path):
