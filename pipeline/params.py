@@ -92,6 +92,8 @@ class EncodeParams:
     blocks: tuple[int, ...] = within((2, 2, 2), 1, 100)
     dropout: float = within(0.1, 0, 1)
     ema: float = within(0.9, 0, 1)  # per step
+    hidden_joints: float = within(0.0, 0, 1)  # share of clips of which joints are hidden, see skeleton/hide.py
+    hidden_frames: float = within(0.0, 0, 1)  # share of clips of which frames are
     bfloat16: bool = False  # autocast
     tf32: bool = False  # on a GPU, products and convolutions of a step; on a CPU it changes nothing
     seeds: tuple[int, ...] = within((0, 1, 2), 0, MOST_SEED)  # of encode, train and evaluate
@@ -115,6 +117,8 @@ class TrainParams:
     ema: float = within(0.95, 0, 1)  # per step
     patience: int = within(10, 1, 10**6)  # epochs; ends the selection phase early
     views: int = within(4, 1, 10**4)  # of every training skeleton, the first one unaugmented
+    hidden_joints: float = within(0.0, 0, 1)  # share of views but the first of which joints are hidden, as in encode
+    hidden_frames: float = within(0.0, 0, 1)  # share of them of which frames are
     swap_persons: bool = True  # in all views but the first, the persons of a clip change places at random
     bfloat16: bool = False  # autocast
     tf32: bool = False  # on a GPU, products and convolutions of a step; on a CPU it changes nothing

@@ -53,6 +53,8 @@ class Recipe:
 
     `cues_from` names a general image network (hpe/image_network.py) whose maps are pooled at the pose model's joints,
     in the place of its own: a reference, and no part of posebridge. Then `taps` are names of that network's modules.
+
+    `light: raised` brightens dark crops before the pose model sees them, see hpe/crops.py.
     """
 
     backend: str = "mmpose"
@@ -86,6 +88,7 @@ class Recipe:
     box_shift: float = within(0.0, 0, 1)  # of the box's width and height, a standard deviation
     box_scale: float = within(0.0, 0, 1)  # of the logarithm of its sides, likewise
     cues_from: str = one_of(POSE, "efficientnet-lite2")
+    light: str = one_of("as_is", "raised")
 
     def __post_init__(self) -> None:
         """Raise PosebridgeError for a number that is out of its bounds, an unknown word, and anchors that no training
@@ -135,7 +138,7 @@ class Recipe:
     def canonical_json(self) -> str:
         """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
-        usual = {"hpe_classes": "", "box_shift": 0.0, "box_scale": 0.0, "cues_from": POSE}
+        usual = {"hpe_classes": "", "box_shift": 0.0, "box_scale": 0.0, "cues_from": POSE, "light": "as_is"}
         for key in usual:  # so that the stores there are keep their fingerprints
             if values[key] == usual[key]:
                 del values[key]

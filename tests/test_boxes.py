@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fabricated import write_run
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import box_source
@@ -18,7 +19,6 @@ from pipeline.recipe import Recipe
 from pipeline.report.leaderboard import board, rows, text_table, write_markdown
 from pipeline.report.runs import read_runs
 from pipeline.skeleton.jitter import jittered, overlap
-from tests.fabricated import write_run
 
 pytestmark = pytest.mark.unit
 TRUE = Recipe(boxes="manifest")

@@ -174,7 +174,8 @@ def _batches(clips: list[Clip], source: Source, estimator: Estimator, batch_size
     for clip, position, frame in _frames(clips, source):
         slot, last = (slot + 1 if clip == last else 0), clip
         for box in _boxes(boxes, [(clip, position, frame)])[0][: lanes(source.recipe)]:
-            crops.append(crop(frame, crop_matrix(box, estimator.crop_size), estimator.crop_size))
+            matrix = crop_matrix(box, estimator.crop_size)
+            crops.append(crop(frame, matrix, estimator.crop_size, source.recipe.light))
             cue_rows.append(slot in cue_slots)
         if len(crops) >= batch_size:
             yield np.stack(crops[:batch_size]), np.array(cue_rows[:batch_size])

@@ -211,7 +211,7 @@ def crops_of(clip: Clip, root: Path, reader: Reader, crop_size: tuple[int, int])
     slots = slots[np.linspace(0, len(slots) - 1, min(FRAMES, len(slots))).round().astype(int)]
     frames = frames_again(clip, root, (int(index[slot]) for slot in slots if valid[:, slot].any()))
     found = [
-        crop(frames[int(index[slot])], crop_matrix(boxes[person, slot], crop_size), crop_size)
+        crop(frames[int(index[slot])], crop_matrix(boxes[person, slot], crop_size), crop_size, reader.recipe.light)
         for slot in slots
         for person in np.flatnonzero(valid[:, slot])
     ]

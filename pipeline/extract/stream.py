@@ -192,7 +192,7 @@ class PoseStream:
         for person, (box, sure) in enumerate(zip(boxes[:most], sureness[:most], strict=True)):
             if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
                 matrix = crop_matrix(box, crop_size)
-                crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size)))
+                crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size, self._recipe.light)))
         return crops
 
     def _estimate(

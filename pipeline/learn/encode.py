@@ -39,6 +39,7 @@ from pipeline.protocol.training_set import PHASES, Phase, training_phase
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.base import SkeletonEncoder
 from pipeline.skeleton.encoders import ENCODERS
+from pipeline.skeleton.hide import Hiding
 
 
 def encode(
@@ -145,7 +146,7 @@ def train_encoder(
     what: str = "Encoder", device: torch.device = CPU,
 ) -> tuple[SkeletonEncoder, Progress]:  # fmt: skip
     """Cross-entropy over the classes, on augmented skeletons. labels [N] in 0..classes-1. It ends on `device`."""
-    one = samples.take([0])
+    one, hiding = samples.take([0]), Hiding(params.hidden_joints, params.hidden_frames)
     held: tuple[Tensor, ...] = samples.to(device).inputs if isinstance(samples, Samples) else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -157,7 +158,7 @@ def train_encoder(
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
         there = rows.to(device, non_blocking=True)
         x, person = loaded.inputs if loaded else [part[there] for part in held]  # [B, M, T, V, C + 1], [B, M]
-        scores = encoder(augment(x, generator, one.graph), person)
+        scores = encoder(augment(x, generator, one.graph, hiding=hiding), person)
         return F.cross_entropy(scores, labels[rows].to(device, non_blocking=True), label_smoothing=0.1)
 
     loop = Loop(

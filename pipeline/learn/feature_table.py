@@ -18,6 +18,7 @@ from pipeline.methods.base import Features
 from pipeline.recipe import other_side
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.base import SkeletonEncoder
+from pipeline.skeleton.hide import SEEN, Hiding
 from pipeline.skeleton.persons import in_order, random_order
 
 HELD_BYTES = 4 << 30  # of feature maps
@@ -80,6 +81,7 @@ class StreamedTable:
     anchor_mirror: tuple[int, ...] = ()
     device: torch.device = CPU  # where the encoder lies
     swap: bool = False  # whether the persons of an augmented clip change places
+    hiding: Hiding = SEEN  # of an augmented clip's joints and frames
 
     def load(self, rows: Tensor) -> Samples:
         """Take clips to the device: what a thread may do while another batch is worked on. It computes nothing, or
@@ -96,7 +98,7 @@ class StreamedTable:
         if views is not None and generator is not None and samples.features is None:
             seen = views.to(x.device) == 0
             turned = (torch.rand(len(views), generator=generator, device=x.device) < 0.5) & ~seen
-            other = augment(x, generator, samples.graph, mirrored=turned)
+            other = augment(x, generator, samples.graph, mirrored=turned, hiding=self.hiding)
             x = torch.where(seen[:, None, None, None, None], x, other)
             if samples.cues is not None and samples.cue_scores is not None:
                 _mirror_cues(samples.cues, samples.cue_scores, turned, self.anchor_mirror)
@@ -150,18 +152,19 @@ def _mirror_cues(cues: Tensor, cue_scores: Tensor, turned: Tensor, order: Sequen
 def feature_table(
     encoder: Encoder, samples: Samples | StoredSamples, anchors: tuple[str, ...] = (), views: int = 1, seed: int = 0,
     held_bytes: int = HELD_BYTES, device: torch.device = CPU, swap: bool = False,
+    hiding: Hiding = SEEN,
 ) -> Table:  # fmt: skip
     """The frozen encoder's maps, held in memory up to `held_bytes`; beyond, and of clips on the disk, they are made
     batch by batch. `device` is the encoder's, and is where features will be.
 
-    `views` > 1 adds augmented ones, for training only, in which persons change places where `swap` says so; one view is
-    deterministic.
+    `views` > 1 adds augmented ones, for training only, in which persons change places where `swap` says so and joints
+    are hidden as `hiding` says; one view is deterministic.
     """
     order = tuple(anchors.index(other_side(name)) for name in anchors)
     first, there = samples.take([0]).to(device).inputs
     one = encoder.feature_map(first, there)
     if isinstance(samples, StoredSamples) or one.nbytes * views * len(samples) > held_bytes:
-        return StreamedTable(encoder, samples, order, device, swap)
+        return StreamedTable(encoder, samples, order, device, swap, hiding)
     samples = samples.to(device)
     x, person = samples.inputs
     generator = generator_on(device, seed)
@@ -172,7 +175,7 @@ def feature_table(
         seen = x
         if view:
             mirrored[view] = torch.rand(len(samples), generator=generator, device=device) < 0.5
-            seen = augment(x, generator, samples.graph, mirrored=mirrored[view])
+            seen = augment(x, generator, samples.graph, mirrored=mirrored[view], hiding=hiding)
             if orders is not None:
                 orders[view] = random_order(person, generator)
                 seen = in_order(seen, orders[view])

@@ -50,6 +50,7 @@ from pipeline.methods.prototypes import class_means
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
 from pipeline.protocol.training_set import PHASES, Phase, training_phase
+from pipeline.skeleton.hide import Hiding
 
 
 def train(
@@ -180,7 +181,8 @@ def train_phase(
     method.to(device)
     views_of = 1 if opened.imported or method.solved else config.views  # neither is augmented
     table = feature_table(
-        encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons
+        encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons,
+        hiding=Hiding(config.hidden_joints, config.hidden_frames),
     )
     slots = method.text_slots
     text = opened.bank.take(phase.classes, slots).to(device)  # [C, K, d_t] of the classes trained on, and of no other

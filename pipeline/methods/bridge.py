@@ -61,14 +61,15 @@ class CueTokens(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, features: Features, dropped: Tensor) -> Cues:
-        """`dropped` [B] bool are clips whose cues are to be hidden."""
+        """`dropped` [B] bool are clips whose cues are to be hidden; or of [B, M, S, A], each cue by itself."""
         batch = len(dropped)
         if features.cues is None or features.cue_scores is None:
             new = self.importance.new_zeros
             return Cues(
                 new(batch, 0, self.project.out_features), new(batch, 0).bool(), new(batch, self.d_cue), new(batch, 1)
             )
-        visible = (features.cue_scores > 0) & self.wanted & ~dropped[:, None, None, None]  # [B, M, S, A]
+        hidden_now = dropped.view(batch, *(dropped.shape[1:] or (1, 1, 1)))
+        visible = (features.cue_scores > 0) & self.wanted & ~hidden_now  # [B, M, S, A]
         cues = features.cues.to(self.anchor.dtype)
         x = F.layer_norm(cues if self.levels is None else self.levels(cues), (self.d_cue,))  # [B, M, S, A, D]
         tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)

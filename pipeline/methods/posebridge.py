@@ -54,6 +54,7 @@ class Flags:
     queries: int = within(4, 1, MOST_WIDE)  # time tokens of the skeleton, beside the global one
     dropout: float = within(0.2, 0, 1)
     cue_dropout: float = within(0.2, 0, 1)  # share of training clips whose cues are hidden, to do without
+    token_dropout: float = within(0.0, 0, 0.5)  # share of the other clips' cues that are hidden, of some anchors more
     tau: float = within(0.1, above=0)
     cue_weight: float = within(0.5, 0)  # of the additive path's own cross-entropy
     sup_con: float = within(0.1, 0)
@@ -149,7 +150,7 @@ class PoseBridge(EmbeddingMethod):
         if not f.cues:
             h = self._bridge(q, None, q.new_ones(len(q), 1))
             return h, torch.zeros_like(h)
-        cues = self.cues(features, self._drop_cues(q))
+        cues = self.cues(features, self._drop_cues(q, features.cue_scores))
         gate = self.gate(features) if f.gate else q.new_ones(len(q), 1)
         h = self._bridge(q, cues, gate)
         c = F.normalize(self.cue_head(cues.pooled), dim=-1) * cues.present  # a bias alone must not speak
@@ -198,11 +199,17 @@ class PoseBridge(EmbeddingMethod):
             q = layer(q, x, hidden, gate)
         return torch.stack(looks).mean(0)[:, 1:].unflatten(1, features.cues.shape[1:4])
 
-    def _drop_cues(self, q: Tensor) -> Tensor:
-        """In training, the clips whose cues are hidden this time: [B] bool."""
-        if not (self.training and self.flags.skeleton):
+    def _drop_cues(self, q: Tensor, cue_scores: Tensor | None = None) -> Tensor:
+        """In training, what is hidden this time: clips whose cues all are, [B] bool, or each cue, [B, M, S, A]."""
+        f = self.flags
+        if not (self.training and f.skeleton):
             return torch.zeros(len(q), dtype=torch.bool, device=q.device)
-        return torch.rand(len(q), device=q.device) < self.flags.cue_dropout
+        clips = torch.rand(len(q), device=q.device) < f.cue_dropout
+        if not f.token_dropout or cue_scores is None:
+            return clips
+        shape = cue_scores.shape
+        share = 2 * f.token_dropout * torch.rand(shape[0], shape[1], 1, shape[3], device=q.device)
+        return clips[:, None, None, None] | (torch.rand(shape, device=q.device) < share)
 
     def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
         f, labels = self.flags, labels.to(text.device, non_blocking=True)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.skeleton.graph import COCO_17, Graph
+from pipeline.skeleton.hide import SEEN, Hiding, hide
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.resample import resample_at
 
@@ -20,12 +21,13 @@ def augment(
     *,
     mirrored: Tensor | None = None,
     strength: float = 1.0,
+    hiding: Hiding = SEEN,
 ) -> Tensor:
     """A random view of normalised skeletons [B, M, T, V, C + 1], clip by clip; `generator` draws on their device.
 
     Mirror (one half, or the bool [B] of `mirrored`), rotation in the image up to 12 degrees, with three dimensions also
     about the vertical up to 30 degrees, shear and scale of each axis up to 20 %, temporal crop to 75..100 % resampled
-    to T, a little noise on every joint.
+    to T, a little noise on every joint; joints and frames hidden as `hiding` says.
     """
     batch, _, frames = x.shape[:3]
     device = x.device
@@ -56,7 +58,7 @@ def augment(
     start = (1 - length) * torch.rand(batch, generator=generator, device=device)
     moments = torch.linspace(0, 1, frames, device=device)
     place = (start[:, None] + length[:, None] * moments) * (frames - 1)  # [B, T]
-    return resample_at(x, place)
+    return hide(resample_at(x, place), generator, hiding)
 
 
 def _about_the_vertical(angle: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ class CaptionedImages:
 
     def __init__(
         self, images: Sequence[tuple[Path, tuple[str, ...]]], boxes: BoxSource, threshold: float, seed: int,
-        augmented: bool,
+        augmented: bool, light: str = "as_is",
     ) -> None:  # fmt: skip
         self._images, self._boxes, self._threshold = images, boxes, threshold
-        self._seed, self._augmented = seed, augmented
+        self._seed, self._augmented, self._light = seed, augmented, light
         self.captions = tuple(dict.fromkeys(text for _, texts in images for text in texts))
         rows = {text: row for row, text in enumerate(self.captions)}
         self._said = [[rows[text] for text in texts] for _, texts in images]
@@ -72,7 +72,8 @@ class CaptionedImages:
         except PictureError as error:
             raise PosebridgeError(f"{path} cannot be read ({error}); bring it again, or take its rows out.") from None
         rng = np.random.default_rng([self._seed, group, 1])
-        image = changed_crop(picture, self._box(scene, picture), crop_size, rng if self._augmented else None)
+        augmented = rng if self._augmented else None
+        image = changed_crop(picture, self._box(scene, picture), crop_size, augmented, self._light)
         return [TrainingCrop(image, *UNKNOWN, int(rng.choice(self._said[scene])), scene)]
 
     def _box(self, scene: int, picture: np.ndarray) -> np.ndarray:
@@ -110,7 +111,7 @@ def captioned_sources(
 
     def source(held_out: bool) -> CaptionedImages:
         images = [(path, tuple(texts)) for path, texts in said.items() if (path in kept) == held_out]
-        return CaptionedImages(images, boxes, recipe.detection_threshold, seed, augmented=not held_out)
+        return CaptionedImages(images, boxes, recipe.detection_threshold, seed, not held_out, recipe.light)
 
     return source(False), source(True)
 

@@ -80,7 +80,9 @@ class ClipSource:
         number, position, *_ = self._people[self._order[place]].tolist()
         box = self._boxes[self._order[place]]
         rng = np.random.default_rng([self._seed, group, 1])
-        image = changed_crop(self._frame(number, position), box, crop_size, rng if self._augmented else None)
+        image = changed_crop(
+            self._frame(number, position), box, crop_size, rng if self._augmented else None, self._reader.recipe.light
+        )
         label = self._clips[number].label or 0
         caption = int(rng.choice(self._said[label]))
         return [TrainingCrop(image, *UNKNOWN, caption, label, self._held.get(label, 0))]
@@ -109,14 +111,15 @@ class ClipSource:
 
 
 def changed_crop(
-    picture: np.ndarray, box: np.ndarray, crop_size: tuple[int, int], rng: np.random.Generator | None
-) -> np.ndarray:
-    """The crop [h, w, 3] of a box; with `rng` moved, turned, relit and mirrored at random."""
+    picture: np.ndarray, box: np.ndarray, crop_size: tuple[int, int], rng: np.random.Generator | None,
+    light: str = "as_is",
+) -> np.ndarray:  # fmt: skip
+    """The crop [h, w, 3] of a box, in the recipe's `light`; with `rng` moved, turned, relit and mirrored at random."""
     matrix = crop_matrix(box, crop_size)
     if rng is None:
-        return crop(picture, matrix, crop_size)
+        return crop(picture, matrix, crop_size, light)
     matrix = (augmentation(crop_size, rng) @ np.vstack([matrix, [0, 0, 1]]))[:2]
-    image = relit(crop(picture, matrix, crop_size), rng)
+    image = relit(crop(picture, matrix, crop_size, light), rng)
     return np.ascontiguousarray(image[:, ::-1]) if rng.random() < FLIPPED else image
 
 
