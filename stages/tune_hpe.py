@@ -68,6 +68,13 @@ if TYPE_CHECKING:
               "0.001]")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=None,
               help="Processes that prepare crops.  [default: 1; with --coco 8]")  # fmt: skip
+@click.option("--dark", type=FiniteRange(0, 1), default=None,
+              help="Share of crops, 0 to 1, that are darkened and noisy, as by a camera in bad light.  [default: "
+              "0]")  # fmt: skip
+@click.option("--blurred", type=FiniteRange(0, 1), default=None,
+              help="Share of crops that are blurred, by a soft lens or a moving one.  [default: 0]")  # fmt: skip
+@click.option("--occluded", type=FiniteRange(0, 1), default=None,
+              help="Share of crops with things in front of the person.  [default: 0]")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Another number makes other random choices.")
 @click.option("--without", multiple=True, metavar="WORD",
               help="An object to leave out of stills or images, and of captions (sem-strict); repeatable.")  # fmt: skip
@@ -85,7 +92,8 @@ def command(
     kind: str, mode: str, recipe_name: str | None, dataset: str | None, protocol: str | None, captions: Path | None,
     coco: Path | None,
     config: str | None, init: str | None, out: Path, images: int | None, epochs: int | None, batch_size: int | None,
-    lr: float | None, workers: int | None, seed: int, without: tuple[str, ...], encoder: str, held_out: int | None,
+    lr: float | None, workers: int | None, dark: float | None, blurred: float | None, occluded: float | None,
+    seed: int, without: tuple[str, ...], encoder: str, held_out: int | None,
     device: str, cache_root: Path | None, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Tune an RTMPose on rendered stills or on COCO (`kp` first, then `sem` with `kp` as the teacher), or a cue head on
@@ -105,7 +113,8 @@ def command(
       posebridge tune-hpe --recipe tinypose --dataset gym --protocol shoot_1 --out cache/weights/gym-shoot_1.safetensors
     """
     if recipe_name is not None:
-        if option := given(("kind", "mode", "config", "init", "workers", "without", "held_out")):
+        not_of_heads = ("kind", "mode", "config", "init", "workers", "without", "held_out")
+        if option := given((*not_of_heads, "dark", "blurred", "occluded")):
             raise PosebridgeError(f"{option} is not of a cue head; leave it out with --recipe.")
         result, sentence = tune_recipe(
             recipe_name, dataset, protocol, coco, captions, out,
@@ -122,7 +131,10 @@ def command(
         raise PosebridgeError("--kind sem starts from a keypoint model: give it with --init.")
     if mode == "frozen" and kind == "kp":
         raise PosebridgeError("--mode frozen leaves a keypoint model as it is; it goes with --kind sem.")
-    chosen = {"config": config, "images": images, "batch_size": batch_size, "lr": lr, "workers": workers}
+    chosen = {
+        "config": config, "images": images, "batch_size": batch_size, "lr": lr, "workers": workers,
+        "dark": dark, "blurred": blurred, "occluded": occluded,
+    }  # fmt: skip
     settings = replace(
         TuneSettings.of(kind, coco is not None),
         mode=mode,

@@ -30,6 +30,7 @@ class TrainingCrop:
     caption: int = 0
     scene: int = 0
     held: int = 0
+    degraded: bool = False  # dark, blurred or with something in front: no example for a teacher that has not learnt it
 
 
 class CropSource(Protocol):
@@ -73,7 +74,9 @@ def inside(keypoints: np.ndarray, crop_size: tuple[int, int]) -> np.ndarray:
 
 
 def collate(groups: list[list[TrainingCrop]]) -> dict[str, Tensor]:
-    """Several groups as one batch: crops [N, H, W, 3], keypoints [N, V, 2], weights [N, V], and three indices [N]."""
+    """Several groups as one batch: crops [N, H, W, 3], keypoints [N, V, 2], weights [N, V], three indices [N], and
+    which are degraded, [N] bool.
+    """
     crops = [crop for group in groups for crop in group]
     return {
         "crops": torch.from_numpy(np.stack([crop.image for crop in crops])),
@@ -82,6 +85,7 @@ def collate(groups: list[list[TrainingCrop]]) -> dict[str, Tensor]:
         "caption": torch.tensor([crop.caption for crop in crops]),
         "scene": torch.tensor([crop.scene for crop in crops]),
         "held": torch.tensor([crop.held for crop in crops]),
+        "degraded": torch.tensor([crop.degraded for crop in crops]),
     }
 
 

@@ -61,6 +61,7 @@ class TuningModel(BaseModel):
         caption: Tensor,
         scene: Tensor,
         held: Tensor,
+        degraded: Tensor,
         mode: str = "loss",
     ) -> dict[str, Tensor]:
         """Losses of a batch as `collate` makes it."""
@@ -81,7 +82,9 @@ class TuningModel(BaseModel):
         for teacher in self.teacher:
             with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
                 (teacher_x, teacher_y), _ = teacher.to(crops.device)(images)
-            losses["loss_kd"] = settings.lambda_kd * (_distance(simcc_x, teacher_x) + _distance(simcc_y, teacher_y))
+            known = (~degraded).float()[:, None].expand(simcc_x.shape[:2])  # [N, V]
+            distance = _distance(simcc_x, teacher_x, known) + _distance(simcc_y, teacher_y, known)
+            losses["loss_kd"] = settings.lambda_kd * distance
         return losses
 
     def _described(
@@ -126,9 +129,9 @@ def simcc_loss(simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Ten
     return loss
 
 
-def _distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far a student's SimCC is from its teacher's: KL(teacher || student), mean over all joints."""
-    return _divergence(student, (teacher.float() * SIMCC_BETA).softmax(-1), torch.ones_like(student[..., 0]))
+def _distance(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+    """How far a student's SimCC is from its teacher's: KL(teacher || student), mean over the joints of `weights`."""
+    return _divergence(student, (teacher.float() * SIMCC_BETA).softmax(-1), weights)
 
 
 def _divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ class TuneSettings:
     sigma: float = 0.08
     seed: int = 0
     workers: int = 1
+    dark: float = 0.0  # shares of crops that are degraded; see degrade.py
+    blurred: float = 0.0
+    occluded: float = 0.0
 
     @staticmethod
     def of(kind: str, coco: bool = False) -> TuneSettings:

@@ -26,6 +26,7 @@ from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel, channels_last
 from pipeline.hpe.weights import load_state
 from pipeline.tune.data import Consecutive, CropSource, Groups
+from pipeline.tune.degrade import Degradations, Degraded
 from pipeline.tune.losses import TuningModel
 from pipeline.tune.settings import TuneSettings
 from pipeline.tune.start import Start, load_start
@@ -102,8 +103,13 @@ def tune(
     if settings.kind == "kp":
         model.cue.requires_grad_(False)
     inputs = {"init": start.sha256 if start else "", "text": text.sha256 if text else ""}
-    _claim(work_dir, asdict(settings) | source.facts | inputs)
+    how = Degradations(settings.dark, settings.blurred, settings.occluded)
+    unasked = [name for name, share in asdict(how).items() if not share]  # a folder of before says nothing of them
+    told = {name: value for name, value in asdict(settings).items() if name not in unasked}
+    _claim(work_dir, told | source.facts | inputs)
     groups = settings.images_per_epoch // source.per_group
+    if len(unasked) < len(asdict(how)):
+        source = Degraded(source, how, settings.seed)
     loader = DataLoader(
         Groups(source, model.pose.crop_size),
         batch_size=settings.batch_size // source.per_group, sampler=Consecutive(groups), collate_fn=list,
