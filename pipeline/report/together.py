@@ -23,7 +23,7 @@ from pipeline.report.runs import Run
 from pipeline.report.swap_pictures import name_of
 
 MOST_GROUPS, MOST_CLIPS = 6, 4  # with pictures
-HIGH, WIDE = 160, 200  # pixels of each frame
+HIGH, WIDE, GREY = 150, 150, 128  # pixels of each frame, and what is around it
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,16 @@ def kept_together(
     first: dict[int, str] = {}  # class -> its first clip
     for clip_id, label in run.results[0].answers.label.items():
         first.setdefault(int(label), str(clip_id))
-    largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))[:MOST_GROUPS]
+    largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     cards = []
-    for number, (value, classes) in enumerate(largest, start=1):
+    for value, classes in largest:
         clips = [first[c] for c in classes if c in first][:MOST_CLIPS]
+        if not clips or len(cards) == MOST_GROUPS:
+            continue
         frames = [_fitted(found[0]) for found in frames_of(run.first.dataset, "", clips, 1, "").values() if len(found)]
-        picture = save_strip(np.stack(frames), folder / f"together-{number}.jpg", 2 * WIDE) if frames else None
+        strip = np.full((MOST_CLIPS, HIGH, WIDE, 3), GREY, np.uint8)  # of one width, however few there are
+        strip[: len(frames)] = frames or GREY
+        picture = save_strip(strip, folder / f"together-{len(cards) + 1}.jpg", 480) if frames else None
         some = ", ".join(name_of(names, c) for c in classes[:MOST_CLIPS])
         rest = f" and {len(classes) - MOST_CLIPS} more" if len(classes) > MOST_CLIPS else ""
         cards.append(Card(picture, f"{column} {value}", note=some + rest))
@@ -65,11 +69,11 @@ def kept_together(
 
 
 def _fitted(frame: np.ndarray) -> np.ndarray:
-    """The whole frame [H, W, 3] in the middle of a black one of a fixed size."""
+    """The whole frame [H, W, 3] in the middle of a grey one of a fixed size."""
     height, width = frame.shape[:2]
     scale = min(HIGH / height, WIDE / width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     top, left = (HIGH - size[1]) // 2, (WIDE - size[0]) // 2
     edges = (top, HIGH - size[1] - top, left, WIDE - size[0] - left)
-    return cv2.copyMakeBorder(small, *edges, cv2.BORDER_CONSTANT)
+    return cv2.copyMakeBorder(small, *edges, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
