@@ -1,5 +1,5 @@
 # make demo   the whole pipeline on skelgap-mini: videos -> table and report. Offline but for the package registry.
-# make test   every test but the slow ones
+# make test   every test but the slow ones, a worker a core
 # Both set up .venv from nothing.
 
 SHELL := /bin/bash
@@ -16,7 +16,8 @@ demo: setup
 	@$(BIN)/posebridge report
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow"
+	@# Whole files go to workers, in the order of tests/conftest.py, so that what tests of a file share is made once.
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .
