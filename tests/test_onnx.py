@@ -19,6 +19,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.files.hashing import sha256_file
+from pipeline.hpe import onnx_adapter
 from pipeline.hpe.decoding import decode_dark
 from pipeline.hpe.detector import Detector, suppress
 from pipeline.hpe.onnx_adapter import OnnxEstimator
@@ -226,6 +227,20 @@ def test_without_names_the_taps_are_the_graphs_other_outputs(tmp_path: Path) -> 
         for each in (OnnxEstimator(replace(PLAIN, cues="levels"), path), named)
     )
     assert found.shape[2] == 3 + 17 and np.array_equal(found, wanted)
+
+
+def test_portions_of_a_batch_give_the_bits_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at a time as there are threads, and none so small that a product of it is another one."""
+    path, sizes, run = heatmap_graph(tmp_path / "g.onnx", joints=17), [], onnx_adapter.run_bound
+    monkeypatch.setattr(onnx_adapter, "run_bound", lambda *given: sizes.append(len(given[1]["x"])) or run(*given))
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        estimator = OnnxEstimator(replace(PLAIN, cues="levels", taps=("middle",)), path)
+        found += [estimator.estimate(red_spot(count), np.ones(count, bool)) for count in (13, 7)]
+    assert sizes[:2] == [13, 7] and sorted(sizes[2:-1]) == [4, 4, 5] and sizes[-1] == 7
+    for one, several in zip(found[:2], found[2:], strict=True):
+        assert all(np.array_equal(vars(one)[name], vars(several)[name]) for name in vars(one))
 
 
 def test_the_answer_itself_may_be_a_tap(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ says it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.hpe.base import Tapped
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
+LEAST_PORTION, MOST_LANES = 4, 16  # crops; portions of a batch at a time
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, 0..255
 
 
@@ -53,7 +56,12 @@ class OnnxEstimator:
         taps = recipe.taps or facts.taps or tuple(name for name in own[1:] if name != REFINED)
         self._cue_maps = {"levels": taps, "refined": (REFINED,), "none": ()}[recipe.cues]
         open_taps(model, self._cue_maps, weights.name)
-        self._session = open_session(model, weights.name, device)
+        # On a CPU several portions of a batch at a time, each in one thread: threads within a step of the graph wait
+        # for one another, and for the core that a decoder or the detector has.
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._lanes = min(threads, MOST_LANES)
+        self._pool = ThreadPoolExecutor(self._lanes, "pose") if self._lanes > 1 else None
+        self._session = open_session(model, weights.name, device, threads=max(1, threads // self._lanes))
         self.provider = provider_of(self._session)
         self._read_input()
         self._read_normalisation(facts)
@@ -139,38 +147,53 @@ class OnnxEstimator:
 
         return decode
 
-    def _portions(self, crops: np.ndarray) -> list[tuple[Tensor, int]]:
-        """uint8 RGB crops [N, H, W, 3] as inputs of the graph, each with how many of its rows are crops."""
+    def _images(self, crops: np.ndarray) -> Tensor:
+        """uint8 RGB crops [N, H, W, 3] as the graph's input; more of the last one where it takes so many at a time."""
         pixels = to_device(crops, self.device).permute(0, 3, 1, 2)
-        images = torch.empty(pixels.shape, device=self.device)  # by planes: a third of the time of interleaved colours
-        images.copy_(pixels.flip(1) if self._flip else pixels).sub_(self._mean).div_(self._std)
-        images = (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
-        size = self._fixed_batch or len(images)
-        portions = []
-        for portion in images.split(size):
-            missing = size - len(portion)
-            padded = torch.cat([portion, portion[:1].expand(missing, -1, -1, -1)]) if missing else portion
-            portions.append((padded, len(portion)))
-        return portions
+        missing = -len(crops) % (self._fixed_batch or 1)
+        images = torch.empty(len(pixels) + missing, *pixels.shape[1:], device=self.device)
+        images[: len(pixels)] = pixels.flip(1) if self._flip else pixels  # by planes, in a third of the time
+        images[len(pixels) :] = images[len(pixels) - 1 : len(pixels)]
+        images.sub_(self._mean).div_(self._std)
+        return (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
+
+    def _sizes(self, count: int) -> list[int]:
+        """Of the portions in which so many images are given to the graph, as many at a time as there are lanes. None is
+        small: products of one row have other last bits, and what is in the cache may not depend on threads.
+        """
+        if self._fixed_batch:
+            return [self._fixed_batch] * (count // self._fixed_batch)
+        parts = max(1, min(self._lanes, count // LEAST_PORTION))
+        return [count // parts + (place < count % parts) for place in range(parts)]
 
     def _probe(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """All outputs for these crops, of whatever shapes they are."""
-        done = []
-        for portion, real in self._portions(crops):
-            found = run_session(self._session, self._outputs, {self._input: portion.cpu().numpy()}, self._name)
-            done.append([output[:real] for output in found])
-        return dict(zip(self._outputs, (np.concatenate(pieces) for pieces in zip(*done, strict=True)), strict=True))
+        images = self._images(crops).cpu().numpy()
+        step = self._fixed_batch or len(images)
+        done = [
+            run_session(self._session, self._outputs, {self._input: images[begin : begin + step]}, self._name)
+            for begin in range(0, len(images), step)
+        ]
+        joined = [np.concatenate(pieces)[: len(crops)] for pieces in zip(*done, strict=True)]
+        return dict(zip(self._outputs, joined, strict=True))
 
-    def _run(self, portion: Tensor, outputs: list[str]) -> list[Tensor]:
-        """These outputs for one input, on the device."""
-        found = {name: self._rows[name].new_empty(len(portion), *self._rows[name].shape[1:]) for name in outputs}
-        run_bound(self._session, {self._input: portion}, found, self._name)
+    def _run(self, images: Tensor, outputs: list[str]) -> list[Tensor]:
+        """These outputs for the graph's input, on the device."""
+        found = {name: self._rows[name].new_empty(len(images), *self._rows[name].shape[1:]) for name in outputs}
+        ends = list(accumulate(self._sizes(len(images)), initial=0))
+
+        def run(part: slice) -> None:
+            answers = {name: values[part] for name, values in found.items()}
+            run_bound(self._session, {self._input: images[part]}, answers, self._name)
+
+        for _ in (self._pool.map if self._pool else map)(run, starmap(slice, pairwise(ends))):
+            pass
         return [found[name] for name in outputs]
 
     def bare(self, crops: np.ndarray) -> Callable[[], object]:
         """The graph alone on these crops, its input prepared and no inner map asked for: what `bench` compares with."""
-        portions = self._portions(crops)
-        return lambda: [self._run(portion, self._pose) for portion, _ in portions]
+        images = self._images(crops)
+        return lambda: self._run(images, self._pose)
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
@@ -181,10 +204,7 @@ class OnnxEstimator:
 
     def tapped(self, crops: np.ndarray) -> Tapped:
         """What cues are pooled of; see `TappedEstimator`."""
-        done = [
-            [output[:real] for output in self._run(portion, self._outputs)] for portion, real in self._portions(crops)
-        ]
-        outputs = [torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in zip(*done, strict=True)]
+        outputs = [values[: len(crops)] for values in self._run(self._images(crops), self._outputs)]
         pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
         keypoints, raw = self._decode(pose)
         return maps, keypoints, bounded(raw)
