@@ -1,7 +1,7 @@
 """`posebridge bench`: measure the speed and the memory of both stages on this machine.
 
 Reads videos, manifests and the cache; writes to a temporary folder only. How right answers are, `examples`, `cues` and
-`leaks` measure, in bench_accuracy.py.
+`leaks` measure, in bench_accuracy.py, and what parts of PoseBridge are worth, `parts`, in bench_parts.py.
 Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
 """
 
@@ -19,6 +19,7 @@ from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
 from stages.bench_accuracy import confidence, cues, examples, leaks
+from stages.bench_parts import parts
 from stages.shell import (
     Group,
     Place,
@@ -40,7 +41,7 @@ from stages.shell import (
 @click.group(cls=Group)
 def command() -> None:
     """Measure extraction, memory, the cache, ingest, training, search, confidence,
-    examples, cues and leaks; exit code 1 where a
+    examples, cues, parts and leaks; exit code 1 where a
     limit is missed.
 
     \b
@@ -57,6 +58,7 @@ def command() -> None:
       posebridge bench cues --weights skelgap-sem
       posebridge bench scale --like kinetics400
       posebridge bench leaks --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
+      posebridge bench parts --dataset skelgap-mini --protocol compositional_18_6 --run posebridge
     """
 
 
@@ -64,6 +66,7 @@ command.add_command(confidence)
 command.add_command(examples)
 command.add_command(cues)
 command.add_command(leaks)
+command.add_command(parts)
 
 
 @command.command("extract")
