@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.errors import PosebridgeError
+from pipeline.extract.boxes import box_source
+from pipeline.extract.stream import PoseStream
 from pipeline.hpe.crops import crop, crop_matrix, raised
 from pipeline.recipe import Recipe
 
@@ -43,3 +47,14 @@ def test_only_a_recipe_that_says_so_raises_them(picture: np.ndarray) -> None:
     assert replace(Recipe(), light="raised").fingerprint != Recipe().fingerprint
     with pytest.raises(PosebridgeError, match="light should be"):
         Recipe(light="bright")
+
+
+def test_the_pose_model_is_given_what_the_recipe_says(picture: np.ndarray) -> None:
+    estimator: Any = SimpleNamespace(crop_size=(48, 64))
+    box = np.array([[5, 5, 40, 60]], np.float32)
+
+    def given(recipe: Recipe) -> np.ndarray:
+        stream = PoseStream(recipe, estimator, box_source(recipe, None), 1)
+        return stream._crops(picture // 4, box, np.ones(1))[0][-1]
+
+    assert given(Recipe(light="raised")).mean() > 3 * given(Recipe()).mean()
