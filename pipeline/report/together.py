@@ -52,7 +52,7 @@ def kept_together(
     for clip_id, label in run.results[0].answers.label.items():
         first.setdefault(int(label), str(clip_id))
     largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    cards = []
+    cards: list[Card] = []
     for value, classes in largest:
         clips = [first[c] for c in classes if c in first][:MOST_CLIPS]
         if not clips or len(cards) == MOST_GROUPS:
