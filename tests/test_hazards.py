@@ -47,6 +47,7 @@ RUNS = {
         method="pgfa", flags={"hidden": [8], "out": 16, "epochs": 1}, adapt="pgfa"
     ),  # end to end, adapted
     "cca": RunParams(method="cca", flags={"waves": 64}),  # solved
+    "canonical": RunParams(flags=FLAGS | {"canonical": True}),  # its texts are
 }
 QUICK = replace(
     PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1)
@@ -109,6 +110,7 @@ def test_training_sees_no_test_clip_and_no_unseen_text(world, tmp_path):
         for phase in ("select", "final"):
             assert equal(weights(other, run, phase), weights(world, run, phase))
         assert selection(other, run) == selection(world, run)
+    assert weights(world, "canonical", "final")["texts"].any(), "something was learnt of texts before training"
 
 
 def test_phase_one_learns_nothing_from_pseudo_unseen_classes(world, tmp_path):
