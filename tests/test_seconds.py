@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from pipeline.cache.seconds import Cost, cost_of
 from pipeline.extract.stopwatch import Stopwatch
 from pipeline.report.cost import draw_cost
 from pipeline.report.extraction import read_extractions, seconds_a_clip
-from pipeline.report.runs import read_runs
+from pipeline.report.runs import Run, read_runs
 from stages.cli import main
 
 TIMES = {"wall": 4.0, "cpu": 6.0, "decode": 1.0, "boxes": 0.5, "pose": 2.0}
@@ -117,6 +119,9 @@ def test_where_a_gpu_took_part_the_clock_counts() -> None:
 @pytest.mark.unit
 def test_the_picture_of_costs_has_the_extraction_where_it_is_known(looked: Path) -> None:  # noqa: F811
     runs = read_runs(looked / PLACE)[0]
+    runs = [*runs, Run(tuple(replace(result, run="other", recipe="levels") for result in runs[0].results))]
+    recipe = runs[1].first.recipe
     titles = [{axes.get_xlabel() for axes in figure.axes} for figure in
-              (draw_cost(runs, {}), draw_cost(runs, {run.first.recipe: 3.0 for run in runs})) if figure]  # fmt: skip
-    assert titles[1] - titles[0] == {"seconds of extraction a clip"}
+              map(partial(draw_cost, runs), ({}, {recipe: 3.0}, {recipe: 3.0, "levels": 5.0})) if figure]  # fmt: skip
+    assert titles[0] == titles[1], "of one recipe it tells nothing"
+    assert titles[2] - titles[0] == {"seconds of extraction a clip"}

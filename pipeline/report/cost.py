@@ -28,14 +28,16 @@ def draw_cost(runs: Sequence[Run], extraction: Mapping[str, float]) -> Figure | 
     for name, title in COSTS:
         points = [(run, cost, top1.mean) for run in runs[:MOST]
                   if (cost := _cost(run, name, extraction)) and (top1 := run.spread("zsl", "top1"))]  # fmt: skip
-        if len(points) > 1:
+        if len(points) > 1 and (name != "extraction" or len({cost for _, cost, _ in points}) > 1):  # of one recipe: one
             told.append((title, points))
     if not told:
         return None
-    figure = Figure(figsize=(0.8 + 2.95 * len(told), 3.1), facecolor="white", layout="constrained")
-    panels = figure.subplots(1, len(told), squeeze=False, sharey=True)
+    rows = 1 if len(told) < 4 else 2
+    columns = -(-len(told) // rows)
+    figure = Figure(figsize=(0.8 + 2.95 * columns, 0.5 + 2.6 * rows), facecolor="white", layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     names = list(dict.fromkeys(run.first.run for _, points in told for run, *_ in points))
-    for axes, (title, points) in zip(panels.flat, told, strict=True):
+    for axes, (title, points) in zip(panels.flat, told, strict=False):
         for run, value, accuracy in points:
             place = names.index(run.first.run)
             colour = BASELINE if run.first.method == "skeleton" else COLOURS[place % len(COLOURS)]
@@ -53,7 +55,10 @@ def draw_cost(runs: Sequence[Run], extraction: Mapping[str, float]) -> Figure | 
         axes.margins(x=0.2)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    panels[0, 0].set_ylabel("zero-shot top-1, %", fontsize=8.5, color=FAINT)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("zero-shot top-1, %", fontsize=8.5, color=FAINT)
+    for axes in panels.flat[len(told) :]:
+        axes.remove()
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8.5)
     return figure
