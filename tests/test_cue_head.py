@@ -304,6 +304,8 @@ def test_bench_cues_looks_into_the_maps_of_a_pose_model_on_clips(inside: Path) -
         there = readings[tap, "background"]
         assert (there["channels"], there["stride"]) == (channels, stride)
     assert {("skeleton", "body"), ("raw colours", "hands"), ("raw colours", "background")} <= readings.keys()
+    assert {("chosen taps", anchor) for anchor in ANCHORS} <= readings.keys(), "each anchor by itself"
+    assert readings["chosen taps", "head"] != readings["chosen taps", "legs"]
     assert all(round(12 * each["accuracy"], 6).is_integer() for each in found["readings"])
     assert sorted(found["chosen"], key=list(TAPS).index) == found["chosen"]
 

@@ -50,7 +50,7 @@ class Reading:
     """What one look knows: `accuracy` and `ci95` on all clips, and apart on those that chose and on the others."""
 
     what: str
-    place: str  # all (anchors), hands, background, or body where it is no matter of places
+    place: str  # all (anchors), hands, background, an anchor, or body where it is no matter of places
     channels: int
     stride: int
     accuracy: float
@@ -127,6 +127,7 @@ def probe_taps(
     for name, names in together.items():
         width = sum(seen.maps[tap][0] for tap in names)
         looks |= {(name, place, width, 0): look(names, place) for place in places if places[place]}
+        looks |= {(name, anchor, width, 0): evenly(block(tap, anchor) for tap in names) for anchor in places["all"]}
         looks[(f"{name} and skeleton", "all", width, 0)] = with_skeleton(look(names))
     scores = linear_probe(seen.blocks, {str(key): shares for key, shares in looks.items()}, answers, folds)
     readings = [
