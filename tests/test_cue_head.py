@@ -424,6 +424,9 @@ def test_a_labs_own_captioned_images(inside: Path, tmp_path: Path) -> None:
     tiny = load_params(inside / "params.yaml").recipes["tiny"]
     away = captioned_sources(write_captions(tmp_path / "table", elsewhere), tiny, 0, torch.device("cpu"))
     assert [len(source) for source in away] == [18, 2]
+    both = captioned_sources(write_captions(tmp_path / "table", [*elsewhere, ("../0.png", "again")]), tiny, 0,
+                             torch.device("cpu"))  # fmt: skip
+    assert [len(source) for source in both] == [18, 2], "one image under two names is one scene"
     require_readable(["1", "2"], "minilm")  # no letters at all are of no other script
     require_readable(["un deux", "die cast en route"] * 9 + ["the man with the bar"] * 9, "minilm")  # English, mostly
     require_readable(["un homme et une barre"], "another encoder")

@@ -96,7 +96,8 @@ def captioned_sources(
     """
     said: dict[Path, list[str]] = {}
     for row in open_table(table, ("image", "caption"), (), "write it as `image,caption`, a row a caption"):
-        said.setdefault(table.parent / row.needed("image"), []).append(" ".join(row.needed("caption").split()))
+        place = Path(os.path.abspath(table.parent / row.needed("image")))  # `a.png` and `../own/a.png` are one image
+        said.setdefault(place, []).append(" ".join(row.needed("caption").split()))
     if missing := [path for path in said if not is_file(path)]:
         raise PosebridgeError(
             f"{len(missing)} of {len(said)} images of {table} are missing (first: {missing[0]}); bring them, or take "
