@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors.base import Executor, build_executor
 from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
 from pipeline.recipe import Recipe
@@ -36,6 +37,7 @@ from stages.shell import (
     root_option,
     say,
 )
+from stages.workers import executor_option
 
 
 @click.group(cls=Group)
@@ -115,8 +117,9 @@ def extract_command(
         f"{result.decode_seconds:.2f} s, boxes {result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, "
         f"extract {result.wall_seconds:.2f} s = {result.crops_per_second:.1f} crops/s; wall / (decode + boxes + "
         f"forward) = {result.ratio:.3f} [{result.ratio_least:.3f} to {result.ratio_most:.3f}] (limit {limit:.3f}), of "
-        f"CPU seconds {result.cpu_ratio:.3f}; cues take {result.cues_share:.1%} [{result.cues_least:.1%} to "
-        f"{result.cues_most:.1%}] of the model without them; peak memory {result.peak_rss_mb:.0f} MB."
+        f"CPU seconds {result.cpu_ratio:.3f}; {result.of_slowest:.2f} of the speed of the slowest part alone; cues "
+        f"take {result.cues_share:.1%} [{result.cues_least:.1%} to {result.cues_most:.1%}] of the model without them; "
+        f"peak memory {result.peak_rss_mb:.0f} MB."
     )
     _judge(result, sentence, {"ratio": limit}, as_json)
 
@@ -127,6 +130,7 @@ def extract_command(
 @click.option("--clips", "count", type=click.IntRange(1), default=48, show_default=True, help="How many clips.")
 @click.option("--workers", type=click.IntRange(2), default=2, show_default=True,
               help="How many worker processes, beside one.")  # fmt: skip
+@executor_option
 @click.option("--goal", type=float, default=1.8, show_default=True, help="Least speed beside that of one worker.")
 @click.option("--limit", type=float, default=0.5, show_default=True,
               help="Most seconds of a shard with nothing to do, a shard being a file of many clips.")  # fmt: skip
@@ -135,13 +139,15 @@ def extract_command(
 @json_option
 @plain_errors
 def workers_command(
-    dataset: str, recipe_name: str, count: int, workers: int, goal: float, limit: float, manifests: Path,
-    params_path: Path, as_json: bool,
+    dataset: str, recipe_name: str, count: int, workers: int, executor_name: str | None, goal: float, limit: float,
+    manifests: Path, params_path: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Extraction by several workers beside one, the pose model single-threaded in all, and the cost of a shard.
 
     \b
-    Example: posebridge bench workers --dataset skelgap-mini --recipe refined --workers 2
+    Examples:
+      posebridge bench workers --dataset skelgap-mini --recipe refined --workers 2
+      posebridge bench workers --dataset skelgap-mini --recipe refined --executor ray
     """
     from pipeline.bench.workers import bench_workers
     from pipeline.hpe.weights import resolve_weights
@@ -152,8 +158,14 @@ def workers_command(
     place = choose(params.datasets, dataset, "data set")
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
+    name = executor_name or params.executor.name
+
+    def build(number: int, logs: Path) -> Executor:
+        return build_executor(name, number, logs, getattr(params.executor, name, None))
+
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        result = bench_workers(clips, Path(place.root), recipe, build_estimator, Path(folder), params.extract, workers)
+        result = bench_workers(clips, Path(place.root), recipe, build_estimator, Path(folder), params.extract, workers,
+                               build)  # fmt: skip
     sentence = (
         f"{result.clips} clips: {result.one_clips_per_second:.2f} clips/s by one worker, "
         f"{result.many_clips_per_second:.2f} by {workers}: {result.speedup:.2f} times (goal {goal:.2f}); "
@@ -170,23 +182,43 @@ def workers_command(
 @click.option("--factor", type=click.IntRange(2), default=10, show_default=True,
               help="How many times as long the long one is.")  # fmt: skip
 @click.option("--limit", type=float, default=1.1, show_default=True, help="Largest ratio of peak memory, long / short.")
+@click.option("--limit-mb", type=float, default=2000, show_default=True, help="Most MB of the long one.")
+@click.option("--size", default="640x360", show_default=True, help="Width and height of the videos, as 1920x1080.")
+@click.option("--video", type=Place(exists=True, dir_okay=False),
+              help="What they show, over and over.  [default: noise, in which no detector finds anybody]")  # fmt: skip
+@click.option("--recipe", "recipe_name", default="", help="A worker that extracts by this recipe, instead of decoding "
+              "alone.")  # fmt: skip
+@params_option
 @json_option
 @plain_errors
-def memory_command(frames: int, factor: int, limit: float, as_json: bool) -> None:
-    """Memory of decoding and sampling against the length of the video.
+def memory_command(
+    frames: int, factor: int, limit: float, limit_mb: float, size: str, video: Path | None, recipe_name: str,
+    params_path: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Memory of decoding and sampling against the length of the video, or of all that a worker of extract does.
 
     \b
-    Example: posebridge bench memory --factor 10
+    Examples:
+      posebridge bench memory --factor 10
+      posebridge bench memory --recipe refined --size 1920x1080 --frames 1500
     """
     from pipeline.bench.memory import bench_memory
 
+    sides = [int(side) for side in size.split("x") if side.isdecimal()]
+    if len(sides) != 2 or any(side % 2 or not 16 <= side <= 8192 for side in sides):
+        raise click.UsageError(f"--size should be two even numbers like 1920x1080, not {size!r}.")
+    if recipe_name:
+        choose(load_params(params_path).recipes, recipe_name, "recipe")
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        result = bench_memory(Path(folder), frames, factor)
+        result = bench_memory(
+            Path(folder), frames, factor, size=(sides[0], sides[1]), video=video,
+            recipe=(params_path, recipe_name) if recipe_name else None,
+        )  # fmt: skip
     sentence = (
         f"{result.short_frames} frames: {result.short_mb:.0f} MB; {result.long_frames} frames: "
-        f"{result.long_mb:.0f} MB; ratio {result.ratio:.3f} (limit {limit:.3f})."
+        f"{result.long_mb:.0f} MB (limit {limit_mb:.0f}); ratio {result.ratio:.3f} (limit {limit:.3f})."
     )
-    _judge(result, sentence, {"ratio": limit}, as_json)
+    _judge(result, sentence, {"ratio": limit, "long_mb": limit_mb}, as_json)
 
 
 @command.command("cache")

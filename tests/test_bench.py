@@ -15,6 +15,8 @@ from pipeline.bench.memory import bench_memory
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
+from pipeline.video.decode import Video
+from pipeline.video.noise import write_again, write_noise
 from stages.cli import main
 
 
@@ -57,6 +59,29 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path):
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     result = bench_memory(tmp_path, frames=60, factor=10, sampled=32)
     assert result.long_frames == 600 and result.ratio < 1.1
+
+
+@pytest.mark.unit
+def test_a_video_is_shown_over_and_over_in_the_size_that_is_asked_for(tmp_path):
+    write_noise(tmp_path / "a.mp4", 5, 64, 48)
+    write_again(tmp_path / "b.mp4", 12, 32, 16, tmp_path / "a.mp4")
+    with Video(tmp_path / "b.mp4") as video:
+        frames = [frame for *_, frame in video.frames(range(12))]
+        assert len(video.times) == 12 and frames[0].shape == (16, 32, 3)
+    (tmp_path / "odd.mp4").write_text("no video")
+    with pytest.raises(PosebridgeError, match="odd.mp4 cannot be measured with .*; name another one"):
+        write_again(tmp_path / "c.mp4", 12, 32, 16, tmp_path / "odd.mp4")
+    for size in ("640", "640x361", "axb", "4x4"):
+        done = CliRunner().invoke(main, ["bench", "memory", "--size", size])
+        assert done.exit_code == 2 and "two even numbers like 1920x1080" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_worker_does_not_grow_with_the_length_of_a_video(tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text("recipes: {r: {weights: skelgap-sem, frames: 8, cue_frames: 4}}")
+    result = bench_memory(tmp_path, frames=50, factor=8, recipe=(params, "r"))
+    assert result.long_frames == 400 and result.ratio < 1.1
 
 
 @pytest.mark.e2e

@@ -43,7 +43,8 @@ class ExtractBench:
     `boxes` is the detector, with as many threads as in the extraction; `forward` the bare graph where the pose model
     is one (its input prepared, no cues), else the whole estimator with its decoding and pooling. `cues_share` is what
     the cues, refinement and pooling, take in the estimator on top of all else that it does. `*_least` and `*_most` are
-    of single rounds: how far the figures are to be trusted.
+    of single rounds: how far the figures are to be trusted. `of_slowest` is the whole's speed beside its slowest
+    part alone: on a GPU all others run beside it.
     """
 
     clips: int
@@ -62,6 +63,7 @@ class ExtractBench:
     cpu_ratio: float
     cues_least: float
     cues_most: float
+    of_slowest: float
 
 
 def bench_extract(
@@ -113,7 +115,7 @@ def bench_extract(
         cues_share=float(with_cues / without) - 1, crops_per_second=sum(len(rows) for _, rows in batches) / w,
         peak_rss_mb=peak_rss_mb(), rounds=rounds, ratio_least=float(ratios[:, 0].min()),
         ratio_most=float(ratios[:, 0].max()), cpu_ratio=float(np.median(ratios[:, 1])),
-        cues_least=float(shares.min()), cues_most=float(shares.max()),
+        cues_least=float(shares.min()), cues_most=float(shares.max()), of_slowest=max(d, b, f) / w,
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""Memory of decoding and sampling against the length of the video.
+"""Memory of decoding and sampling, or of a whole worker, against the length of the video.
 
-Writes to a temporary folder only. Command: posebridge bench memory
+Writes to a temporary folder only. Commands: posebridge bench memory
+    posebridge bench memory --recipe refined --size 1920x1080 --frames 1500     (the long one takes ten minutes)
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
-from pipeline.video.noise import write_noise
+from pipeline.video.noise import write_again, write_noise
 
 
 def peak_rss_mb() -> float:
@@ -23,7 +25,9 @@ def peak_rss_mb() -> float:
 
 @dataclass(frozen=True)
 class MemoryBench:
-    """Peak resident memory of a process that samples frames from a short and from a long video, in MB."""
+    """Peak resident memory, in MB, of a process that samples frames from a short and from a long video, or that
+    extracts them.
+    """
 
     short_frames: int
     long_frames: int
@@ -44,15 +48,61 @@ print(peak_rss_mb())
 """
 
 
-def bench_memory(folder: Path, frames: int = 300, factor: int = 10, sampled: int = 64) -> MemoryBench:
-    """Measure a video of `frames` frames and one `factor` times as long, each in a process of its own."""
+_EXTRACT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from pipeline.bench.memory import peak_rss_mb
+from pipeline.extract.extract import extract
+from pipeline.files.memory import keep_freed_memory
+from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.weights import resolve_weights
+from pipeline.ingest.ingest import ingest
+from pipeline.params import load_params
+root, params, name = Path(sys.argv[1]).parent, load_params(Path(sys.argv[3])), sys.argv[4]
+recipe = resolve_weights(params.recipes[name])
+recipe = replace(recipe, boxes="full_frame") if recipe.boxes == "manifest" else recipe
+keep_freed_memory()
+ingest("bench", root, manifests=root)
+done = extract("bench", name, recipe, root, params=params.extract, build_estimator=build_estimator, manifests=root,
+               cache=root)
+if done.failures:
+    sys.exit(done.failures[0].reason)
+print(peak_rss_mb())
+"""
+
+
+def bench_memory(
+    folder: Path,
+    frames: int = 300,
+    factor: int = 10,
+    sampled: int = 64,
+    *,
+    size: tuple[int, int] = (640, 360),
+    video: Path | None = None,
+    recipe: tuple[Path, str] | None = None,
+) -> MemoryBench:
+    """Measure a video of `frames` frames and one `factor` times as long, each in a process of its own.
+
+    Args:
+        folder: empty and temporary.
+        size: width and height of the videos.
+        video: what they show, over and over; by default noise, in which no detector finds anybody.
+        recipe: a file of parameters and a recipe in it: a worker extracts the video by it, instead of decoding alone.
+            What it takes from a manifest, persons' boxes, is the whole frame here.
+    """
     peaks = []
     for count in (frames, frames * factor):
-        path = folder / f"{count}.mp4"
-        write_noise(path, count)
-        command = [sys.executable, "-c", _SAMPLE, str(path), str(sampled)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        path = folder / str(count) / "video.mp4"
+        path.parent.mkdir()
+        write_noise(path, count, *size) if video is None else write_again(path, count, *size, video)
+        more = map(str, recipe or ())
+        command = [sys.executable, "-c", _EXTRACT if recipe else _SAMPLE, str(path), str(sampled), *more]
+        places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        found = os.environ | {"PYTHONPATH": os.pathsep.join(places)}  # this very code, from whatever folder
+        done = subprocess.run(command, capture_output=True, text=True, env=found)
         if done.returncode:
-            raise PosebridgeError(f"The measurement of {path.name} failed: {done.stderr.strip().splitlines()[-1]}.")
-        peaks.append(float(done.stdout))
+            last = done.stderr.strip().splitlines()[-1].rstrip(".")
+            raise PosebridgeError(f"The measurement of {count} frames failed: {last}.")
+        peaks.append(float(done.stdout.splitlines()[-1]))
     return MemoryBench(frames, frames * factor, peaks[0], peaks[1], peaks[1] / peaks[0])

@@ -3,6 +3,7 @@ hand out a shard.
 
 Reads a data set's videos; writes to a temporary folder only.
     posebridge bench workers --dataset skelgap-mini --recipe refined --workers 2
+    posebridge bench workers --dataset skelgap-mini --recipe refined --executor ray
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PosebridgeError
+from pipeline.executors.base import Executor
 from pipeline.executors.local import LocalExecutor
 from pipeline.extract.work import ExtractJob, ShardMaker, ShardReport
 from pipeline.hpe.base import Estimator
@@ -48,8 +50,10 @@ def bench_workers(
     folder: Path,
     params: ExtractParams,
     workers: int,
+    build_executor: Callable[[int, Path], Executor] = LocalExecutor,
 ) -> WorkersBench:
-    """Extract the same clips by one worker and by many, into stores of their own under the empty `folder`.
+    """Extract the same clips by one worker and by many, into stores of their own under the empty `folder`;
+    `build_executor` makes one of so many workers, with a folder for its logs.
 
     Raises PosebridgeError where there are too few clips to keep the workers busy, and where a shard fails.
     """
@@ -60,7 +64,15 @@ def bench_workers(
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         one, many = (
-            _run(number, folder, root, recipe, build_estimator, replace(params, clips_per_shard=CLIPS_PER_SHARD))
+            _run(
+                number,
+                folder,
+                root,
+                recipe,
+                build_estimator,
+                replace(params, clips_per_shard=CLIPS_PER_SHARD),
+                build_executor,
+            )
             for number in (1, workers)
         )
     finally:
@@ -77,12 +89,13 @@ def _run(
     recipe: Recipe,
     build_estimator: Callable[[Recipe], Estimator],
     params: ExtractParams,
+    build_executor: Callable[[int, Path], Executor],
 ) -> tuple[float, float, float]:
     """Clips a second, seconds a shard that is sealed already, and seconds until each worker had made one."""
     stores = folder / f"{workers}-workers"
     job = ExtractJob("bench", "", recipe, root, stores, folder, params, False, build_estimator)
     shards = range(ShardMaker(job).shards)
-    executor = LocalExecutor(workers, folder / "logs")
+    executor = build_executor(workers, folder / "logs")
     executor.here = False  # one worker is a process of its own too
     ready = stores / "ready"
     ready.mkdir(parents=True)
