@@ -1,54 +1,50 @@
 """`posebridge bench`: measure the speed and the memory of both stages on this machine.
 
-Reads videos, manifests and the cache; writes to a temporary folder only. How right answers are, `examples`, `cues` and
-`leaks` measure, in bench_accuracy.py, and what parts of PoseBridge are worth, `parts`, in bench_parts.py.
-Command: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+Reads manifests and the cache; writes to a temporary folder only. Stage one is measured in bench_extraction.py; how
+right answers are, in bench_accuracy.py (`examples`, `cues`, `leaks`), and what parts of PoseBridge are worth, in
+bench_parts.py.
+Command: posebridge bench encoder
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pipeline.errors import PosebridgeError
-from pipeline.executors.base import Executor, build_executor
-from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
-from pipeline.recipe import Recipe
 from stages.bench_accuracy import confidence, cues, examples, leaks
+from stages.bench_extraction import extract, memory, ways, workers
 from stages.bench_parts import parts
 from stages.shell import (
     Group,
     Place,
-    answer,
     cache_option,
     dataset_option,
     device_option,
     devices_of,
     json_option,
-    manifests_option,
+    judge,
     params_option,
     plain_errors,
     recipe_option,
     root_option,
     say,
 )
-from stages.workers import executor_option
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Measure extraction, memory, the cache, ingest, training, search, confidence,
+    """Measure extraction, ways of it, memory, the cache, ingest, training, search, confidence,
     examples, cues, parts and leaks; exit code 1 where a
     limit is missed.
 
     \b
     Examples:
       posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
+      posebridge bench ways --dataset skelgap-mini --recipe refined
       posebridge bench workers --dataset skelgap-mini --recipe refined
       posebridge bench memory
       posebridge bench cache --dataset skelgap-mini --recipe refined
@@ -64,161 +60,13 @@ def command() -> None:
     """
 
 
+for each in (extract, ways, workers, memory):
+    command.add_command(each)
 command.add_command(confidence)
 command.add_command(examples)
 command.add_command(cues)
 command.add_command(leaks)
 command.add_command(parts)
-
-
-@command.command("extract")
-@dataset_option
-@recipe_option
-@click.option("--clips", "count", type=click.IntRange(1), default=16, show_default=True, help="How many clips.")
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True,
-              help="How often all of it is measured; the medians count.")  # fmt: skip
-@click.option("--limit", type=float, default=1 / 0.9,
-              help="Largest ratio of the whole and its parts: decoding, boxes, pose model.  [default: "
-              "1/0.9]")  # fmt: skip
-@device_option
-@manifests_option
-@params_option
-@json_option
-@plain_errors
-def extract_command(
-    dataset: str, recipe_name: str, count: int, rounds: int, limit: float, device: str, manifests: Path,
-    params_path: Path, as_json: bool,
-) -> None:  # fmt: skip
-    """Extraction beside its parts: decoding, detector and pose model, each alone, on the same clips in the same run.
-
-    Whole and parts take turns, and so do batches with cues and without; the figures are medians, with the least and the
-    most of single rounds in brackets: where these are far apart, the machine was busy with other things.
-
-    \b
-    Example: posebridge bench extract --dataset skelgap-mini --recipe refined --clips 16
-    """
-    from pipeline.bench.extract import bench_extract
-    from pipeline.hpe.weights import resolve_weights
-    from pipeline.manifest.clips import read_clips
-    from stages.extract import estimator_on
-
-    params = load_params(params_path)
-    place = choose(params.datasets, dataset, "data set")
-    recipe: Recipe = choose(params.recipes, recipe_name, "recipe")
-    if recipe.backend == "ground_truth":
-        raise PosebridgeError(f"The recipe {recipe_name!r} runs no pose model; name one that does.")
-    recipe = resolve_weights(recipe)
-    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
-    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        estimator = estimator_on(device)(recipe)
-        result = bench_extract(clips, Path(place.root), recipe, estimator, Path(folder), params.extract, rounds)
-    sentence = (
-        f"{result.rounds} rounds of {result.crops} crops of {result.clips} clips: decode "
-        f"{result.decode_seconds:.2f} s, boxes {result.boxes_seconds:.2f} s, forward {result.forward_seconds:.2f} s, "
-        f"extract {result.wall_seconds:.2f} s = {result.crops_per_second:.1f} crops/s; wall / (decode + boxes + "
-        f"forward) = {result.ratio:.3f} [{result.ratio_least:.3f} to {result.ratio_most:.3f}] (limit {limit:.3f}), of "
-        f"CPU seconds {result.cpu_ratio:.3f}; {result.of_slowest:.2f} of the speed of the slowest part alone; cues "
-        f"take {result.cues_share:.1%} [{result.cues_least:.1%} to {result.cues_most:.1%}] of the model without them; "
-        f"peak memory {result.peak_rss_mb:.0f} MB."
-    )
-    _judge(result, sentence, {"ratio": limit}, as_json)
-
-
-@command.command("workers")
-@dataset_option
-@recipe_option
-@click.option("--clips", "count", type=click.IntRange(1), default=48, show_default=True, help="How many clips.")
-@click.option("--workers", type=click.IntRange(2), default=2, show_default=True,
-              help="How many worker processes, beside one.")  # fmt: skip
-@executor_option
-@click.option("--goal", type=float, default=1.8, show_default=True, help="Least speed beside that of one worker.")
-@click.option("--limit", type=float, default=0.5, show_default=True,
-              help="Most seconds of a shard with nothing to do, a shard being a file of many clips.")  # fmt: skip
-@manifests_option
-@params_option
-@json_option
-@plain_errors
-def workers_command(
-    dataset: str, recipe_name: str, count: int, workers: int, executor_name: str | None, goal: float, limit: float,
-    manifests: Path, params_path: Path, as_json: bool,
-) -> None:  # fmt: skip
-    """Extraction by several workers beside one, the pose model single-threaded in all, and the cost of a shard.
-
-    \b
-    Examples:
-      posebridge bench workers --dataset skelgap-mini --recipe refined --workers 2
-      posebridge bench workers --dataset skelgap-mini --recipe refined --executor ray
-    """
-    from pipeline.bench.workers import bench_workers
-    from pipeline.hpe.weights import resolve_weights
-    from pipeline.manifest.clips import read_clips
-    from stages.extract import build_estimator
-
-    params = load_params(params_path)
-    place = choose(params.datasets, dataset, "data set")
-    recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))[:count]
-    name = executor_name or params.executor.name
-
-    def build(number: int, logs: Path) -> Executor:
-        return build_executor(name, number, logs, getattr(params.executor, name, None))
-
-    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        result = bench_workers(clips, Path(place.root), recipe, build_estimator, Path(folder), params.extract, workers,
-                               build)  # fmt: skip
-    sentence = (
-        f"{result.clips} clips: {result.one_clips_per_second:.2f} clips/s by one worker, "
-        f"{result.many_clips_per_second:.2f} by {workers}: {result.speedup:.2f} times (goal {goal:.2f}); "
-        f"{result.overhead_seconds:.3f} s for a shard with nothing to do (limit {limit:.2f}), "
-        f"{result.start_seconds:.1f} s to start."
-    )
-    _judge(result, sentence, {"overhead_seconds": limit}, as_json)
-    if not result.speedup >= goal:
-        raise PosebridgeError(f"The speedup {result.speedup:.3f} is below its goal {goal:.3f}.")
-
-
-@command.command("memory")
-@click.option("--frames", type=click.IntRange(10), default=300, show_default=True, help="Frames of the short video.")
-@click.option("--factor", type=click.IntRange(2), default=10, show_default=True,
-              help="How many times as long the long one is.")  # fmt: skip
-@click.option("--limit", type=float, default=1.1, show_default=True, help="Largest ratio of peak memory, long / short.")
-@click.option("--limit-mb", type=float, default=2000, show_default=True, help="Most MB of the long one.")
-@click.option("--size", default="640x360", show_default=True, help="Width and height of the videos, as 1920x1080.")
-@click.option("--video", type=Place(exists=True, dir_okay=False),
-              help="What they show, over and over.  [default: noise, in which no detector finds anybody]")  # fmt: skip
-@click.option("--recipe", "recipe_name", default="", help="A worker that extracts by this recipe, instead of decoding "
-              "alone.")  # fmt: skip
-@params_option
-@json_option
-@plain_errors
-def memory_command(
-    frames: int, factor: int, limit: float, limit_mb: float, size: str, video: Path | None, recipe_name: str,
-    params_path: Path, as_json: bool,
-) -> None:  # fmt: skip
-    """Memory of decoding and sampling against the length of the video, or of all that a worker of extract does.
-
-    \b
-    Examples:
-      posebridge bench memory --factor 10
-      posebridge bench memory --recipe refined --size 1920x1080 --frames 1500
-    """
-    from pipeline.bench.memory import bench_memory
-
-    sides = [int(side) for side in size.split("x") if side.isdecimal()]
-    if len(sides) != 2 or any(side % 2 or not 16 <= side <= 8192 for side in sides):
-        raise click.UsageError(f"--size should be two even numbers like 1920x1080, not {size!r}.")
-    if recipe_name:
-        choose(load_params(params_path).recipes, recipe_name, "recipe")
-    with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
-        result = bench_memory(
-            Path(folder), frames, factor, size=(sides[0], sides[1]), video=video,
-            recipe=(params_path, recipe_name) if recipe_name else None,
-        )  # fmt: skip
-    sentence = (
-        f"{result.short_frames} frames: {result.short_mb:.0f} MB; {result.long_frames} frames: "
-        f"{result.long_mb:.0f} MB (limit {limit_mb:.0f}); ratio {result.ratio:.3f} (limit {limit:.3f})."
-    )
-    _judge(result, sentence, {"ratio": limit, "long_mb": limit_mb}, as_json)
 
 
 @command.command("cache")
@@ -243,7 +91,7 @@ def cache_command(dataset: str, recipe_name: str, cache: Path, cache_root: Path 
         f"({result.sequential_ratio:.2f} of a bare memory map), at random {result.random_mb_s:.0f} MB/s "
         f"({result.random_ratio:.2f})."
     )
-    _judge(result, sentence, {}, as_json)
+    judge(result, sentence, {}, as_json)
 
 
 @command.command("ingest")
@@ -262,7 +110,7 @@ def ingest_command(videos: int, limit: float, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="posebridge-bench-") as folder:
         result = bench_ingest(Path(folder), videos)
     sentence = f"{result.videos} videos: {result.seconds:.2f} s, {result.missing} missing (limit {limit:g} s)."
-    _judge(result, sentence, {"seconds": limit}, as_json)
+    judge(result, sentence, {"seconds": limit}, as_json)
 
 
 @command.command("search")
@@ -292,7 +140,7 @@ def search_command(clips: int, width: int, limit: float, missed: float, as_json:
         f"recall@10 {result.recall:.3f}, of questions far from all clips {result.recall_far:.3f} (limit "
         f"{1 - missed:.2f}); peak memory {result.peak_mb:.0f} MB."
     )
-    _judge(result, sentence, {"milliseconds": limit, "missed": missed}, as_json)
+    judge(result, sentence, {"milliseconds": limit, "missed": missed}, as_json)
 
 
 @command.command("encoder")
@@ -332,7 +180,7 @@ def encoder_command(
         f"{result.step_seconds:.3f} s, its matrix products ({result.gflop:.0f} GFLOP) {result.product_seconds:.3f} s; "
         f"ratio {result.ratio:.2f} (limit {limit:.2f})."
     )
-    _judge(result, sentence, {"ratio": limit}, as_json)
+    judge(result, sentence, {"ratio": limit}, as_json)
 
 
 @command.command("scale")
@@ -406,12 +254,4 @@ def scale_command(
         "grown_mb": limit_memory, "first_step_seconds": limit_first, "waiting_share": limit_waiting,
         "cache_over_memory": limit_ratio,
     }  # fmt: skip
-    _judge(result, "\n".join(lines), limits, as_json)
-
-
-def _judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:
-    """Answer, and fail where a value is above its limit."""
-    answer(dataclasses.asdict(result) | {"limits": limits}, sentence, as_json)
-    for name, limit in limits.items():
-        if not getattr(result, name) <= limit:  # nan is no limit
-            raise PosebridgeError(f"The {name} {getattr(result, name):.3f} is above its limit {limit:.3f}.")
+    judge(result, "\n".join(lines), limits, as_json)

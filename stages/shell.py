@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import json
@@ -197,6 +198,14 @@ def devices_of(name: str, jobs: int = 1) -> tuple[torch.device, ...]:
 def answer(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     """The command's result: JSON on stdout with --json, else one human sentence."""
     click.echo(json.dumps(result, default=str) if as_json else _shown(sentence))
+
+
+def judge(result: Any, sentence: str, limits: dict[str, float], as_json: bool) -> None:
+    """Answer, and fail where a value is above its limit."""
+    answer(dataclasses.asdict(result) | {"limits": limits}, sentence, as_json)
+    for name, limit in limits.items():
+        if not getattr(result, name) <= limit:  # nan is no limit
+            raise PosebridgeError(f"The {name} {getattr(result, name):.3f} is above its limit {limit:.3f}.")
 
 
 def _shown(text: str) -> str:

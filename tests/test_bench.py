@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from test_extraction import RECIPE, Corridor
 from pipeline.bench.cache import bench_cache
 from pipeline.bench.extract import bench_extract
 from pipeline.bench.memory import bench_memory
+from pipeline.bench.ways import bench_ways
 from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
@@ -59,6 +61,24 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path):
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     result = bench_memory(tmp_path, frames=60, factor=10, sampled=32)
     assert result.long_frames == 600 and result.ratio < 1.1
+
+
+@pytest.mark.e2e
+def test_ways_of_one_pose_model_stand_beside_the_first(tmp_path):
+    class Moved(FakeEstimator):
+        def estimate(self, crops, cue_rows):
+            found = super().estimate(crops, cue_rows)
+            return replace(found, keypoints=found.keypoints + [3, 4], cues=found.cues * 1.1)
+
+    corridor, ways = Corridor(tmp_path, videos=1), {"as it is": FakeEstimator(), "moved": Moved()}
+    clips = read_clips(tmp_path / "manifests/d/clips.csv")
+    first, moved = bench_ways(clips, corridor.root, RECIPE, ways, 5, rounds=1)
+    assert (first.name, first.speedup, first.joints, first.cues) == ("as it is", 1, 0, 0)
+    assert moved.joints == pytest.approx(5, abs=1e-3) and moved.cues == pytest.approx(0.1, abs=1e-3)
+    assert moved.speedup == pytest.approx(moved.crops_per_second / first.crops_per_second)
+    ways["moved"].crop_size = (8, 8)
+    with pytest.raises(PosebridgeError, match="The way moved has other crops"):
+        bench_ways(clips, corridor.root, RECIPE, ways, 5)
 
 
 @pytest.mark.unit

@@ -63,7 +63,7 @@ def test_rooms_import_only_rooms_before_them():
 def test_only_its_own_command_imports_what_measures():
     stages = {path.stem: path.read_text(encoding="utf-8") for path in (PIPELINE.parent / "stages").glob("*.py")}
     measuring = {name for name, text in stages.items() if "bench" in map(room, imported(text))}
-    assert measuring == {"bench", "bench_accuracy", "bench_parts", "bench_taps"}
+    assert measuring == {"bench", "bench_accuracy", "bench_extraction", "bench_parts", "bench_taps"}
 
 
 def test_no_room_knows_the_command_line():

@@ -84,7 +84,7 @@ def bench_extract(
     if not clips:
         raise PosebridgeError("There is no clip to measure; list some with `posebridge ingest`.")
     source = Source(root, recipe, open_ground_truth(root, recipe))
-    batches = list(_batches(clips, source, estimator, params.batch_size))
+    batches = list(batches_of(clips, source, estimator, params.batch_size))
     run = partial(extract, "bench", "bench", recipe, root, params=params, build_estimator=lambda recipe: estimator)
 
     def whole(count: int, name: str) -> Times:
@@ -166,7 +166,7 @@ def _frames(clips: list[Clip], source: Source) -> Iterator[tuple[Clip, int, np.n
             ) from None
 
 
-def _batches(clips: list[Clip], source: Source, estimator: Estimator, batch_size: int) -> Iterator[Batch]:
+def batches_of(clips: list[Clip], source: Source, estimator: Estimator, batch_size: int) -> Iterator[Batch]:
     """The crops and cue rows that the extraction of these clips gives to the pose model."""
     boxes = box_source(source.recipe, source.truth, device_of(estimator))
     crops, cue_rows, last, slot = [], [], None, 0
