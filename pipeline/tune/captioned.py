@@ -96,7 +96,8 @@ def captioned_sources(
     """
     said: dict[Path, list[str]] = {}
     for row in open_table(table, ("image", "caption"), (), "write it as `image,caption`, a row a caption"):
-        place = Path(os.path.abspath(table.parent / row.needed("image")))  # `a.png` and `../own/a.png` are one image  # noqa: PTH100
+        # `a.png` and `../own/a.png` are one image; links are not followed, since names choose who is held out
+        place = Path(os.path.abspath(table.parent / row.needed("image")))  # noqa: PTH100
         said.setdefault(place, []).append(" ".join(row.needed("caption").split()))
     if missing := [path for path in said if not is_file(path)]:
         raise PosebridgeError(
