@@ -43,7 +43,7 @@ from pipeline.learn.feature_table import FeatureTable, Joints
 from pipeline.learn.features import Samples, load_samples
 from pipeline.learn.loop import Loop, Progress
 from pipeline.learn.run import open_run
-from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values
+from pipeline.learn.select import PhaseModel, choose_adaptation, choose_values, clearly_best
 from pipeline.learn.train import train, train_phase
 from pipeline.learn.trained import model_folder
 from pipeline.manifest.clips import Clip
@@ -530,3 +530,10 @@ def test_an_encoder_is_trained_as_params_say_on_augmented_skeletons(tmp_path, mo
     assert (rows, loop) == (len(phase.train), Loop(7, 5, 0.3, 0.2, ema=0.8, seed=3, **ROUGH))
     torch.testing.assert_close(found, wanted)
     assert labels[30] != labels[0] and encoder.classifier.out_features == len(phase.classes)
+
+
+def test_a_value_that_is_better_by_chance_is_not_taken() -> None:
+    """Of 80 clips, half of them right, the standard error is .056."""
+    assert clearly_best([0.5, 0.55, 0.52], 80) == 0 and clearly_best([0.5, 0.56, 0.6], 80) == 2
+    assert clearly_best([0.5, 0.55], 8000) == 1, "which many clips do tell"
+    assert clearly_best([0.0, 0.0], 80) == 0 and clearly_best([0.0, 0.01], 80) == 1

@@ -5,6 +5,7 @@ Reads and writes nothing. The epochs are chosen by the same figure while phase o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,12 +75,21 @@ class PhaseModel:
         return reciprocal_rank(*self.scores(self.phase.pseudo_unseen, split.validation, adaptation))
 
 
+def clearly_best(figures: Sequence[float], clips: int) -> int:
+    """Where the highest of the figures (shares, of so many clips) stands; 0, where the usual value does, unless it is
+    higher than that one's by more than its standard error: of a few, one is always the best by chance.
+    """
+    best, usual = int(np.argmax(figures)), min(max(figures[0], 0.0), 1.0)
+    return best if figures[best] - figures[0] > math.sqrt(usual * (1 - usual) / max(clips, 1)) else 0
+
+
 def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
     """The method's own values by `PhaseModel.figure`, as the epochs were; then the place of gamma (see
     protocol/calibration.py) and what gamma is there in this phase.
 
-    The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
-    by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
+    The first of a value's choices is the usual one, which another has to beat clearly. The area needs no gamma and
+    weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose by chance. Leaves the
+    method with the chosen values set. All figures are phase-one scores, on train-part clips.
     """
     method = model.method
     chosen: dict[str, float] = {}
@@ -88,7 +98,7 @@ def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
         for value in values:
             setattr(method, name, value)
             figures.append(model.figure(split))
-        chosen[name] = values[int(np.argmax(figures))]
+        chosen[name] = values[clearly_best(figures, len(model.phase.pseudo_unseen))]
         setattr(method, name, chosen[name])
     gamma, both = 0.0, {}
     if model.phase.held_out:  # else no clip of a seen class to be right about: nothing to calibrate, no such figures

@@ -65,7 +65,9 @@ class Method(nn.Module, ABC):
     """Text slots whose words themselves the method wants in training, not only their vectors; see `see_words`."""
 
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
-    """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
+    """Attributes that the selection phase chooses, each from these values: the first one unless another is clearly
+    better.
+    """
 
     text_slots: tuple[str, ...]
     temperature: float = 1.0  # softmax(scores / temperature) are shares among the candidates

@@ -33,11 +33,13 @@ class Flags:
     cues: bool = True  # False: skeleton only
     skeleton: bool = True  # False: cues only
     bridge: bool = True  # False: concatenate the pooled cue instead of attending to the tokens
-    # Trust cues as far as joints and anchors were seen. Off since test tables of skelgap had shown no gain of it: a
-    # default that was chosen on test clips, and is said so.
+    # Trust cues as far as joints and anchors were seen. Off: first since test tables of skelgap showed no gain of it;
+    # chosen again by selection phases alone (`bench parts`), which show none even where low scores do tell bad cues.
     gate: bool = False
     additive: bool = True
-    adaptation: str = "ridge"  # ridge, mlp or none
+    # ridge, mlp or none. What ridge estimates is used only where the selection phase finds it clearly better (`alpha`):
+    # nowhere yet, see docs/results.md
+    adaptation: str = "ridge"
     centre: bool = True  # text prototypes centred on the mean of the classes trained on
     whiten: float = within(0.0, 0)  # and evened out, see prototypes.py: with few clips a class; 0 leaves them
     # Instead of both: slots side by side, read along the directions in which they and the clips trained on vary alike,
