@@ -259,6 +259,17 @@ def test_the_command_writes_a_table_and_a_picture(tmp_path, monkeypatch):
     assert failed.exit_code == 1 and failed.stderr.startswith("Error: ") and failed.stderr.count("\n") == 1
 
 
+def test_bench_cues_takes_a_device_for_clips_only(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("stages.bench_taps.probe_dataset", lambda *words: asked.append(words) or ({}, "done"))
+    (tmp_path / "params.yaml").write_text("recipes: {}\n")
+    words = ["--device", "cpu", "--params", str(tmp_path / "params.yaml")]
+    done = CliRunner().invoke(main, ["bench", "cues", "--dataset", "toy", "--recipe", "r", *words])
+    assert done.exit_code == 0 and asked[0][-1].type == "cpu"
+    done = CliRunner().invoke(main, ["bench", "cues", "--weights", "skelgap-sem", *words])
+    assert done.exit_code == 2 and "--device goes with --dataset only" in done.stderr
+
+
 def test_another_question_has_other_files():
     questions = [("thing", "", (), 1000, 0), ("thing", "shoot", (), 1000, 0), ("thing", "shoot", ("a", "b"), 1000, 0),
                  ("thing", "shoot", ("a",), 1000, 0), ("thing", "", (), 50, 0), ("thing", "", (), 1000, 1)]  # fmt: skip
