@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PosebridgeError, first_line
 from pipeline.files.shipped import MM_REQUIREMENTS, dataset_file
 from pipeline.params import Params, choose
-from pipeline.recipe import POSE, Recipe
+from pipeline.recipe import IMAGE_TEXT, POSE, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -305,7 +305,11 @@ def check_weights(name: str, recipe: Recipe, needed: bool) -> Iterator[Check]:
             yield Check(title, NOTE, "fetched at first use", "bring the file where the network is closed")
         else:
             yield _tried(title, needed, find_sha256(find))
-    if recipe.cues_from != POSE:
+    if recipe.cues_from == IMAGE_TEXT:
+        from pipeline.hpe.image_text import load_image_text
+
+        yield _tried(f"{name}: image-text model", needed, lambda: f"sha256 {load_image_text(recipe)[1][:12]}")
+    elif recipe.cues_from != POSE:
         from pipeline.hpe.image_network import weights_of
 
         yield _tried(f"{name}: image network", needed, lambda: f"{weights_of(recipe.cues_from).name}, sha256 checked")

@@ -14,13 +14,14 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import check_bounds, one_of, within
 
 ALGORITHM = 2  # raise it when our own code changes what an extraction yields
-PLACES = ("weights", "detector")
+PLACES = ("weights", "detector", "image_text")
 EXPOSURES = ("none", "captions-strict", "captions", "seen-classes")  # of pose weights to words, the more the later
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
 BOXES = ("true", "jittered", "detector", "full_frame", "imported")  # of an extraction, the less known the later
 BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too
-POSE = "pose"  # cues of the pose model itself
+POSE, IMAGE_TEXT = "pose", "image-text"  # cues of the pose model itself, or of an image-text model
+VIEWS = ("frame", "person")  # anchors of the latter: the whole frame, and the person's crop
 
 
 def other_side(name: str) -> str:
@@ -53,6 +54,9 @@ class Recipe:
 
     `cues_from` names a general image network (hpe/image_network.py) whose maps are pooled at the pose model's joints,
     in the place of its own: a reference, and no part of posebridge. Then `taps` are names of that network's modules.
+    Another reference is `cues_from: image-text` (hpe/image_text.py): `image_text` is a model of sentence-transformers,
+    by name or folder, `image_text_sha256` the hash of its weights, and `web_data` declares, in words, what of the web
+    they have seen; anchors are then `frame`, `person` or both.
 
     `light: raised` brightens dark crops before the pose model sees them, see hpe/crops.py.
     """
@@ -87,7 +91,10 @@ class Recipe:
     dimensions: int = within(2, 2, 3)  # C: 2 (pixels) or 3 (metres, y up)
     box_shift: float = within(0.0, 0, 1)  # of the box's width and height, a standard deviation
     box_scale: float = within(0.0, 0, 1)  # of the logarithm of its sides, likewise
-    cues_from: str = one_of(POSE, "efficientnet-lite2")
+    cues_from: str = one_of(POSE, "efficientnet-lite2", IMAGE_TEXT)
+    image_text: str = ""
+    image_text_sha256: str = ""
+    web_data: str = ""
     light: str = one_of("as_is", "raised")
 
     def __post_init__(self) -> None:
@@ -104,8 +111,9 @@ class Recipe:
                 f"Cues of {self.cues_from} are its maps, of videos; set `cues: levels` and a backend that is a pose "
                 "model."
             )
+        known = VIEWS if self.cues_from == IMAGE_TEXT else (*ANCHORS, BACKGROUND)
         for anchor in self.anchors:
-            if anchor not in (known := (*ANCHORS, BACKGROUND)):
+            if anchor not in known:
                 raise PosebridgeError(f"The recipe's anchor {anchor!r} is unknown; there are {', '.join(known)}.")
             if self.anchors.count(anchor) > 1:
                 raise PosebridgeError(f"The recipe names the anchor {anchor!r} twice; take one away.")
@@ -133,12 +141,15 @@ class Recipe:
     @property
     def cues_told(self) -> str:
         """Where its cues come from, in words: `pose model`, or what is no part of posebridge."""
+        if self.cues_from == IMAGE_TEXT:
+            return f"image-text model; web data: {self.web_data}"
         return "pose model" if self.cues_from == POSE else f"general image network {self.cues_from}"
 
     def canonical_json(self) -> str:
-        """The recipe as canonical JSON, without `weights` and `detector` (places), with their sha256 (contents)."""
+        """The recipe as canonical JSON, without PLACES, with their sha256 (contents)."""
         values = {key: value for key, value in asdict(self).items() if key not in PLACES}
         usual = {"hpe_classes": "", "box_shift": 0.0, "box_scale": 0.0, "cues_from": POSE, "light": "as_is"}
+        usual |= {"image_text_sha256": "", "web_data": ""}
         for key in usual:  # so that the stores there are keep their fingerprints
             if values[key] == usual[key]:
                 del values[key]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosebridgeError
 from pipeline.params import choose, load_params
-from pipeline.recipe import POSE
+from pipeline.recipe import IMAGE_TEXT, POSE
 from stages.bars import progress
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def probe_dataset(
     recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
     root = Path(choose(params.datasets, dataset, "data set").root)
     opened = open_dataset(dataset, store_root=cache_root)
+    if recipe.cues_from == IMAGE_TEXT:
+        raise PosebridgeError(f"The recipe {recipe_name} has vectors of an image-text model and no maps; name another.")
     reader = opened.reader(recipe_name)
     if "cue_frame" not in reader.names or not of_bodies(recipe.anchors):
         raise PosebridgeError(f"The recipe {recipe_name} has no cue frames to look at; name one with cues of bodies.")

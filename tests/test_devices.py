@@ -21,7 +21,7 @@ from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.st_gcn import STGCN
 
 pytestmark = pytest.mark.unit
-CLASSES, B, M, T, S, D, D_TEXT = 3, 4, 2, 8, 4, 15, 12
+CLASSES, B, M, T, S, D, D_TEXT = 3, 4, 2, 8, 4, 15, 15
 ANCHORS = ("body", "left_hand", "right_hand")
 SHAPES = Shapes(d_text=D_TEXT, persons=M, cue_frames=S, anchors=ANCHORS, d_cue=D)
 WORDS = [
@@ -40,7 +40,8 @@ FLAGS = {
         {"partition": "static"}, {"loss": "published"},
     ),  # fmt: skip
     "purls_matched": ({"width": 8, "hidden": 16}, {"partition": "static", "hidden": 16}),
-    "skeletoncontext": ({"heads": 2}, {"heads": 2, "cues": True}),
+    "skeletoncontext": ({"heads": 3}, {"heads": 3, "cues": True}),
+    "image_text": ({}, {"view": "person"}),
 }
 ADAPTED = {
     "pgfa": ("posebridge", "skeleton", "pgfa", "pgfa_frozen", "skeletoncontext"),
@@ -75,7 +76,8 @@ def features(device, end_to_end=False):
 def build(name, flags, monkeypatch, device):
     """A method that has been moved, and then shown what it is trained on; and the text of the classes."""
     monkeypatch.setattr(prompts, "read_tokens", fake_tokens(D_TEXT + 1))
-    method = find_method(name)(SHAPES, CLASSES, flags).to(device)
+    shapes = dataclasses.replace(SHAPES, anchors=("frame", "person", "")) if name == "image_text" else SHAPES
+    method = find_method(name)(shapes, CLASSES, flags).to(device)
     text = F.normalize(torch.rand(CLASSES, len(method.text_slots), D_TEXT), dim=-1).to(device)
     method.see_text(text)
     method.see_words(WORDS)

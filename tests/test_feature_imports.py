@@ -187,6 +187,7 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
     bring(world, synse(world))
     reasons = {
         "posebridge": "The method posebridge needs cues, but the recipe 'shift' holds no cues; use another",
+        "image_text": "The method image_text needs cues, but the recipe 'shift' holds no cues; use another",
         "cca": "The method cca trains an encoder of its own and needs joints, but shift holds imported features",
         "pgfa": "The method pgfa trains an encoder of its own and needs joints, but shift holds imported features",
         **dict.fromkeys(
@@ -195,7 +196,8 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
     }
     if method in reasons:
         with pytest.raises(PosebridgeError, match=reasons[method]) as told:
-            train(opened(world), PROTOCOL, "mine", run_of(method), PARAMS)
+            flags = {"text_slots": ["one_line"]} if method == "image_text" else {}
+            train(opened(world), PROTOCOL, "mine", run_of(method, **flags), PARAMS)
         assert "\n" not in str(told.value)
     else:
         assert method in ("skeleton", "pgfa_frozen")

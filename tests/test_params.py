@@ -124,7 +124,8 @@ def test_no_store_of_a_shipped_recipe_gets_another_name() -> None:
             for path in (ROOT / "params.yaml", *files)} == {
         "across.yaml": {"levels": paper["levels"], "ntu25_3d": "31f5bada4273", "kinect20_3d": "11acf744ef2d"},
         "gym.yaml": {"tinypose": "607aaedb907b", "background": "c73f59fd272a", "room": "af18f2906de5",
-                     "image_network": "f61599ad92fe", "image_network_background": "542685e45236"} | tuned,
+                     "image_network": "f61599ad92fe", "image_network_background": "542685e45236",
+                     "image_text": "55f2fbeab2c6"} | tuned,
         "imported-features.yaml": {},
         "params.yaml": {"refined": refined, "tinypose": tinypose, "gt": gt, "coco17_2d": "750a3bb15b8a",
                         "ntu25_3d": "31f5bada4273"},

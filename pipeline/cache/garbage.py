@@ -89,7 +89,7 @@ def _named(cache: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str, str]]
 
 def _without_weights(recipe: Recipe) -> str:
     """What a recipe of params.yaml and that of its store have in common: files give hashes and words later."""
-    later = ("weights_sha256", "detector_sha256", "hpe_text", "hpe_classes")
+    later = ("weights_sha256", "detector_sha256", "hpe_text", "hpe_classes", "image_text_sha256")
     values = json.loads(recipe.canonical_json()) | dict.fromkeys(later, "")
     if recipe.backend != "mmpose":
         values["config"] = ""

@@ -34,6 +34,7 @@ class Look:
     lost: int  # packets of the file so far
     crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]] = field(default_factory=list)
     # person, box [4], sure, matrix [2, 3], pixels
+    whole: np.ndarray | None = None  # the frame in a square, where the estimator wants it
 
 
 class PendingClip:

@@ -40,6 +40,10 @@ MOST_DECODERS = 8  # by default: FFmpeg has several threads a video, too
 WAITING = 8  # batches of crops that may wait for the pose model, over all decoders
 
 
+# what is estimated: of whom, which slots, which person, matrix, pixels; and the frame, where it is wanted
+Cut = tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray, np.ndarray | None]
+
+
 @dataclass
 class Shot:
     """A decoded frame in which nobody has looked for persons yet, with what each clip that wants it sees of it."""
@@ -69,6 +73,7 @@ class PoseStream:
         self._decoders = decoders or max(1, min(MOST_DECODERS, len(usable_cores()) // 2))
         self._answered = False  # the pose model has given a finite number
         self._watch = watch or Stopwatch()
+        self._frame_side = getattr(estimator, "frame_side", 0)  # of one that wants whole frames, too
 
     @property
     def computed(self) -> dict[str, str]:
@@ -84,7 +89,7 @@ class PoseStream:
         `videos` has the record of every path: its identity goes into the row. Raises PosebridgeError where the pose
         model gives no finite number for a whole batch before it has given any.
         """
-        batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]] = []
+        batch: list[Cut] = []
         for look in self._looks(clips, root, videos):
             if isinstance(look, Failure):
                 yield look
@@ -92,7 +97,7 @@ class PoseStream:
             pending = look.pending
             pending.place(look)
             for person, _, _, matrix, pixels in look.crops:
-                batch.append((pending, look.slots, person, matrix, pixels))
+                batch.append((pending, look.slots, person, matrix, pixels, look.whole))
                 if len(batch) == self._batch_size:
                     yield from self._estimate(batch)
                     batch.clear()
@@ -179,7 +184,9 @@ class PoseStream:
             if isinstance(shot, Failure):
                 yield shot
                 continue
+            whole = self._whole(shot.frame)
             for look, (places, sureness) in zip(shot.looks, next(boxes), strict=True):
+                look.whole = whole
                 look.crops = self._crops(shot.frame, places, sureness)
                 yield look
 
@@ -195,15 +202,23 @@ class PoseStream:
                 crops.append((person, box, float(sure), matrix, crop(frame, matrix, crop_size, self._recipe.light)))
         return crops
 
-    def _estimate(
-        self, batch: list[tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray]]
-    ) -> Iterator[dict[str, Any] | Failure]:
+    def _whole(self, frame: np.ndarray) -> np.ndarray | None:
+        """The frame as an estimator that wants it is shown it."""
+        if not self._frame_side:
+            return None
+        from pipeline.hpe.image_text import fitted  # which loads what only such a one needs
+
+        return fitted(frame, self._frame_side)
+
+    def _estimate(self, batch: Sequence[Cut]) -> Iterator[dict[str, Any] | Failure]:
         """Run a batch, hand the answers to their clips, and yield the clips that are finished."""
         if not batch:
             return
         cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
+        crops = np.stack([pixels for *_, pixels, _ in batch])
+        wholes = [np.stack([whole for *_, whole in batch if whole is not None])] if self._frame_side else []
         with memory_for("The pose model", self._batch_size, setting="--batch-size"), self._watch.part("pose"):
-            estimate = self._estimator.estimate(np.stack([pixels for *_, pixels in batch]), cue_rows)
+            estimate = self._estimator.estimate(crops, cue_rows, *wholes)
         self._answered = self._answered or not lost_joints(estimate.keypoints, estimate.scores).all()
         if not self._answered:
             raise PosebridgeError(
@@ -211,7 +226,7 @@ class PoseStream:
                 f"first {len(batch)} crops; its weights are damaged, or of another model: bring the right file."
             )
         cue_of_row = np.cumsum(cue_rows) - 1
-        for i, (pending, slots, person, matrix, _) in enumerate(batch):
+        for i, (pending, slots, person, matrix, *_) in enumerate(batch):
             pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])
             if cue_rows[i]:
                 pending.put_cues(person, slots, estimate.cues[cue_of_row[i]], estimate.cue_scores[cue_of_row[i]])

@@ -46,7 +46,8 @@ class Estimator(Protocol):
     """A top-down pose model with tapped features.
 
     Attributes that it may have beside these: `joint_names` names its joints, in their order; `device` is where it
-    computes, by default the CPU, `provider` what computes there, and `precision` in what numbers.
+    computes, by default the CPU, `provider` what computes there, and `precision` in what numbers. One with `frame_side`
+    is shown the frame of each crop, too, as a third argument: in a square of so many pixels, see `image_text.fitted`.
     """
 
     crop_size: tuple[int, int]  # width, height

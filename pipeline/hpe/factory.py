@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
-from pipeline.recipe import POSE, Recipe
+from pipeline.recipe import ANCHORS, IMAGE_TEXT, POSE, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,15 @@ def build_estimator(recipe: Recipe, device: torch.device | None = None) -> Estim
 def _build(recipe: Recipe, device: torch.device | None) -> Estimator:
     if recipe.cues_from == POSE:
         return _build_pose(recipe, device)
+    plain = replace(recipe, cues_from=POSE, cues="none", taps=(), anchors=ANCHORS)
+    if recipe.cues_from == IMAGE_TEXT:
+        from pipeline.hpe.image_text import ImageTextCues, load_image_text
+
+        model, _ = load_image_text(recipe, device)  # before mmpose's stand-ins: see hpe/mm_compat.py
+        return ImageTextCues(recipe, _build_pose(plain, device), model)
     from pipeline.hpe.image_network import ImageNetworkCues, load_network
 
-    pose = _build_pose(replace(recipe, cues_from=POSE, cues="none", taps=()), device)
+    pose = _build_pose(plain, device)
     return ImageNetworkCues(recipe, pose, *load_network(recipe, pose.crop_size))
 
 

@@ -25,7 +25,7 @@ from pipeline.files.names import is_file
 from pipeline.hpe.joints import joint_names
 from pipeline.hpe.keep import check_receipt
 from pipeline.hpe.published import DOWNLOADS, how_to_get
-from pipeline.recipe import EXPOSURES, Recipe
+from pipeline.recipe import EXPOSURES, IMAGE_TEXT, Recipe
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 MOST_SHARED = 4  # times the size of a file that its tensors may take
@@ -84,6 +84,10 @@ def resolve_weights(recipe: Recipe) -> Recipe:
         recipe = replace(recipe, config="")
     if recipe.boxes == "detector":
         recipe = replace(recipe, detector_sha256=find_detector(recipe).sha256)
+    if recipe.cues_from == IMAGE_TEXT:
+        from pipeline.hpe.image_text import load_image_text
+
+        recipe = replace(recipe, image_text_sha256=load_image_text(recipe)[1])
     return recipe
 
 

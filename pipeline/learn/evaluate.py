@@ -190,6 +190,7 @@ def evaluate_seed(
         "text_sha256": fingerprint(opened.bank.encoder_sha256, opened.bank.texts_sha256),
         "hpe_text": opened.hpe_text,
         "cues_from": opened.cues_from,
+        "web_data": opened.web_data,
         "skeletons": "imported" if opened.imported else opened.run.skeletons,
         "boxes": opened.boxes,
         "box_iou": opened.box_overlap,

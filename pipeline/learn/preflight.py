@@ -6,6 +6,7 @@ Reads what `train` and `evaluate` read; writes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -21,6 +22,7 @@ from pipeline.methods.base import Method, Shapes
 from pipeline.params import RunParams
 from pipeline.protocol.ceiling import ceilings, read_twins
 from pipeline.protocol.splits import Split
+from pipeline.recipe import VIEWS
 from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
 
@@ -121,12 +123,14 @@ def _any_method(run: RunParams, opened: Opened | None) -> Method:
 
     Raises PosebridgeError for flags that cannot be and for an adaptation that does not suit the method.
     """
-    flags = run.flags
+    flags, kind = run.flags, find_method(run.method)
     lists = [flags[name] if isinstance(flags.get(name), list | tuple) else () for name in ("anchors", "level_widths")]
     anchors = tuple(lists[0]) or ("body", "left_hand", "right_hand")
     shapes = Shapes(384, 2, 1, anchors, sum(width for width in lists[1] if isinstance(width, int)) or 8)
+    if kind.one_model:
+        shapes = replace(shapes, anchors=VIEWS, d_cue=384)
     with torch.random.fork_rng(devices=[]):
-        method = opened.method(len(opened.split.seen)) if opened else find_method(run.method)(shapes, 2, flags)
+        method = opened.method(len(opened.split.seen)) if opened else kind(shapes, 2, flags)
         if run.adapt:
             find_adaptation(run.adapt)(method)
     return method

@@ -27,7 +27,7 @@ from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import BEFORE, Params, RunParams
 from pipeline.protocol.splits import Split
-from pipeline.recipe import BOXES, EXPOSURES, POOLED, Recipe
+from pipeline.recipe import BOXES, EXPOSURES, IMAGE_TEXT, POOLED, Recipe
 from pipeline.skeleton.jitter import overlap
 from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
@@ -49,6 +49,7 @@ class Opened:
     box_overlap: float | None  # of jittered ones with the true ones, mean intersection over union
     imported: bool = False  # the skeletons are features of an encoder of others
     cues_from: str = ""  # in words, see `Recipe.cues_told`; empty where no cues are read
+    web_data: str = ""  # what of the web an image-text model has seen, as its recipe declares
 
     def samples(self, clips: Sequence[Clip], variant: str = "") -> Samples | StoredSamples:
         """The features of these clips, or of a variant of them, as far as their extraction succeeded: in memory, or on
@@ -120,6 +121,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
                 f"The method {run.method} needs cues, but the recipe {run.recipe!r} holds no cues{one}; use another, "
                 "or the method `skeleton`."
             )
+        require_one_model(run, recipe, bank)
         shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width)
     return Opened(
         dataset,
@@ -134,13 +136,30 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         box_overlap=overlap(boxes.box_shift, boxes.box_scale) if boxes.box_kind == "jittered" else None,
         imported=joints.recipe.backend == "features",
         cues_from=recipe.cues_told if reads_cues else "",
+        web_data=recipe.web_data if reads_cues else "",
     )
+
+
+def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
+    """Raise PosebridgeError where a method that compares pictures with words is given those of two models."""
+    if not find_method(run.method).one_model:
+        return
+    if recipe.cues_from != IMAGE_TEXT:
+        raise PosebridgeError(
+            f"The method {run.method} compares pictures and words by one model, but the cues of {run.recipe} are those "
+            f"of a {recipe.cues_told}; name a recipe with `cues_from: image-text`."
+        )
+    if bank.encoder_sha256 != recipe.image_text_sha256:
+        raise PosebridgeError(
+            f"The pictures of {run.recipe} and the words of {bank.encoder!r} are not of one image-text model; set the "
+            "run's `text` to that of the recipe's `image_text`, and run `posebridge text` with it as --encoder."
+        )
 
 
 def require_features(method: str, name: str, recipe: Recipe) -> None:
     """Raise PosebridgeError where imported features lack what a method reads."""
     reads = what_it_reads(method)
-    if recipe.backend != "features" or reads == "features":
+    if recipe.backend != "features" or reads == "features" or find_method(method).one_model:
         return
     cues = recipe.cues != "none"
     others = ", ".join(m for m, known in METHODS.items() if known.reads == "features" and (cues or not known.cues))

@@ -35,6 +35,7 @@ METHODS = {
     "purls": Known("pipeline.methods.purls:Purls", cues=False, reads="map"),
     "purls_matched": Known("pipeline.methods.purls:PurlsMatched", cues=False, reads="map"),
     "skeletoncontext": Known("pipeline.methods.skeletoncontext:SkeletonContext", cues=False, reads="map"),
+    "image_text": Known("pipeline.methods.image_text:ImageText", cues=True, reads="joints"),
 }
 ADAPTATIONS = {
     "pgfa": "pipeline.methods.adaptation:PrototypeAlignment",

@@ -61,6 +61,9 @@ class Method(nn.Module, ABC):
     solved: ClassVar[bool] = False
     """Whether it is an `EmbeddingMethod` that is solved at once instead of trained: by `solve`, and without a loss."""
 
+    one_model: ClassVar[bool] = False
+    """Whether it compares cues with words directly, so that one image-text model must have made both."""
+
     word_slots: ClassVar[tuple[str, ...]] = ()
     """Text slots whose words themselves the method wants in training, not only their vectors; see `see_words`."""
 

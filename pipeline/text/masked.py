@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PosebridgeError
-from pipeline.text.encoder import without_bars
+from pipeline.files.sentence_model import without_bars
 from pipeline.text.minilm import MiniLM
 
 GAP = "[MASK]"  # in the sentences given; each model has its own word for it
