@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc_project import shorten
 
 ROOT = Path(__file__).parent.parent
 DATASET, PROTOCOL, RUN = "skelgap-mini", "compositional_18_6", "skeleton_gt"
@@ -73,10 +74,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Member:
         shutil.copy(ROOT / name, project / name)
     for name in ("pipeline", "stages", f"manifests/{DATASET}"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "clips.csv"))
+    shorten(project / "manifests" / DATASET / "texts.csv")
     (project / "manifests" / DATASET / ".gitignore").unlink(missing_ok=True)  # a lab keeps its lists of clips in git
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["recipes"]["refined"] = params["recipes"]["gt"]
-    params["synth"] |= {"train_clips": 5, "test_clips": 1, "twins": 1}
+    params["synth"] |= {"train_clips": 2, "test_clips": 1, "twins": 1}
     params["encode"] |= {"epochs": 1, "seeds": [0], "width": 4, "blocks": [1, 1, 1]}
     params["train"] |= {"epochs": 1, "views": 1}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
