@@ -6,6 +6,7 @@ where it is not installed.
 
 from __future__ import annotations
 
+import builtins
 import os
 import shutil
 import signal
@@ -58,6 +59,16 @@ def where(unit: int) -> tuple[str, int]:
 
     time.sleep(0.05)
     return ray.get_runtime_context().get_node_id(), os.getpid()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_before():
+    """Ray takes `print` and SIGTERM for itself; the tests that come after these in this process have their own."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builtins, "print", print)
+        yield
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @pytest.fixture(scope="module")
