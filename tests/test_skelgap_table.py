@@ -76,7 +76,7 @@ def test_every_run_is_trained_and_tested(stages, params: Params) -> None:
 
 
 def test_a_run_waits_for_every_extraction_that_it_reads(params: Params, repo: Repo) -> None:
-    """Itself, or by the checksums of what it shares with others."""
+    """Itself, or by the checksums of what it shares with others; and for the encoder of its skeletons, and no other."""
     behind = {out.def_path: stage.deps for stage in repo.index.stages for out in stage.outs}
     for stage in repo.index.stages:
         words = str(stage.cmd).split() if stage.cmd else []
@@ -84,8 +84,11 @@ def test_a_run_waits_for_every_extraction_that_it_reads(params: Params, repo: Re
             run = params.runs[words[words.index("--run") + 1]]
             deps = {dep.def_path for dep in stage.deps}
             deps |= {dep.def_path for path in deps if path.startswith("cache/sums/") for dep in behind[path]}
-            for recipe in {run.recipe, run.recipe if run.skeletons == "estimated" else run.skeletons}:
+            skeletons = run.recipe if run.skeletons == "estimated" else run.skeletons
+            for recipe in {run.recipe, skeletons}:
                 assert f"cache/skelgap/{recipe}/index.json" in deps, stage.addressing
+            encoders = {path for path in deps if path.startswith("cache/encoders/")}
+            assert encoders == {f"cache/encoders/skelgap/{words[words.index('--protocol') + 1]}/{skeletons}"}
 
 
 def test_variants_exist_and_are_rendered_extracted_and_tested(stages) -> None:
