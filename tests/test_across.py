@@ -28,7 +28,7 @@ from pipeline.learn.train import train
 from pipeline.manifest.clips import read_clips, write_classes, write_clips
 from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, Params, RunParams, TrainParams
-from pipeline.protocol.across import merge_classes
+from pipeline.protocol.across import in_words, merge_classes
 from pipeline.protocol.draw import make_across
 from pipeline.protocol.exposure import exposed
 from pipeline.protocol.splits import read_split, told_overlap
@@ -288,8 +288,29 @@ def test_names_are_one_by_their_words_without_order_articles_and_endings():
     assert [ours[place] for place in range(8) if place not in found.shared] == ["swing", "sit to stand"]
     both = merge_classes("a", ["sit to stand", "stand to sit"], "b", ["Sit-to-stand", "standing to sit"], {})
     assert both.shared == (0, 1), "as they stand before their words"
-    neither = merge_classes("a", ["sit to stand", "stand to sit"], "b", ["sits to a stand"], {})
+    neither = merge_classes("a", ["dog walk", "walk dogs"], "b", ["walking the dog"], {})
     assert not neither.shared, "it might be either"
+    assert merge_classes("a", ["stand to sit", "sit to stand"], "b", ["sits to a stand"], {}).shared == (1,)
+    assert not merge_classes("a", ["sit to stand"], "b", ["stand to sit"], {}).shared, "the other way round"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("put on a cap", "put on a cape"), ("taping a pen", "tapping a pen"), ("taped", "tap"), ("put on", "put"),
+     ("hopping", "hoping"), ("bite", "bit"), ("from chair to bed", "from bed to chair")],
+)  # fmt: skip
+def test_words_that_are_two_stay_two(one, other):
+    assert in_words(one) != in_words(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("feed birds", "feeding birds"), ("use a fan", "using fan"), ("wave", "waved"), ("type", "typing"),
+     ("Sits to stand", "sitting to a stand"), ("eats", "eating"), ("catches", "catching"), ("noses", "nose"),
+     ("dance", "dancing"), ("hugging", "hugs"), ("freeing", "free"), ("exercise", "exercising")],
+)  # fmt: skip
+def test_words_that_are_one_but_for_their_endings(one, other):
+    assert in_words(one) == in_words(other)
 
 
 def test_the_description_of_an_unseen_class_may_not_be_one_that_is_trained_on(root):

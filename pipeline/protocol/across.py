@@ -18,6 +18,8 @@ from pipeline.files.tables import open_table
 
 SAME_NAMES = "same_names.csv"
 ARTICLES = ("a", "an", "the")
+DIRECTIONS = {"to", "from", "into", "onto"}  # what stands before them is not what stands behind
+SHORT = re.compile("[^aeiou]*[aeiouy][^aeiouwxy]")  # `wav` of waving, for its last letter is not double: wave
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,24 @@ def plain(name: str) -> str:
 
 
 def in_words(name: str) -> str:
-    """A name by its words alone: `Coin tossing` and `toss a coin` are one, and so are `box`, `boxes` and `boxing`."""
+    """A name by its words alone: `Coin tossing` and `toss a coin` are one, and so are `box`, `boxes` and `boxing`; not
+    `sit to stand` and `stand to sit`.
+    """
     words = re.findall(r"[^\W_]+", composed(name).casefold())
-    return " ".join(sorted(_stem(word) for word in words if word not in ARTICLES))
+    stems = [_stem(word) for word in words if word not in ARTICLES]
+    return " ".join(stems if DIRECTIONS.intersection(words) else sorted(stems))
 
 
 def _stem(word: str) -> str:
-    """An English word without the endings of plural, participle and past."""
+    """An English word without the endings of plural, participle and past, as the first steps of Porter's algorithm
+    (1980) have it: `taping` is `tape` and `tapping` is `tap`.
+    """
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         word = word[:-1]
-    for ending in ("ing", "ed"):
-        rest = word.removesuffix(ending)
-        if rest != word and len(rest) > 1 and re.search("[aeiouy]", rest):
-            doubled = rest[-1] == rest[-2] and rest[-1] not in "lsz"  # `clapping`, and not `rolling`, `passing`
-            word = rest[:-1] if doubled and len(rest) > 3 else rest
-            break
-    return word[:-1] if len(word) > 3 and word.endswith("e") else word
+    if (found := re.fullmatch("(.*[aeiouy].*)(?:ing|(?<!e)ed)", word)) and len(rest := found[1]) > 1:
+        doubled = rest[-1] == rest[-2] and rest[-1] not in "lsz"  # `clapping`, and not `rolling`, `passing`
+        word = rest[:-1] if doubled and len(rest) > 3 else rest + "e" * bool(SHORT.fullmatch(rest))
+    return word[:-1] if len(word) > 3 and word.endswith("e") and not SHORT.fullmatch(word[:-1]) else word
 
 
 def read_same_names(path: Path) -> dict[str, str]:
