@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,9 @@ def test_the_same_command_again_takes_up_what_has_come_and_keeps_what_people_wro
     }
     done = CliRunner().invoke(main, ["init", str(videos), "--name", "mine", "--unseen", "2"])
     assert "--unseen counts for a new data set only" in done.stderr and "No new clip, 0 gone" in done.stdout
+    write_clips(listed, [replace(clip, part="") if clip.clip_id == "bow/5" else clip for clip in clips], others)
+    assert run(videos, "--name", "mine")["new"].keys() < {"train", "test"}, "listed, and killed before it was dealt"
+    assert read_clips(listed, 6) == clips
     filled(videos, film, ["yawn/0.mp4"])
     assert "has the new class 'yawn'" in refused(videos, "--name", "mine")
 
@@ -428,6 +432,11 @@ def test_new_clips_are_dealt_beside_those_that_have_parts() -> None:
     found = {each.clip_id: each.part for each in deal_parts(fresh, "subject", before)}
     assert (found["d"], found["e"], found["g"]) == ("train", "test", "both"), "no subject changes sides"
     assert {found["f"], found["h"]} == {"train", "test"}, "as many as before on either side"
+    before = [clip("a", 1, "s1", "both"), clip("b", 0, "s1", "test"), clip("c", 0, "s2", "train"),
+              clip("d", 2, "s3", "both")]  # fmt: skip
+    fresh = [clip("e", 0, "s1"), clip("f", 0, "s3")]
+    found = {each.clip_id: each.part for each in deal_parts(fresh, "subject", before)}
+    assert found["e"] == "test" and found["f"] != "both", "a class of one source leads no clip of another to both sides"
 
 
 # The files

@@ -63,8 +63,9 @@ def take_up(
         manifests=MANIFESTS, progress=progress,
     )  # fmt: skip
     clips, others = read_with_others(folder / "clips.csv")
+    # without a part: one that had no label, or that a killed process had listed and not dealt yet
+    fresh = [c for c in clips if c.clip_id not in before or (c.label is not None and not c.part)]
     known = [clip for clip in clips if clip.clip_id in before]
-    fresh = [clip for clip in clips if clip.clip_id not in before]
     dealt = {clip.clip_id: clip for clip in deal_parts(fresh, asked.split_by or usual_way(clips), known)}
     if dealt:
         write_clips(folder / "clips.csv", [dealt.get(clip.clip_id, clip) for clip in clips], others)

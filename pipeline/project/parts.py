@@ -27,7 +27,7 @@ def deal_parts(clips: Sequence[Clip], way: str, before: Sequence[Clip] = ()) -> 
     are alike; so NTU's cross-subject protocol has it, too. Equal sources come in the order of a hash of their names,
     the same on every machine. A class that is then in one part only, since it has one source or its sources are others'
     too, is of the part `both`: it trains where it is seen and is tested where it is unseen. Clips without a label have
-    no part, and clips that have one keep it. Those dealt `before` count, and a source keeps the part that it has there.
+    no part, and clips that have one keep it. Those dealt `before` count, and a source keeps the side that it has there.
     """
     taken: dict[str, str] = {}
     sources: dict[str, Counter[int]] = defaultdict(Counter)
@@ -38,19 +38,21 @@ def deal_parts(clips: Sequence[Clip], way: str, before: Sequence[Clip] = ()) -> 
     surplus: Counter[int] = Counter()  # of train clips over test clips, by class
     for clip in before:
         if clip.label is not None and clip.part:
-            taken.setdefault(source_of(clip, way), clip.part)
+            if clip.part != "both":  # that is a class's, not a source's
+                taken.setdefault(source_of(clip, way), clip.part)
             surplus[clip.label] += clip.trains - clip.tests
     part = {}
     for name in order:
         gain = sum(2 * surplus[label] * count for label, count in sources[name].items())
         part[name] = taken.get(name) or ("test" if gain > 0 else "train")
-        sign = {"train": 1, "test": -1, "both": 0}[part[name]]
+        sign = 1 if part[name] == "train" else -1
         for label, count in sources[name].items():
             surplus[label] += sign * count
     dealt = [
         clip if clip.part or clip.label is None else replace(clip, part=part[source_of(clip, way)]) for clip in clips
     ]
-    there = {(c.label, side) for c in (*before, *dealt) for side in ("train", "test") if c.part in (side, "both")}
+    there = {(clip.label, side) for clip in dealt for side in ("train", "test") if clip.part in (side, "both")}
+    there |= {(clip.label, clip.part) for clip in before}
     whole = {clip.label for clip in clips if {(clip.label, "train"), (clip.label, "test")} <= there}
     return [
         now if was.part or was.label is None else replace(now, part=now.part if now.label in whole else "both")
