@@ -199,7 +199,8 @@ def test_a_plain_status_and_graph_are_of_the_demo_alone(project: Path) -> None:
     assert [path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/dvc.yaml") if not path.is_symlink()] == []
     said = dvc(project, "status").stdout
     assert "synth:" in said and "report:" in said and len(said.splitlines()) < 250
-    assert max(map(len, dvc(project, "dag", "--collapse-foreach-matrix").stdout.splitlines())) < 200
+    drawn = dvc(project, "dag", "--collapse-foreach-matrix").stdout
+    assert max(map(len, drawn.splitlines())) < 300, "183 to a few above 200, by Python's hashes; with the tables 800"
     assert "params/dvc.yaml:paper-pku:" in dvc(with_tables(project), "status", "params/dvc.yaml:paper-pku").stdout
 
 
