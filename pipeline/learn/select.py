@@ -126,7 +126,7 @@ def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
 
 
 def choose_adaptation(model: PhaseModel, split: Split, name: str) -> dict[str, Any]:
-    """The values of an adaptation at test time, by `PhaseModel.figure`, as the method's own were.
+    """The values of an adaptation at test time, by `PhaseModel.figure` as the method's own, but the first of the best.
 
     Returns its name as `by`, the values, and the phase-one figures to compare with `zsl_top1` and `zsl_macro`.
     """

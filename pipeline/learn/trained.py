@@ -137,7 +137,7 @@ def read_selection(path: Path, remedy: str) -> dict[str, Any]:
     selection = read_sealed(path, remedy)
     if not isinstance(selection.get("weights_sha256"), dict):
         raise PosebridgeError(f"{path} names no weights; {remedy}.")
-    for name in {"gamma", "gamma_place"} & ({"gamma"} | set(selection)):  # earlier runs have no place
+    for name in ("gamma", *({"gamma_place"} & selection.keys())):  # earlier runs have no place
         chosen_value(selection, name, path, remedy)
     return selection
 
