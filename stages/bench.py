@@ -60,13 +60,8 @@ def command() -> None:
     """
 
 
-for each in (extract, ways, workers, memory):
+for each in (extract, ways, workers, memory, confidence, examples, cues, leaks, parts):
     command.add_command(each)
-command.add_command(confidence)
-command.add_command(examples)
-command.add_command(cues)
-command.add_command(leaks)
-command.add_command(parts)
 
 
 @command.command("cache")

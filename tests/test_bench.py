@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,14 @@ def test_a_video_is_shown_over_and_over_in_the_size_that_is_asked_for(tmp_path):
     for size in ("640", "640x361", "axb", "4x4"):
         done = CliRunner().invoke(main, ["bench", "memory", "--size", size])
         assert done.exit_code == 2 and "two even numbers like 1920x1080" in done.stderr
+
+
+@pytest.mark.unit
+def test_a_measurement_that_the_system_ends_is_one_sentence(tmp_path, monkeypatch):
+    killed = subprocess.CompletedProcess([], -9, "", "")
+    monkeypatch.setattr("pipeline.bench.memory.subprocess.run", lambda *_, **__: killed)
+    with pytest.raises(PosebridgeError, match="The measurement of 2 frames failed: its process ended with -9.$"):
+        bench_memory(tmp_path, frames=2, factor=2, size=(32, 32))
 
 
 @pytest.mark.slow

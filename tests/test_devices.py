@@ -17,6 +17,7 @@ from pipeline.methods.prototypes import class_means
 from pipeline.skeleton.augment import augment
 from pipeline.skeleton.encoders import ENCODERS
 from pipeline.skeleton.graph import GRAPHS, graph_of
+from pipeline.skeleton.hide import Hiding
 from pipeline.skeleton.normalise import normalise
 from pipeline.skeleton.st_gcn import STGCN
 
@@ -94,7 +95,7 @@ def test_skeletons_are_normalised_and_augmented_where_they_are(device, layout, d
     graph = graph_of(layout)
     x = normalise(*skeletons(device, len(graph.joints), dimensions), graph)
     generator = torch.Generator("cuda" if device.type == "cuda" else "cpu").manual_seed(0)
-    seen = augment(x, generator, graph)
+    seen = augment(x, generator, graph, hiding=Hiding(0.5, 0.5))
     assert seen.device.type == device.type and seen.shape == x.shape
 
 

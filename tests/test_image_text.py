@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -94,6 +96,37 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 def recipe(clip: str) -> Recipe:
     named = replace(PLAIN, image_text=clip)
     return replace(named, image_text_sha256=load_image_text(named)[1])
+
+
+class Harm:
+    """What a pickle runs when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_of_a_model_is_run(clip: str, tmp_path: Path) -> None:
+    """Not by a pickle in the place of its safetensors, by one of a layer after the network, or by a file beside it."""
+    harm = tmp_path / "harm"
+    folders = [Path(shutil.copytree(clip, tmp_path / name)) for name in "abc"]
+    for folder in folders[:1]:
+        (folder / "model.safetensors").unlink()
+        torch.save({"x": Harm(harm)}, folder / "pytorch_model.bin")
+    for folder, kind in zip(folders[1:], ("sentence_transformers.models.Dense", "own.Own"), strict=True):
+        modules = json.loads((folder / "modules.json").read_text())
+        modules.append({"idx": 1, "name": "1", "path": "1_Own", "type": kind})
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_Own").mkdir()
+        (folder / "1_Own/config.json").write_text(json.dumps({"in_features": 3, "out_features": 2}))
+        torch.save({"linear.weight": Harm(harm)}, folder / "1_Own/pytorch_model.bin")
+        (folder / "own.py").write_text(f"open({str(harm)!r}, 'w')\nclass Own: pass\n")
+    for folder in folders:
+        with pytest.raises(PosebridgeError, match="could not be loaded"):
+            load_image_text(replace(PLAIN, image_text=str(folder)))
+    assert not harm.exists()
 
 
 def picture(colour: tuple[int, int, int], height: int = 30, width: int = 40, level: int = 255) -> np.ndarray:

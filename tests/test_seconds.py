@@ -110,6 +110,17 @@ def test_receipts_of_earlier_versions_tell_no_seconds_and_are_read(corridor: Cor
     shutil.rmtree(corridor.folder / "cache/store")
 
 
+@pytest.mark.e2e
+def test_an_extraction_in_which_every_clip_failed_has_no_seconds_to_tell(tmp_path: Path) -> None:
+    corridor = Corridor(tmp_path, videos=1)
+    (corridor.root / "0.mp4").write_bytes(b"no video")
+    corridor.ingest()
+    corridor.run()
+    options = ["cache", "stats", "--dataset", "d", "--recipe", "r", "--cache", str(tmp_path / "cache")]
+    shown = CliRunner().invoke(main, options)
+    assert shown.exit_code == 0 and "not a readable video" in shown.stdout and "estimated in" not in shown.stdout
+
+
 @pytest.mark.unit
 def test_where_a_gpu_took_part_the_clock_counts() -> None:
     assert Cost(2, TIMES, {"CPU": 3}).a_clip == 3.0 and Cost(2, TIMES, {"CPU": 3, "NVIDIA H200": 1}).a_clip == 2.0

@@ -33,9 +33,10 @@ from pipeline.params import ExtractParams
 pytestmark = pytest.mark.fault
 CLIPS, SHARD = 40, 2  # in all, and of a shard, about
 
+WHEN = ("host", "time", "seconds", "self_sha256")  # of a receipt: who made a shard, when, and how fast
+
 # Forks argv[2] processes that extract the corridor in argv[1] by argv[3] workers each; waits for them, adds up their
 # exit codes.
-WHEN = ("host", "time", "seconds", "self_sha256")  # of a receipt: who made a shard, when, and how fast
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path

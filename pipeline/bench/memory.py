@@ -102,7 +102,8 @@ def bench_memory(
         found = os.environ | {"PYTHONPATH": os.pathsep.join(places)}  # this very code, from whatever folder
         done = subprocess.run(command, capture_output=True, text=True, env=found)
         if done.returncode:
-            last = done.stderr.strip().splitlines()[-1].rstrip(".")
+            said = done.stderr.strip() or f"its process ended with {done.returncode}"  # killed, by want of memory say
+            last = said.splitlines()[-1].rstrip(".")
             raise PosebridgeError(f"The measurement of {count} frames failed: {last}.")
         peaks.append(float(done.stdout.splitlines()[-1]))
     return MemoryBench(frames, frames * factor, peaks[0], peaks[1], peaks[1] / peaks[0])

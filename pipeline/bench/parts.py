@@ -144,7 +144,6 @@ class Worth:
 def bench_parts(
     dataset: Dataset, protocol: str, run: RunParams, params: Params, seeds: Sequence[int],
     changes: Sequence[str] = tuple(CHANGES), parts: Sequence[str] = tuple(PARTS),
-    on_change: Callable[[str], None] = lambda change: None,
 ) -> Iterator[Worth]:  # fmt: skip
     """Measure parts under changes; the whole always, what others are compared with. Raises PosebridgeError for a run of
     another method, without cues, or of more clips than are held in memory.
@@ -159,7 +158,6 @@ def bench_parts(
             for part in dict.fromkeys((WHOLE, *parts)):
                 for name, figures in judge(learnt, part, params, seed):
                     found.setdefault(name, []).append(figures)
-            on_change(f"{change}, seed {seed}")
         for name, told in found.items():
             yield _worth(change, name, told, found[WHOLE])
 

@@ -43,7 +43,7 @@ def cost_of(reader: CacheReader, most: int) -> Cost | None:
     """
     store = open_store(reader.folder)
     shards = [entry["shard"] for entry in reader.index["shards"]]
-    step = max(1, -(-len(shards) // most))
+    step = max(1, -(-len(shards) // max(1, most)))
     estimated, seconds, devices = 0, defaultdict[str, float](float), Counter[str]()
     for receipt in map(store.receipt, shards[::step]):
         if receipt is None or not receipt.estimated or not {"wall", "cpu"} <= receipt.seconds.keys():

@@ -1,4 +1,4 @@
-"""Models of sentence-transformers, of words or of pictures and words: loaded as safetensors only, known by a hash."""
+"""Models of sentence-transformers, of words or of pictures and words: loaded as tensors only, known by a hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pipeline.files.device import CPU
 def load_model(place: str, remedy: str, device: torch.device = CPU) -> Any:
     """The `SentenceTransformer` of a folder, or of a name, which is fetched where it is not at hand.
 
-    No code of a model is run, and no pickle is read. Raises PosebridgeError, beginning with `remedy`, which names what
+    No code of a model is run. Its network is read of safetensors alone, a layer after it (Dense) where need be of a
+    pickle by the unpickler that knows tensors only. Raises PosebridgeError, beginning with `remedy`, which names what
     could not be loaded and what to do.
     """
     # Imported here: it takes seconds, and must come before mmpose's stand-ins where one process needs both.
