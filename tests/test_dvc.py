@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -165,6 +166,19 @@ def test_the_text_stage_depends_on_the_texts_that_it_embeds(file: str) -> None:
     for path in paths:
         variant = load_params(path).text.encoder.partition("@")[2]
         assert values["texts"] == texts_path(Path(), variant).name, path
+
+
+@pytest.mark.unit
+def test_only_the_table_of_boxes_asks_for_a_detector(repo: Repo) -> None:
+    """Whose file does not ship: folders that several stages write into must not tie them together."""
+    graph = repo.index.graph
+    wanting = {
+        stage.name
+        for stage in graph
+        if stage.name in {"skelgap", "skelgap-headline", "skelgap-more", "skelgap-boxes", "leaderboard", "leaks"}
+        and any("detected" in needed.name for needed in networkx.descendants(graph, stage))
+    }
+    assert wanting == {"skelgap-boxes"}
 
 
 @pytest.mark.unit
