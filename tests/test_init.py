@@ -214,14 +214,6 @@ def test_an_init_that_is_interrupted_leaves_nothing(
     assert not list((project / "manifests").iterdir()) and (project / "params.yaml").read_text() == PARAMS
 
 
-def test_a_value_that_drawn_people_want_is_told_to_who_brings_real_ones(project: Path, videos: Path) -> None:
-    assert not any("hidden_joints" in remark for remark in run(videos, "--name", "mine")["remarks"])
-    with (project / "params.yaml").open("a") as file:
-        file.write("train: {hidden_joints: 0.5}\n")
-    told = run(videos, "--name", "more")["remarks"]
-    assert any("hides joints in training" in remark and "0 turns it off" in remark for remark in told)
-
-
 def test_words_of_ones_own_are_no_drafts(project: Path, videos: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.csv"
     words.write_text("label,slot,text\nkick,one_line,A leg swings out and meets something.\nbow,head,Down.\n")

@@ -163,7 +163,7 @@ def init(
         drafts,
         tuple(findings),
         listed,
-        (*_taken(asked, pose), *listed.remarks, *_remarks(found, split, clips, way), *_hidden()),
+        (*_taken(asked, pose), *listed.remarks, *_remarks(found, split, clips, way)),
     )
 
 
@@ -229,16 +229,6 @@ def _write_texts(path: Path, classes: Sequence[str], words: Path | None) -> tupl
 def _taken(asked: Asked, pose: Pose) -> Iterator[str]:
     if pose.entry is not None and not asked.weights and not asked.detector:
         yield f"The pose model is {pose.entry['weights']}; --weights takes another one."
-
-
-def _hidden() -> Iterator[str]:
-    """Values of params.yaml that all data sets share, and that nobody has measured on people."""
-    params = load_params(PARAMS)
-    if params.encode.hidden_joints or params.train.hidden_joints:
-        yield (
-            f"{PARAMS} hides joints in training (hidden_joints, of encode and train), as the demo's drawn people want "
-            "it; nobody has measured it on real ones, and 0 turns it off."
-        )
 
 
 def _remarks(found: Found, split: Split, clips: Sequence[Clip], way: str) -> Iterator[str]:
