@@ -82,6 +82,19 @@ def test_labels_and_segments_from_a_csv(tmp_path, videos, go):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("name", ["class", "Class"])
+def test_no_class_is_called_as_the_first_column_of_a_confusion(tmp_path, videos, go, name):
+    """`class,bow,class` has two columns of one name, so the report could not read it, after all training."""
+    with pytest.raises(PosebridgeError, match=f"'{name}' cannot be a class: .*rename it"):
+        (videos / "labels.csv").write_text(f"path,label\nwave/s01_train.mp4,{name}\n")
+        go()
+    assert not (tmp_path / "m/mine/classes.csv").exists()
+    path = write_classes(tmp_path / "classes.csv", ["bow", name])
+    with pytest.raises(PosebridgeError, match="line 3, column name: results have a column `class`"):
+        read_classes(path)
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

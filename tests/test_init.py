@@ -489,6 +489,12 @@ def test_a_label_of_two_lines_is_refused() -> None:
         check_labels(["bow", "kick\nhigh"])
 
 
+@pytest.mark.parametrize("name", ["class", "Class"])
+def test_a_label_that_heads_a_column_of_results_is_refused(name: str) -> None:
+    with pytest.raises(PosebridgeError, match=f"'?{name}'? cannot be a class: results have a column `class`"):
+        check_labels(["bow", name])
+
+
 def test_a_class_with_clips_of_both_parts_is_in_both_and_the_others_keep_what_they_are_dealt() -> None:
     clips = [Clip("a", "a.mp4", label=0, part="both"), Clip("b", "b.mp4", label=0), Clip("c", "c.mp4", label=1)]
     assert [clip.part for clip in deal_parts(clips, "video")] == ["both", "train", "both"]

@@ -185,7 +185,7 @@ class Shifted(Adaptation):
 class Narrow(Shifted):
     """Makes one more of the pseudo-unseen clips right, among their classes, and spoils the classes trained on."""
 
-    choices = {"shift": (-2.5, 0.0)}
+    choices = {"shift": (9.0, 0.0, -2.5)}
 
     def scores(self, batches: Iterable[Tensor], text: Tensor) -> Tensor:
         moved = super().scores(batches, text)
@@ -207,6 +207,16 @@ def test_an_adaptation_is_chosen_by_the_curve_that_values_are_chosen_by(monkeypa
     assert choose_adaptation(model(method), SPLIT, "narrow")["shift"] == 0.0, "the whole curve counts"
     alone = replace(model(method), phase=replace(PHASE, held_out=()))
     assert choose_adaptation(alone, SPLIT, "narrow")["shift"] == -2.5, "by the pseudo-unseen clips alone"
+
+
+def test_an_adaptation_that_is_better_by_chance_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """-2.5 has an area of .625, 0 one of .5: of four clips its standard error is .25, of 64 it is .0625."""
+    monkeypatch.setattr(Shifted, "choices", {"shift": (0.0, -2.5)})
+    monkeypatch.setattr(selection, "find_adaptation", {"shifted": Shifted}.__getitem__)
+    few = model(Written({0.0: [row if row != [1, 4, 7, 0] else [2, 4, 7, 0] for row in GOOD]}))
+    assert choose_adaptation(few, SPLIT, "shifted")["shift"] == 0.0
+    many = replace(few, phase=replace(PHASE, pseudo_unseen=PSEUDO_UNSEEN * 16))
+    assert choose_adaptation(many, SPLIT, "shifted")["shift"] == -2.5
 
 
 # ---- the stages: a method that reads label and name of a clip from its skeleton, and is right when the test says so

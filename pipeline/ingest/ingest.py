@@ -23,7 +23,7 @@ from pipeline.ingest.merge import FormerList, read_former, segment_of, write_mer
 from pipeline.ingest.ntu import read_missing_skeletons
 from pipeline.ingest.own import read_own
 from pipeline.ingest.registry import LAYOUTS, choose_split
-from pipeline.manifest.clips import MOST_RATE, MOST_SECONDS, Clip, read_classes, write_classes
+from pipeline.manifest.clips import MOST_RATE, MOST_SECONDS, Clip, read_classes, why_no_class, write_classes
 from pipeline.params import IMAGE_FPS
 from pipeline.video.decode import VideoError
 from pipeline.video.identity import sha256_video
@@ -84,7 +84,7 @@ def ingest(
 
     Raises:
         PosebridgeError: no videos, a CSV, a pattern or a split file with an error, a label that an existing classes.csv
-            does not have, or a clips.csv there with an error, which stays as it is.
+            does not have, or that no class can have, or a clips.csv there with an error, which stays as it is.
     """
     check_name(dataset, "data set")
     if not is_folder(root):
@@ -211,6 +211,9 @@ def _classes(path: Path, entries: list[Entry]) -> tuple[list[str], bool]:
     """The class names in their order, and whether they are new."""
     wanted = {entry.label for entry in entries if entry.label}
     if not path.exists():
+        for label in wanted:
+            if why := why_no_class(label):
+                raise PosebridgeError(f"The label {label!r} cannot be a class: {why}; rename it.")
         return sorted(wanted), True
     names = read_classes(path)
     if unknown := sorted(wanted - set(map(composed, names)) - set(names)):

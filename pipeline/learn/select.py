@@ -83,23 +83,29 @@ def clearly_best(figures: Sequence[float], clips: int) -> int:
     return best if figures[best] - figures[0] > math.sqrt(usual * (1 - usual) / max(clips, 1)) else 0
 
 
+def _choose(whose: Method | Adaptation, figure: Callable[[], float], clips: int) -> dict[str, float]:
+    """Attribute -> the chosen one of its `choices`, by what `figure` is with it: one after another, each left set. The
+    first of an attribute's choices is the usual one, which another has to beat clearly.
+    """
+    chosen: dict[str, float] = {}
+    for name, values in whose.choices.items():
+        figures = []
+        for value in values:
+            setattr(whose, name, value)
+            figures.append(figure())
+        chosen[name] = values[clearly_best(figures, clips)]
+        setattr(whose, name, chosen[name])
+    return chosen
+
+
 def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
     """The method's own values by `PhaseModel.figure`, as the epochs were; then the place of gamma (see
     protocol/calibration.py) and what gamma is there in this phase.
 
-    The first of a value's choices is the usual one, which another has to beat clearly. The area needs no gamma and
-    weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose by chance. Leaves the
-    method with the chosen values set. All figures are phase-one scores, on train-part clips.
+    The area needs no gamma and weighs both sides: pseudo-unseen accuracy alone, on a handful of classes, would choose
+    by chance. Leaves the method with the chosen values set. All figures are phase-one scores, on train-part clips.
     """
-    method = model.method
-    chosen: dict[str, float] = {}
-    for name, values in method.choices.items():
-        figures = []
-        for value in values:
-            setattr(method, name, value)
-            figures.append(model.figure(split))
-        chosen[name] = values[clearly_best(figures, len(model.phase.pseudo_unseen))]
-        setattr(method, name, chosen[name])
+    chosen = _choose(model.method, lambda: model.figure(split), len(model.phase.pseudo_unseen))
     gamma, both = 0.0, {}
     if model.phase.held_out:  # else no clip of a seen class to be right about: nothing to calibrate, no such figures
         stacking = model.stacking(split)
@@ -126,18 +132,11 @@ def choose_values(model: PhaseModel, split: Split) -> dict[str, Any]:
 
 
 def choose_adaptation(model: PhaseModel, split: Split, name: str) -> dict[str, Any]:
-    """The values of an adaptation at test time, by `PhaseModel.figure` as the method's own, but the first of the best.
+    """The values of an adaptation at test time, chosen as the method's own are.
 
     Returns its name as `by`, the values, and the phase-one figures to compare with `zsl_top1` and `zsl_macro`.
     """
     adaptation = find_adaptation(name)(model.method.eval().requires_grad_(False))
-    chosen: dict[str, float] = {}
-    for attribute, values in adaptation.choices.items():
-        figures = []
-        for value in values:
-            setattr(adaptation, attribute, value)
-            figures.append(model.figure(split, adaptation))
-        chosen[attribute] = values[int(np.argmax(figures))]
-        setattr(adaptation, attribute, chosen[attribute])
+    chosen = _choose(adaptation, lambda: model.figure(split, adaptation), len(model.phase.pseudo_unseen))
     found = model.zero_shot(split, adaptation)
     return {"by": name, **chosen, "zsl_top1": micro(found), "zsl_macro": macro(found)}

@@ -161,13 +161,24 @@ def part_of(row: Row) -> str:
     return part
 
 
+def why_no_class(name: str) -> str:
+    """Why a name cannot be that of a class; empty where it can. Each class heads a column of confusion.csv, and `class`
+    is the heading of its first one.
+    """
+    return "results have a column `class`, so no class can be called that" if name.strip().lower() == "class" else ""
+
+
 def read_classes(path: Path) -> list[str]:
-    """Read classes.csv (`index,name`); raises PosebridgeError unless indices run 0, 1, 2, ... and names differ."""
+    """Read classes.csv (`index,name`); raises PosebridgeError unless indices run 0, 1, 2, ... and names differ and
+    may be those of classes.
+    """
     names: dict[str, str] = {}
     for expected, row in enumerate(open_table(path, ("index", "name"), (), "write it as `index,name`, 0-based")):
         if row.whole("index", 0, MOST_CLASSES) != expected:
             raise row.wrong("index", f"index {row.text('index')!r} should be {expected} (0-based, in order)")
         name = row.needed("name")
+        if why := why_no_class(name):
+            raise row.wrong("name", f"{why}; give it another name")
         if composed(name) in names:
             raise row.wrong("name", f"the class name {name!r} occurs twice; make it unique")
         names[composed(name)] = name

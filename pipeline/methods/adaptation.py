@@ -23,7 +23,9 @@ class Adaptation(ABC):
     """The contract. One is made for a trained method, in eval mode and without gradients, and leaves it as it is."""
 
     choices: ClassVar[Mapping[str, tuple[float, ...]]] = {}
-    """Attributes that the selection phase chooses, each from these values: in this order, the first of equals wins."""
+    """Attributes that the selection phase chooses, each from these values, as those of a method: the first one unless
+    another is clearly better.
+    """
 
     batch_size: ClassVar[int] = 64  # clips that arrive together
 

@@ -6,14 +6,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import PosebridgeError, short
+from pipeline.manifest.clips import why_no_class
 from pipeline.manifest.drafts import spoken
 
 BREAKING = ("Cc", "Cs", "Zl", "Zp")  # Unicode's kinds of characters that break a line or are none
 
 
 def check_labels(labels: Iterable[str]) -> None:
-    """Raises PosebridgeError for a label that breaks a line, has blanks around it or no word in it, and for two that
-    differ by case, blanks and underscores only, since their texts would be the same.
+    """Raises PosebridgeError for a label that breaks a line, has blanks around it or no word in it, that results cannot
+    hold (`class`), and for two that differ by case, blanks and underscores only, since their texts would be the same.
     """
     known: dict[str, str] = {}
     for label in sorted(labels):
@@ -22,6 +23,8 @@ def check_labels(labels: Iterable[str]) -> None:
             raise PosebridgeError(f"The label {short(label)} has a line break or control character in it; {remedy}.")
         if label != label.strip():
             raise PosebridgeError(f"The label {short(label)} begins or ends with a blank; {remedy}.")
+        if why := why_no_class(label):
+            raise PosebridgeError(f"The label {short(label)} cannot be a class: {why}; {remedy}.")
         words = spoken(label).casefold()
         if not words:
             raise PosebridgeError(f"The label {short(label)} has no word in it; {remedy}.")
