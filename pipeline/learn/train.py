@@ -45,7 +45,7 @@ from pipeline.learn.trained import (
     settings_of,
     skeleton_encoder,
 )
-from pipeline.methods.base import EmbeddingMethod, Method
+from pipeline.methods.base import EmbeddingMethod, Method, SolvedMethod
 from pipeline.methods.prototypes import class_means
 from pipeline.params import Params, RunParams
 from pipeline.protocol.guards import require_clips_of_phase
@@ -179,7 +179,7 @@ def train_phase(
         torch.manual_seed(seed)
         method, words = new_method(opened, phase.classes)
     method.to(device)
-    views_of = 1 if opened.imported or method.solved else config.views  # neither is augmented
+    views_of = 1 if opened.imported or isinstance(method, SolvedMethod) else config.views  # neither is augmented
     table = feature_table(
         encoder, samples, opened.shapes.anchors, views_of, seed, device=device, swap=config.swap_persons,
         hiding=Hiding(config.hidden_joints, config.hidden_frames),
@@ -222,8 +222,7 @@ def train_phase(
     def tell_progress(progress: Progress) -> None:
         method.progress = progress.epoch / planned
 
-    if method.solved:
-        assert isinstance(method, EmbeddingMethod)
+    if isinstance(method, SolvedMethod):
         return model, solved(method, table, train_rows, labels, text, on_epoch)
     if isinstance(method, EmbeddingMethod):
         method.before(table.batches(train_rows.split(BATCH)), labels.to(device), text)
@@ -239,7 +238,7 @@ def train_phase(
 
 
 def solved(
-    method: EmbeddingMethod, table: Table, rows: Tensor, labels: Tensor, text: Tensor,
+    method: SolvedMethod, table: Table, rows: Tensor, labels: Tensor, text: Tensor,
     on_epoch: Callable[[Progress], None],
 ) -> Progress:  # fmt: skip
     """Solve a method by the clips trained on: one epoch, as far as anybody counts."""

@@ -58,9 +58,6 @@ class Method(nn.Module, ABC):
     end_to_end: ClassVar[bool] = False
     """Whether the method has its own skeleton encoder: its features are joints, and no frozen encoder is loaded."""
 
-    solved: ClassVar[bool] = False
-    """Whether it is an `EmbeddingMethod` that is solved at once instead of trained: by `solve`, and without a loss."""
-
     one_model: ClassVar[bool] = False
     """Whether it compares cues with words directly, so that one image-text model must have made both."""
 
@@ -141,19 +138,26 @@ class EmbeddingMethod(Method):
     def scores(self, features: Features, text: Tensor) -> Tensor:
         return self.embed(features) @ self.prototypes(text).T
 
-    def solve(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:  # noqa: B027
-        """What a method that is `solved` does in the place of training: of the clips trained on, as they are, batch by
-        batch, with `labels` [N], rows of `text`.
-        """
-
     def before(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:  # noqa: B027
-        """Before training: take what is estimated of the clips trained on, as they are; arguments as those of `solve`.
+        """Before training: take what is estimated of the clips trained on, as they are, batch by batch, with `labels`
+        [N], rows of `text`.
         """
 
     def finish(self, means: Tensor, text: Tensor) -> None:  # noqa: B027
         """After training: estimate, on the classes trained on, what is not trained by gradient. `means` [C, d_t] are
         the mean embeddings of their clips, L2-normalised.
         """
+
+
+class SolvedMethod(EmbeddingMethod):
+    """A method that is solved at once instead of trained, or that has nothing to learn."""
+
+    def solve(self, batches: Iterable[Features], labels: Tensor, text: Tensor) -> None:  # noqa: B027
+        """In the place of training; arguments as those of `before`."""
+
+    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
+        """There is none."""
+        raise NotImplementedError
 
 
 def read_flags(kind: Any, flags: Mapping[str, Any], method: str) -> Any:

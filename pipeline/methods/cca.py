@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
-from pipeline.methods.base import MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.methods.base import MOST_WIDE, Features, Shapes, SolvedMethod, read_flags
 from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.mirror import mirror
@@ -48,11 +48,10 @@ class Flags:
     text_ridge: float = within(TEXT_RIDGE, above=0)
 
 
-class CCA(EmbeddingMethod):
+class CCA(SolvedMethod):
     """See the module's docstring."""
 
     end_to_end = True
-    solved = True
     waves: Tensor  # [moments * V * C, R] directions of the Fourier features
     phases: Tensor  # [R]
     width: Tensor  # [] of the Gaussian kernel
@@ -90,10 +89,6 @@ class CCA(EmbeddingMethod):
 
     def see_text(self, text: Tensor) -> None:
         self.centre.copy_(self.describe(text).mean(0))
-
-    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
-        """None: it is solved."""
-        raise NotImplementedError
 
     def embed(self, features: Features) -> Tensor:
         return F.normalize((self._seen(features) - self.middle) * self.scale @ self.clips, dim=-1)

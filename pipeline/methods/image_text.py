@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import one_of
-from pipeline.methods.base import EmbeddingMethod, Features, Shapes, read_flags
+from pipeline.methods.base import Features, Shapes, SolvedMethod, read_flags
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,10 @@ class Flags:
     cues: bool = True  # there is nothing else
 
 
-class ImageText(EmbeddingMethod):
+class ImageText(SolvedMethod):
     """See the module's docstring."""
 
     end_to_end = True
-    solved = True
     one_model = True
 
     def __init__(self, shapes: Shapes, classes: int, flags: Mapping[str, Any]) -> None:
@@ -54,7 +53,3 @@ class ImageText(EmbeddingMethod):
 
     def prototypes(self, text: Tensor) -> Tensor:
         return self.describe(text)
-
-    def loss(self, features: Features, labels: Tensor, text: Tensor) -> Tensor:
-        """None: nothing is trained."""
-        raise NotImplementedError
