@@ -16,8 +16,9 @@ import click
 
 from pipeline.errors import some_names
 from pipeline.ingest.ingest import Ingestion
-from pipeline.project.again import is_known, take_up
-from pipeline.project.init import PARAMS, Asked, Made, check_dataset_name, init, usual_name
+from pipeline.project.again import made_of, take_up
+from pipeline.project.asked import INIT_CSV, Asked, as_before
+from pipeline.project.init import MANIFESTS, PARAMS, Made, check_dataset_name, init, usual_name
 from pipeline.project.look import Found, look
 from pipeline.project.parts import WAYS
 from pipeline.protocol.draw import usual_unseen
@@ -62,7 +63,8 @@ def command(
     unseen classes are asked for. A video is a file, or a folder of images. About half of the clips of each class are
     for the test, so that no subject, camera or video is on both sides. Class descriptions are drafts made of the
     labels, marked so in texts.csv: your own words make better ones. Nothing that is there is written over: where videos
-    have come or gone, the same command again takes them up, and keeps all else.
+    have come or gone, `posebridge init DIR` again takes them up, with --name, --labels, --pattern and --split-by as
+    before unless you give others, and keeps all else.
 
     \b
     Examples:
@@ -74,14 +76,15 @@ def command(
         raise click.UsageError("Give --labels or --pattern, not both.")
     if is_new := not PARAMS.exists():
         refuse_inner_folder(click.get_current_context(), PARAMS)
-    found = look(folder, labels, pattern)
     asks = at_a_terminal() and not as_json
-    name = name or _asked_name(usual_name(folder), asks)
     models = [str(place) if place else "" for place in (weights, detector)]
     asked = Asked(unseen, seed, labels, pattern, split_by or "", texts, recipe, *models, image_fps)
-    if is_known(folder, name):
-        _take_up(found, name, asked, as_json)
+    if known := _known(folder, name):
+        asked, kept = as_before(asked, MANIFESTS / known)
+        _take_up(look(folder, asked.labels, asked.pattern), known, asked, kept, as_json)
         return
+    found = look(folder, labels, pattern)
+    name = name or _asked_name(usual_name(folder), asks)
     check_dataset_name(name)
     if not unseen and asks:
         asked = replace(asked, unseen=_asked_unseen(found))
@@ -107,8 +110,21 @@ def command(
     answer(values, _told(made, run), as_json)
 
 
-def _take_up(found: Found, name: str, asked: Asked, as_json: bool) -> None:
-    """New videos of a data set that there is; says what came and what went."""
+def _known(folder: Path, name: str) -> str:
+    """The data set that is looked at again, the one of this name or the only one of the folder; empty for a new one."""
+    made = made_of(folder)
+    if name or not made:
+        return name if name in made else ""
+    if len(made) > 1 and (usual := usual_name(folder)) not in made:
+        raise click.UsageError(f"{folder} is of the data sets {some_names(made)}; name one with --name.")
+    return made[0] if len(made) == 1 else usual
+
+
+def _take_up(found: Found, name: str, asked: Asked, kept: dict[str, str], as_json: bool) -> None:
+    """New videos of a data set that there is; says what came and what went, and what of an earlier time counts."""
+    if kept:
+        said = " ".join(f"{option} {shlex.quote(value)}" for option, value in kept.items())
+        say(f"As {MANIFESTS / name / INIT_CSV} has it from before: {said}")
     with counter("video", "init") as show:
         taken = take_up(found, name, asked, show)
     _list_odd(taken.listed)
@@ -122,7 +138,7 @@ def _take_up(found: Found, name: str, asked: Asked, as_json: bool) -> None:
     came = f"{count} new clips ({parts})" if count else "No new clip"
     values = {
         "dataset": name, "folder": str(taken.folder), "clips": taken.listed.clips, "new": taken.new,
-        "gone": taken.gone, **_odd(taken.listed), "remarks": taken.listed.remarks, "command": run,
+        "gone": taken.gone, "kept": kept, **_odd(taken.listed), "remarks": taken.listed.remarks, "command": run,
     }  # fmt: skip
     lines = [f"{taken.folder} is there already: {came}, {taken.gone} gone; classes, protocols and words stay.",
              "Bring all up to date with:", f"  {run}"]  # fmt: skip

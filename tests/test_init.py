@@ -28,7 +28,8 @@ from pipeline.manifest.clips import Clip, read_classes, read_clips, read_with_ot
 from pipeline.manifest.drafts import draft_texts, read_drafts
 from pipeline.manifest.texts import read_texts
 from pipeline.params import load_params
-from pipeline.project.init import Asked, init
+from pipeline.project.asked import Asked
+from pipeline.project.init import init
 from pipeline.project.labels import check_labels
 from pipeline.project.look import look
 from pipeline.project.parts import deal_parts, usual_way
@@ -191,6 +192,35 @@ def test_the_same_command_again_takes_up_what_has_come_and_keeps_what_people_wro
     assert "has the new class 'yawn'" in refused(videos, "--name", "mine")
 
 
+def test_init_again_lists_as_before_unless_it_is_told_otherwise(
+    project: Path, tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = filled(tmp_path / "mixed", film, [f"{action}_{who}.mp4" for action in ACTIONS for who in "pqrs"])
+    run(root, "--name", "mine", "--pattern", "^(?P<label>[a-z]+)_(?P<subject>[a-z])", "--split-by", "video")
+    filled(root, film, [f"{action}_{who}.mp4" for action in ACTIONS for who in "tu"])
+    monkeypatch.setattr(stages.init, "at_a_terminal", lambda: True)
+    done = CliRunner().invoke(main, ["init", str(root)])
+    assert done.exit_code == 0 and "Name of the data set" not in done.stderr, done.output
+    assert "As manifests/mine/init.csv has it from before: --pattern '^(?P<label>[a-z]+)_" in done.stderr
+    assert "--split-by video" in done.stderr and "manifests/mine is there already: 12 new clips" in done.stdout
+    monkeypatch.setattr(stages.init, "at_a_terminal", lambda: False)
+    filled(root, film, [f"{action}_{who}.mp4" for action in ACTIONS for who in "vwxyz"])
+    told = run(root, "--split-by", "subject")
+    assert told["dataset"] == "mine" and list(told["kept"]) == ["--pattern"] and sum(told["new"].values()) == 30
+    clips = read_clips(project / "manifests/mine/clips.csv", 6)
+    sides = {(clip.subject, clip.part) for clip in clips if clip.subject in "vwxyz"}
+    assert len(sides) == 5, "no subject of the new clips is on both sides"
+    assert run(root)["kept"]["--split-by"] == "subject", "what was said last"
+    rows = [f"{path.name},{path.name.split('_')[0].replace('jump', 'leap')}\n" for path in root.iterdir()]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows))
+    assert "has the new class 'leap'" in refused(root, "--labels", tmp_path / "labels.csv"), "and not by the pattern"
+    run(root, "--name", "two", "--labels", tmp_path / "labels.csv")
+    assert "is of the data sets 'mine', 'two'; name one with --name" in " ".join(
+        CliRunner().invoke(main, ["init", str(root)]).stderr.split()
+    )
+    assert run(root, "--name", "two")["kept"] == {"--labels": str((tmp_path / "labels.csv").resolve())}
+
+
 def test_what_is_written_into_the_parameters_meanwhile_stays(project: Path, videos: Path) -> None:
     def edit(done: int, total: int) -> None:
         (project / "params.yaml").write_text(PARAMS.replace("# ours", "# ours, meanwhile"))
@@ -237,7 +267,9 @@ def test_a_person_at_a_terminal_is_asked_and_nobody_else(
     assert done.exit_code == 0 and "[my_videos]" in done.stderr and "24 clips of 6 classes: 'bow'," in done.stderr
     assert "unseen 'bow', 'sit'" in done.stdout
     monkeypatch.setattr(stages.init, "at_a_terminal", lambda: False)
-    assert run(videos)["dataset"] == "my_videos"
+    assert run(videos)["dataset"] == "asked", "the only one of this folder"
+    assert run(videos, "--name", "my_videos")["dataset"] == "my_videos"
+    assert run(videos)["dataset"] == "my_videos", "of two, the one of its name"
 
 
 def test_folders_of_images_are_clips(project: Path, tmp_path: Path) -> None:

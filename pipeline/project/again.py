@@ -1,6 +1,6 @@
 """The folder of a data set that `init` has made, looked at again: new videos are taken up, all else stays.
 
-Reads and writes manifests/<name>/clips.csv (and clips.gone.csv). Command: posebridge init DIR, once more
+Reads and writes manifests/<name>/clips.csv (and clips.gone.csv) and init.csv. Command: posebridge init DIR, once more
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pipeline.files.shipped import shipped_file
 from pipeline.ingest.ingest import Ingestion, ingest
 from pipeline.manifest.clips import read_classes, read_clips, read_with_others, write_clips
 from pipeline.params import IMAGE_FPS, load_params
-from pipeline.project.init import MANIFESTS, PARAMS, Asked
+from pipeline.project.asked import Asked, write_asked
+from pipeline.project.init import MANIFESTS, PARAMS
 from pipeline.project.look import Found
 from pipeline.project.parts import deal_parts, usual_way
 
@@ -35,17 +36,21 @@ class TakenUp:
     idle: tuple[str, ...]
 
 
-def is_known(root: Path, name: str) -> bool:
-    """Whether `init` has made the data set `name` of this folder."""
-    known = load_params(shipped_file(PARAMS)).datasets.get(name)
-    listed = (MANIFESTS / name / "clips.csv").is_file() and (MANIFESTS / name / "classes.csv").is_file()
-    return listed and known is not None and Path(known.root).resolve() == root.resolve()
+def made_of(root: Path) -> list[str]:
+    """The data sets that `init` has made of this folder."""
+    return [
+        name
+        for name, known in load_params(shipped_file(PARAMS)).datasets.items()
+        if Path(known.root).resolve() == root.resolve()
+        and all((MANIFESTS / name / file).is_file() for file in ("clips.csv", "classes.csv"))
+    ]
 
 
 def take_up(
     found: Found, name: str, asked: Asked, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> TakenUp:
-    """List the folder again. What stands in clips.csv stays, and new clips are dealt to parts beside it.
+    """List the folder again, as `asked` (see `as_before`). What stands in clips.csv stays, and new clips are dealt to
+    parts beside it.
 
     Raises PosebridgeError for a new class, since protocols and texts are of those that there are; nothing is written
     then.
@@ -69,6 +74,7 @@ def take_up(
     dealt = {clip.clip_id: clip for clip in deal_parts(fresh, asked.split_by or usual_way(clips), known)}
     if dealt:
         write_clips(folder / "clips.csv", [dealt.get(clip.clip_id, clip) for clip in clips], others)
+    write_asked(folder, asked)
     wants = {"--unseen": asked.unseen, "--texts": asked.texts, "--recipe": asked.recipe, "--weights": asked.weights,
              "--detector": asked.detector, "--image-fps": asked.image_fps}  # fmt: skip
     return TakenUp(

@@ -1,8 +1,8 @@
 """A folder of videos becomes a data set: everything that would be written by hand, written.
 
 Reads the names, headers and labels of the videos, params.yaml, and words for classes where there are any. Writes
-manifests/<name>/ (classes.csv, clips.csv, texts.csv, a protocol, dvc.yaml), and into params.yaml a data set, two runs
-and, for weights of one's own, a recipe. Command: posebridge init DIR
+manifests/<name>/ (classes.csv, clips.csv, texts.csv, a protocol, dvc.yaml, init.csv), and into params.yaml a data set,
+two runs and, for weights of one's own, a recipe. Command: posebridge init DIR
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pipeline.manifest.clips import Clip, read_classes, read_clips, write_clips
 from pipeline.manifest.drafts import draft_texts, write_with_drafts
 from pipeline.manifest.texts import read_texts, read_words
 from pipeline.params import IMAGE_FPS, load_params
+from pipeline.project.asked import Asked, write_asked
 from pipeline.project.copy import make_dvc_project
 from pipeline.project.labels import wordless
 from pipeline.project.look import Found
@@ -44,24 +45,6 @@ MANIFESTS = Path("manifests")
 FAILURES = 0.1  # of the clips may fail in the extraction
 LONGEST_NAME = 40
 FEW_SEEN = 10  # classes; with four of five clips each, 0.57 of two unseen ones were told right (docs/results.md)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a person may say. Empty: `unseen` a fifth of the classes, by lot; `split_by` what the clips tell; `recipe`
-    tinypose; `weights` and `detector` those of the recipe; `texts` all are drafts.
-    """
-
-    unseen: str = ""
-    seed: int = 0
-    labels: Path | None = None
-    pattern: str = ""
-    split_by: str = ""
-    texts: Path | None = None
-    recipe: str = ""
-    weights: str = ""
-    detector: str = ""
-    image_fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +125,7 @@ def init(
         most = max(1, round(FAILURES * len(clips))) + len(listed.unreadable)
         text = table_text(name, pose.recipe, split.protocol, list(runs), most, in_checkout())
         write_for_people(folder / "dvc.yaml", text.encode())
+        write_asked(folder, asked)
         check_dataset_name(name)  # somebody may have taken it, or written into params.yaml, in the meantime
         params = _with_entries(name, found.root, asked, pose, runs)
         folder.rename(MANIFESTS / name)

@@ -13,8 +13,7 @@ HEAD = """\
 #   dvc repro manifests/{dataset}/dvc.yaml
 #
 # Its values are in params.yaml. Another protocol, of `posebridge protocol`, or another run goes into the lists below.
-# After bringing more videos: `posebridge ingest --dataset {dataset}`, with the same --labels or --pattern as before,
-# and then `train` or `test` into the column `part` of the new rows of clips.csv.
+# After bringing more videos: `posebridge init` and their folder, again.
 
 """
 OURS = ("cache/sums/", "pipeline/", "stages/")  # of a checkout: what depends on our code is made again when it changes
