@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from snowballstemmer import stemmer
+
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import composed, is_file
 from pipeline.files.tables import open_table
@@ -19,7 +21,6 @@ from pipeline.files.tables import open_table
 SAME_NAMES = "same_names.csv"
 ARTICLES = ("a", "an", "the")
 DIRECTIONS = {"to", "from", "into", "onto"}  # what stands before them is not what stands behind
-SHORT = re.compile("[^aeiou]*[aeiouy][^aeiouwxy]")  # `wav` of waving, for its last letter is not double: wave
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,13 @@ def plain(name: str) -> str:
 
 
 def in_words(name: str) -> str:
-    """A name by its words alone: `Coin tossing` and `toss a coin` are one, and so are `box`, `boxes` and `boxing`; not
-    `sit to stand` and `stand to sit`.
+    """A name by its words alone, without their English endings: `Coin tossing` and `toss a coin` are one, and so are
+    `box`, `boxes` and `boxing`; not `sit to stand` and `stand to sit`.
     """
+    english = stemmer("english")
     words = re.findall(r"[^\W_]+", composed(name).casefold())
-    stems = [_stem(word) for word in words if word not in ARTICLES]
+    stems = english.stemWords([word for word in words if word not in ARTICLES])
     return " ".join(stems if DIRECTIONS.intersection(words) else sorted(stems))
-
-
-def _stem(word: str) -> str:
-    """An English word without the endings of plural, participle and past, as the first steps of Porter's algorithm
-    (1980) have it: `taping` is `tape` and `tapping` is `tap`.
-    """
-    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
-        word = word[:-1]
-    if (found := re.fullmatch("(.*[aeiouy].*)(?:ing|(?<!e)ed)", word)) and len(rest := found[1]) > 1:
-        doubled = rest[-1] == rest[-2] and rest[-1] not in "lsz"  # `clapping`, and not `rolling`, `passing`
-        word = rest[:-1] if doubled and len(rest) > 3 else rest + "e" * bool(SHORT.fullmatch(rest))
-    return word[:-1] if len(word) > 3 and word.endswith("e") and not SHORT.fullmatch(word[:-1]) else word
 
 
 def read_same_names(path: Path) -> dict[str, str]:
