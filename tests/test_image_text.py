@@ -19,6 +19,8 @@ from test_image_network import Standing
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
+from pipeline.files.sentence_model import load_model
+from pipeline.hpe import factory, image_text, weights
 from pipeline.hpe.image_text import SIDE, ImageTextCues, fitted, load_image_text
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.evaluate import evaluate
@@ -96,6 +98,22 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 def recipe(clip: str) -> Recipe:
     named = replace(PLAIN, image_text=clip)
     return replace(named, image_text_sha256=load_image_text(named)[1])
+
+
+def test_a_model_that_was_loaded_for_its_hash_is_not_loaded_again(
+    clip: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(image_text, "load_model", lambda name, *rest: loaded.append(name) or load_model(name, *rest))
+    monkeypatch.setattr(weights, "find_weights", lambda _: weights.WeightsFile(Path("pose.onnx"), "0" * 64, None))
+    monkeypatch.setattr(factory, "_build_pose", lambda *_: Standing())
+    found = weights.resolve_weights(replace(recipe, image_text_sha256=""))
+    assert found.image_text_sha256 == recipe.image_text_sha256
+    first, second = (factory._build(found, None) for _ in range(2))
+    assert loaded == [clip, clip] and first._model is not second._model, "the second one has one of its own"
+    weights.resolve_weights(found)
+    with pytest.raises(PosebridgeError, match="the recipe wants 111"):
+        factory._build(replace(found, image_text_sha256="1" * 64), None)
 
 
 class Harm:

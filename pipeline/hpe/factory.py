@@ -49,9 +49,10 @@ def _build(recipe: Recipe, device: torch.device | None) -> Estimator:
         return _build_pose(recipe, device)
     plain = replace(recipe, cues_from=POSE, cues="none", taps=(), anchors=ANCHORS)
     if recipe.cues_from == IMAGE_TEXT:
+        from pipeline.files.device import CPU
         from pipeline.hpe.image_text import ImageTextCues, load_image_text
 
-        model, _ = load_image_text(recipe, device)  # before mmpose's stand-ins: see hpe/mm_compat.py
+        model, _ = load_image_text(recipe, device or CPU)  # before mmpose's stand-ins: see hpe/mm_compat.py
         return ImageTextCues(recipe, _build_pose(plain, device), model)
     from pipeline.hpe.image_network import ImageNetworkCues, load_network
 

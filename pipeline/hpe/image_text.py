@@ -14,20 +14,30 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from pipeline.errors import PosebridgeError
-from pipeline.files.device import memory_for
+from pipeline.files.device import CPU, memory_for
 from pipeline.files.sentence_model import load_model, weights_sha256
 from pipeline.hpe.base import Estimate, Estimator, device_of
 from pipeline.recipe import Recipe
 
 SIDE = 336  # pixels of the square that a frame is fitted into: the largest that CLIP models see; each takes its own
 AT_ONCE = 32  # pictures in one call of the model
+_waiting: dict[str, tuple[Any, str]] = {}  # one at most, by its name
 
 
-def load_image_text(recipe: Recipe, device: Any = None) -> tuple[Any, str]:
-    """The recipe's model and the hash of its weights.
+def image_text_sha256(recipe: Recipe) -> str:
+    """The hash of the recipe's model, which is kept for who loads it next. Raises as `load_image_text`."""
+    loaded = load_image_text(recipe)
+    _waiting.clear()
+    _waiting[recipe.image_text] = loaded
+    return loaded[1]
+
+
+def load_image_text(recipe: Recipe, device: torch.device = CPU) -> tuple[Any, str]:
+    """The recipe's model, on a device, and the hash of its weights.
 
     Raises PosebridgeError where the recipe names none or declares no `web_data`, where the model cannot be loaded or
     sees no pictures, and where it is another one than the recipe's hash says.
@@ -43,16 +53,17 @@ def load_image_text(recipe: Recipe, device: Any = None) -> tuple[Any, str]:
         f"`SentenceTransformer({name!r}).save('FOLDER')`, bring the folder, with its model.safetensors, name it as the "
         "recipe's `image_text`, and run `posebridge extract` again"
     )
-    model = load_model(name, remedy, *([device] if device is not None else []))
+    model, found = _waiting.pop(name, (None, ""))
+    model = model or load_model(name, remedy)
     if "image" not in getattr(model, "modalities", ("image",)):
         raise PosebridgeError(f"The model {name!r} knows words but no pictures; name one of both, as CLIP is.")
-    found = weights_sha256(model)
+    found = found or weights_sha256(model)
     if recipe.image_text_sha256 not in ("", found):
         raise PosebridgeError(
             f"The image-text model {name!r} has sha256 {found[:12]}..., the recipe wants "
             f"{recipe.image_text_sha256[:12]}...; bring the right one or correct image_text_sha256."
         )
-    return model, found
+    return model.to(device), found
 
 
 class ImageTextCues:

@@ -85,9 +85,9 @@ def resolve_weights(recipe: Recipe) -> Recipe:
     if recipe.boxes == "detector":
         recipe = replace(recipe, detector_sha256=find_detector(recipe).sha256)
     if recipe.cues_from == IMAGE_TEXT:
-        from pipeline.hpe.image_text import load_image_text
+        from pipeline.hpe.image_text import image_text_sha256
 
-        recipe = replace(recipe, image_text_sha256=load_image_text(recipe)[1])
+        recipe = replace(recipe, image_text_sha256=image_text_sha256(recipe))
     return recipe
 
 
