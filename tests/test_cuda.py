@@ -16,6 +16,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, choose_devices, name_of
 from pipeline.learn import encode as encoding
 from pipeline.learn import feature_table, features
+from pipeline.learn import loop as training
 from pipeline.learn.encode import encode
 from pipeline.learn.evaluate import evaluate
 from pipeline.learn.loop import Loop, fit
@@ -89,7 +90,8 @@ def problem(device):
 
 
 @pytest.mark.parametrize("precision", [{}, {"tf32": True}, {"bfloat16": True}], ids=str)
-def test_killed_and_started_again_on_a_gpu_gives_equal_weights(gpu, tmp_path, precision):
+def test_killed_and_started_again_on_a_gpu_gives_equal_weights(gpu, tmp_path, precision, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
     def stop(progress):
         if progress.epoch == 3:
             raise KeyboardInterrupt

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,15 +64,17 @@ def test_it_learns_and_ends_in_eval_mode():
 
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("loop", [LOOP, SGD], ids=["adamw", "sgd"])
-def test_killed_and_started_again_gives_equal_weights(tmp_path, loop, validated):
+def test_killed_and_started_again_gives_equal_weights(tmp_path, loop, validated, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
     net, loss, accuracy = problem()
     whole = fit(net, loss, 50, loop, validate=accuracy if validated else None)
     expected = {key: value.clone() for key, value in net.state_dict().items()}
 
-    state = tmp_path / "state.safetensors"
+    state, trained = tmp_path / "state.safetensors", []
     for kill_after in (2, 3, 5, None):
 
         def stop(progress, kill_after=kill_after):
+            trained.append(progress.epoch)
             if progress.epoch == kill_after:
                 raise Killed
 
@@ -83,9 +86,21 @@ def test_killed_and_started_again_gives_equal_weights(tmp_path, loop, validated)
                 fit(net, loss, 50, loop, **options)
         else:
             again = fit(net, loss, 50, loop, **options)
-    assert again == whole
+    assert again == whole and trained == list(range(1, whole.epoch + 1)), "no epoch twice"
     assert all(torch.equal(value, expected[key]) for key, value in net.state_dict().items())
     assert not list(tmp_path.glob(".*"))  # no temporary file stays
+
+
+def test_short_epochs_are_not_saved_one_by_one(tmp_path, monkeypatch):
+    """Of skeletoncontext, to save every epoch took a quarter of its training."""
+    saved, save = [], training._save
+    monkeypatch.setattr(training, "_save", lambda *given: saved.append(given[-1].epoch) or save(*given))
+    for patience, last in ((0, 6), (2, 3)):
+        net, loss, _ = problem()
+        loop, scores = replace(LOOP, patience=patience), iter([0.9, *[0.1] * 5])
+        validate = (lambda scores=scores: next(scores)) if patience else None
+        fit(net, loss, 50, loop, validate=validate, state=tmp_path / f"{last}.safetensors")
+        assert saved.pop() == last and not saved, "the end is saved"
 
 
 def test_a_finished_state_gives_the_weights_without_training(tmp_path):
