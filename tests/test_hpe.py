@@ -323,8 +323,9 @@ def test_pointwise_convolutions_go_one_way_whatever_the_number_of_crops(
     """PyTorch has another one for few crops and one thread, with other last bits."""
     estimator = MmposeEstimator(Recipe(weights=str(weights), precision=precision), weights)
     single = estimator.refiner if precision == "float32" else estimator.refiner.cue  # the other one has one way only
+    fused = [each.conv for each in single.modules() if "forward" in vars(each) and hasattr(each, "conv")]
     layers = [each for each in single.modules() if isinstance(each, torch.nn.Conv2d)]
-    pointwise = [each for each in layers if each.kernel_size == (1, 1)]
+    pointwise = [each for each in layers if each.kernel_size == (1, 1) and not any(each is other for other in fused)]
     calls, convolve = [], torch.mkldnn_convolution
     monkeypatch.setattr(torch, "mkldnn_convolution", lambda *given: calls.append(given[1]) or convolve(*given))
     plain = estimator.estimate(crops(2), np.ones(2, bool))
@@ -332,3 +333,17 @@ def test_pointwise_convolutions_go_one_way_whatever_the_number_of_crops(
     for each in pointwise:
         each.__dict__.pop("forward", None)
     assert np.allclose(plain.keypoints, estimator.estimate(crops(2), np.ones(2, bool)).keypoints, atol=0.5)
+
+
+def test_layers_of_mmcv_are_computed_in_one_pass_with_the_same_answers(weights: Path) -> None:
+    estimator = MmposeEstimator(Recipe(weights=str(weights)), weights)
+    layers = [each for each in estimator.pose.modules() if type(each).__name__ == "ConvModule"]
+    assert len(layers) == 33 and all("forward" in vars(each) for each in layers)
+    fused = estimator.estimate(crops(5), np.ones(5, bool))
+    alone = [estimator.estimate(crops(5)[i : i + 1], np.ones(1, bool)) for i in range(5)]
+    assert all(np.array_equal(one.cues[0], fused.cues[i]) for i, one in enumerate(alone)), "bits depend on the batch"
+    for each in layers:
+        del each.__dict__["forward"]
+    apart = estimator.estimate(crops(5), np.ones(5, bool))
+    for name in ("keypoints", "scores", "cues", "cue_scores"):
+        np.testing.assert_allclose(getattr(fused, name), getattr(apart, name), rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.refinement import fold_norms
-from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last
+from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last, fuse_layers
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
 from pipeline.recipe import Recipe
@@ -61,6 +61,7 @@ class MmposeEstimator:
         channels_last(network)
         if device.type == "cpu" and self.dtype == torch.float32:
             by_onednn(network)
+            fuse_layers(network)
         elif device.type == "cpu" and self.refiner is not None:
             by_onednn(self.refiner.cue)  # which is float32 in either precision
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
