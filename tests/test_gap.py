@@ -16,10 +16,12 @@ import stages.gap
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import own_name
 from pipeline.gap.gap import Gap, measure_gap, only_recipe
+from pipeline.gap.known import know
 from pipeline.gap.linear import grouped_folds, interval, linear_probe, macro_accuracy
 from pipeline.gap.picture import draw_gap
 from pipeline.gap.question import ask
 from pipeline.learn import dataset as datasets
+from pipeline.learn.features import Samples
 from pipeline.manifest.clips import Clip, write_classes, write_clips
 from pipeline.params import Params, RunParams
 from pipeline.protocol.metrics import binomial_interval
@@ -99,6 +101,21 @@ def test_what_only_cues_know_is_lost_with_skeletons_alone(tmp_path):
     assert (found.clips, found.groups, found.grouped_by) == (N, PEOPLE, "subject")
     assert sum(found.values.values()) == N and list(found.values) == sorted(WORDS)
     assert all(each.ci95[0] <= each.accuracy <= each.ci95[1] for each in found.knows)
+
+
+def test_of_several_persons_the_first_two_are_looked_at():
+    joints = torch.randn(3, 3, 8, 17, 2, generator=torch.Generator().manual_seed(0))
+    seen = torch.ones(3, 3, 8)
+    ones = torch.ones(3, 3, 4, 2)
+
+    def of(x):
+        return know(Samples(tuple("abc"), x, torch.ones(x.shape[:-1]), seen.bool(), ones[..., None], ones)).skeletons
+
+    plain = of(joints)
+    for person, counts in enumerate((True, True, False)):
+        moved = joints.clone()
+        moved[:, person, :, 0] += 1
+        assert torch.equal(of(moved), plain) != counts
 
 
 def test_what_the_skeleton_knows_is_not_lost(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ from pipeline.cache.sealed import seal
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
 from pipeline.hpe.weights import resolve_weights
+from pipeline.learn.dataset import open_dataset
+from pipeline.learn.encoders import load_encoder
+from pipeline.learn.run import open_run
+from pipeline.learn.trained import load_method
+from pipeline.manifest.clips import read_clips, write_clips
 from pipeline.params import ExtractParams, load_params
 from pipeline.search.embedders import Skeletons, Trained, check_query, foreign
 from pipeline.search.search import Search
@@ -225,6 +231,37 @@ def test_a_clip_without_cues_is_left_out(copied: Path):
     both = Skeletons("fake", resolve_weights(params.recipes["fake"]).fingerprint)
     both.cue_recipe, both.fingerprints = "other", (*both.fingerprints, other.fingerprint)
     assert build.update("toy", both) == 19
+
+
+def test_a_data_set_of_which_no_clip_is_embedded_takes_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.search.search.is_current", lambda *_: True)
+    there = np.eye(2)
+    asked = SimpleNamespace(place=("fake",))
+    for name, rows in (("empty", there[:0]), ("full", there)):
+        vectors = Vectors(build.folder_of(tmp_path, asked, name))
+        with vectors.alone():
+            vectors.begin("a" * 64, 2, frozenset())
+            if len(rows):
+                vectors.add("b" * 64, rows, [(f"{name}{i}", "", None, None) for i in range(len(rows))])
+            vectors.seal()
+    for names in (["empty", "full"], ["full", "empty"]):
+        found = Search(asked, names, tmp_path)
+        assert found.clips == 2 and [hit.clip_id for hit in found.find(there[1:], 5)] == ["full1", "full0"]
+    assert Search(asked, ["empty"], tmp_path).find(there, 5) == []
+
+
+def test_a_run_answers_though_clips_have_come_or_gone_since_it_was_trained(copied: Path):
+    """Nothing is tested by it, so nothing can have been learnt by heart."""
+    path = copied / "manifests/toy/clips.csv"
+    write_clips(path, read_clips(path, 4)[:-1])
+    dataset, run = open_dataset("toy"), load_params(Path("params.yaml")).runs["fast"]
+    with pytest.raises(PosebridgeError, match="was trained on other clips"):
+        load_method(open_run(dataset, "all_seen", run), "all_seen", "fast", 0)
+    with pytest.raises(PosebridgeError, match="was trained on other clips"):
+        load_encoder(dataset, "all_seen", "fake", 0, "final")
+    assert embedder().say("a person bows")[0].shape[0] == 1
 
 
 def test_of_the_trained_runs_one_answers_that_gives_a_clip_a_vector(copied: Path):
