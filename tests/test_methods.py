@@ -404,6 +404,25 @@ def test_cues_that_nobody_weighs_mean_nothing_and_need_not_be_read(name):
     torch.testing.assert_close(method.scores(one, slots), method.scores(other, slots))
 
 
+@pytest.mark.parametrize("flags", [{}, {"whiten": 1.0}, {"canonical": True}], ids=str)
+def test_prototypes_in_training_are_made_once_and_never_those_of_before(flags, monkeypatch):
+    """With gym's 520 classes and ten slots side by side, to make them anew in every step took half of it."""
+    method, described = build(**flags), []
+    describe = method.describe
+    monkeypatch.setattr(method, "describe", lambda text: described.append(1) or describe(text))
+    for seed in (1, 2):
+        trained = text(seed=seed)
+        for _ in range(2):  # learnt from other texts, and other clips
+            method.train().see_text(trained)
+            method.before(iter([features(seed=seed)]), torch.arange(6) % CLASSES, trained)
+            described.clear()
+            steps = [method.prototypes(trained, adapted=False) for _ in range(3)]
+            assert len(described) == 1
+            assert torch.equal(steps[2], method.eval().prototypes(trained, adapted=False)), "as when it is tested"
+            refined = trained.clone().requires_grad_()
+            assert method.prototypes(refined).requires_grad, "as an adaptation needs it"
+
+
 def test_whitened_descriptions_vary_alike_in_all_directions_by_hand():
     """Two classes differ along one axis alone: its variance is 4, the mean of both 2, so with a ridge of 1 the axis is
     divided by the root of 6 and the other one by that of 2.

@@ -68,6 +68,7 @@ class PoseBridge(EmbeddingMethod):
     """See the module's docstring. `alpha` scales the prototype residual and is chosen by the selection phase."""
 
     texts: Tensor  # [K d_t, d_t] what joined slots are read along, where `canonical`
+    trained_on: tuple[Tensor, Tensor] | None = None  # in training, the text of the last step and its p: it stays so
 
     choices = {"alpha": (0.0, 0.25, 0.5, 1.0)}
 
@@ -102,7 +103,7 @@ class PoseBridge(EmbeddingMethod):
             self.mlp = nn.Sequential(nn.Linear(shapes.d_text, f.width), nn.SiLU(), nn.Linear(f.width, shapes.d_text))
 
     def see_text(self, text: Tensor) -> None:
-        described = self.describe(text)
+        described, self.trained_on = self.describe(text), None
         if self.flags.centre:
             self.centre.copy_(described.mean(0))
         if self.evened is not None:
@@ -118,6 +119,7 @@ class PoseBridge(EmbeddingMethod):
         means = class_means((self._seen(features) for features in batches), labels, len(text))
         x, t = means.double().cpu(), (self.describe(text) - self.centre).double().cpu()
         self.texts.copy_(correlate(x - x.mean(0), t, RIDGE, TEXT_RIDGE, self.texts.shape[1])[1])
+        self.trained_on = None
 
     def _seen(self, features: Features) -> Tensor:
         """What a run sees of clips before it has learnt anything, [B, D]: the skeleton's map, and each anchor's cues,
@@ -135,14 +137,22 @@ class PoseBridge(EmbeddingMethod):
 
     def prototypes(self, text: Tensor, adapted: bool = True) -> Tensor:
         """p', or with `adapted=False` p: [C, K, d_t] -> [C, d_t], L2-normalised."""
-        p = self.describe(text) - self.centre
-        if self.flags.canonical:
-            p = p @ self.texts
-        p = F.normalize(p if self.evened is None else p @ self.evened, dim=-1)
+        p = self._plain(text)
         if adapted and self.flags.adaptation == "mlp":
             return F.normalize(p + self.mlp(p), dim=-1)
         if adapted and self.flags.adaptation == "ridge" and self.alpha:
             return F.normalize(p + self.alpha * self.residual(p), dim=-1)
+        return p
+
+    def _plain(self, text: Tensor) -> Tensor:
+        """p, which nothing that is trained changes: in training of the same text, it is made once."""
+        if self.training and self.trained_on is not None and self.trained_on[0] is text:
+            return self.trained_on[1]
+        p = self.describe(text) - self.centre
+        if self.flags.canonical:
+            p = p @ self.texts
+        p = F.normalize(p if self.evened is None else p @ self.evened, dim=-1)
+        self.trained_on = (text, p) if self.training else None
         return p
 
     def paths(self, features: Features) -> tuple[Tensor, Tensor]:
