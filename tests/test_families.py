@@ -73,3 +73,21 @@ def test_twins_hang_together_within_a_split_and_clips_across_splits(tmp_path: Pa
     assert of_both.twins_ci95 == pytest.approx((0.6 - 0.1 / 2**0.5, 0.6 + 0.2 / 2**0.5)) and of_both.twins[2] == 80
     alone = [Run(tuple(replace(result, folder=tmp_path) for result in run.results)) for run in runs]
     assert families(alone)[0].ci95 == pytest.approx(exact), "where nobody knows the answers"
+
+
+def test_what_splits_keep_together_hangs_together(tmp_path: Path) -> None:
+    for protocol in ("shoot_1", "shoot_2"):
+        (tmp_path / "results/skelgap-mini" / protocol / "posebridge").mkdir(parents=True)
+        for seed in (0, 1):
+            write(tmp_path / "results", protocol, seed, 0.5)
+            folder = tmp_path / "results/skelgap-mini" / protocol / f"posebridge/seed-{seed}"
+            rows = [f"{protocol}-{k},{k},{k if k < 5 else 0},,1" for k in range(10)]
+            (folder / "predictions.csv").write_text("\n".join(["clip_id,label,predicted,tuple,rank", *rows]) + "\n")
+    runs = read_runs(tmp_path / "results")[0]
+    apart, room = families(runs), dict.fromkeys(range(5), "bright") | dict.fromkeys(range(5, 10), "dark")
+    kept = {("skelgap-mini", f"shoot_{k}"): {c: f"{value} {k}" for c, value in room.items()} for k in (1, 2)}
+    together = families(runs, kept)
+    assert (apart[0].kept, together[0].kept) == (0, 4)
+    assert apart[0].ci95 == pytest.approx(binomial_interval(10, 20))
+    assert together[0].ci95 == (0, 1), "of four rooms all or nothing is right, so they tell of four answers"
+    assert families(runs, {("skelgap-mini", "shoot_1"): room}) == apart, "of one split alone nobody knows it"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +18,8 @@ from pipeline.protocol.spread import Spread, spread_of
 from pipeline.report.parts import Parts, parts_of
 from pipeline.report.runs import Run
 
+Kept = Mapping[tuple[str, str], Mapping[int, str]]  # (data set, protocol) -> class -> what it is kept together by
+
 
 @dataclass(frozen=True)
 class Family:
@@ -25,7 +27,8 @@ class Family:
 
     `top1`, `top5` and `harmonic`: mean and sample standard deviation over splits, each split the mean over its seeds.
     `low` and `high`: the split with the least and with the highest top-1. `ci95`: of the means of all splits; what is
-    asked in several of them hangs together, as twins do. `parts` are counted over the clips of all.
+    asked in several of them hangs together, as twins and what a split keeps together do, which `kept` tells: values of
+    the column that all splits are called as. `parts` are counted over the clips of all.
     """
 
     dataset: str
@@ -41,6 +44,7 @@ class Family:
     harmonic: Spread | None
     parts: Parts | None
     reference: str = ""
+    kept: int = 0
 
 
 def family_of(protocol: str) -> str:
@@ -49,18 +53,22 @@ def family_of(protocol: str) -> str:
     return numbered[1] if numbered else "all splits"
 
 
-def families(runs: Sequence[Run]) -> list[Family]:
-    """Every run that was tested on two or more splits of a family, the best first within one, and references last."""
+def families(runs: Sequence[Run], kept: Kept | None = None) -> list[Family]:
+    """Every run that was tested on two or more splits of a family, the best first within one, and references last.
+
+    `kept` tells of a split what each of its classes is kept together by, as the shoot of an exercise.
+    """
     groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         first = run.first
         groups[first.dataset, family_of(first.protocol), first.run].append(run)
-    found = [summary(*key, members) for key, members in groups.items() if len(members) > 1]
+    found = [summary(*key, members, kept or {}) for key, members in groups.items() if len(members) > 1]
     return sorted(found, key=lambda f: (f.dataset, f.name, f.reference, -f.top1.mean))
 
 
-def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family:
-    """The splits of one run, two at least, put together."""
+def summary(dataset: str, name: str, run: str, members: Sequence[Run], kept: Kept | None = None) -> Family:
+    """The splits of one run, two at least, put together; `kept` as for `families`."""
+    of = [(kept or {}).get((member.first.dataset, member.first.protocol), {}) for member in members]
     top1, top5, harmonic = (
         [spread.mean for member in members if (spread := member.spread(*figure))]
         for figure in (("zsl", "top1"), ("zsl", "top5"), ("gzsl", "harmonic"))
@@ -69,18 +77,22 @@ def summary(dataset: str, name: str, run: str, members: Sequence[Run]) -> Family
     hits = round(sum(mean * member.first.test_clips for mean, member in zip(top1, members, strict=True)))
     return Family(
         dataset, name, run, len(members), spread_of(top1), min(top1), max(top1), clips,
-        _interval(members) or binomial_interval(hits, clips),
+        _interval(members, of) or binomial_interval(hits, clips),
         spread_of(top5) if len(top5) == len(members) else None,
         spread_of(harmonic) if len(harmonic) == len(members) else None,
         parts_of(members), members[0].first.reference,
+        len({each.get(label) for member, each in zip(members, of, strict=True) for label in member.first.answers.label})
+        if all(of)
+        else 0,
     )  # fmt: skip
 
 
-def _interval(members: Sequence[Run]) -> tuple[float, float] | None:
+def _interval(members: Sequence[Run], of: Sequence[Mapping[int, str]]) -> tuple[float, float] | None:
     """The 95 % interval of all answers: exact where nothing hangs together, else a bootstrap over tuples, a clip that
-    several splits ask about being one. None where a split does not tell its answers.
+    several splits ask about being one, or over what all splits keep together. None where a split does not tell its
+    answers.
     """
-    told = [member.right() for member in members]
+    told = [member.right(each if all(of) else None) for member, each in zip(members, of, strict=True)]
     if not all(told):
         return None
     right, tuples = zip(*filter(None, told), strict=True)

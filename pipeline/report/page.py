@@ -132,6 +132,7 @@ def page(
     """The whole page. `complaints`: sentences on results that were left out; `comparisons` are shown first."""
     house = templates()
     runs = [run for section in sections for run in section.everyone]
+    kept = {(each.dataset, each.protocol): each.together.of for each in sections if each.together}
     body, contents = with_contents(house.get_template("body.html").render(
         sections=sections,
         datasets=data,
@@ -139,7 +140,7 @@ def page(
         comparisons=published.table(comparisons),
         remark=REMARK,
         defects=defects(comparisons),
-        families=_families(families(runs)),
+        families=_families(families(runs, kept)),
     ))  # fmt: skip
     script = files("pipeline.report").joinpath("templates/page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -183,7 +184,7 @@ def _families(found: Sequence[Family]) -> pd.DataFrame:
             "number": str(each.splits),
             "top-1": percent(each.top1),
             "least to most": between((each.low, each.high)),
-            "95 % interval": between(each.ci95),
+            "95 % interval": between(each.ci95) + (f" ({each.kept} {each.name}s)" if each.kept else ""),
             "top-5": percent(each.top5),
             "H": percent(each.harmonic),
             **(each.parts.cells if each.parts else {}),

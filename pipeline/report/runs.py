@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,14 +104,17 @@ class Run:
                 return statistics.fmean(low for low, _ in told), statistics.fmean(high for _, high in told)
         return binomial_interval(round(top1.mean * n), n)
 
-    def right(self) -> tuple[np.ndarray, list[str]] | None:
-        """How many seeds are right on each test clip, as a share [N], and its tuple; None without equal answers."""
+    def right(self, of: Mapping[int, str] | None = None) -> tuple[np.ndarray, list[str]] | None:
+        """How many seeds are right on each test clip, as a share [N], and its tuple, or what its class is `of`; None
+        without equal answers.
+        """
         answers = [result.answers for result in self.results]
         first = answers[0]
         if len(first) != self.first.zsl["n"] or not all(each.index.equals(first.index) for each in answers):
             return None
         right = np.mean([each.predicted == each.label for each in answers], axis=0)
-        return right, first.tuple.where(first.tuple != "", first.index.to_series()).to_list()
+        alone = first.tuple.where(first.tuple != "", first.index.to_series())
+        return right, (first.label.map(of).fillna(alone) if of else alone).to_list()
 
     @property
     def takes_cues(self) -> bool:

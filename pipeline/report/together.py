@@ -7,7 +7,7 @@ manifests/<dataset>/attributes.csv; writes a strip for each of the largest group
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,10 @@ HIGH, WIDE, GREY = 150, 150, 128  # pixels of each frame, and what is around it
 
 @dataclass(frozen=True)
 class Together:
-    """`cards` are of the largest groups of unseen classes that agree in `column`."""
+    """`cards` are of the largest groups of unseen classes that agree in `column`; `of` is each class's value there."""
 
     column: str
+    of: Mapping[int, str]
     groups: int
     classes: int
     alone: int  # groups of a single class
@@ -44,10 +45,11 @@ def kept_together(
     column = family_of(run.first.protocol)
     if not attributes.is_file() or column not in open_table(attributes, ("index",), (column,)).places:
         return None
-    groups, asked = defaultdict(list), set(unseen)
+    groups, asked, of = defaultdict(list), set(unseen), {}
     for row in open_table(attributes, ("index", column)):
         if (index := row.whole("index", 0, MOST_CLASSES, "the index of a class")) in asked:
-            groups[row.needed(column)].append(index)
+            of[index] = row.needed(column)
+            groups[of[index]].append(index)
     first: dict[int, str] = {}  # class -> its first clip
     for clip_id, label in run.results[0].answers.label.items():
         first.setdefault(int(label), str(clip_id))
@@ -65,7 +67,7 @@ def kept_together(
         rest = f" and {len(classes) - MOST_CLIPS} more" if len(classes) > MOST_CLIPS else ""
         cards.append(Card(picture, f"{column} {value}", note=some + rest))
     alone = sum(len(classes) == 1 for classes in groups.values())
-    return Together(column, len(groups), sum(map(len, groups.values())), alone, tuple(cards))
+    return Together(column, of, len(groups), sum(map(len, groups.values())), alone, tuple(cards))
 
 
 def _fitted(frame: np.ndarray) -> np.ndarray:
