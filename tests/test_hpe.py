@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.plan import check_recipe
@@ -19,14 +20,15 @@ from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
-from pipeline.hpe.refinement import CueHead, fold_norms
-from pipeline.hpe.topdown import TopdownModel, config_path
+from pipeline.hpe.refinement import CueHead
+from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last, config_path, fuse_layers
 from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
 from pipeline.skeleton.graph import COCO_17
 
 pytestmark = pytest.mark.unit
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
+RESNET, MOBILENET = "td-hm_res50_8xb64-210e_coco-256x192", "td-hm_mobilenetv2_8xb64-210e_coco-256x192"
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +96,7 @@ def test_heatmap_decoding_is_mmposes_at_borders_too() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    "config", [TINY, "td-hm_res50_8xb64-210e_coco-256x192", "td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192"]
-)
+@pytest.mark.parametrize("config", [TINY, RESNET, "td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192"])
 def test_a_whole_prediction_is_mmposes(config: str) -> None:
     """Our forward pass and decoding against mmpose's own `predict` on the same crops."""
     torch.manual_seed(0)
@@ -205,19 +205,41 @@ def test_a_cue_of_no_weight_is_zero() -> None:
     assert cues.shape == (1, 2, 7) and cues[0, 0].all() and not cues[0, 1].any() and cues.isfinite().all()
 
 
-def test_norms_are_folded_and_the_map_is_the_same(weights: Path) -> None:
-    torch.manual_seed(0)
-    head = CueHead((4, 6, 8), (8, 16, 32), 16, 5, 7).eval()
-    for each in head.modules():
-        if isinstance(each, torch.nn.BatchNorm2d):
+def with_some_past(network: torch.nn.Module) -> torch.nn.Module:
+    """In whose norms something has been learnt."""
+    for each in network.eval().modules():
+        if isinstance(each, _BatchNorm):
             each.running_mean.uniform_(-1, 1), each.running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_layers_of_cues_are_fused_and_the_map_is_the_same(one_pass: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one pass where oneDNN is there, and else in two steps."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: one_pass)
+    torch.manual_seed(0)
+    head = with_some_past(CueHead((4, 6, 8), (8, 16, 32), 16, 5, 7))
     maps = [torch.rand(2, 4, 12, 8), torch.rand(2, 6, 6, 4), torch.rand(2, 8, 3, 2)]
     with torch.inference_mode():
         before = head.refine(maps)
-        fold_norms(head)
+        fuse_layers(head)
         assert torch.allclose(head.refine(maps), before, atol=1e-5)
-    for folded in (head, MmposeEstimator(Recipe(weights=str(weights)), weights).refiner.cue):
-        assert not [each for each in folded.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    assert sum("forward" in vars(each) for each in head.modules()) == 3 + 2
+
+
+@pytest.mark.parametrize(("config", "layers"), [(TINY, 33), (MOBILENET, 17), (RESNET, 0)])
+def test_layers_of_a_pose_model_are_fused_and_its_answers_are_the_same(config: str, layers: int) -> None:
+    """Those of blocks that are no sequence stay: nobody knows in which order such a block runs."""
+    torch.manual_seed(0)
+    model = with_some_past(TopdownModel(config))
+    images = model.normalise(torch.from_numpy(crops(2)))
+    with torch.inference_mode():
+        (output, maps), _ = model(images), (channels_last(model), by_onednn(model), fuse_layers(model))
+        again, same = model(images)
+    for one, other in zip((*output, *maps), (*again, *same), strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-4 * float(one.abs().max()))
+    fused = [each for each in model.modules() if "forward" in vars(each) and not isinstance(each, torch.nn.Conv2d)]
+    assert len(fused) == layers
 
 
 def test_cues_are_those_of_the_crops_that_they_were_asked_of(weights: Path) -> None:
@@ -323,7 +345,8 @@ def test_pointwise_convolutions_go_one_way_whatever_the_number_of_crops(
     """PyTorch has another one for few crops and one thread, with other last bits."""
     estimator = MmposeEstimator(Recipe(weights=str(weights), precision=precision), weights)
     single = estimator.refiner if precision == "float32" else estimator.refiner.cue  # the other one has one way only
-    fused = [each.conv for each in single.modules() if "forward" in vars(each) and hasattr(each, "conv")]
+    layers_in_one = [each for each in single.modules() if "forward" in vars(each)]
+    fused = [conv for each in layers_in_one for conv in each.children() if isinstance(conv, torch.nn.Conv2d)]
     layers = [each for each in single.modules() if isinstance(each, torch.nn.Conv2d)]
     pointwise = [each for each in layers if each.kernel_size == (1, 1) and not any(each is other for other in fused)]
     calls, convolve = [], torch.mkldnn_convolution
@@ -347,3 +370,17 @@ def test_layers_of_mmcv_are_computed_in_one_pass_with_the_same_answers(weights: 
     apart = estimator.estimate(crops(5), np.ones(5, bool))
     for name in ("keypoints", "scores", "cues", "cue_scores"):
         np.testing.assert_allclose(getattr(fused, name), getattr(apart, name), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["conv", "bn", "activate"])
+def test_a_tap_within_a_layer_of_mmcv_is_what_that_part_yields(tmp_path: Path, part: str) -> None:
+    torch.manual_seed(0)
+    model = TopdownModel(TINY, (f"backbone.stem.0.{part}",)).eval()
+    path = tmp_path / "w.safetensors"
+    save_file({key: value.contiguous() for key, value in model.model.state_dict().items()}, path)
+    images = model.normalise(torch.from_numpy(crops(2)))
+    recipe = Recipe(weights=str(path), cues="levels", taps=model.levels)
+    with torch.inference_mode():
+        plain = model(images)[1][0]
+        (found,), _, _ = MmposeEstimator(recipe, path).tapped(crops(2))
+    assert torch.allclose(found, plain, atol=1e-4)

@@ -15,7 +15,6 @@ from pipeline.hpe.base import Estimate, in_order, with_cues_first
 from pipeline.hpe.decoding import bounded
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
-from pipeline.hpe.refinement import fold_norms
 from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last, fuse_layers
 from pipeline.hpe.transfer import to_arrays, to_device
 from pipeline.hpe.weights import load_checkpoint
@@ -56,14 +55,12 @@ class MmposeEstimator:
             self._load(self.pose, own or {f"model.{k}": v for k, v in state.items()}, weights)
         network = self.refiner or self.pose
         network.to(self.device).eval().requires_grad_(False)
-        if self.refiner is not None:
-            fold_norms(self.refiner.cue)
         channels_last(network)
-        if device.type == "cpu" and self.dtype == torch.float32:
-            by_onednn(network)
-            fuse_layers(network)
-        elif device.type == "cpu" and self.refiner is not None:
-            by_onednn(self.refiner.cue)  # which is float32 in either precision
+        exact = network if self.dtype == torch.float32 else self.refiner and self.refiner.cue  # float32 in any case
+        if exact is not None:
+            if device.type == "cpu":
+                by_onednn(exact)
+            fuse_layers(exact)
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
         self.joint_names = names or self.pose.joint_names
         self.cue_width = {

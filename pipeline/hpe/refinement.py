@@ -12,7 +12,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.pooling import pooling_weights
@@ -22,19 +21,8 @@ def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
-        nn.SiLU(),
+        nn.SiLU(inplace=True),
     )
-
-
-def fold_norms(module: nn.Module) -> None:
-    """Have every norm of an evaluated refinement computed by the convolution before it, in place: the same map but for
-    rounding, in two thirds of the time. It cannot be trained any more, nor does its state fit a file.
-    """
-    for layers in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
-        conv, norm = layers[0], layers[1]
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            layers[0] = fuse_conv_bn_eval(conv, norm)
-            layers[1], layers[2] = nn.Identity(), nn.SiLU(inplace=True)
 
 
 class HierarchicalRefinement(nn.Module):

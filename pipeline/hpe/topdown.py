@@ -23,7 +23,7 @@ from pipeline.hpe.joints import joint_names
 from pipeline.hpe.mm_compat import import_mmpose
 
 OTHERS = "choose a SimCC or heatmap config"
-POINTWISE = {"": "none", "ReLU": "relu", "SiLU": "swish"}  # activations by oneDNN's names
+POINTWISE = {type(None): "none", nn.ReLU: "relu", nn.SiLU: "swish"}  # activations by oneDNN's names
 
 
 def config_path(name: str) -> Path:
@@ -187,28 +187,37 @@ def _convolve(conv: nn.Conv2d, images: Tensor) -> Tensor:
 
 
 def fuse_layers(module: nn.Module) -> None:
-    """Have mmcv's layers of an evaluated float32 network on the CPU, convolution, batch norm and SiLU or ReLU, computed
-    in one pass of oneDNN, in place: the same map but for rounding (1e-6 in scores and cues), in two thirds of the time.
+    """Have layers of an evaluated float32 network, convolution, batch norm and SiLU or ReLU, computed in two steps, and
+    by oneDNN on a CPU in one, in place: the same map but for rounding (1e-6 in scores and cues), in two thirds of the
+    time.
 
-    What is trained or traced goes the plain way, and its state still fits its file.
+    A layer is one of mmcv's, or a sequence of these three. One within which there is a tap stays as it is. What is
+    trained or traced goes the plain way, and its state still fits its file.
     """
     from mmcv.cnn import ConvModule
 
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return
-    for layer in [each for each in module.modules() if isinstance(each, ConvModule)]:
-        act = type(layer.activate).__name__ if layer.with_activation else ""
-        plain = type(layer.conv) is nn.Conv2d and layer.conv.padding_mode == "zeros" and not layer.with_explicit_padding
-        ordered = layer.order == ("conv", "norm", "act") and not layer.with_spectral_norm
-        if plain and ordered and act in POINTWISE and layer.with_norm and isinstance(layer.norm, _BatchNorm):
-            conv = fuse_conv_bn_eval(layer.conv, layer.norm)
-            layer.forward = functools.partial(_convolve_norm_act, layer, conv, POINTWISE[act])
+    for layer in list(module.modules()):
+        if isinstance(layer, ConvModule) and layer.with_norm and layer.order == ("conv", "norm", "act"):
+            conv, norm, act = layer.conv, layer.norm, layer.activate if layer.with_activation else None
+            plain = not layer.with_explicit_padding and not layer.with_spectral_norm
+        elif isinstance(layer, nn.Sequential) and len(layer) == 3:
+            (conv, norm, act), plain = layer, True
+        else:
+            continue
+        plain &= type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
+        plain &= isinstance(norm, _BatchNorm) and norm.track_running_stats and type(act) in POINTWISE
+        if plain and not any(each._forward_hooks for each in (conv, norm, act) if each is not None):
+            fused = functools.partial(_convolve_norm_act, layer, fuse_conv_bn_eval(conv, norm), act)
+            layer.forward = fused  # type: ignore[method-assign]
 
 
-def _convolve_norm_act(layer: nn.Module, conv: nn.Conv2d, act: str, images: Tensor) -> Tensor:
+def _convolve_norm_act(layer: nn.Module, conv: nn.Conv2d, act: nn.Module | None, images: Tensor) -> Tensor:
     if torch.is_grad_enabled() or torch.jit.is_tracing():
         plain: Tensor = type(layer).forward(layer, images)
         return plain
-    given = conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(images, *given, act, [], "")
-    return result
+    if images.is_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        given = conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(images, *given, POINTWISE[type(act)], [], "")
+        return result
+    found: Tensor = conv(images)
+    return found if act is None else act(found)
