@@ -80,7 +80,8 @@ def extract(
         f"extract {result.wall_seconds:.2f} s = {result.crops_per_second:.1f} crops/s; wall / (decode + boxes + "
         f"forward) = {result.ratio:.3f} [{result.ratio_least:.3f} to {result.ratio_most:.3f}] (limit {limit:.3f}), of "
         f"CPU seconds {result.cpu_ratio:.3f}; {result.of_slowest:.2f} of the speed of the slowest part alone; cues "
-        f"take {result.cues_share:.1%} [{result.cues_least:.1%} to {result.cues_most:.1%}] of the model without them; "
+        f"take {result.cues_share:.1%} [{result.cues_least:.1%} to {result.cues_most:.1%}] of the model without them, "
+        f"of CPU seconds {result.cues_cpu_share:.1%}; "
         f"peak memory {result.peak_rss_mb:.0f} MB."
     )
     judge(result, sentence, {"ratio": limit}, as_json)

@@ -32,7 +32,7 @@ def test_extraction_is_measured_on_the_same_clips(tmp_path):
     assert (result.clips, result.crops) == (6, 48)
     assert estimator.crops == 8 + 2 * 4 * 48, "a first clip; forward alone, with cues and without, and the extraction"
     assert 0 < result.ratio_least <= result.ratio <= result.ratio_most and result.boxes_seconds == 0
-    assert result.cpu_ratio > 0 and result.cues_least <= result.cues_most
+    assert result.cpu_ratio > 0 and result.cues_least <= result.cues_most and result.cues_cpu_share > -1
     once = bench_extract(clips[:1], corridor.root, RECIPE, estimator, tmp_path / "once", params, rounds=1)
     alone = once.decode_seconds + once.boxes_seconds + once.forward_seconds
     assert once.ratio == pytest.approx(once.wall_seconds / alone) == once.ratio_least

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.bench.memory import peak_rss_mb
-from pipeline.bench.timing import NO_TIME, Times, seconds_of, times_of
+from pipeline.bench.timing import NO_TIME, Times, times_of
 from pipeline.errors import PosebridgeError
 from pipeline.extract.boxes import BoxSource, box_source, lanes
 from pipeline.extract.extract import extract
@@ -42,9 +42,10 @@ class ExtractBench:
 
     `boxes` is the detector, with as many threads as in the extraction; `forward` the bare graph where the pose model
     is one (its input prepared, no cues), else the whole estimator with its decoding and pooling. `cues_share` is what
-    the cues, refinement and pooling, take in the estimator on top of all else that it does. `*_least` and `*_most` are
-    of single rounds: how far the figures are to be trusted. `of_slowest` is the whole's speed beside its slowest
-    part alone: on a GPU all others run beside it.
+    the cues, refinement and pooling, take in the estimator on top of all else that it does, `cues_cpu_share` that of
+    CPU seconds; a map that an ONNX file refines itself is among all else. `*_least` and `*_most` are of single rounds:
+    how far the figures are to be trusted. `of_slowest` is the whole's speed beside its slowest part alone: on a GPU all
+    others run beside it.
     """
 
     clips: int
@@ -64,6 +65,7 @@ class ExtractBench:
     cues_least: float
     cues_most: float
     of_slowest: float
+    cues_cpu_share: float
 
 
 def bench_extract(
@@ -102,30 +104,33 @@ def bench_extract(
     for number in range(rounds):
         before = whole(len(clips), str(number)) if number % 2 else None
         alone = parts()
-        cues.append(_cues_seconds(estimator, batches, number))
+        cues.append(_cues_times(estimator, batches, number))
         rows.append([*alone, whole(len(clips), str(number)) if before is None else before])
-    times, with_and_without = np.array(rows), np.array(cues)  # [rounds, 4, wall and CPU], [rounds, 2, batches]
+    times, with_and_without = np.array(rows), np.array(cues)  # [rounds, 4, 2] and [rounds, 2, batches, 2]: wall, CPU
     d, b, f, w = np.median(times[..., 0], 0).tolist()
     ratios = times[:, 3] / times[:, :3].sum(1)  # [rounds, wall and CPU]
-    shares = with_and_without.sum(-1)[:, 0] / with_and_without.sum(-1)[:, 1] - 1  # [rounds]
-    with_cues, without = np.median(with_and_without, 0).sum(-1)  # a round that was disturbed spoils one of its batches
+    totals = with_and_without[..., 0].sum(-1)  # [rounds, 2]
+    shares = totals[:, 0] / totals[:, 1] - 1
+    with_cues, without = np.median(with_and_without, 0).sum(1)  # a round that was disturbed spoils one of its batches
+    share, cpu_share = (with_cues / without - 1).tolist()
     return ExtractBench(
         clips=len(clips), crops=sum(len(cue_rows) for _, cue_rows in batches), decode_seconds=d, boxes_seconds=b,
         forward_seconds=f, wall_seconds=w, ratio=float(np.median(ratios[:, 0])),
-        cues_share=float(with_cues / without) - 1, crops_per_second=sum(len(rows) for _, rows in batches) / w,
+        cues_share=share, crops_per_second=sum(len(rows) for _, rows in batches) / w,
         peak_rss_mb=peak_rss_mb(), rounds=rounds, ratio_least=float(ratios[:, 0].min()),
         ratio_most=float(ratios[:, 0].max()), cpu_ratio=float(np.median(ratios[:, 1])),
         cues_least=float(shares.min()), cues_most=float(shares.max()), of_slowest=max(d, b, f) / w,
+        cues_cpu_share=cpu_share,
     )  # fmt: skip
 
 
-def _cues_seconds(estimator: Estimator, batches: list[Batch], number: int) -> list[list[float]]:
+def _cues_times(estimator: Estimator, batches: list[Batch], number: int) -> list[list[Times]]:
     """The estimator's with cues and without, for each batch; one right after the other, in turns the first."""
-    found: list[list[float]] = [[], []]
+    found: list[list[Times]] = [[], []]
     for place, (crops, cue_rows) in enumerate(batches):
         masks = cue_rows, np.zeros(len(cue_rows), bool)
         for kind in (0, 1) if (place + number) % 2 else (1, 0):
-            found[kind].append(seconds_of(partial(estimator.estimate, crops, masks[kind])))
+            found[kind].append(times_of(partial(estimator.estimate, crops, masks[kind])))
     return found
 
 
