@@ -236,8 +236,10 @@ def test_a_preempted_task_leaves_in_time_and_is_run_again(slurm, tmp_path):
 
 @pytest.mark.slow
 def test_a_task_whose_time_is_up_leaves_and_is_run_again(slurm, tmp_path):
-    """Slurm lets it wait for two minutes in between."""
-    (outcome,) = slurm(1, tmp_path / "logs", minutes=1).run(Told(tmp_path, long=True), [0])
+    """Slurm lets it wait for two minutes in between. A task is told 90 s before its end, and submitit listens once it
+    has loaded the work: some 20 s on a busy machine, so that a limit of a minute or two would be too short there.
+    """
+    (outcome,) = slurm(1, tmp_path / "logs", minutes=3).run(Told(tmp_path, long=True), [0])
     assert not outcome.error and (tmp_path / "0.begun").read_text() == "xx" and (tmp_path / "0.left").exists()
 
 
