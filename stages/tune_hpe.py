@@ -99,7 +99,7 @@ def command(
     """Tune an RTMPose on rendered stills or on COCO (`kp` first, then `sem` with `kp` as the teacher), or a cue head on
     a frozen pose model.
 
-    Killed and started again with the same --out it goes on at its last epoch.
+    Killed and started again with the same --out it goes on at its last epoch, a head where it was a minute ago.
 
     \b
     Example:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,6 +304,17 @@ def test_names_are_one_by_their_words_without_order_articles_and_endings():
 )  # fmt: skip
 def test_words_that_are_two_stay_two(one, other):
     assert in_words(one) != in_words(other)
+
+
+def test_words_are_the_same_where_another_stemmer_is_installed(tmp_path):
+    """Snowball's package takes PyStemmer's rules, of whatever version, once that is there."""
+    (tmp_path / "Stemmer.py").write_text("algorithms = list\nStemmer = 1\n")
+    code = "from pipeline.protocol.across import in_words; print(in_words('boxing'))"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "box", run.stderr
 
 
 @pytest.mark.parametrize(

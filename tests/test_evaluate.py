@@ -18,6 +18,7 @@ from pipeline.bench.confidence import bench_confidence
 from pipeline.cache.sealed import read_sealed
 from pipeline.errors import PosebridgeError
 from pipeline.learn import evaluate as evaluation
+from pipeline.learn import loop as training
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.encode import encode
 from pipeline.learn.encoders import load_encoder
@@ -330,8 +331,9 @@ def test_maps_that_would_not_fit_are_made_batch_by_batch_and_are_the_same(world)
     assert torch.equal(held.batch(rows).cues, made.batch(rows).cues)
 
 
-def test_a_killed_training_goes_on_with_equal_results(world):
+def test_a_killed_training_goes_on_with_equal_results(world, monkeypatch):
     """Killed in the middle of either phase, wherever that is on this machine."""
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
     run, folder = RUNS["posebridge"], world.cache / "models" / "toy" / PROTOCOL
     whole = read_sealed(folder / "posebridge/seed-0/selection.json", "train")
     first, final, calls = len(whole["scores_by_epoch"]), whole["epochs"], []

@@ -227,6 +227,20 @@ def test_layers_of_cues_are_fused_and_the_map_is_the_same(one_pass: bool, monkey
     assert sum("forward" in vars(each) for each in head.modules()) == 3 + 2
 
 
+def test_a_layer_with_a_way_of_its_own_keeps_it() -> None:
+    class Doubled(torch.nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(images)
+
+    torch.manual_seed(0)
+    layer = Doubled(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
+    images = torch.rand(2, 3, 8, 8)
+    with torch.inference_mode():
+        before = layer(images)
+        fuse_layers(layer)
+        assert torch.equal(layer(images), before)
+
+
 @pytest.mark.parametrize(("config", "layers"), [(TINY, 33), (MOBILENET, 17), (RESNET, 0)])
 def test_layers_of_a_pose_model_are_fused_and_its_answers_are_the_same(config: str, layers: int) -> None:
     """Those of blocks that are no sequence stay: nobody knows in which order such a block runs."""

@@ -204,6 +204,7 @@ def fuse_layers(module: nn.Module) -> None:
             (conv, norm, act), plain = layer, True
         else:
             continue
+        plain &= type(layer).forward in (ConvModule.forward, nn.Sequential.forward)
         plain &= type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
         plain &= isinstance(norm, _BatchNorm) and norm.track_running_stats and type(act) in POINTWISE
         if plain and not any(each._forward_hooks for each in (conv, norm, act) if each is not None):

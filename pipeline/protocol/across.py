@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snowballstemmer import stemmer
+from snowballstemmer.english_stemmer import EnglishStemmer  # PyStemmer, where it is there, may be of other rules
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.names import composed, is_file
@@ -53,9 +53,8 @@ def in_words(name: str) -> str:
     """A name by its words alone, without their English endings: `Coin tossing` and `toss a coin` are one, and so are
     `box`, `boxes` and `boxing`; not `sit to stand` and `stand to sit`.
     """
-    english = stemmer("english")
     words = re.findall(r"[^\W_]+", composed(name).casefold())
-    stems = english.stemWords([word for word in words if word not in ARTICLES])
+    stems = EnglishStemmer().stemWords([word for word in words if word not in ARTICLES])
     return " ".join(stems if DIRECTIONS.intersection(words) else sorted(stems))
 
 

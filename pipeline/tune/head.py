@@ -71,7 +71,7 @@ def tune_head(
     on_epoch: Callable[[Progress], None],
     device: torch.device = CPU,
 ) -> tuple[Progress, dict[str, float]]:
-    """Tune `model` in place and leave it on the CPU; killed and started again it goes on at its last epoch.
+    """Tune `model` in place and leave it on the CPU; killed and started again it goes on as `fit` has it.
 
     `held_out` chooses the epoch, by how well its cues find their scenes' captions; `facts` is a hash of all that the
     result depends on. Returns the quality on `held_out` too, as `find_scenes` has it.
