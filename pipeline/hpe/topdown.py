@@ -188,8 +188,8 @@ def _convolve(conv: nn.Conv2d, images: Tensor) -> Tensor:
 
 def fuse_layers(module: nn.Module) -> None:
     """Have layers of an evaluated float32 network, convolution, batch norm and SiLU or ReLU, computed in two steps, and
-    by oneDNN on a CPU in one, in place: the same map but for rounding (1e-6 in scores and cues), in two thirds of the
-    time.
+    by oneDNN on a CPU in one, in place: the same map but for rounding (1e-6 in scores and cues), in four fifths of
+    the time.
 
     A layer is one of mmcv's, or a sequence of these three. One within which there is a tap stays as it is. What is
     trained or traced goes the plain way, and its state still fits its file.
