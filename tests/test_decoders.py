@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,27 @@ def test_sources_are_worked_through_together_within_bounds_and_come_in_their_ord
     stream.close()
     assert not any(thread.name == "ahead" for thread in threading.enumerate()), "leaving the loop stops the threads"
     assert [number for number, _ in ahead_of_each(map(source, range(10)), 3, 4)] == sorted(20 * list(range(10)))
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("items", [2, 0])
+def test_short_sources_are_begun_while_nobody_asks_and_no_more_wait_than_have_room(items: int) -> None:
+    """As with videos of few frames: the pose model is busy with a batch, and several of them are decoded meanwhile."""
+    begun = []
+
+    def source(number: int):
+        begun.append(number)
+        yield from [number] * (items if number else 1)
+
+    stream = ahead_of_each(map(source, range(100)), workers=1, depth=6)
+    assert next(stream) == 0
+    most = 4 if items else 6  # one item waits of the first, two of the next ones; or each may have one
+    until = time.monotonic() + 20
+    while len(begun) < most and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert begun == list(range(most))
+    assert list(stream) == [number for number in range(1, 100) for _ in range(items)]
 
 
 @pytest.mark.unit

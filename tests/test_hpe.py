@@ -13,10 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import PosebridgeError
 from pipeline.extract.plan import check_recipe
+from pipeline.files.device import CPU
 from pipeline.files.hashing import sha256_file
 from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.decoding import decode_heatmap, decode_simcc
 from pipeline.hpe.factory import build_estimator
+from pipeline.hpe.lanes import Lanes
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
@@ -370,6 +372,32 @@ def test_pointwise_convolutions_go_one_way_whatever_the_number_of_crops(
     for each in pointwise:
         each.__dict__.pop("forward", None)
     assert np.allclose(plain.keypoints, estimator.estimate(crops(2), np.ones(2, bool)).keypoints, atol=0.5)
+
+
+def test_what_is_estimated_depends_on_no_number_of_threads(weights: Path) -> None:
+    """Nor on how many crops a batch ends with, of which one alone is another product to several threads."""
+    given, cue_rows = crops(17), np.zeros(17, bool)
+    cue_rows[[0, 3, 9, 16]] = True
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(MmposeEstimator(Recipe(weights=str(weights)), weights).estimate(given, cue_rows))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(np.array_equal(vars(found[0])[name], vars(other)[name]) for name in vars(other))
+
+
+def test_an_error_in_a_portion_is_raised_and_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    lanes, threads = Lanes(CPU), []
+    assert lanes.run(lambda part: part.start, lanes.portions(9, 4)) == [0, 4, 8]
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    with pytest.raises(ZeroDivisionError):
+        lanes.run(lambda part: 1 // part.start, lanes.portions(8, 4))
+    assert sorted(threads[:2]) == [2, 2] and threads[-1] == 4
 
 
 def test_layers_of_mmcv_are_computed_in_one_pass_with_the_same_answers(weights: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +41,14 @@ def in_order(
     """The estimate of crops that were given in this order, in their own."""
     own = np.argsort(order)
     return Estimate(keypoints[own], scores[own], cues, cue_scores)
+
+
+def joined(parts: Sequence[Estimate]) -> Estimate:
+    """The estimate of a batch from those of its parts."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = zip(*((part.keypoints, part.scores, part.cues, part.cue_scores) for part in parts), strict=True)
+    return Estimate(*map(np.concatenate, rows))
 
 
 class Estimator(Protocol):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU
-from pipeline.hpe.base import Estimate, in_order, with_cues_first
+from pipeline.hpe.base import Estimate, in_order, joined, with_cues_first
 from pipeline.hpe.decoding import bounded
+from pipeline.hpe.lanes import Lanes, threads_for
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.pooling import pool_levels
 from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last, fuse_layers
@@ -23,6 +24,7 @@ from pipeline.recipe import Recipe
 if TYPE_CHECKING:
     from pipeline.hpe.base import Tapped
 
+PORTION = 8  # crops that go through a CPU together
 MOST_WIDTH = 4096  # of a refinement, before a model of that width is made
 
 
@@ -61,6 +63,7 @@ class MmposeEstimator:
             if device.type == "cpu":
                 by_onednn(exact)
             fuse_layers(exact)
+        self._lanes = Lanes(device)
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
         self.joint_names = names or self.pose.joint_names
         self.cue_width = {
@@ -80,19 +83,24 @@ class MmposeEstimator:
             )
         module.load_state_dict(state)
 
-    @torch.inference_mode()
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        portions = self._lanes.portions(len(crops), PORTION if self.device.type == "cpu" else None)
+        return joined(self._lanes.run(lambda part: self._estimate(crops[part], cue_rows[part]), portions))
+
+    @torch.inference_mode()
+    def _estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         order, count = with_cues_first(cue_rows)
         features, keypoints, scores = self.tapped(crops[order])
-        cues, visible = self._cues([f[:count].float() for f in features], keypoints[:count], scores[:count])
+        with threads_for(count):
+            cues, visible = self._cues([f[:count].float() for f in features], keypoints[:count], scores[:count])
         return in_order(order, *to_arrays(keypoints, scores, cues, visible))
 
     @torch.inference_mode()
     def tapped(self, crops: np.ndarray) -> Tapped:
         """What cues are pooled of; see `TappedEstimator`."""
         images = self.pose.normalise(to_device(crops, self.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with threads_for(len(crops)), torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
             output, features = self.pose(images)
         output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
         keypoints, raw = self.pose.decode(output)

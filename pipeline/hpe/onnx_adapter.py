@@ -8,8 +8,6 @@ says it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,9 @@ from torch import Tensor
 
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU
-from pipeline.hpe.base import Estimate, in_order, with_cues_first
+from pipeline.hpe.base import Estimate, in_order, joined, with_cues_first
 from pipeline.hpe.decoding import bounded, decode_dark, decode_heatmap, decode_simcc
+from pipeline.hpe.lanes import Lanes, threads_for
 from pipeline.hpe.onnx_file import OnnxFacts, load_graph, open_taps, read_facts
 from pipeline.hpe.onnx_input import input_of
 from pipeline.hpe.onnx_session import open_session, provider_of, run_bound, run_session
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.hpe.base import Tapped
 
 REFINED = "refined"  # the output that holds the refined map [N, D, h, w], already projected to the cue's width
-LEAST_PORTION, MOST_LANES = 4, 16  # crops; portions of a batch at a time
+PORTION = 4  # crops that go through a CPU together
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, 0..255
 
 
@@ -56,12 +55,8 @@ class OnnxEstimator:
         taps = recipe.taps or facts.taps or tuple(name for name in own[1:] if name != REFINED)
         self._cue_maps = {"levels": taps, "refined": (REFINED,), "none": ()}[recipe.cues]
         open_taps(model, self._cue_maps, weights.name)
-        # On a CPU several portions of a batch at a time, each in one thread: threads within a step of the graph wait
-        # for one another, and for the core that a decoder or the detector has.
-        threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._lanes = min(threads, MOST_LANES)
-        self._pool = ThreadPoolExecutor(self._lanes, "pose") if self._lanes > 1 else None
-        self._session = open_session(model, weights.name, device, threads=max(1, threads // self._lanes))
+        self._lanes = Lanes(device)
+        self._session = open_session(model, weights.name, device, threads=self._lanes.threads)
         self.provider = provider_of(self._session)
         self._read_input()
         self._read_normalisation(facts)
@@ -70,6 +65,7 @@ class OnnxEstimator:
     def _read_input(self) -> None:
         """Name, size, layout and batch of the one input."""
         found = input_of(self._session, self._name)
+        self._step = found.batch or (PORTION if self.device.type == "cpu" else None)
         self._input, self._channels_first, self.crop_size = found.name, found.channels_first, found.crop_size
         self._fixed_batch, self._dtype = found.batch, found.dtype
         self.precision = str(self._dtype).removeprefix("torch.")
@@ -157,15 +153,6 @@ class OnnxEstimator:
         images.sub_(self._mean).div_(self._std)
         return (images if self._channels_first else images.permute(0, 2, 3, 1)).to(self._dtype).contiguous()
 
-    def _sizes(self, count: int) -> list[int]:
-        """Of the portions in which so many images are given to the graph, as many at a time as there are lanes. None is
-        small: products of one row have other last bits, and what is in the cache may not depend on threads.
-        """
-        if self._fixed_batch:
-            return [self._fixed_batch] * (count // self._fixed_batch)
-        parts = max(1, min(self._lanes, count // LEAST_PORTION))
-        return [count // parts + (place < count % parts) for place in range(parts)]
-
     def _probe(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """All outputs for these crops, of whatever shapes they are."""
         images = self._images(crops).cpu().numpy()
@@ -180,30 +167,34 @@ class OnnxEstimator:
     def _run(self, images: Tensor, outputs: list[str]) -> list[Tensor]:
         """These outputs for the graph's input, on the device."""
         found = {name: self._rows[name].new_empty(len(images), *self._rows[name].shape[1:]) for name in outputs}
-        ends = list(accumulate(self._sizes(len(images)), initial=0))
-
-        def run(part: slice) -> None:
-            answers = {name: values[part] for name, values in found.items()}
-            run_bound(self._session, {self._input: images[part]}, answers, self._name)
-
-        for _ in (self._pool.map if self._pool else map)(run, starmap(slice, pairwise(ends))):
-            pass
+        run_bound(self._session, {self._input: images}, found, self._name)
         return [found[name] for name in outputs]
 
     def bare(self, crops: np.ndarray) -> Callable[[], object]:
         """The graph alone on these crops, its input prepared and no inner map asked for: what `bench` compares with."""
-        images = self._images(crops)
-        return lambda: self._run(images, self._pose)
+        portions = self._lanes.portions(len(crops), self._step)
+        images = {part.start: self._images(crops[part]) for part in portions}
+        return lambda: self._lanes.run(lambda part: self._run(images[part.start], self._pose), portions)
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         """Estimate uint8 RGB crops [N, H, W, 3]; see `Estimator`."""
+        portions = self._lanes.portions(len(crops), self._step)
+        return joined(self._lanes.run(lambda part: self._estimate(crops[part], cue_rows[part]), portions))
+
+    def _estimate(self, crops: np.ndarray, cue_rows: np.ndarray) -> Estimate:
         order, count = with_cues_first(cue_rows)
-        maps, keypoints, scores = self.tapped(crops[order])
-        cues, visible = self._cues([each[:count].float() for each in maps], keypoints[:count], scores[:count])
+        maps, keypoints, scores = self._tapped(crops[order])
+        with threads_for(count):
+            cues, visible = self._cues([each[:count].float() for each in maps], keypoints[:count], scores[:count])
         return in_order(order, *to_arrays(keypoints, scores, cues, visible))
 
     def tapped(self, crops: np.ndarray) -> Tapped:
         """What cues are pooled of; see `TappedEstimator`."""
+        parts = self._lanes.run(lambda part: self._tapped(crops[part]), self._lanes.portions(len(crops), self._step))
+        maps, keypoints, scores = zip(*parts, strict=True)
+        return [torch.cat(each) for each in zip(*maps, strict=True)], torch.cat(keypoints), torch.cat(scores)
+
+    def _tapped(self, crops: np.ndarray) -> Tapped:
         outputs = [values[: len(crops)] for values in self._run(self._images(crops), self._outputs)]
         pose, maps = outputs[: len(self._pose)], outputs[len(self._pose) :]
         keypoints, raw = self._decode(pose)

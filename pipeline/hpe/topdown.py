@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,7 @@ class TopdownModel(nn.Module):
         self.decode = self._decoder()
         self.score_kind = "simcc" if "SimCC" in codec["type"] else "heatmap"
         self.levels = taps or self._stages()
-        self._tapped: dict[str, Tensor] = {}
+        self._tapped: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)  # of each thread
         modules = dict(self.model.named_modules())
         for name in self.levels:
             if name not in modules:
@@ -96,7 +98,7 @@ class TopdownModel(nn.Module):
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             # A multi-resolution stage (HRNet) yields its maps from fine to coarse: the finest is the tap.
-            self._tapped[name] = output[0] if isinstance(output, list | tuple) else output
+            self._tapped[get_ident()][name] = output[0] if isinstance(output, list | tuple) else output
 
         return hook
 
@@ -105,11 +107,10 @@ class TopdownModel(nn.Module):
         training = self.training
         self.eval()
         with torch.no_grad():
-            output, _ = self(torch.zeros(1, 3, height, width))
+            output, maps = self(torch.zeros(1, 3, height, width))
         self.train(training)
         if isinstance(output, list):
             raise PosebridgeError(f"{self.config} answers in several stages, which is not provided for; {OTHERS}.")
-        maps = [self._tapped[name] for name in self.levels]
         return tuple(int(m.shape[1]) for m in maps), tuple(round(height / m.shape[2]) for m in maps)
 
     mean: Tensor
@@ -124,9 +125,9 @@ class TopdownModel(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Any, list[Tensor]]:
         """The head's raw output and the tapped maps of normalised images [N, 3, H, W]."""
-        self._tapped.clear()
         output = self.model.head(self.model.extract_feat(images))
-        return output, [self._tapped[name] for name in self.levels]
+        tapped = self._tapped.pop(get_ident(), {})
+        return output, [tapped[name] for name in self.levels]
 
     def _decoder(self) -> Callable[[Any], tuple[Tensor, Tensor]]:
         """The decoding of the head's output: vectorised for plain SimCC and heatmaps, else mmpose's own codec."""
