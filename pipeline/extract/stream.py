@@ -24,7 +24,7 @@ from pipeline.extract.stopwatch import Stopwatch
 from pipeline.files.ahead import ahead, ahead_of_each
 from pipeline.files.device import memory_for
 from pipeline.files.names import place_of
-from pipeline.hpe.base import Estimator, computed_with
+from pipeline.hpe.base import Estimate, Estimator, computed_with
 from pipeline.hpe.crops import crop, crop_matrix, to_frame
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
@@ -89,21 +89,37 @@ class PoseStream:
         `videos` has the record of every path: its identity goes into the row. Raises PosebridgeError where the pose
         model gives no finite number for a whole batch before it has given any.
         """
+        batches = self._batches(self._looks(clips, root, videos))
+        for seen, batch, estimate in ahead(batches, 1):  # rows are finished while the next batch is estimated
+            for look in seen:
+                if isinstance(look, Failure):
+                    yield look
+                    continue
+                look.pending.place(look)
+                if look.pending.settle():
+                    yield look.pending.row()
+            if estimate is not None:
+                yield from self._take_in(batch, estimate)
+
+    def _batches(
+        self, looks: Iterable[Look | Failure]
+    ) -> Iterator[tuple[list[Look | Failure], list[Cut], Estimate | None]]:
+        """Looks, the crops that fill a batch with them, and what the pose model says of these; only looks where most of
+        them show nobody.
+        """
+        seen: list[Look | Failure] = []
         batch: list[Cut] = []
-        for look in self._looks(clips, root, videos):
-            if isinstance(look, Failure):
-                yield look
-                continue
-            pending = look.pending
-            pending.place(look)
-            for person, _, _, matrix, pixels in look.crops:
-                batch.append((pending, look.slots, person, matrix, pixels, look.whole))
+        for look in looks:
+            seen.append(look)
+            for cut in _cuts(look):
+                batch.append(cut)
                 if len(batch) == self._batch_size:
-                    yield from self._estimate(batch)
-                    batch.clear()
-            if pending.settle():
-                yield pending.row()
-        yield from self._estimate(batch)
+                    yield seen, batch, self._estimate(batch)
+                    seen, batch = [], []
+            if len(seen) >= 4 * self._batch_size:
+                yield seen, [], None
+                seen = []
+        yield seen, batch, self._estimate(batch) if batch else None
 
     def _looks(self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]) -> Iterator[Look | Failure]:
         """The looks of all clips, in the order of paths and, within a video, of its frames.
@@ -210,11 +226,9 @@ class PoseStream:
 
         return fitted(frame, self._frame_side)
 
-    def _estimate(self, batch: Sequence[Cut]) -> Iterator[dict[str, Any] | Failure]:
-        """Run a batch, hand the answers to their clips, and yield the clips that are finished."""
-        if not batch:
-            return
-        cue_rows = np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
+    def _estimate(self, batch: Sequence[Cut]) -> Estimate:
+        """What the pose model says of a batch."""
+        cue_rows = _cue_rows(batch)
         crops = np.stack([pixels for *_, pixels, _ in batch])
         wholes = [np.stack([whole for *_, whole in batch if whole is not None])] if self._frame_side else []
         with memory_for("The pose model", self._batch_size, setting="--batch-size"), self._watch.part("pose"):
@@ -225,6 +239,11 @@ class PoseStream:
                 f"The pose model {self._recipe.weights or self._recipe.config!r} gives no finite number for any of its "
                 f"first {len(batch)} crops; its weights are damaged, or of another model: bring the right file."
             )
+        return estimate
+
+    def _take_in(self, batch: Sequence[Cut], estimate: Estimate) -> Iterator[dict[str, Any] | Failure]:
+        """Hand the answers to their clips, and yield the clips that are finished."""
+        cue_rows = _cue_rows(batch)
         cue_of_row = np.cumsum(cue_rows) - 1
         for i, (pending, slots, person, matrix, *_) in enumerate(batch):
             pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])
@@ -232,6 +251,19 @@ class PoseStream:
                 pending.put_cues(person, slots, estimate.cues[cue_of_row[i]], estimate.cue_scores[cue_of_row[i]])
             if pending.settle():
                 yield pending.row()
+
+
+def _cuts(look: Look | Failure) -> list[Cut]:
+    """What is to be estimated of a look."""
+    if isinstance(look, Failure):
+        return []
+    clip, slots, whole = look.pending, look.slots, look.whole
+    return [(clip, slots, person, matrix, pixels, whole) for person, _, _, matrix, pixels in look.crops]
+
+
+def _cue_rows(batch: Sequence[Cut]) -> np.ndarray:
+    """The crops of a batch that cues are wanted of, bool [N]."""
+    return np.array([pending.wants_cues(slots) for pending, slots, *_ in batch])
 
 
 def refuse_changed(clip: Clip, path: Path, video: FrameReader) -> None:
