@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,17 @@ from pipeline.recipe import Recipe
 
 pytestmark = pytest.mark.unit
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
+
+
+GET_THREADS, SET_THREADS = torch.get_num_threads, torch.set_num_threads  # which tests here replace
+
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    """However many a test has told torch of: with more than there are cores, all tests after it would be slow."""
+    before = GET_THREADS()
+    yield
+    SET_THREADS(before)
 
 
 def crops(count: int) -> np.ndarray:
