@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
+LEAVE_SECONDS = 5  # for which the end of what a thread is in the midst of is waited for; it ends by itself after that
+
 T = TypeVar("T")
 
 
@@ -76,7 +78,7 @@ class _Lines(Generic[T]):
             self._left = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(LEAVE_SECONDS)
 
     def _ready(self) -> bool:
         """The first line has something to say."""
