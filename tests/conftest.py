@@ -47,3 +47,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def threads_stay():
+    """However many a test has told torch of: with more than there are cores, all tests after it would be slow."""
+    import torch
+
+    threads, put_back = torch.get_num_threads(), torch.set_num_threads  # both of which the test may replace
+    yield
+    put_back(threads)

@@ -97,6 +97,21 @@ def test_an_error_comes_in_its_place_and_ends_the_others():
     assert not any(thread.name == "ahead" for thread in threading.enumerate())
 
 
+@pytest.mark.unit
+def test_a_source_that_cannot_be_closed_says_so_and_nobody_waits_for_its_end():
+    def source():
+        try:
+            yield 1
+            yield 2
+        finally:
+            raise KeyError("while closing")
+
+    stream = ahead_of_each([source()], workers=1, depth=2)
+    assert [next(stream), next(stream)] == [1, 2]
+    with pytest.raises(KeyError, match="while closing"):
+        next(stream)
+
+
 def bright_detector(path: Path, batch: int | str) -> Path:
     """A detector that finds one person in every frame, the wider the brighter the frame is: one map of stride 8."""
     cells = np.full((1, 8, 8, 5), -9, np.float32)

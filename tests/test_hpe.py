@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +28,9 @@ from pipeline.hpe.weights import find_weights, load_state, resolve_weights
 from pipeline.recipe import ANCHORS, Recipe
 from pipeline.skeleton.graph import COCO_17
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("threads_stay")]
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
 RESNET, MOBILENET = "td-hm_res50_8xb64-210e_coco-256x192", "td-hm_mobilenetv2_8xb64-210e_coco-256x192"
-
-
-GET_THREADS, SET_THREADS = torch.get_num_threads, torch.set_num_threads  # which tests here replace
-
-
-@pytest.fixture(autouse=True)
-def threads_stay() -> Iterator[None]:
-    """However many a test has told torch of: with more than there are cores, all tests after it would be slow."""
-    before = GET_THREADS()
-    yield
-    SET_THREADS(before)
 
 
 @pytest.fixture(scope="module")

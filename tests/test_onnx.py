@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,19 +29,8 @@ from pipeline.manifest.clips import Clip, write_clips
 from pipeline.params import ExtractParams
 from pipeline.recipe import Recipe
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("threads_stay")]
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
-
-
-GET_THREADS, SET_THREADS = torch.get_num_threads, torch.set_num_threads  # which tests here replace
-
-
-@pytest.fixture(autouse=True)
-def threads_stay() -> Iterator[None]:
-    """However many a test has told torch of: with more than there are cores, all tests after it would be slow."""
-    before = GET_THREADS()
-    yield
-    SET_THREADS(before)
 
 
 def crops(count: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def ahead_of_each(sources: Iterable[Iterable[T]], workers: int, depth: int) -> I
     """The items of all sources, one source after the other; `workers` of them are worked through at a time.
 
     At most `depth` items of each source wait, and `workers` times as many of all. An error is raised in its place.
-    Leaving the loop early stops the threads.
+    Leaving the loop early stops the threads; one that is long at an item ends after it, and is not waited for.
     """
     lines = _Lines(sources, workers, depth)
     try:
@@ -92,11 +92,10 @@ class _Lines(Generic[T]):
                 for item in source:
                     if not self._put(line, item):
                         break
-            except BaseException as raised:
-                error = raised
-            finally:
                 if isinstance(source, Generator):
                     source.close()  # here, since no other thread may: its files, and threads that it waits for
+            except BaseException as raised:
+                error = raised
             self._end(line, error)
 
     def _begin(self) -> tuple[Iterable[T], _Line[T]] | None:
