@@ -107,7 +107,6 @@ def command(
     from pipeline.extract.extract import extract  # after parsing, so that --help stays fast
     from pipeline.extract.outlook import look_ahead
     from pipeline.extract.share import share_of_array
-    from pipeline.files.memory import keep_freed_memory
     from pipeline.hpe.weights import resolve_weights
     from pipeline.protocol.duplicates import count_told
 
@@ -116,7 +115,6 @@ def command(
     given = {"max_failures": max_failures, "batch_size": batch_size}
     knobs = dataclasses.replace(params.extract, **{key: value for key, value in given.items() if value is not None})
     recipe: Recipe = resolve_weights(choose(params.recipes, recipe_name, "recipe"))
-    keep_freed_memory()
     common = {
         "recipe": recipe, "root": Path(place.root), "params": knobs, "build_estimator": estimator_on(device),
         "manifests": manifests, "retry_failed": retry_failed,

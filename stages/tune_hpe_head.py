@@ -107,7 +107,7 @@ def tune_recipe(
     with epochs("tune-hpe", 1) as on_epoch:
         done, quality = tune_head(
             model, maps[0], text[0], (maps[1], text[1]), work_dir, hashlib.sha256(depends.encode()).hexdigest(),
-            lambda progress: on_epoch("final", progress), place,
+            lambda progress: on_epoch(f"seed {settings.seed}, final", progress), place,
         )  # fmt: skip
     said = kind if recipe.hpe_text == "none" else "captions"
     taps = {tap: stride for tap, (_, stride) in estimator.taps.items()}

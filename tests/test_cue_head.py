@@ -311,7 +311,10 @@ def test_bench_cues_looks_into_the_maps_of_a_pose_model_on_clips(inside: Path) -
 
 
 def test_a_head_is_tuned_put_into_the_graph_and_extracted_with(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr("stages.bars.Bar.show", lambda bar, done, total, note="": told.append((total, note)))
     found = run(*TUNE)
+    assert {total for total, note in told if "final, epoch" in note} == {2}, "a head has one phase of two epochs"
     assert found["hpe_text"] == "seen-classes" and found["hpe_classes"].startswith("toy/one@") and found["scenes"] == 2
     with safe_open("head.safetensors", "pt") as file:
         header = file.metadata()

@@ -54,7 +54,6 @@ from dataclasses import replace
 from pathlib import Path
 from pipeline.bench.memory import peak_rss_mb
 from pipeline.extract.extract import extract
-from pipeline.files.memory import keep_freed_memory
 from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.weights import resolve_weights
 from pipeline.ingest.ingest import ingest
@@ -62,7 +61,6 @@ from pipeline.params import load_params
 root, params, name = Path(sys.argv[1]).parent, load_params(Path(sys.argv[3])), sys.argv[4]
 recipe = resolve_weights(params.recipes[name])
 recipe = replace(recipe, boxes="full_frame") if recipe.boxes == "manifest" else recipe
-keep_freed_memory()
 ingest("bench", root, manifests=root)
 done = extract("bench", name, recipe, root, params=params.extract, build_estimator=build_estimator, manifests=root,
                cache=root)

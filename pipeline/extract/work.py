@@ -22,7 +22,6 @@ from pipeline.extract.plan import Source, check_recipe, open_ground_truth
 from pipeline.extract.stopwatch import Stopwatch
 from pipeline.extract.stream import PoseStream
 from pipeline.files.durable import make_folder
-from pipeline.files.memory import keep_freed_memory
 from pipeline.files.shipped import dataset_file
 from pipeline.hpe.base import Estimator, device_of
 from pipeline.hpe.joints import check_joints
@@ -83,7 +82,6 @@ _makers: dict[str, ShardMaker] = {}  # of this process, by the job's key; one at
 def _maker(job: ExtractJob) -> ShardMaker:
     if job.key not in _makers:
         _makers.clear()
-        keep_freed_memory()
         _makers[job.key] = ShardMaker(job)
     return _makers[job.key]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import PosebridgeError
+from pipeline.files.memory import keep_freed_memory
 from pipeline.hpe.base import Estimator
 from pipeline.hpe.joints import check_joints
 from pipeline.recipe import ANCHORS, IMAGE_TEXT, POSE, Recipe
@@ -32,12 +33,13 @@ def check_backend(recipe: Recipe) -> None:
 
 
 def build_estimator(recipe: Recipe, device: torch.device | None = None) -> Estimator:
-    """Build the estimator of a recipe on a device, by default the CPU.
+    """Build the estimator of a recipe on a device, by default the CPU; this process keeps memory from then on.
 
     Raises PosebridgeError for an unknown backend, weights that do not fit or that give no finite number, joints other
     than those of the recipe's layout, and a backend that cannot use the device.
     """
     check_backend(recipe)
+    keep_freed_memory()
     estimator = _build(recipe, device)
     check_joints(recipe, estimator)
     _try(recipe, estimator)

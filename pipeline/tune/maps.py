@@ -36,7 +36,9 @@ Progress = Callable[[Sequence[int]], Iterator[int]]
 
 @dataclass
 class MapBatch:
-    """What a head is trained on: maps [N, C, h, w] float32, keypoints [N, V, 2], scores [N, V], rows [N] of text."""
+    """What a head is trained on: maps [N, C, h, w] float32, laid out with channels last; keypoints [N, V, 2], scores
+    [N, V], rows [N] of text.
+    """
 
     maps: list[Tensor]
     keypoints: Tensor
@@ -73,7 +75,7 @@ class CachedMaps:
             for name in names:
                 found[name].append(self._files[part].get_slice(name)[place])
         stacked = {name: torch.stack(values).float() for name, values in found.items()}
-        maps = [stacked[f"map{tap}"] for tap in range(self._taps)]
+        maps = [stacked[f"map{tap}"].contiguous(memory_format=torch.channels_last) for tap in range(self._taps)]
         facts = (self.facts[name][rows] for name in FACTS)
         return MapBatch(maps, stacked["keypoints"], stacked["scores"], *facts)
 

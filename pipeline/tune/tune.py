@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from pipeline.errors import PosebridgeError
 from pipeline.files.device import CPU, memory_for
 from pipeline.files.durable import write_for_people
+from pipeline.files.memory import keep_freed_memory
 from pipeline.files.tensors import save_tensors
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
@@ -84,6 +85,7 @@ def tune(
             f"{settings.images_per_epoch} images make no batch of {settings.batch_size}; give more --images, or a "
             "smaller --batch-size."
         )
+    keep_freed_memory()
     torch.manual_seed(settings.seed)
     text_width = int(text.captions.shape[1]) if text is not None else 0
     model = PoseBridgeHPE(settings.config, (), settings.pooled_stride, settings.width, text_width)
