@@ -202,13 +202,18 @@ def _quality_on_coco(
     import torch
 
     from pipeline.tune.coco_quality import measure_coco
+    from pipeline.tune.degrade import CHANGES
     from pipeline.tune.text import TextVectors
 
     text = None
     if sentences is not None:
         text = TextVectors(torch.from_numpy(sentences.encode([captions[0] for captions in val.captions])))
-    say(f"Measuring on {len(val)} people of val2017.")
-    return measure_coco(tuned, val, text, sigma, progress=lambda rows: progress(rows, len(rows), "person", "measure"))
+    say(f"Measuring on {len(val)} people of val2017, as they are, {', '.join(CHANGES)}.")
+    shown = lambda rows: progress(rows, len(rows), "person", "measure")  # noqa: E731
+    quality = measure_coco(tuned, val, text, sigma, progress=shown)
+    for name, change in CHANGES.items():
+        quality[f"pck_{name}"] = measure_coco(tuned, val, sigma=sigma, progress=shown, change=change)["pck"]
+    return quality
 
 
 def _quality_on_stills(
@@ -219,6 +224,7 @@ def _quality_on_stills(
 
     from pipeline.synth.objects import OBJECTS
     from pipeline.synth.stills import every_caption, phrase
+    from pipeline.tune.degrade import CHANGES
     from pipeline.tune.quality import measure
 
     phrases, captions = None, None
@@ -226,9 +232,12 @@ def _quality_on_stills(
         phrases = torch.from_numpy(sentences.encode([phrase(name) for name in ("none", *OBJECTS)]))
         said = every_caption(tuple(OBJECTS))
         captions = dict(zip(said, torch.from_numpy(sentences.encode(said)), strict=True))
-    say(f"Measuring on {count} held-out stills.")
+    say(f"Measuring on {count} held-out stills, as they are, {', '.join(CHANGES)}.")
     shown = lambda stills: progress(stills, count, "still", "measure")  # noqa: E731
-    return measure(tuned, count, phrases, captions, progress=shown, sigma=sigma)
+    quality = measure(tuned, count, phrases, captions, progress=shown, sigma=sigma)
+    for name, change in CHANGES.items():
+        quality[f"pck_{name}"] = measure(tuned, count, progress=shown, sigma=sigma, change=change)["pck"]
+    return quality
 
 
 def _command_line() -> str:

@@ -285,7 +285,7 @@ def test_kp_then_sem_then_frozen_from_the_command_line(tree: Path, tmp_path: Pat
     assert run("--init", str(public), "--out", str(kp))["hpe_text"] == "none"
     found = run("--kind", "sem", "--init", str(kp), "--out", str(sem))
     assert found["hpe_text"] == "captions" and found["people"] == 7
-    assert {"oks_ap", "pck", "pck_wrists", "mean_score"} <= set(found)
+    assert {"oks_ap", "pck", "pck_wrists", "mean_score", "pck_dark", "pck_blurred", "pck_occluded"} <= set(found)
     said = header(sem)
     assert said["dataset"] == "COCO" and said["people"] == "16" and json.loads(said["quality"])["pck"] == found["pck"]
     assert said["command"].startswith(f"posebridge tune-hpe --kind sem --coco {tree} --config {TINY} --init {kp} --out")
@@ -443,3 +443,5 @@ def test_real_photos_are_read_and_their_crops_keep_the_people(photos: CocoPeople
 def test_real_photos_go_through_measuring(photos: CocoPeople) -> None:
     quality = measure_coco(PoseBridgeHPE(TINY), photos.first(5))
     assert quality["people"] == 5 and 0 <= quality["oks_ap"] < 0.2, "an untrained model"
+    other = measure_coco(PoseBridgeHPE(TINY), photos.first(5), change=lambda crop, rng: np.zeros_like(crop))
+    assert other != quality, "the crops are changed"

@@ -16,7 +16,9 @@ from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.recipe import Recipe
 from pipeline.synth.stills import HELD_OUT_STREAM
-from pipeline.tune.quality import KeypointQuality, Seen, oks_ap, retrieve, stills_of
+from pipeline.tune.quality import Change, KeypointQuality, Seen, measure, oks_ap, retrieve, stills_of
+from pipeline.tune.settings import TuneSettings
+from pipeline.tune.start import find_start, load_start
 from pipeline.tune.stills import StillSource
 
 pytestmark = pytest.mark.unit
@@ -48,6 +50,23 @@ def test_ap_ranks_by_score() -> None:
     # Right ones first: precision 1 up to recall .5, then 0; COCO averages over 101 recalls.
     assert oks_ap(found, truth, labelled, areas, sure) == pytest.approx(51 / 101)
     assert oks_ap(found, truth, labelled, areas, unsure) < 0.3
+
+
+def test_a_pose_model_is_measured_on_changed_crops() -> None:
+    config = TuneSettings().config
+    model = PoseBridgeHPE(config)
+    load_start(model, find_start("skelgap-kp", config))
+
+    def pck(change: Change | None) -> float:
+        return measure(model, 6, change=change)["pck"]
+
+    clean = pck(None)
+    assert clean > 0.9 and pck(lambda crop, rng: crop) == clean
+    assert pck(lambda crop, rng: np.zeros_like(crop)) < 0.5, "nobody is seen in the dark"
+    drawn: list[float] = []
+    for _ in range(2):
+        pck(lambda crop, rng: drawn.append(float(rng.random())) or crop)
+    assert len(drawn) == 12 and drawn[:6] == drawn[6:] and len(set(drawn)) == 6, "each its own, alike in every run"
 
 
 def test_pck_is_of_the_boxs_larger_side_and_of_joints_in_the_crop() -> None:

@@ -17,7 +17,7 @@ from pipeline.hpe.crops import crop_matrix, to_frame
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.tune.coco import CocoPeople
 from pipeline.tune.coco_crops import person_crop
-from pipeline.tune.quality import THRESHOLD, WRISTS, oks_ap, retrieve
+from pipeline.tune.quality import THRESHOLD, WRISTS, Change, oks_ap, retrieve
 from pipeline.tune.text import TextVectors
 
 
@@ -29,8 +29,10 @@ def measure_coco(
     sigma: float = 0.08,
     batch_size: int = 32,
     progress: Callable[[range], Iterator[int]] = iter,
+    change: Change | None = None,
 ) -> dict[str, float]:
-    """`oks_ap`; `pck` at 0.1 of the box's larger side and its value on wrists; the mean score of labelled joints.
+    """Of people as they are, or with their crops changed: `oks_ap`; `pck` at 0.1 of the box's larger side and its value
+    on wrists; the mean score of labelled joints.
 
     With `text`, whose captions [I, d_t] are one of each image of `people`, and a model that still has its text
     projection, `caption_r1`: how often a body's cue finds its image's caption among 100 (absent below 100 images).
@@ -39,14 +41,15 @@ def measure_coco(
     size, device = model.pose.crop_size, model.pose.mean.device
     keypoints, scores, bodies = [], [], []
     rows = progress(range(len(people)))
-    picture, shown = np.empty(0), -1
+    picture, shown, rng = np.empty(0), -1, np.random.default_rng(0)
     while batch := list(islice(rows, batch_size)):
         crops = []
         for person in batch:
             if people.image[person] != shown:
                 shown = int(people.image[person])
                 picture = people.picture(shown)
-            crops.append(person_crop(people, person, picture, size)[0])
+            seen = person_crop(people, person, picture, size)[0]
+            crops.append(change(seen, rng) if change else seen)
         output, features = model.pose(model.pose.normalise(torch.from_numpy(np.stack(crops)).to(device)))
         places, raw = model.pose.decode(output)
         matrices = [crop_matrix(people.boxes[person], size) for person in batch]

@@ -108,3 +108,6 @@ def darkened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     fine = rng.standard_normal((int(height / grain), int(width / grain), 3), np.float32)
     noise = cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray((level + noise * np.sqrt(photons**2 * level + reading**2)).round().clip(0, 255), np.uint8)
+
+
+CHANGES = {"dark": darkened, "blurred": blurred, "occluded": occluded}  # by the names of their shares

@@ -30,6 +30,7 @@ BODY_SHARE = 0.53  # of a box that a body covers: what mmpose takes for COCO's a
 GALLERY = 100  # captions among which one is to be found
 
 Progress = Callable[[Iterator[Still]], Iterator[Still]]
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of a crop, see degrade.py
 
 
 def stills_of(stream: int, count: int) -> Iterator[Still]:
@@ -51,12 +52,15 @@ class Seen:
 
 
 @torch.no_grad()
-def look(pose: TopdownModel, source: Iterator[Still], batch_size: int = 20) -> Iterator[Seen]:
-    """Run a pose model over stills."""
-    device = pose.mean.device
+def look(
+    pose: TopdownModel, source: Iterator[Still], batch_size: int = 20, change: Change | None = None
+) -> Iterator[Seen]:
+    """Run a pose model over stills, or over their crops changed, each alike in every run."""
+    device, rng = pose.mean.device, np.random.default_rng(0)
     while batch := list(islice(source, batch_size)):
         matrices = np.stack([crop_matrix(still.box, pose.crop_size) for still in batch])  # [N, 2, 3]
-        crops = np.stack([crop(s.image, m, pose.crop_size) for s, m in zip(batch, matrices, strict=True)])
+        pictures = [crop(s.image, m, pose.crop_size) for s, m in zip(batch, matrices, strict=True)]
+        crops = np.stack([change(each, rng) for each in pictures] if change else pictures)
         output, features = pose(pose.normalise(torch.from_numpy(crops).to(device)))
         keypoints, raw = pose.decode(output)
         scale = matrices[:, 0, 0]
@@ -157,8 +161,10 @@ def measure(
     batch_size: int = 20,
     progress: Progress = iter,
     sigma: float = 0.08,
+    change: Change | None = None,
 ) -> dict[str, float]:
-    """`KeypointQuality` on held-out stills; of a model that still has its text projection also what its cues say.
+    """`KeypointQuality` on held-out stills, or on their crops changed; of a model that still has its text projection
+    also what its cues say.
 
     With `phrases` [13, d_t], how often the hands' cues find the phrase of the held object (`object_readout`); with
     `captions`, caption -> [d_t], how often the body's cue finds its caption among 100 (`caption_r1`). All normalised;
@@ -166,7 +172,7 @@ def measure(
     """
     model.eval()
     quality, found, bodies, said = KeypointQuality(), [], [], []
-    for seen in look(model.pose, progress(stills_of(HELD_OUT_STREAM, count)), batch_size):
+    for seen in look(model.pose, progress(stills_of(HELD_OUT_STREAM, count)), batch_size, change):
         quality.add(seen)
         if model.to_text is None:
             continue
