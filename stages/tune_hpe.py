@@ -164,7 +164,7 @@ def command(
 
         source = StillSource(kind, seed, without)
 
-    from pipeline.files.device import memory_for
+    from pipeline.files.device import has_bfloat16, memory_for, told_training
     from pipeline.tune.text import AT_ONCE, embed
     from pipeline.tune.tune import save_weights, tune
 
@@ -182,7 +182,7 @@ def command(
             quality = _quality_on_coco(tuned, people, sentences, settings.sigma)
         else:
             quality = _quality_on_stills(tuned, held_out or 1000, sentences, settings.sigma)
-    facts = source.facts | {
+    facts = source.facts | told_training(place, has_bfloat16(place), tf32=False) | {
         "command": _command_line(),
         "init": f"{start.name} sha256:{start.sha256}" if start else "",
         "text": f"{encoder} sha256:{sentences.sha256}" if sentences else "",

@@ -102,6 +102,16 @@ def test_semantic_losses_reach_the_backbone(text: TextVectors) -> None:
     assert gradient is not None and gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_cpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": able})
+    settings, found = TuneSettings(batch_size=4), []
+    model = TuningModel(PoseBridgeHPE(settings.config), settings, None, None)
+    model.net.pose.register_forward_hook(lambda module, given, output: found.append(output[0][0].dtype))
+    model(**collate([StillSource("kp").crops(0, (192, 256))]))
+    assert found == [torch.bfloat16 if able else torch.float32]
+
+
 def test_people_of_one_scene_are_no_negatives_of_each_other(text: TextVectors) -> None:
     settings = TuneSettings(kind="sem")
     model = TuningModel(PoseBridgeHPE(settings.config, text_width=32), settings, text, None)

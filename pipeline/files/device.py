@@ -60,6 +60,16 @@ def told_devices(devices: Sequence[torch.device]) -> str:
     return " and ".join(f"{device} ({name_of(device)})" for device in devices)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it computes in bfloat16 by instructions of its own; one that emulates them is slower than in float32, a
+    CPU without AVX-512 ten times. A CPU that does not tell, as those that are no x86, is taken for one without.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def spread(devices: Sequence[torch.device], seeds: Sequence[int]) -> dict[int, torch.device]:
     """The device of each seed, in turn."""
     return {seed: devices[place % len(devices)] for place, seed in enumerate(seeds)}

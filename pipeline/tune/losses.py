@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.files.device import has_bfloat16
 from pipeline.hpe.mm_compat import import_mmpose
 from pipeline.hpe.model import PoseBridgeHPE
 from pipeline.hpe.topdown import TopdownModel
@@ -66,7 +67,7 @@ class TuningModel(BaseModel):
     ) -> dict[str, Tensor]:
         """Losses of a batch as `collate` makes it."""
         settings, pose = self.settings, self.net.pose
-        with torch.autocast(crops.device.type, torch.bfloat16):
+        with self._half(crops.device):
             images = pose.normalise(crops).contiguous(memory_format=torch.channels_last)
             (simcc_x, simcc_y), features = pose(images)
         simcc_x, simcc_y = simcc_x.float(), simcc_y.float()
@@ -80,12 +81,17 @@ class TuningModel(BaseModel):
                 hands = text[:, [ANCHORS.index("left_hand"), ANCHORS.index("right_hand")]]
                 losses |= self._hand_loss(hands, held)
         for teacher in self.teacher:
-            with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
+            with torch.no_grad(), self._half(crops.device):
                 (teacher_x, teacher_y), _ = teacher.to(crops.device)(images)
             known = (~degraded).float()[:, None].expand(simcc_x.shape[:2])  # [N, V]
             distance = _distance(simcc_x, teacher_x, known) + _distance(simcc_y, teacher_y, known)
             losses["loss_kd"] = settings.lambda_kd * distance
         return losses
+
+    @staticmethod
+    def _half(device: torch.device) -> torch.autocast:
+        """Computes in bfloat16 where that is faster."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
     def _described(
         self, features: list[Tensor], simcc_x: Tensor, simcc_y: Tensor, keypoints: Tensor, weights: Tensor
@@ -99,7 +105,7 @@ class TuningModel(BaseModel):
             own = (torch.rand(len(keypoints), 1, 1, device=keypoints.device) < 0.7).float()
             places = own * predicted + (1 - own) * jittered
             seen = torch.where(own[:, :, 0] > 0, raw.clamp(0, 1), weights)
-        with torch.autocast(places.device.type, torch.bfloat16):
+        with self._half(places.device):
             cues, _ = self.net.cue.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
             return F.normalize(self.net.to_text(cues), dim=-1).float()
 
