@@ -83,6 +83,7 @@ def examine(
         choose(params.recipes, name, "recipe")
     for name, recipe in params.recipes.items():
         yield from check_weights(name, recipe, needed=name in recipes)
+    yield from check_bfloat16(params)
     there = [path.parent.name for path in sorted(manifests.glob("*/clips.csv"))]
     for dataset in dict.fromkeys([*datasets, *there]):
         try:
@@ -195,6 +196,18 @@ def check_runs(onnx: bool) -> Iterator[Check]:
         yield _tried("onnxruntime runs", onnx, partial(run_onnx, device))
     if any(map(version_of, FAISS)):
         yield _tried("faiss runs", False, partial(run_faiss, device))
+
+
+def check_bfloat16(params: Params) -> Iterator[Check]:
+    """Whether what is to be computed in bfloat16 is, where it would be on this machine; emulated it is slow."""
+    from pipeline.files.device import choose_devices, has_bfloat16
+
+    (device,) = choose_devices("auto")
+    asked = [name for name, recipe in params.recipes.items() if recipe.precision == "bfloat16"]
+    asked += [name for name, values in (("encode", params.encode), ("train", params.train)) if values.bfloat16]
+    if asked and not has_bfloat16(device):
+        found = f"emulated on {device}, two to ten times slower than float32"
+        yield Check(f"bfloat16: {', '.join(asked)}", NOTE, found, "set `precision: float32`, or `bfloat16: false`")
 
 
 def run_torch(device: torch.device) -> str:

@@ -105,6 +105,17 @@ def test_what_is_asked_for_is_needed(project: Path) -> None:
     assert unknown.exit_code == 1 and "no recipe named 'nothing'" in unknown.stderr
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_emulated_bfloat16_is_a_note(project: Path, monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    assert not any("bfloat16" in name for name in doctor()[1]), "nobody asks for it"
+    text = (project / "params.yaml").read_text().replace("w.safetensors", "w.safetensors, precision: bfloat16")
+    (project / "params.yaml").write_text(text + "train: {bfloat16: true}\n")
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": able})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = doctor()[1].get("bfloat16: there, train")
+    assert found is None if able else found["state"] == NOTE and "emulated on cpu" in found["found"]
+
+
 def test_a_small_disk_fails_before_the_work_does(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(pipeline.doctor.shutil, "disk_usage", lambda place: usage)
