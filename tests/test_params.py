@@ -131,7 +131,7 @@ def test_no_store_of_a_shipped_recipe_gets_another_name() -> None:
                         "ntu25_3d": "31f5bada4273"},
         "paper-kinetics.yaml": paper, "paper-ntu-synse.yaml": paper, "paper-pku.yaml": paper,
         "skelgap.yaml": {"refined": refined, "strict": refined, "gt": gt} | levels | boxes,
-        "ut-interaction.yaml": {"tinypose": tinypose},
+        "ut-interaction.yaml": {"tinypose": tinypose, "tinypose_gym": "d1f82ae7bd65"},
     }  # fmt: skip
 
 
