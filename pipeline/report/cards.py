@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.files.durable import writing
 
-WIDEST = 600  # pixels of a strip
+WIDEST = 440  # pixels of a strip: three stand side by side, and all of a page are to fit into it
 QUALITY = 72  # of its JPEG
 
 
