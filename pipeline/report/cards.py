@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.files.durable import writing
 
-WIDEST = 440  # pixels of a strip: three stand side by side, and all of a page are to fit into it
-QUALITY = 72  # of its JPEG
+WIDEST = 400  # pixels of a strip: three stand side by side, and all of a page are to fit into it
+QUALITY = 65  # of its JPEG
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class TuningModel(BaseModel):
     ) -> dict[str, Tensor]:
         """Losses of a batch as `collate` makes it."""
         settings, pose = self.settings, self.net.pose
-        with self._half(crops.device):
+        with self._autocast(crops.device):
             images = pose.normalise(crops).contiguous(memory_format=torch.channels_last)
             (simcc_x, simcc_y), features = pose(images)
         simcc_x, simcc_y = simcc_x.float(), simcc_y.float()
@@ -81,7 +81,7 @@ class TuningModel(BaseModel):
                 hands = text[:, [ANCHORS.index("left_hand"), ANCHORS.index("right_hand")]]
                 losses |= self._hand_loss(hands, held)
         for teacher in self.teacher:
-            with torch.no_grad(), self._half(crops.device):
+            with torch.no_grad(), self._autocast(crops.device):
                 (teacher_x, teacher_y), _ = teacher.to(crops.device)(images)
             known = (~degraded).float()[:, None].expand(simcc_x.shape[:2])  # [N, V]
             distance = _distance(simcc_x, teacher_x, known) + _distance(simcc_y, teacher_y, known)
@@ -89,7 +89,7 @@ class TuningModel(BaseModel):
         return losses
 
     @staticmethod
-    def _half(device: torch.device) -> torch.autocast:
+    def _autocast(device: torch.device) -> torch.autocast:
         """Computes in bfloat16 where that is faster."""
         return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
@@ -105,7 +105,7 @@ class TuningModel(BaseModel):
             own = (torch.rand(len(keypoints), 1, 1, device=keypoints.device) < 0.7).float()
             places = own * predicted + (1 - own) * jittered
             seen = torch.where(own[:, :, 0] > 0, raw.clamp(0, 1), weights)
-        with self._half(places.device):
+        with self._autocast(places.device):
             cues, _ = self.net.cue.cues(features, places, seen, ANCHORS, self.settings.sigma)  # [N, A, D]
             return F.normalize(self.net.to_text(cues), dim=-1).float()
 
