@@ -6,6 +6,7 @@ COCO. Writes the head, and in <out>.work/ the maps that it is tuned on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -30,7 +31,8 @@ def tune_recipe(
     chosen: dict[str, Any], encoder: str, device: str, params_path: Path, cache_root: Path | None, command_line: str,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Tune and write a head; returns the command's result and its sentence. `chosen` are settings that were given."""
-    from pipeline.text.encoder import SentenceEncoder, split_variant  # before mmpose
+    from pipeline.text.bank import banked  # before mmpose
+    from pipeline.text.encoder import SentenceEncoder, split_variant
 
     if sum(map(bool, (coco, captions, dataset or protocol))) > 1:
         raise PosebridgeError(
@@ -49,7 +51,7 @@ def tune_recipe(
     )
     (place,) = devices_of(device)
     name, variant = split_variant(encoder)
-    sentences = SentenceEncoder(name, place)
+    sentences: Any = SentenceEncoder(name, place)
 
     from pipeline.hpe.factory import build_estimator
     from pipeline.hpe.head_file import HeadFile, save_head
@@ -82,6 +84,8 @@ def tune_recipe(
 
         root = Path(choose(params.datasets, dataset, "data set").root)
         opened = open_dataset(dataset, store_root=cache_root)
+        with contextlib.suppress(PosebridgeError):  # no bank, or of other texts: then all are embedded
+            sentences = banked(sentences, opened.bank(encoder), opened.folder)
         source, held_out, classes = protocol_sources(opened, protocol, recipe_name, root, variant, settings.seed)
         kind = "seen-classes"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import h5py
@@ -13,8 +14,8 @@ from pipeline.errors import PosebridgeError
 from pipeline.manifest.clips import write_classes
 from pipeline.manifest.texts import read_texts
 from pipeline.text import encoder as encoders
-from pipeline.text.bank import bank_path, load_bank, make_bank
-from pipeline.text.encoder import check_sha256, encoder_slug, split_variant
+from pipeline.text.bank import bank_path, banked, load_bank, make_bank
+from pipeline.text.encoder import SentenceEncoder, check_sha256, encoder_slug, split_variant
 from pipeline.text.masked import LanguageModel
 
 pytestmark = pytest.mark.unit
@@ -223,3 +224,21 @@ def test_an_encoder_that_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PosebridgeError, match="could not be loaded"):
         encoders.SentenceEncoder(str(tmp_path / "empty"))
+
+
+def test_an_encoder_beside_a_bank_embeds_only_what_is_not_in_it(tmp_path):
+    folder = tmp_path / "manifests" / "two"
+    folder.mkdir(parents=True)
+    (folder / "classes.csv").write_text("index,name\n0,wave\n1,drink\n")
+    (folder / "texts.csv").write_text("index,slot,text\n0,label,wave\n1,label,drink\n1,hands,a cup\n")
+    make_bank("two", manifests=tmp_path / "manifests", cache=tmp_path / "cache")
+    bank = load_bank("two", "minilm", ["wave", "drink"], tmp_path / "cache", folder)
+    encoder, asked = SentenceEncoder(), []
+    plain = encoder.encode(["a cup", "a hat", "wave"])
+    embed = encoder.encode
+    encoder.encode = lambda texts: asked.extend(texts) or embed(texts)
+    found = banked(encoder, bank, folder).encode(["a cup", "a hat", "a hat", "wave"])
+    assert asked == ["a hat"]
+    np.testing.assert_allclose(found, plain[[0, 1, 1, 2]], atol=1e-6)
+    others = dataclasses.replace(bank, encoder_sha256="another"), dataclasses.replace(bank, texts_sha256="")
+    assert all(banked(encoder, other, folder) is encoder for other in others)

@@ -53,6 +53,7 @@ class Flags(CueFlags):
     heads: int = within(2, 1)
     hidden: int = within(1024, 1, MOST_WIDE)
     dropout: float = within(0.5, 0, 1)
+    batch_size: int = within(0, 0, 10**6)  # 0: as `train` has it; what `purls_matched` costs a clip grows with it
 
 
 class Purls(Method):
@@ -86,6 +87,9 @@ class Purls(Method):
         self.to_text = nn.Linear(f.hidden, len(SLOTS) * shapes.d_text)
         self.scale = nn.Parameter(torch.full((len(SLOTS),), math.log(1 / 0.07)))  # of the products, not exponentiated
         self.slot_weight = nn.Parameter(torch.zeros(len(SLOTS)))
+
+    def schedule(self) -> Mapping[str, Any]:
+        return {"batch_size": self.flags.batch_size} if self.flags.batch_size else {}
 
     def describe(self, text: Tensor) -> Tensor:
         """The global description is what a class is compared by: [C, 8, d_t] -> [C, d_t]."""

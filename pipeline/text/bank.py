@@ -7,7 +7,7 @@ Command: posebridge text --dataset skelgap-mini
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,30 @@ class TextBank:
                 f"`posebridge text`."
             )
         return self.embeddings[list(classes)][:, columns]
+
+
+class BankedEncoder:
+    """A sentence encoder that looks up what a bank of its own has already, sentence by sentence."""
+
+    def __init__(self, encoder: SentenceEncoder, known: Mapping[str, np.ndarray]) -> None:
+        self.sha256, self._encoder, self._known = encoder.sha256, encoder, known
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """As `SentenceEncoder.encode`."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        vectors = {**self._known, **(dict(zip(new, self._encoder.encode(new), strict=True)) if new else {})}
+        return np.stack([vectors[text] for text in texts])
+
+
+def banked(encoder: SentenceEncoder, bank: TextBank, folder: Path) -> BankedEncoder | SentenceEncoder:
+    """The encoder beside the bank of manifests/<dataset>, `folder`; itself where another one made the bank, or where
+    nobody knows of which texts.
+    """
+    if bank.encoder_sha256 != encoder.sha256 or not bank.texts_sha256:
+        return encoder
+    texts = read_texts(texts_path(folder, split_variant(bank.encoder)[1]), bank.class_names)[1]
+    rows = ((text, index, bank.slots.index(slot)) for (index, slot), text in texts.items())
+    return BankedEncoder(encoder, {text: bank.embeddings[index, slot].numpy() for text, index, slot in rows})
 
 
 def make_bank(
