@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -500,3 +502,48 @@ def test_the_rows_of_odd_videos_depend_on_no_batch_and_no_other_clip(tmp_path):
     assert rows["mirrored"][0][1].orientation == "hflip"
     assert rows["wide"][0][1].pixel_aspect == 2 and rows["wide"][0][0]["video_width"].tolist() == [128]
     assert rows["two"][0][1].size_changes == 4 and rows["two"][0][0]["video_width"].tolist() == [64]
+
+
+class TwoAtATime(FakeEstimator):
+    """Takes two calls at a time, and is slow at every other; of the calls `lost` it knows no number."""
+
+    at_once = 2
+
+    def __init__(self, lost: tuple[int, ...] = ()):
+        super().__init__()
+        self.lost, self.now, self.most, self._lock = lost, 0, 0, threading.Lock()
+
+    def estimate(self, crops: np.ndarray, cue_rows: np.ndarray):
+        with self._lock:
+            call, found = self.calls, super().estimate(crops, cue_rows)
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0 if call % 2 else 0.05)
+        if call in self.lost:
+            found.keypoints[:] = np.nan
+        with self._lock:
+            self.now -= 1
+        return found
+
+
+@pytest.mark.e2e
+def test_a_pose_model_that_takes_two_batches_is_given_two_and_rows_are_the_same(corridor, tmp_path):
+    corridor.run()
+    shutil.copytree(corridor.root, tmp_path / "other" / "videos")
+    other = Corridor(tmp_path / "other", videos=0)
+    other.ingest()
+    other.run(TwoAtATime())
+    assert other.estimator.most == 2
+    assert corridor.index.read_bytes() == other.index.read_bytes()
+
+
+@pytest.mark.e2e
+def test_of_two_batches_the_first_says_whether_a_pose_model_knows_any_number(corridor):
+    """Also where the second is answered before it: here nothing is known of that one's crops."""
+    assert len(corridor.run(TwoAtATime(lost=(1,)), batch_size=8, clips_per_shard=100).failures) == 1
+
+
+@pytest.mark.e2e
+def test_a_first_batch_without_a_number_ends_the_run_whatever_the_second_has(corridor):
+    with pytest.raises(PosebridgeError, match="gives no finite number for any of its first 8 crops"):
+        corridor.run(TwoAtATime(lost=(0,)), batch_size=8, clips_per_shard=100)

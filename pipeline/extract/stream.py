@@ -7,8 +7,9 @@ threads there are. Knows nothing of shards.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -42,6 +43,7 @@ WAITING = 8  # batches of crops that may wait for the pose model, over all decod
 
 # what is estimated: of whom, which slots, which person, matrix, pixels; and the frame, where it is wanted
 Cut = tuple[PendingClip, np.ndarray, int, np.ndarray, np.ndarray, np.ndarray | None]
+Batch = tuple[list[Look | Failure], list[Cut]]
 
 
 @dataclass
@@ -71,6 +73,7 @@ class PoseStream:
         self._recipe, self._estimator, self._boxes = recipe, estimator, boxes
         self._batch_size, self._max_lost = batch_size, max_lost
         self._decoders = decoders or max(1, min(MOST_DECODERS, len(usable_cores()) // 2))
+        self._at_once: int = getattr(estimator, "at_once", 1)
         self._answered = False  # the pose model has given a finite number
         self._watch = watch or Stopwatch()
         self._frame_side = getattr(estimator, "frame_side", 0)  # of one that wants whole frames, too
@@ -89,7 +92,7 @@ class PoseStream:
         `videos` has the record of every path: its identity goes into the row. Raises PosebridgeError where the pose
         model gives no finite number for a whole batch before it has given any.
         """
-        batches = self._batches(self._looks(clips, root, videos))
+        batches = self._estimated(self._batches(self._looks(clips, root, videos)))
         for seen, batch, estimate in ahead(batches, 1):  # rows are finished while the next batch is estimated
             for look in seen:
                 if isinstance(look, Failure):
@@ -99,14 +102,25 @@ class PoseStream:
                 if look.pending.settle():
                     yield look.pending.row()
             if estimate is not None:
+                self._require_an_answer(estimate)
                 yield from self._take_in(batch, estimate)
 
-    def _batches(
-        self, looks: Iterable[Look | Failure]
-    ) -> Iterator[tuple[list[Look | Failure], list[Cut], Estimate | None]]:
-        """Looks, the crops that fill a batch with them, and what the pose model says of these; only looks where most of
-        them show nobody.
+    def _estimated(self, batches: Iterable[Batch]) -> Iterator[tuple[list[Look | Failure], list[Cut], Estimate | None]]:
+        """Each with what the pose model says of it, in their order. It is given as many at a time as it takes: while
+        one comes to its end, the next has begun.
         """
+        with ThreadPoolExecutor(self._at_once, "batch") as pool:
+            begun: deque[tuple[list[Look | Failure], list[Cut], Future[Estimate | None]]] = deque()
+            for seen, batch in batches:
+                begun.append((seen, batch, pool.submit(self._estimate, batch)))
+                if len(begun) == self._at_once:
+                    seen, batch, answer = begun.popleft()
+                    yield seen, batch, answer.result()
+            for seen, batch, answer in begun:
+                yield seen, batch, answer.result()
+
+    def _batches(self, looks: Iterable[Look | Failure]) -> Iterator[Batch]:
+        """Looks, and the crops that fill a batch with them; only looks where most of them show nobody."""
         seen: list[Look | Failure] = []
         batch: list[Cut] = []
         for look in looks:
@@ -114,12 +128,12 @@ class PoseStream:
             for cut in _cuts(look):
                 batch.append(cut)
                 if len(batch) == self._batch_size:
-                    yield seen, batch, self._estimate(batch)
+                    yield seen, batch
                     seen, batch = [], []
             if len(seen) >= 4 * self._batch_size:
-                yield seen, [], None
+                yield seen, []
                 seen = []
-        yield seen, batch, self._estimate(batch) if batch else None
+        yield seen, batch
 
     def _looks(self, clips: Sequence[Clip], root: Path, videos: dict[str, VideoRecord]) -> Iterator[Look | Failure]:
         """The looks of all clips, in the order of paths and, within a video, of its frames.
@@ -226,20 +240,24 @@ class PoseStream:
 
         return fitted(frame, self._frame_side)
 
-    def _estimate(self, batch: Sequence[Cut]) -> Estimate:
-        """What the pose model says of a batch."""
+    def _estimate(self, batch: Sequence[Cut]) -> Estimate | None:
+        """What the pose model says of a batch; None of an empty one."""
+        if not batch:
+            return None
         cue_rows = _cue_rows(batch)
         crops = np.stack([pixels for *_, pixels, _ in batch])
         wholes = [np.stack([whole for *_, whole in batch if whole is not None])] if self._frame_side else []
         with memory_for("The pose model", self._batch_size, setting="--batch-size"), self._watch.part("pose"):
-            estimate = self._estimator.estimate(crops, cue_rows, *wholes)
+            return self._estimator.estimate(crops, cue_rows, *wholes)
+
+    def _require_an_answer(self, estimate: Estimate) -> None:
         self._answered = self._answered or not lost_joints(estimate.keypoints, estimate.scores).all()
         if not self._answered:
             raise PosebridgeError(
                 f"The pose model {self._recipe.weights or self._recipe.config!r} gives no finite number for any of its "
-                f"first {len(batch)} crops; its weights are damaged, or of another model: bring the right file."
+                f"first {len(estimate.keypoints)} crops; its weights are damaged, or of another model: bring the right "
+                "file."
             )
-        return estimate
 
     def _take_in(self, batch: Sequence[Cut], estimate: Estimate) -> Iterator[dict[str, Any] | Failure]:
         """Hand the answers to their clips, and yield the clips that are finished."""

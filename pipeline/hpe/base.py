@@ -57,6 +57,7 @@ class Estimator(Protocol):
     Attributes that it may have beside these: `joint_names` names its joints, in their order; `device` is where it
     computes, by default the CPU, `provider` what computes there, and `precision` in what numbers. One with `frame_side`
     is shown the frame of each crop, too, as a third argument: in a square of so many pixels, see `image_text.fitted`.
+    `at_once` is how many calls of `estimate` it takes at a time, by default one.
     """
 
     crop_size: tuple[int, int]  # width, height

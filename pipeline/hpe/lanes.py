@@ -27,6 +27,7 @@ class Lanes:
         self._threads = torch.get_num_threads()
         self.count = min(self._threads, MOST_LANES) if device.type == "cpu" else 1
         self.threads = self._threads // self.count
+        self.at_once = 2 if self.count > 1 else 1  # batches: the next has the lanes that the end of one leaves idle
         self._pool = ThreadPoolExecutor(self.count, "pose") if self.count > 1 else None
 
     @staticmethod

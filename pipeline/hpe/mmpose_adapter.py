@@ -64,6 +64,7 @@ class MmposeEstimator:
                 by_onednn(exact)
             fuse_layers(exact)
         self._lanes = Lanes(device)
+        self.at_once = self._lanes.at_once
         self.crop_size, self.joints = self.pose.crop_size, self.pose.joints
         self.joint_names = names or self.pose.joint_names
         self.cue_width = {

@@ -56,6 +56,7 @@ class OnnxEstimator:
         self._cue_maps = {"levels": taps, "refined": (REFINED,), "none": ()}[recipe.cues]
         open_taps(model, self._cue_maps, weights.name)
         self._lanes = Lanes(device)
+        self.at_once = self._lanes.at_once
         self._session = open_session(model, weights.name, device, threads=self._lanes.threads)
         self.provider = provider_of(self._session)
         self._read_input()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
+import cv2
 import numpy as np
 
 from pipeline.tracking.similarity import box_iou_pairs
@@ -22,7 +23,8 @@ def clothes(crop: np.ndarray) -> np.ndarray:
     height, width = crop.shape[:2]
     middle = crop[:, width * 2 // 5 : width * 3 // 5]
     chest, thighs = middle[height // 4 : height // 2], middle[height // 2 : height * 3 // 4]
-    return np.concatenate([part.mean((0, 1)) for part in (chest, thighs)]).astype(np.float32) / 255
+    sums = np.array([cv2.sumElems(part)[:3] for part in (chest, thighs)])
+    return (sums / [[chest[..., 0].size], [thighs[..., 0].size]]).ravel().astype(np.float32) / 255
 
 
 def exchange_mistaken(identity: np.ndarray, boxes: np.ndarray, colours: np.ndarray) -> np.ndarray:
