@@ -215,6 +215,10 @@ def test_scores_are_pooled_by_each_candidate():
         torch.testing.assert_close(found[:, c], method.scale[GLOBAL] * one @ t[c, GLOBAL])
 
 
+def test_batches_are_those_of_the_flag_or_else_of_all_methods():
+    assert (build().schedule(), build(PurlsMatched, batch_size=4).schedule()) == ({}, {"batch_size": 4})
+
+
 def test_flags_that_cannot_be_are_one_sentence():
     wrong = {"adaptive or": {"partition": "dynamic"}, "multiple of heads": {"heads": 3}, "cosine or": {"loss": "dot"}}
     for words, flags in wrong.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class Dataset:
     store_root: Path | None = field(default=None, kw_only=True)  # where the stores lie, if not in <cache>/store
     missing: tuple[str, ...] = field(default=(), kw_only=True)  # what could not be read, if opened all the same
     verify: bool = field(default=True, kw_only=True)  # compare what is read of shards with their checksums
+    _read: dict[tuple[str, str], Any] = field(default_factory=dict, kw_only=True, repr=False, compare=False)  # once
 
     @property
     def folder(self) -> Path:
@@ -64,11 +66,15 @@ class Dataset:
 
     def bank(self, encoder: str) -> TextBank:
         """The vectors of its texts; raises PosebridgeError as `load_bank` does."""
-        return load_bank(self.name, encoder, self.class_names, self.cache, self.folder)
+        if ("bank", encoder) not in self._read:
+            self._read["bank", encoder] = load_bank(self.name, encoder, self.class_names, self.cache, self.folder)
+        return self._read["bank", encoder]
 
     def texts(self, variant: str) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
         """Its texts, or an imported variant of them; raises PosebridgeError as `read_texts` does."""
-        return read_texts(texts_path(self.folder, variant), self.class_names)
+        if ("texts", variant) not in self._read:
+            self._read["texts", variant] = read_texts(texts_path(self.folder, variant), self.class_names)
+        return self._read["texts", variant]
 
     def require_unexposed(self, said: str, recipe: str, split: Split) -> None:
         """Raise PosebridgeError where pose weights have seen texts that `split` keeps from training."""

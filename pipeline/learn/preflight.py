@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 
 import torch
 
@@ -66,7 +67,7 @@ def need_texts(
     words = None if found is None else set(found[1])
     vectors = words
     if bank is not None:
-        vectors = {(c, slot) for k, slot in enumerate(bank.slots) for c in range(len(names)) if bank.mask[c, k]}
+        vectors = {(c, slot) for c, has in enumerate(bank.mask.tolist()) for slot in compress(bank.slots, has)}
     remedy = f"add it to {path} and run `posebridge text --dataset {dataset.name} --encoder {run.text}`."
     everyone = range(len(names))
     for slots, classes, there in ((method.text_slots, everyone, vectors), (method.word_slots, split.seen, words)):
