@@ -286,5 +286,5 @@ def test_weights_averaged_together_are_those_averaged_one_by_one_to_the_bit():
     model[1].num_batches_tracked += 3
     pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
     wanted = [old.clone().lerp_(new, 1 - 0.93) if old.is_floating_point() else new.clone() for old, new in pairs]
-    _average(averaged, model, 0.93)
+    _average(list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)), 0.93)
     assert all(map(torch.equal, averaged.state_dict().values(), wanted))

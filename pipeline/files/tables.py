@@ -28,6 +28,7 @@ MOST_BYTES = 256 << 20  # of a file: 240,000 clips take 50 MB
 MOST_LINES = 5_000_000
 MOST_COLUMNS = 10_000
 LONGEST_CELL = 131_072  # characters; that of Python's csv
+EXACT = 16  # digits: of fewer, a float is the whole number that is written
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _QUOTED = re.compile(r'[,"\r\n]')
@@ -72,6 +73,9 @@ class Row:
 
     def whole(self, column: str, least: int, most: int, what: str = "a whole number") -> int | None:
         """As `number`, for whole numbers: 3 and 3.0."""
+        digits = self.text(column)
+        if digits.isascii() and digits.isdecimal() and len(digits) < EXACT and least <= int(digits) <= most:
+            return int(digits)  # nearly all: tables of counts have millions
         value = self.number(column, least, most, what)
         if value is None:
             return None

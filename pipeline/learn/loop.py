@@ -16,7 +16,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -118,6 +118,7 @@ def fit(
     optimizer = _optimizer(model, loop)
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     best = copy.deepcopy(averaged)
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     progress = Progress()
     passes = max(1, LEAST_STEPS // math.ceil(rows / loop.batch_size))
     steps = passes * math.ceil(rows / loop.batch_size)
@@ -162,7 +163,7 @@ def fit(
                         _require_finite({"loss": value, "gradient": norm}, what, progress)
                     optimizer.step()
                 progress.step += 1
-                _average(averaged, model, min(loop.ema, progress.step / (progress.step + 10)))
+                _average(pairs, min(loop.ema, progress.step / (progress.step + 10)))
                 total += value.double() * len(batch)
                 norms += norm
             _require_finite({"loss": total, "gradient": norms} | averaged.state_dict(), what, progress)
@@ -255,12 +256,12 @@ def _given_up(progress: Progress, loop: Loop) -> bool:
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights (and batch-norm statistics) towards the model's, all at once; whole numbers are
-    copied.
+def _average(pairs: Sequence[tuple[Tensor, Tensor]], decay: float) -> None:
+    """Move the averaged weights (and batch-norm statistics), the first of each pair, towards the model's, all at once;
+    whole numbers are copied.
     """
     old, new = [], []
-    for before, now in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+    for before, now in pairs:
         if before.is_floating_point():
             old.append(before)
             new.append(now)

@@ -5,7 +5,6 @@ Writes nothing itself; `save` turns a figure into a PNG file.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,12 +33,12 @@ MOST_CLASSES = 60  # of a confusion: some 3,700 dots of a side
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG, without software versions in its metadata. Raises PosebridgeError where the disk does not let us."""
-    FigureCanvasAgg(figure)
+    figure.set_dpi(dots(figure))
+    canvas = FigureCanvasAgg(figure)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=dots(figure), format="png", metadata={"Software": None})
-        true = Image.open(drawn).convert("RGB")
+        canvas.draw()
+        true = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         few = true.quantize(COLOURS_HELD, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         palette, ground = few.getpalette() or [], 3 * int(np.asarray(few)[0, 0])
         few.putpalette([*palette[:ground], 255, 255, 255, *palette[ground + 3 :]])  # white is white
