@@ -16,6 +16,7 @@ from pipeline.bench import scale_store
 from pipeline.bench.scale_store import NAME, Like, make_store
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import outcome_of
+from pipeline.learn import dataset as datasets
 from pipeline.learn.cells import Cell, CellsJob, do_cells
 from pipeline.learn.encode import encode_cell
 from pipeline.learn.evaluate import evaluate_cell
@@ -116,6 +117,17 @@ def test_a_cell_that_fails_is_named_with_its_log_and_the_others_are_done(project
     assert "; its log is a.log; put this right" in str(caught.value)
     assert told == [(1, 3), (2, 3), (3, 3)] and list(Path("cache/encoders").rglob("seed-1/final.safetensors"))
     shutil.rmtree("cache/encoders")
+
+
+@pytest.mark.unit
+def test_a_process_reads_texts_once_whatever_it_does(project, monkeypatch):
+    monkeypatch.chdir(project)
+    read, load = [], datasets.load_bank
+    monkeypatch.setattr(datasets, "load_bank", lambda *given: read.append(given) or load(*given))
+    opened = datasets.open_dataset(NAME)
+    banks = [dataset.bank("minilm") for dataset in (opened, opened.of(NAME), opened)]
+    assert len(read) == 1 and banks[0] is banks[1] is banks[2]
+    assert datasets.open_dataset(NAME).bank("minilm") is not banks[0], "texts may be others by then"
 
 
 @pytest.mark.unit
