@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -22,6 +23,7 @@ from pipeline.learn.encode import encode_cell
 from pipeline.learn.evaluate import evaluate_cell
 from pipeline.learn.train import train_cell
 from pipeline.params import load_params
+from pipeline.text.bank import bank_path
 from stages import workers
 from stages.cli import main
 
@@ -120,14 +122,17 @@ def test_a_cell_that_fails_is_named_with_its_log_and_the_others_are_done(project
 
 
 @pytest.mark.unit
-def test_a_process_reads_texts_once_whatever_it_does(project, monkeypatch):
+def test_a_process_reads_texts_once_as_long_as_they_are_the_same(project, monkeypatch):
     monkeypatch.chdir(project)
     read, load = [], datasets.load_bank
     monkeypatch.setattr(datasets, "load_bank", lambda *given: read.append(given) or load(*given))
     opened = datasets.open_dataset(NAME)
     banks = [dataset.bank("minilm") for dataset in (opened, opened.of(NAME), opened)]
     assert len(read) == 1 and banks[0] is banks[1] is banks[2]
-    assert datasets.open_dataset(NAME).bank("minilm") is not banks[0], "texts may be others by then"
+    os.utime(bank_path(NAME, "minilm"), ns=(1, 1))
+    assert opened.bank("minilm") is not banks[0] and len(read) == 2, "it may be another by now"
+    with pytest.raises(PosebridgeError, match="another classes.csv"):
+        replace(opened, class_names=opened.class_names[:-1]).bank("minilm")
 
 
 @pytest.mark.unit

@@ -5,10 +5,10 @@ Reads manifests/<dataset>/{classes,clips}.csv, protocols/, cache/<dataset>/<reci
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,10 @@ from pipeline.protocol.exposure import require_unexposed
 from pipeline.protocol.guards import require_disjoint_sources
 from pipeline.protocol.splits import Split, read_split
 from pipeline.protocol.training_set import Phase
-from pipeline.text.bank import TextBank, load_bank
+from pipeline.text.bank import TextBank, bank_path, load_bank
+from pipeline.text.encoder import split_variant
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Dataset:
     store_root: Path | None = field(default=None, kw_only=True)  # where the stores lie, if not in <cache>/store
     missing: tuple[str, ...] = field(default=(), kw_only=True)  # what could not be read, if opened all the same
     verify: bool = field(default=True, kw_only=True)  # compare what is read of shards with their checksums
-    _read: dict[tuple[str, str], Any] = field(default_factory=dict, kw_only=True, repr=False, compare=False)  # once
+    _read: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -66,15 +69,24 @@ class Dataset:
 
     def bank(self, encoder: str) -> TextBank:
         """The vectors of its texts; raises PosebridgeError as `load_bank` does."""
-        if ("bank", encoder) not in self._read:
-            self._read["bank", encoder] = load_bank(self.name, encoder, self.class_names, self.cache, self.folder)
-        return self._read["bank", encoder]
+        sources = bank_path(self.name, encoder, self.cache), texts_path(self.folder, split_variant(encoder)[1])
+        return self._once(
+            ("bank", encoder), sources,
+            lambda: load_bank(self.name, encoder, self.class_names, self.cache, self.folder),
+        )  # fmt: skip
 
     def texts(self, variant: str) -> tuple[tuple[str, ...], dict[tuple[int, str], str]]:
         """Its texts, or an imported variant of them; raises PosebridgeError as `read_texts` does."""
-        if ("texts", variant) not in self._read:
-            self._read["texts", variant] = read_texts(texts_path(self.folder, variant), self.class_names)
-        return self._read["texts", variant]
+        path = texts_path(self.folder, variant)
+        return self._once(("texts", variant), (path,), lambda: read_texts(path, self.class_names))
+
+    def _once(self, what: tuple[str, str], sources: tuple[Path, ...], read: Callable[[], T]) -> T:
+        """What `read` returns, as long as these files stay as they are."""
+        stamps = [path.stat() if is_file(path) else None for path in sources]
+        state = self.name, self.class_names, *(stamp and (stamp.st_mtime_ns, stamp.st_size) for stamp in stamps)
+        if self._read.get(what, (None,))[0] != state:
+            self._read[what] = state, read()
+        return self._read[what][1]  # type: ignore[no-any-return]
 
     def require_unexposed(self, said: str, recipe: str, split: Split) -> None:
         """Raise PosebridgeError where pose weights have seen texts that `split` keeps from training."""
