@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -505,24 +504,28 @@ def test_the_rows_of_odd_videos_depend_on_no_batch_and_no_other_clip(tmp_path):
 
 
 class TwoAtATime(FakeEstimator):
-    """Takes two calls at a time, and is slow at every other; of the calls `lost` it knows no number."""
+    """Takes two calls at a time, and answers the second before the first; of the calls `lost` it knows no number."""
 
     at_once = 2
 
     def __init__(self, lost: tuple[int, ...] = ()):
         super().__init__()
-        self.lost, self.now, self.most, self._lock = lost, 0, 0, threading.Lock()
+        self.lost, self.now, self.most = lost, 0, 0
+        self._lock, self._second = threading.Lock(), threading.Event()
 
     def estimate(self, crops: np.ndarray, cue_rows: np.ndarray):
         with self._lock:
             call, found = self.calls, super().estimate(crops, cue_rows)
             self.now += 1
             self.most = max(self.most, self.now)
-        time.sleep(0 if call % 2 else 0.05)
+        if call == 0:
+            self._second.wait(20)
         if call in self.lost:
             found.keypoints[:] = np.nan
         with self._lock:
             self.now -= 1
+        if call == 1:
+            self._second.set()
         return found
 
 
