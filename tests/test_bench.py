@@ -121,7 +121,7 @@ def test_the_hands_cues_know_more_of_the_object_than_the_whole_map():
     assert (result["train"], result["test"], result["hpe_text"]) == (300, 100, "captions")
     found = {(r["map"], r["place"]): r["accuracy"] for r in result["readings"]}
     levels = ["levels", "stride 4", "stride 8", "stride 16", "stride 32"]
-    assert list(dict.fromkeys(name for name, _ in found)) == [*levels, "refined 8", "refined 16"]
+    assert list(dict.fromkeys(name for name, _ in found)) == [*levels, "refined 16"]
     assert found["refined 16", "hands"] > found["refined 16", "global"] + 0.05
     assert found["refined 16", "hands"] > 3 * result["chance"]
     assert result["captions_asked"] == 0, "a hundred stills repeat captions: no gallery fills"

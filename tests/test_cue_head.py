@@ -181,9 +181,11 @@ def test_heads_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     odd |= {"empty": (state, {"taps": '{"a": null}'}), "endless": (state, {"taps": '{"a": 1e999}'})}
     odd |= {"word": (state, {"hpe_text": "all"}), "step": (state, {"taps": header["taps"].replace("16", "8e15")})}
     odd["wide"] = (state | {"refine.project.0.0.weight": torch.zeros(0, 10**7, 1, 1)}, {})  # without a byte of its own
-    for name, (tensors, said) in odd.items():
+    before = state | {f"refine.project.{len(TAPS) - 1}.0.weight": torch.zeros(24, 8, 1, 1)}  # one for each tap
+    expected = {"none": "is no cue head", "away": "is missing", **dict.fromkeys(odd, "damaged"), "before": "earlier"}
+    for name, (tensors, said) in (odd | {"before": (before, {})}).items():
         save_file(tensors, tmp_path / f"{name}.safetensors", header | said)
-    for name, why in {"none": "is no cue head", "away": "is missing", **dict.fromkeys(odd, "damaged")}.items():
+    for name, why in expected.items():
         with pytest.raises(PosebridgeError, match=why):
             read_head(tmp_path / f"{name}.safetensors")
 

@@ -128,13 +128,19 @@ PLANTED: dict[str, tuple[tuple[object, str, object], ...]] = {
 @pytest.mark.parametrize("name", list(RECIPES))
 @pytest.mark.parametrize("change", list(PLANTED))
 def test_a_planted_change_is_seen(name: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pooling.anchor_points.cache_clear()
+    forget()
     for module, attribute, value in PLANTED[change]:
         monkeypatch.setattr(module, attribute, value)
     try:
         assert movement(extracted(name), golden(name))
     finally:
-        pooling.anchor_points.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    """What is kept of the anchors."""
+    pooling.anchor_points.cache_clear()
+    pooling.points_of.cache_clear()
 
 
 def renew() -> int:

@@ -207,6 +207,22 @@ def test_a_cue_of_no_weight_is_zero() -> None:
     assert cues.shape == (1, 2, 7) and cues[0, 0].all() and not cues[0, 1].any() and cues.isfinite().all()
 
 
+def test_refinement_carries_shallow_maps_down_and_deep_ones_up() -> None:
+    """G_1 = F_1, G_2 = F_2 + Down(G_1), then P_3(F_3) + Down(G_2) + Up(P_4(F_4)), `width` wide: by its own layers."""
+    torch.manual_seed(0)
+    refine = with_some_past(CueHead((4, 6, 8, 10), (4, 8, 16, 32), 16, 5, 7)).refine
+    taps = ((4, 4), (6, 8), (8, 16), (10, 32))
+    first, second, third, fourth = (torch.rand(2, wide, 48 // stride, 32 // stride) for wide, stride in taps)
+    carried = second + refine.down[0](first)
+    deep = torch.nn.functional.interpolate(refine.project[1](fourth), size=(3, 2), mode="bilinear")
+    expected = refine.project[0](third) + refine.down[1](carried) + deep
+    assert expected.shape == (2, 5, 3, 2)
+    assert torch.allclose(refine([first, second, third, fourth]), expected, atol=1e-6)
+    alone = with_some_past(CueHead((4, 6), (4, 8), 4, 5, 7)).refine  # the shallowest is pooled: nothing to carry
+    deep = torch.nn.functional.interpolate(alone.project[1](second), size=(12, 8), mode="bilinear")
+    assert len(alone.down) == 0 and torch.allclose(alone([first, second]), alone.project[0](first) + deep, atol=1e-6)
+
+
 def with_some_past(network: torch.nn.Module) -> torch.nn.Module:
     """In whose norms something has been learnt."""
     for each in network.eval().modules():
@@ -226,7 +242,7 @@ def test_layers_of_cues_are_fused_and_the_map_is_the_same(one_pass: bool, monkey
         before = head.refine(maps)
         fuse_layers(head)
         assert torch.allclose(head.refine(maps), before, atol=1e-5)
-    assert sum("forward" in vars(each) for each in head.modules()) == 3 + 2
+    assert sum("forward" in vars(each) for each in head.modules()) == 2 + 2
 
 
 def test_a_layer_with_a_way_of_its_own_keeps_it() -> None:
@@ -328,6 +344,13 @@ def test_keypoint_weights_cannot_yield_refined_cues(tmp_path: Path) -> None:
     with pytest.raises(PosebridgeError, match="no cue refinement"):
         build_estimator(Recipe(weights=str(path)))
     assert build_estimator(Recipe(weights=str(path), cues="none")).cue_width == 0
+
+
+def test_a_refinement_of_an_earlier_form_is_one_sentence(weights: Path, tmp_path: Path) -> None:
+    state = load_state(weights) | {"cue.refine.project.2.0.weight": torch.zeros(96, 192, 1, 1)}
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "old.safetensors")
+    with pytest.raises(PosebridgeError, match="old.safetensors is of an earlier version .* --mode frozen --init"):
+        build_estimator(Recipe(weights=str(tmp_path / "old.safetensors")))
 
 
 def test_an_unknown_config_or_tap_lists_what_there_is() -> None:

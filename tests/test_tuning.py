@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pipeline.errors import PosebridgeError
 from pipeline.hpe.model import PoseBridgeHPE
@@ -190,6 +191,28 @@ def test_frozen_leaves_keypoints_bit_identical(tmp_path: Path, text: TextVectors
     after = load_state(save_weights(tuned, tmp_path / "out.safetensors", settings, "captions", {}))
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("pose."))
     assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("cue."))
+
+
+def test_a_frozen_model_in_float16_stays_as_small(tmp_path: Path) -> None:
+    settings = TuneSettings(**vars(SMALL) | {"kind": "sem", "mode": "frozen"})
+    model = PoseBridgeHPE(SMALL.config)
+    model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})
+    state = load_file(save_weights(model, tmp_path / "out.safetensors", settings, "captions", {}))
+    assert not [key for key, value in state.items() if value.dtype == torch.float32]
+
+
+def test_a_cue_head_of_an_earlier_form_is_left_out_of_a_start(tmp_path: Path, text: TextVectors) -> None:
+    """Its pose model is a start all the same, which is how weights of before get a head of today."""
+    before = PoseBridgeHPE(SMALL.config).state_dict()
+    before["cue.refine.project.2.0.weight"] = torch.zeros(96, 192, 1, 1)
+    settings = TuneSettings(**vars(SMALL) | {"kind": "sem", "mode": "frozen", "images": 16})
+    tuned = tune(settings, StillSource("sem"), tmp_path, Start("base", "", before), text)
+    after = tuned.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("pose."))
+    assert not torch.equal(before["cue.project.weight"], after["cue.project.weight"])
+    with pytest.raises(PosebridgeError, match="does not fit"):
+        broken = before | {"pose.more": torch.zeros(1)}
+        tune(settings, StillSource("sem"), tmp_path / "b", Start("base", "", broken), text)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

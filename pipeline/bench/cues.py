@@ -1,6 +1,6 @@
 """What the maps inside a pose model know of the held object, read by a linear probe from where the hands are.
 
-Each tapped level, and the refinement at every pooled stride that the weights allow, is pooled at the predicted hands,
+Each tapped level, and the refinement where the weights hold one, is pooled at the predicted hands,
 over the predicted body, and over the whole map without regard to the pose. The same probe reads all three, so their
 difference is what looking at the pose is worth. One to three other objects lie about in every still.
 
@@ -132,7 +132,7 @@ def probe_cues(
 
 
 def load_maps(recipe: Recipe, path: Path) -> tuple[TopdownModel, dict[int, CueHead]]:
-    """The pose model, and by pooled stride every refinement that the weights hold all tensors of."""
+    """The pose model, and the refinement that the weights hold, if any, by its pooled stride."""
     pose = MmposeEstimator(replace(recipe, cues="levels"), path).pose
     state = {key.removeprefix("cue."): value for key, value in load_state(path).items() if key.startswith("cue.")}
     heads = {}

@@ -55,7 +55,12 @@ def read_head(path: Path) -> HeadFile:
     damaged = PosebridgeError(f"The cue head {path} is damaged; tune it again.")
     try:
         taps = {str(tap): int(stride) for tap, stride in json.loads(header["taps"]).items()}
-        channels = [int(state[f"refine.project.{level}.0.weight"].shape[1]) for level in range(len(taps))]
+        stride = int(header["pooled_stride"])
+        pooled = list(taps.values()).index(stride)
+        if f"refine.project.{len(taps) - pooled}.0.weight" in state:
+            raise PosebridgeError(f"The cue head {path} is of an earlier version of posebridge; tune it again.")
+        channels = [int(state[f"refine.down.{level}.0.0.weight"].shape[0]) for level in range(pooled)]
+        channels += [int(state[f"refine.project.{deep}.0.weight"].shape[1]) for deep in range(len(taps) - pooled)]
         cue_width, width = state["project.weight"].shape
         sizes = (width, cue_width, *channels, *taps.values())
         if not (taps and len(taps) <= MOST_TAPS and all(0 < size <= MOST_WIDTH for size in sizes)):
@@ -63,7 +68,7 @@ def read_head(path: Path) -> HeadFile:
         if header["hpe_text"] not in EXPOSURES:
             raise damaged
         with torch.device("meta"):  # without memory, before its size is known to be that of the file
-            cue = CueHead(channels, list(taps.values()), int(header["pooled_stride"]), width, cue_width)
+            cue = CueHead(channels, list(taps.values()), stride, width, cue_width)
         if {key: value.shape for key, value in cue.state_dict().items()} != {k: v.shape for k, v in state.items()}:
             raise damaged
         cue.load_state_dict(state, assign=True)

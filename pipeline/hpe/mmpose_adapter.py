@@ -47,9 +47,13 @@ class MmposeEstimator:
             project = state.get("cue.project.weight")
             if project is None or project.ndim != 2 or not 0 < project.shape[1] <= MOST_WIDTH:
                 raise PosebridgeError(f"The cue refinement of {weights.name} is damaged; bring the file again.")
-            width = project.shape[1]
-            self.refiner = PoseBridgeHPE(recipe.config, recipe.taps, recipe.pooled_stride, width)
+            self.refiner = PoseBridgeHPE(recipe.config, recipe.taps, recipe.pooled_stride, project.shape[1])
             self.pose = self.refiner.pose
+            if f"cue.refine.project.{len(self.refiner.cue.refine.project)}.0.weight" in state:
+                raise PosebridgeError(
+                    f"The cue refinement of {weights.name} is of an earlier version of posebridge, or of another "
+                    "pooled_stride; tune one again with `posebridge tune-hpe --kind sem --mode frozen --init`."
+                )
             self._load(self.refiner, {k: v for k, v in state.items() if not k.startswith("to_text.")}, weights)
         else:
             self.pose = TopdownModel(recipe.config, recipe.taps)

@@ -40,17 +40,16 @@ def append_head(model: onnx.ModelProto, taps: Sequence[str], head: CueHead, outp
     nodes = _Nodes(model.graph)
     refine = head.refine
     maps = [nodes.add("Cast", [tap], to=TensorProto.FLOAT) for tap in taps]  # of a graph in float16
-    fused = nodes.conv(refine.project[0], maps[0])
-    for level in range(1, refine.pooled_level + 1):
-        below = fused
-        for conv in refine.down[level - 1].children():
+    fused = nodes.conv(refine.project[0], maps[refine.pooled_level])
+    below = maps[0]
+    for level, down in enumerate(refine.down, start=1):
+        for conv in down.children():
             below = nodes.conv(conv, below)
-        fused = nodes.add("Add", [nodes.conv(refine.project[level], maps[level]), below])
-    for level in range(refine.pooled_level + 1, len(maps)):
-        deeper = nodes.conv(refine.project[level], maps[level])
-        fused = nodes.add("Add", [fused, nodes.resize(deeper, fused)])
-    project = head.project
-    weight = [nodes.constant(project.weight[:, :, None, None]), nodes.constant(project.bias)]
+        below = nodes.add("Add", [fused if level == refine.pooled_level else maps[level], below])
+    fused = below if refine.pooled_level else fused
+    for project, feature in zip(refine.project[1:], maps[refine.pooled_level + 1 :], strict=True):
+        fused = nodes.add("Add", [fused, nodes.resize(nodes.conv(project, feature), fused)])
+    weight = [nodes.constant(head.project.weight[:, :, None, None]), nodes.constant(head.project.bias)]
     model.graph.node.append(helper.make_node("Conv", [fused, *weight], [output], PREFIX + output))
     shape = [None, head.cue_width, None, None]
     model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))

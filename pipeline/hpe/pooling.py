@@ -7,7 +7,7 @@ and anchors below are ours: an anchor is a set of points, each a linear combinat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ AWAY = 0.011  # of a mask's peak: three sigma, a quarter of a person's size, fro
 
 
 @cache
+@torch.inference_mode(False)  # what is kept may be used by a training, too
 def anchor_points(anchor: str) -> Tensor:
     """The points of an anchor as weights over joints, [P, 17] float32. Raises KeyError for an unknown anchor."""
     joint = torch.eye(17)
@@ -56,33 +57,50 @@ def pooling_weights(
     extent of the person's joints; a point counts as seen as its least seen joint. That of the background is 1 where no
     point of body and hands is near, seen or not.
     """
-    height, width = grid
-    device = keypoints.device
     lost = ~(keypoints.isfinite().all(-1) & scores.isfinite())  # one joint that is no number would spoil all anchors
     keypoints, scores = keypoints.masked_fill(lost[..., None], 0), scores.masked_fill(lost, 0)
     size = _extent(keypoints, scores > 0.05)  # [N]
-    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
-    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
-    # The points of all anchors together, P of them: many small steps take longer than the sums that are in them.
-    points = torch.cat([anchor_points(anchor) for anchor in anchors]).to(device)
-    counts = [len(anchor_points(anchor)) for anchor in anchors]
+    # As few steps as can be, each of all anchors' points together, P of them: many small ones take longer than the sums
+    # that are in them.
+    points, others, counts = points_of(anchors, keypoints.device)
     places = torch.einsum("pv,nvc->npc", points, keypoints)  # [N, P, 2]
-    strength = scores[:, None].masked_fill(points.eq(0), torch.inf).amin(-1).clamp(0, 1)  # [N, P]
+    sure = scores[:, None].masked_fill(others, torch.inf).amin(-1).clamp(0, 1)  # [N, P]
     spread = 2 * (sigma * size)[:, None, None] ** 2
-    along_x = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
-    along_y = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
-    seen, besides, aboves = (values.split(counts, 1) for values in (strength, along_x, along_y))
+    x, y = _centres(grid, stride, keypoints.device)
+    beside = torch.exp(-((x - places[..., :1]) ** 2) / spread)  # [N, P, W]
+    above = torch.exp(-((y - places[..., 1:]) ** 2) / spread)  # [N, P, H]
+    surely = sure[..., None] * above
+    seen = sure.split(counts, 1)
+    rows, sure_rows, columns = (values.split(counts, 1) for values in (above, surely, beside))
     masks = []
-    for anchor, sure, beside, above in zip(anchors, seen, besides, aboves, strict=True):
+    for anchor, sight, row, sure_row, column in zip(anchors, seen, rows, sure_rows, columns, strict=True):
         if anchor == BACKGROUND:
-            away = (above[..., :, None] * beside[..., None, :]).amax(1) < AWAY
-            masks.append((away & (sure > 0).any(1)[:, None, None]).float())
+            away = (row[..., :, None] * column[..., None, :]).amax(1) < AWAY
+            masks.append((away & (sight > 0).any(1)[:, None, None]).float())
         else:
-            masks.append((sure[..., None, None] * above[..., :, None] * beside[..., None, :]).amax(1))  # [N, H, W]
+            near = sure_row[..., :, None] * column[..., None, :]
+            masks.append(near.amax(1) if near.shape[1] > 1 else near[:, 0])  # [N, H, W]
     mask = torch.stack(masks, 1)  # [N, A, H, W]
     total = mask.sum((2, 3), keepdim=True)
-    mask = torch.where(total > 1e-4, mask / total.clamp_min(1e-4), torch.zeros_like(mask))
-    return mask, torch.stack([sure.mean(-1) for sure in seen], 1) * (total[..., 0, 0] > 1e-4)
+    there = total > 1e-4
+    mask = torch.where(there, mask / total.clamp_min(1e-4), 0.0)
+    return mask, torch.stack([sight.mean(-1) for sight in seen], 1) * there[..., 0, 0]
+
+
+@cache
+@torch.inference_mode(False)
+def points_of(anchors: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
+    """The points of these anchors [P, 17], of which joints each is independent [P, 17], and how many an anchor has."""
+    points = torch.cat([anchor_points(anchor) for anchor in anchors]).to(device)
+    return points, points.eq(0), [len(anchor_points(anchor)) for anchor in anchors]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _centres(grid: tuple[int, int], stride: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where the columns [W] and rows [H] of a map are, in crop pixels."""
+    y, x = ((torch.arange(cells, device=device, dtype=torch.float32) + 0.5) * stride - 0.5 for cells in grid)
+    return x, y
 
 
 def pool_levels(

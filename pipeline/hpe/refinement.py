@@ -26,10 +26,12 @@ def _conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int
 
 
 class HierarchicalRefinement(nn.Module):
-    """G_1 = P_1(F_1); G_l = P_l(F_l) + Down(G_(l-1)) to the pooled stride; deeper levels are interpolated up to it.
+    """G_1 = F_1 and G_l = F_l + Down(G_(l-1)) above the pooled stride, in each level's own channels; there
+    G_p = P_p(F_p) + Down(G_(p-1)), `width` wide, and deeper levels are interpolated up to it: + Up(P_l(F_l)).
 
-    P is a 1x1 convolution to `width` channels, Down a depthwise-separable 3x3 convolution whose stride is that between
-    the two levels; each with norm and SiLU. Narrow on purpose: it costs a few percent of the pose model.
+    Down is a depthwise-separable 3x3 convolution whose stride is that between the two levels and whose channels are
+    those of the deeper one, P a 1x1 convolution; each with norm and SiLU. Most of the work of a P would be on the
+    shallow maps, which have the most pixels: they have none, and it all costs a few percent of the pose model.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], pooled_stride: int, width: int) -> None:
@@ -40,26 +42,29 @@ class HierarchicalRefinement(nn.Module):
                 f"{', '.join(map(str, strides))}; take one of these."
             )
         self.pooled_level = list(strides).index(pooled_stride)
-        self.project = nn.ModuleList(_conv(c, width) for c in channels)
         above = strides[: self.pooled_level + 1]
         if any(deep % shallow for shallow, deep in pairwise(above)):
             raise PosebridgeError(
                 f"The strides of the recipe's taps are {', '.join(map(str, strides))}; up to the pooled_stride "
                 f"{pooled_stride} each should be a multiple of the one before it: name the taps shallow first."
             )
+        widths = [*channels[: self.pooled_level], width]
         self.down = nn.ModuleList(
-            nn.Sequential(_conv(width, width, 3, deep // shallow, groups=width), _conv(width, width))
-            for shallow, deep in pairwise(above)
+            nn.Sequential(_conv(wide, wide, 3, deep // shallow, groups=wide), _conv(wide, deeper))
+            for (shallow, deep), (wide, deeper) in zip(pairwise(above), pairwise(widths), strict=True)
         )
+        self.project = nn.ModuleList(_conv(wide, width) for wide in channels[self.pooled_level :])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Fuse the tapped maps, shallow first, into one [N, width, H / pooled_stride, W / pooled_stride]."""
-        fused = self.project[0](features[0])
-        for level in range(1, self.pooled_level + 1):
-            fused = self.project[level](features[level]) + self.down[level - 1](fused)
-        for level in range(self.pooled_level + 1, len(features)):
-            deeper = self.project[level](features[level])
-            fused = fused + F.interpolate(deeper, size=fused.shape[-2:], mode="bilinear", align_corners=False)
+        fused = self.project[0](features[self.pooled_level])
+        if self.pooled_level:
+            carried = features[0]
+            for down, feature in zip(self.down, features[1 : self.pooled_level], strict=False):
+                carried = feature + down(carried)
+            fused = fused + self.down[-1](carried)
+        for project, feature in zip(self.project[1:], features[self.pooled_level + 1 :], strict=True):
+            fused = fused + F.interpolate(project(feature), size=fused.shape[-2:], mode="bilinear", align_corners=False)
         return fused
 
 

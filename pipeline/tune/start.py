@@ -43,16 +43,21 @@ def find_start(init: str, config: str) -> Start:
 
 
 def load_start(model: PoseBridgeHPE, start: Start) -> None:
-    """Load what the start has into the model. Raises PosebridgeError where a pose tensor is missing or does not fit."""
+    """Load what the start has into the model; a cue head of another form, as of an earlier version, is left out.
+
+    Raises PosebridgeError where a pose tensor is missing or does not fit.
+    """
     own = model.state_dict()
-    wrong = [key for key in own if key.startswith("pose.") and key not in start.state]
-    wrong += [key for key, value in start.state.items() if key not in own or own[key].shape != value.shape]
+    foreign = {key for key, value in start.state.items() if key not in own or own[key].shape != value.shape}
+    without_head = any(key.startswith("cue.") for key in foreign)
+    state = {key: value for key, value in start.state.items() if not (without_head and key.startswith("cue."))}
+    wrong = [key for key in own if key.startswith("pose.") and key not in state] + sorted(foreign & state.keys())
     if wrong:
         raise PosebridgeError(
             f"{start.name} does not fit {model.pose.config}: {len(wrong)} tensors are missing, foreign or of another "
             f"shape (first: {sorted(wrong)[0]}); give its own weights with --init, or its config with --config."
         )
-    model.load_state_dict(start.state, strict=False)
+    model.load_state_dict(state, strict=False)
 
 
 def exposure(kind: str, without: tuple[str, ...], start: Start | None) -> tuple[str, tuple[str, ...]]:

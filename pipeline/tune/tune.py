@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.errors import PosebridgeError
@@ -171,11 +171,11 @@ def save_weights(
 ) -> Path:
     """Write weights as float16 safetensors; what they were exposed to and measured at travels in the header.
 
-    A frozen pose model stays float32, as it came: rounded, its keypoints would no longer be the base model's.
+    What float16 would round of a frozen pose model stays float32: its keypoints would no longer be the base model's.
     """
     exact = "pose." if settings.mode == "frozen" else "\0"
     state = {
-        key: value.half() if value.is_floating_point() and not key.startswith(exact) else value
+        key: value.half() if value.is_floating_point() and not (key.startswith(exact) and _rounds(value)) else value
         for key, value in model.state_dict().items()
     }
     drop = ("to_text.",) if settings.kind == "sem" else ("to_text.", "cue.")  # untrained cues are not worth keeping
@@ -184,6 +184,10 @@ def save_weights(
     header |= {"settings": json.dumps(asdict(settings)), "quality": json.dumps(quality)} | (facts or {})
     save_tensors(state, path, header)
     return path
+
+
+def _rounds(value: Tensor) -> bool:
+    return not torch.equal(value.half().to(value.dtype), value)
 
 
 def _claim(work_dir: Path, values: dict[str, Any]) -> None:
