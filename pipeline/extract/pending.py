@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.extract.boxes import lanes
+from pipeline.hpe.base import Estimate
+from pipeline.hpe.crops import to_frame
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
@@ -35,6 +37,35 @@ class Look:
     crops: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]] = field(default_factory=list)
     # person, box [4], sure, matrix [2, 3], pixels
     whole: np.ndarray | None = None  # the frame in a square, where the estimator wants it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the pose model said of a batch: keypoints [N, V, 2] in pixels of the frames, scores [N, V], cues [K, A, D]
+    and their scores [K, A]; 0 where it gave no finite number, and of how many joints [N] and cues [K] that was.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    joints_lost: np.ndarray
+    cues: np.ndarray
+    cue_scores: np.ndarray
+    cues_lost: np.ndarray
+
+    @classmethod
+    def of(cls, estimate: Estimate, matrices: np.ndarray) -> Answers:
+        """`matrices` [N, 2, 3] map the frames' pixels to the crops'."""
+        keypoints, scores = to_frame(estimate.keypoints, matrices), estimate.scores
+        known = np.isfinite(keypoints).all(-1) & np.isfinite(scores)
+        told = np.isfinite(estimate.cues).all(-1) & np.isfinite(estimate.cue_scores)
+        return cls(
+            np.where(known[..., None], keypoints, 0),
+            np.where(known, np.clip(scores, 0, 1), 0),
+            lost_joints(keypoints, scores).sum(-1),
+            np.where(told[..., None], estimate.cues, 0),
+            np.where(told, np.clip(estimate.cue_scores, 0, 1), 0),
+            (~told).sum(-1),
+        )
 
 
 class PendingClip:
@@ -97,21 +128,20 @@ class PendingClip:
         self._awaited -= 1
         return self._awaited == 0
 
-    def put(self, person: int, slots: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
-        """Take in keypoints [V, 2] of the frame and scores [V]; a joint that is not finite counts as unseen."""
-        known, lost = np.isfinite(keypoints).all(-1) & np.isfinite(scores), lost_joints(keypoints, scores)
-        self.keypoints[person, slots] = np.where(known[:, None], keypoints, 0)
-        self.scores[person, slots] = np.where(known, np.clip(scores, 0, 1), 0)
-        self._joints_lost[person, slots] = lost.sum()
-        self._crops, self._answered = self._crops + 1, self._answered + (not lost.all())
+    def put(self, person: int, slots: np.ndarray, answers: Answers, row: int) -> None:
+        """Take in keypoints and scores of one crop of a batch."""
+        self.keypoints[person, slots] = answers.keypoints[row]
+        self.scores[person, slots] = answers.scores[row]
+        lost = int(answers.joints_lost[row])
+        self._joints_lost[person, slots] = lost
+        self._crops, self._answered = self._crops + 1, self._answered + (lost < self.scores.shape[-1])
 
-    def put_cues(self, person: int, slots: np.ndarray, cues: np.ndarray, cue_scores: np.ndarray) -> None:
-        """Take in cues [A, D] and their scores [A]; a cue that is not finite is zero, with score 0."""
-        steps = np.flatnonzero(np.isin(self.cue_frame, slots))
-        known = np.isfinite(cues).all(-1) & np.isfinite(cue_scores)
-        self.cues[person, steps] = np.where(known[:, None], cues, 0)
-        self.cue_scores[person, steps] = np.where(known, np.clip(cue_scores, 0, 1), 0)
-        self._cues_lost[person, steps] = (~known).sum()
+    def put_cues(self, person: int, slots: np.ndarray, answers: Answers, cue: int) -> None:
+        """Take in the cues of one crop of a batch."""
+        steps = (self.cue_frame[:, None] == slots).any(1)
+        self.cues[person, steps] = answers.cues[cue]
+        self.cue_scores[person, steps] = answers.cue_scores[cue]
+        self._cues_lost[person, steps] = answers.cues_lost[cue]
 
     def row(self) -> dict[str, Any] | Failure:
         """The finished row, a value for every column of the shard; a Failure where there was nobody, or the pose model

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.executors.local import usable_cores
 from pipeline.extract.boxes import BoxSource, lanes
-from pipeline.extract.pending import Look, PendingClip, lost_joints
+from pipeline.extract.pending import Answers, Look, PendingClip, lost_joints
 from pipeline.extract.stopwatch import Stopwatch
 from pipeline.files.ahead import ahead, ahead_of_each
 from pipeline.files.device import memory_for
 from pipeline.files.names import place_of
 from pipeline.hpe.base import Estimate, Estimator, computed_with
-from pipeline.hpe.crops import crop, crop_matrix, to_frame
+from pipeline.hpe.crops import crop, crop_matrix
 from pipeline.manifest.clips import Clip
 from pipeline.manifest.failure import Failure
 from pipeline.recipe import Recipe
@@ -261,12 +261,12 @@ class PoseStream:
 
     def _take_in(self, batch: Sequence[Cut], estimate: Estimate) -> Iterator[dict[str, Any] | Failure]:
         """Hand the answers to their clips, and yield the clips that are finished."""
-        cue_rows = _cue_rows(batch)
-        cue_of_row = np.cumsum(cue_rows) - 1
-        for i, (pending, slots, person, matrix, *_) in enumerate(batch):
-            pending.put(person, slots, to_frame(estimate.keypoints[i], matrix), estimate.scores[i])
-            if cue_rows[i]:
-                pending.put_cues(person, slots, estimate.cues[cue_of_row[i]], estimate.cue_scores[cue_of_row[i]])
+        answers = Answers.of(estimate, np.stack([matrix for _, _, _, matrix, *_ in batch]))
+        cues = count()
+        for row, ((pending, slots, person, *_), has_cues) in enumerate(zip(batch, _cue_rows(batch), strict=True)):
+            pending.put(person, slots, answers, row)
+            if has_cues:
+                pending.put_cues(person, slots, answers, next(cues))
             if pending.settle():
                 yield pending.row()
 

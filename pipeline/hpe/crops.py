@@ -45,7 +45,6 @@ def raised(image: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.LUT(image, (np.arange(256) * gain).round().clip(0, 255).astype(np.uint8)))
 
 
-def to_frame(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Map keypoints [..., 2] from crop pixels back to frame pixels."""
-    scale = matrix[0, 0]
-    return ((keypoints - matrix[:, 2]) / scale).astype(np.float32)
+def to_frame(keypoints: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Map keypoints [..., V, 2] from pixels of crops to those of the frames, by the crops' matrices [..., 2, 3]."""
+    return ((keypoints - matrices[..., None, :, 2]) / matrices[..., :1, :1]).astype(np.float32)

@@ -53,7 +53,7 @@ def measure_coco(
         output, features = model.pose(model.pose.normalise(torch.from_numpy(np.stack(crops)).to(device)))
         places, raw = model.pose.decode(output)
         matrices = [crop_matrix(people.boxes[person], size) for person in batch]
-        keypoints += [to_frame(p, m) for p, m in zip(places.cpu().numpy(), matrices, strict=True)]
+        keypoints += list(to_frame(places.cpu().numpy(), np.stack(matrices)))
         scores.append(raw.clamp(0, 1).cpu().numpy())
         if text is not None and model.to_text is not None:
             cues, _ = model.cue.cues(features, places, raw.clamp(0, 1), ("body",), sigma)
