@@ -21,7 +21,7 @@ from pipeline.hpe.factory import build_estimator
 from pipeline.hpe.lanes import Lanes
 from pipeline.hpe.mmpose_adapter import MmposeEstimator
 from pipeline.hpe.model import PoseBridgeHPE
-from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, pooling_weights
+from pipeline.hpe.pooling import BEYOND_WRIST, anchor_points, points_of, pooling_weights
 from pipeline.hpe.refinement import CueHead
 from pipeline.hpe.topdown import TopdownModel, by_onednn, channels_last, config_path, fuse_layers
 from pipeline.hpe.weights import find_weights, load_state, resolve_weights
@@ -197,6 +197,18 @@ def test_pooling_by_hand() -> None:
     head, hand = torch.maximum(near((60, 20)), 0.5 * near((90, 30))), near((77, 87))
     assert torch.allclose(masks[0], torch.stack([head / head.sum(), hand / hand.sum()]), atol=1e-6)
     assert visible[0].tolist() == pytest.approx([1.5 / 5, 0.6]), "a hand is as sure as the less sure of its joints"
+
+
+def test_what_is_kept_of_anchors_serves_a_training_too() -> None:
+    """Kept in an extraction, where tensors are such that no gradient can go through them."""
+    points_of.cache_clear(), anchor_points.cache_clear()
+    keypoints, scores = torch.rand(1, 17, 2) * 40, torch.ones(1, 17)
+    with torch.inference_mode():
+        expected, _ = pooling_weights(keypoints, scores, ANCHORS, (6, 4), 8, 0.08)
+    keypoints.requires_grad_()
+    masks, _ = pooling_weights(keypoints, scores, ANCHORS, (6, 4), 8, 0.08)
+    masks.square().sum().backward()
+    assert torch.equal(masks.detach(), expected) and keypoints.grad is not None and keypoints.grad.abs().sum() > 0
 
 
 def test_a_cue_of_no_weight_is_zero() -> None:
