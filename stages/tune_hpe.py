@@ -56,16 +56,16 @@ if TYPE_CHECKING:
               "mmpose's own of the config.")  # fmt: skip
 @click.option("--out", type=Place(), required=True, help="The .safetensors file to write.")
 @click.option("--images", type=click.IntRange(1), default=None,
-              help="How many crops to train on.  [default: 96000; sem 57600, with --coco 1200000, with --recipe "
-              "6000]")  # fmt: skip
+              help="How many crops to train on.  [default: 96000; sem 57600, frozen 89600, with --coco 1200000, "
+              "with --recipe 6000]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), default=None,
               help="With --recipe: how often over these crops, at the most.  [default: 20]")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), default=None,
               help="Crops (one person in one picture) a step.  [default: 32; with --coco 128, with --recipe "
               "64]")  # fmt: skip
 @click.option("--lr", type=FiniteRange(0, min_open=True), default=None,
-              help="Peak learning rate.  [default: 0.0015; sem 0.0006, with --coco 0.0005, with --recipe "
-              "0.001]")  # fmt: skip
+              help="Peak learning rate.  [default: 0.0015; sem 0.0006, frozen 0.003, with --coco 0.0005, "
+              "with --recipe 0.001]")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=None,
               help="Processes that prepare crops.  [default: 1; with --coco 8]")  # fmt: skip
 @click.option("--dark", type=FiniteRange(0, 1), default=None,
@@ -136,8 +136,7 @@ def command(
         "dark": dark, "blurred": blurred, "occluded": occluded,
     }  # fmt: skip
     settings = replace(
-        TuneSettings.of(kind, coco is not None),
-        mode=mode,
+        TuneSettings.of(kind, mode, coco is not None),
         seed=seed,
         **{key: value for key, value in chosen.items() if value is not None},  # type: ignore[arg-type]
     )

@@ -305,11 +305,11 @@ def test_saved_weights_say_what_they_are(tmp_path: Path) -> None:
     assert all(key.startswith("pose.") for key in load_state(kp))
 
 
-@pytest.mark.parametrize("kind", ["kp", "sem"])
-def test_the_shipped_weights_were_tuned_with_the_settings_of_their_kind(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "mode"), [("kp", "finetune"), ("sem", "frozen")])
+def test_the_shipped_weights_were_tuned_with_the_settings_of_their_kind(kind: str, mode: str) -> None:
     noted = json.loads(metadata(SHIPPED / f"skelgap-{kind}.safetensors")["settings"])
     undegraded = {"dark": 0.0, "blurred": 0.0, "occluded": 0.0}  # nobody could ask for anything else then
-    assert undegraded | noted == json.loads(json.dumps(vars(TuneSettings.of(kind))))
+    assert undegraded | noted == json.loads(json.dumps(vars(TuneSettings.of(kind, mode))))
 
 
 def test_captions_of_one_scene_share_what_a_cue_should_be_near_to_by_hand() -> None:

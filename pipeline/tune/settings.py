@@ -29,8 +29,9 @@ class TuneSettings:
     occluded: float = 0.0
 
     @staticmethod
-    def of(kind: str, coco: bool = False) -> TuneSettings:
-        """For stills, the settings that the shipped weights were tuned with.
+    def of(kind: str, mode: str = "finetune", coco: bool = False) -> TuneSettings:
+        """For stills, the settings that the shipped weights were tuned with: `skelgap-sem` first to the end, then a
+        head alone (`frozen`).
 
         For COCO, a start that nobody has measured yet: RTMPose-s, about ten passes over COCO's people, a rate below
         that of the shipped weights since it starts from a trained model; no hand term, since captions do not say what
@@ -38,9 +39,11 @@ class TuneSettings:
         """
         if coco:
             return TuneSettings(
-                kind=kind, config="rtmpose-s_8xb256-420e_coco-256x192", images=1_200_000, images_per_epoch=24_000,
-                batch_size=128, lr=5e-4, lambda_hand=0.0, workers=8,
+                kind=kind, mode=mode, config="rtmpose-s_8xb256-420e_coco-256x192", images=1_200_000,
+                images_per_epoch=24_000, batch_size=128, lr=5e-4, lambda_hand=0.0, workers=8,
             )  # fmt: skip
+        if mode == "frozen":
+            return TuneSettings(kind=kind, mode=mode, images=89_600, lr=3e-3)
         return TuneSettings() if kind == "kp" else TuneSettings(kind="sem", images=57_600, lr=6e-4)
 
 
