@@ -1,8 +1,8 @@
 """What the maps inside a pose model know of the held object, read by a linear probe from where the hands are.
 
-Each tapped level, and the refinement where the weights hold one, is pooled at the predicted hands,
-over the predicted body, and over the whole map without regard to the pose. The same probe reads all three, so their
-difference is what looking at the pose is worth. One to three other objects lie about in every still.
+Each tapped level, and the refinement where the weights hold one, is pooled at the predicted hands, over the predicted
+body, and over the whole map without regard to the pose. The same probe reads all three, so their difference is what
+looking at the pose is worth. One to three other objects lie about in every still.
 
 Reads stills made on the fly; writes nothing. Command: posebridge bench cues --weights skelgap-sem
 """

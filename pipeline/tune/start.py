@@ -42,8 +42,9 @@ def find_start(init: str, config: str) -> Start:
     return Start(found.path.name, found.sha256, state, found.hpe_text or "none", tuple(without))
 
 
-def load_start(model: PoseBridgeHPE, start: Start) -> None:
-    """Load what the start has into the model; a cue head of another form, as of an earlier version, is left out.
+def load_start(model: PoseBridgeHPE, start: Start) -> bool:
+    """Load what the start has into the model; False where its cue head, being of another form, as of an earlier
+    version, had to be left out.
 
     Raises PosebridgeError where a pose tensor is missing or does not fit.
     """
@@ -58,6 +59,7 @@ def load_start(model: PoseBridgeHPE, start: Start) -> None:
             f"shape (first: {sorted(wrong)[0]}); give its own weights with --init, or its config with --config."
         )
     model.load_state_dict(state, strict=False)
+    return not without_head
 
 
 def exposure(kind: str, without: tuple[str, ...], start: Start | None) -> tuple[str, tuple[str, ...]]:

@@ -93,7 +93,8 @@ def tune(
         raise PosebridgeError(f"{settings.config} is no SimCC config, which tuning needs; choose an RTMPose.")
     teacher = None
     if start is not None:
-        load_start(model, start)
+        if not load_start(model, start):
+            print(f"The cue head of {start.name} is of another form: a new one is tuned.", file=sys.stderr)
         if settings.kind == "sem" and settings.mode == "finetune":
             teacher = TopdownModel(settings.config).eval().requires_grad_(False)
             teacher.load_state_dict(model.pose.state_dict())
