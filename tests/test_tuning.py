@@ -201,20 +201,18 @@ def test_a_frozen_model_in_float16_stays_as_small(tmp_path: Path) -> None:
     assert not [key for key, value in state.items() if value.dtype == torch.float32]
 
 
-def test_a_cue_head_of_an_earlier_form_is_left_out_of_a_start(
-    tmp_path: Path, text: TextVectors, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cue_head_of_an_earlier_form_is_left_out_of_a_start(tmp_path: Path, text: TextVectors) -> None:
     """Its pose model is a start all the same, which is how weights of before get a head of today."""
     before = PoseBridgeHPE(SMALL.config).state_dict()
     before["cue.refine.project.2.0.weight"] = torch.zeros(96, 192, 1, 1)
     settings = TuneSettings(**vars(SMALL) | {"kind": "sem", "mode": "frozen", "images": 16})
-    tuned = tune(settings, StillSource("sem"), tmp_path, Start("base", "", before), text)
-    assert "The cue head of base is of another form" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="the cue head of base is of another form"):
+        tuned = tune(settings, StillSource("sem"), tmp_path, Start("base", "", before), text)
     after = tuned.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("pose."))
     assert not torch.equal(before["cue.project.weight"], after["cue.project.weight"])
     broken = before | {"pose.more": torch.zeros(1)}
-    with pytest.raises(PosebridgeError, match="does not fit"):
+    with pytest.warns(UserWarning, match="another form"), pytest.raises(PosebridgeError, match="does not fit"):
         tune(settings, StillSource("sem"), tmp_path / "b", Start("base", "", broken), text)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def tune(
     teacher = None
     if start is not None:
         if not load_start(model, start):
-            print(f"The cue head of {start.name} is of another form: a new one is tuned.", file=sys.stderr)
+            warnings.warn(f"the cue head of {start.name} is of another form; a new one is tuned", stacklevel=2)
         if settings.kind == "sem" and settings.mode == "finetune":
             teacher = TopdownModel(settings.config).eval().requires_grad_(False)
             teacher.load_state_dict(model.pose.state_dict())
