@@ -238,7 +238,10 @@ class Scripted(Method):
         self.register_buffer("epochs", torch.zeros(1))  # the share of the schedule that these weights have seen
 
     def schedule(self) -> dict[str, object]:
-        return {"epochs": 8, "optimiser": "sgd", "lr": 0.5, "weight_decay": 0.0, "warmup": 0, "ema": 0.0, "patience": 3}
+        return {
+            "epochs": 8, "optimiser": "sgd", "lr": 0.5, "weight_decay": 0.0, "warmup": 0, "ema": 0.0, "patience": 3,
+            "smoothing": 1,
+        }  # fmt: skip
 
     def who(self, features: Features) -> tuple[list[int], Tensor]:
         code = (features.skeleton[:, 0, 0, :3, -1] / CODE).round().long()  # nose: label; eyes: row of the clip
@@ -311,7 +314,8 @@ def test_the_training_is_that_of_params_yaml(scripted, monkeypatch, name, epochs
         pass
 
     def fit(model, loss, rows, loop, **options):
-        assert loop == Loop(epochs or 2, 7, 0.3, 0.4, cosine=False, ema=0.5, seed=6, patience=patience, **ROUGH)
+        wanted = Loop(epochs or 2, 7, 0.3, 0.4, cosine=False, ema=0.5, seed=6, patience=patience, smoothing=2, **ROUGH)
+        assert loop == wanted
         assert (options["validate"] is not None) == (name == "select")
         raise Stopped
 
@@ -320,7 +324,7 @@ def test_the_training_is_that_of_params_yaml(scripted, monkeypatch, name, epochs
     opened = open_run(scripted, PROTOCOL, RUN)
     phase = training_phase(name, opened.split, scripted.clips)
     samples = opened.samples((*phase.train, *phase.held_out, *phase.pseudo_unseen))
-    params = replace(PARAMS, train=TrainParams(2, 7, 0.3, 0.4, ema=0.5, patience=3, views=1, **ROUGH))
+    params = replace(PARAMS, train=TrainParams(2, 7, 0.3, 0.4, ema=0.5, patience=3, views=1, smoothing=2, **ROUGH))
     with pytest.raises(Stopped):
         train_phase(opened, phase, samples, Joints().eval(), params, 6, epochs)
 
@@ -540,6 +544,51 @@ def test_an_encoder_is_trained_as_params_say_on_augmented_skeletons(tmp_path, mo
     assert (rows, loop) == (len(phase.train), Loop(7, 5, 0.3, 0.2, ema=0.8, seed=3, **ROUGH))
     torch.testing.assert_close(found, wanted)
     assert labels[30] != labels[0] and encoder.classifier.out_features == len(phase.classes)
+
+
+def two_persons(world) -> Samples:
+    """The train clips of the final phase, in every second one a person more: scores are .75, and those of this one .25.
+    """
+    phase = training_phase("final", world.split(PROTOCOL), world.clips)
+    one = load_samples(ids(phase.train), world.reader("refined"))
+    valid = one.person_valid.repeat(1, 2, 1)
+    valid[::2, 1] = False
+    scores = torch.full_like(one.scores, 0.75)
+    return replace(
+        one, keypoints=one.keypoints.repeat(1, 2, *[1] * (one.keypoints.ndim - 2)),
+        scores=torch.cat([scores, scores / 3], 1), person_valid=valid,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_an_encoder_sees_both_persons_in_either_place(tmp_path, monkeypatch, swap):
+    samples, seen = two_persons(make_world(tmp_path)), []
+
+    def note(model, loss, rows, loop, **_):
+        monkeypatch.setattr(model, "forward", lambda x, person: seen.append((x, person)) or torch.zeros(len(x), 3))
+        loss(torch.arange(rows), torch.Generator().manual_seed(5))
+        return Progress()
+
+    monkeypatch.setattr(encoding, "fit", note)
+    params = EncodeParams(width=4, blocks=(1,), swap_persons=swap)
+    train_encoder(samples, torch.zeros(len(samples), dtype=torch.int64), 3, params, 0)
+    ((x, person),) = seen
+    second = x[:, 0, ..., -1].amax((1, 2)) < 0.5
+    assert torch.equal(person, samples.person_valid.any(-1)) and not second[::2].any(), "who is alone stays"
+    share = float(second[1::2].float().mean())
+    assert 0.2 < share < 0.8 if swap else share == 0
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_persons_change_places_in_training_if_params_say_so(scripted, monkeypatch, swap):
+    told, made = [], phases.feature_table
+    note = lambda *given, **options: told.append(options["swap"]) or made(*given, **options)  # noqa: E731
+    monkeypatch.setattr(phases, "feature_table", note)
+    params = replace(PARAMS, train=TrainParams(1, swap_persons=swap))
+    opened = open_run(scripted, PROTOCOL, RUN)
+    phase = training_phase("final", opened.split, scripted.clips)
+    train_phase(opened, phase, opened.samples(phase.train), Joints().eval(), params, 0, 1)
+    assert told == [swap]
 
 
 def test_a_value_that_is_better_by_chance_is_not_taken() -> None:

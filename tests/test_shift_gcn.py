@@ -163,8 +163,8 @@ def test_an_encoder_is_opened_as_what_it_was_written_as_and_one_from_before_is_t
         load_encoder(world, PROTOCOL, "refined", 0, "final")
 
 
-def test_params_know_the_encoders_and_the_default_is_the_light_one():
-    assert EncodeParams().encoder == "light"
+def test_params_know_the_encoders_and_the_default_is_the_published_one():
+    assert EncodeParams().encoder == "shift_gcn"
     for name in ENCODERS:
         EncodeParams(encoder=name)
 

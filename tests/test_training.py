@@ -134,6 +134,30 @@ def test_the_best_epoch_is_kept_and_patience_ends_it():
     assert all(torch.equal(value, seen[2][key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("scores", "smoothing", "patience", "best", "last"),
+    [
+        ([0.9, 0.1, 0.1, 0.5, 0.6, 0.7, 0.1, 0.1], 3, 0, 6, 8),  # one high score is not a high mean
+        ([0.9, 0.9, 0.9, 0.2, 0.2, 0.2, 0.2, 0.2], 3, 2, 3, 5),  # of the first three together, then patience
+        ([0.1] * 8, 5, 2, 5, 7),  # nobody gives up before there are as many; of equal ones the first
+        ([-0.9, -0.1, -0.1, -0.9, -0.9, -0.9, -0.9, -0.9], 2, 0, 3, 8),  # whatever the sign
+        ([0.1, 0.9, 0.1], 5, 1, 3, 3),  # fewer epochs than that: all of them
+    ],
+)
+def test_an_epoch_is_as_good_as_the_mean_of_some(scores, smoothing, patience, best, last):
+    net, loss, _ = problem()
+    given, seen = iter(scores), []
+
+    def validate():
+        seen.append({key: value.clone() for key, value in net.state_dict().items()})
+        return next(given)
+
+    loop = Loop(epochs=len(scores), batch_size=16, lr=1e-2, ema=0.9, patience=patience, smoothing=smoothing)
+    progress = fit(net, loss, 50, loop, validate=validate)
+    assert (progress.best_epoch, progress.epoch, progress.scores) == (best, last, scores[:last])
+    assert all(torch.equal(value, seen[best - 1][key]) for key, value in net.state_dict().items())
+
+
 def test_training_for_the_chosen_number_of_epochs_repeats_the_chosen_weights():
     """What the final phase relies on: an epoch's weights do not depend on how many were planned."""
     net, loss, _ = problem()

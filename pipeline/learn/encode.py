@@ -40,6 +40,7 @@ from pipeline.skeleton.augment import augment
 from pipeline.skeleton.base import SkeletonEncoder
 from pipeline.skeleton.encoders import ENCODERS
 from pipeline.skeleton.hide import Hiding
+from pipeline.skeleton.persons import in_order, random_order
 
 
 def encode(
@@ -158,7 +159,10 @@ def train_encoder(
     def loss(rows: Tensor, generator: torch.Generator, loaded: Samples | None = None) -> Tensor:
         there = rows.to(device, non_blocking=True)
         x, person = loaded.inputs if loaded else [part[there] for part in held]  # [B, M, T, V, C + 1], [B, M]
-        scores = encoder(augment(x, generator, one.graph, hiding=hiding), person)
+        x = augment(x, generator, one.graph, hiding=hiding)
+        if params.swap_persons and x.shape[1] > 1:
+            x = in_order(x, random_order(person, generator))
+        scores = encoder(x, person)
         return F.cross_entropy(scores, labels[rows].to(device, non_blocking=True), label_smoothing=0.1)
 
     loop = Loop(

@@ -54,6 +54,7 @@ class Loop:
     milestones: tuple[int, ...] = ()  # epochs after which the learning rate is a tenth
     ema: float = 0.0  # decay per step of the averaged weights; 0 takes the last weights
     patience: int = 0  # epochs without a better validation before stopping; 0 never stops
+    smoothing: int = 1  # epochs: one is as good as the mean score of so many, itself the last; none before is the best
     seed: int = 0
     bfloat16: bool = False  # autocast
     tf32: bool = False  # on a GPU
@@ -66,7 +67,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)  # mean training loss of each epoch
-    scores: list[float] = field(default_factory=list)  # validation score of each epoch
+    scores: list[float] = field(default_factory=list)  # validation score of each epoch, not smoothed
     best_epoch: int = 0
     planned: int = field(default=0, compare=False)  # epochs at the most
     seconds: float = field(default=0.0, compare=False)  # CPU time of all threads, not of other work; on a GPU wall time
@@ -173,7 +174,7 @@ def fit(
                 best.load_state_dict(averaged.state_dict())
                 progress.best_epoch = progress.epoch
             else:
-                _validate(model, averaged, best, validate, progress, what)
+                _validate(model, averaged, best, validate, progress, loop, what)
             progress.seconds += clock() - started
             over = progress.epoch == loop.epochs or _given_up(progress, loop)
             if state is not None and (over or time.monotonic() - saved >= SAVE_EVERY):
@@ -210,8 +211,9 @@ def _require_finite(values: Mapping[str, Tensor], what: str, progress: Progress)
 
 
 def _validate(
-    model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress, what: str
-) -> None:
+    model: nn.Module, averaged: nn.Module, best: nn.Module, validate: Validate, progress: Progress, loop: Loop,
+    what: str,
+) -> None:  # fmt: skip
     """Score the averaged weights in the model's own place, then put the trained ones back."""
     trained = copy.deepcopy(model.state_dict())
     model.load_state_dict(averaged.state_dict())
@@ -226,11 +228,20 @@ def _validate(
             f"{what}: after epoch {progress.epoch} the validation gives {score}, no finite number; "
             "lower the learning rate, or look at what goes in."
         )
-    if score > max(progress.scores, default=-math.inf):
+    progress.scores.append(score)
+    if best_epoch(progress.scores, loop) == progress.epoch:
         best.load_state_dict(model.state_dict())
         progress.best_epoch = progress.epoch
-    progress.scores.append(score)
     model.load_state_dict(trained)
+
+
+def best_epoch(scores: Sequence[float], loop: Loop) -> int:
+    """How many epochs to train for, by the scores of those so far: where the mean of as many as `smoothing` scores in a
+    row is highest first, it is the last of them. 0 while there are fewer.
+    """
+    length = min(loop.smoothing, loop.epochs)
+    means = [sum(scores[end - length : end]) / length for end in range(length, len(scores) + 1)]
+    return length + means.index(max(means)) if means else 0
 
 
 def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
@@ -252,7 +263,7 @@ def _schedule(step: int, loop: Loop, steps: int) -> float:
 
 
 def _given_up(progress: Progress, loop: Loop) -> bool:
-    return bool(loop.patience and progress.scores and progress.epoch - progress.best_epoch >= loop.patience)
+    return bool(loop.patience and progress.best_epoch and progress.epoch - progress.best_epoch >= loop.patience)
 
 
 @torch.no_grad()

@@ -206,7 +206,8 @@ def train_phase(
     judged = opened.bank.take(opened.split.seen, slots) if select else text
     loop = Loop(
         config.epochs, config.batch_size, config.lr, config.weight_decay, cosine=False, ema=config.ema, seed=seed,
-        patience=config.patience if select else 0, bfloat16=config.bfloat16, tf32=config.tf32,
+        patience=config.patience if select else 0, smoothing=config.smoothing, bfloat16=config.bfloat16,
+        tf32=config.tf32,
     )  # fmt: skip
     loop = dataclasses.replace(loop, **method.schedule())
     planned = loop.epochs
