@@ -120,7 +120,7 @@ class TrainParams:
     weight_decay: float = within(5e-2, 0)
     ema: float = within(0.95, 0, 1)  # per step
     patience: int = within(10, 1, 10**6)  # epochs; ends the selection phase early
-    smoothing: int = within(5, 1, 10**6)  # epochs whose mean score chooses the last of them: one alone is best by chance
+    smoothing: int = within(5, 1, 10**6)  # epochs whose mean score chooses the last of them: one alone is chance
     views: int = within(4, 1, 10**4)  # of every training skeleton, the first one unaugmented
     hidden_joints: float = within(0.0, 0, 1)  # share of views but the first of which joints are hidden, as in encode
     hidden_frames: float = within(0.0, 0, 1)  # share of them of which frames are
