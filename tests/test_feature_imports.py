@@ -289,7 +289,8 @@ LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
         ({"ztest": np.array([{"a": 1}], object)}, "holds Python objects, a pickle, which is never read"),
         ({"ztest": None}, "ztest.npy is missing; a folder of features holds train.npy"),
         ({"g_label": None}, "g_label.npy is missing"),
-        ({"train": np.float32(3)}, "it has no rows"),
+        ({"train": np.float32(3)}, "train.npy has no rows"),
+        ({"ztest": np.zeros((0, 256), "f4")}, "ztest.npy is empty, of the shape \\[0, 256\\]; fill it or leave it out"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
@@ -318,6 +319,9 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
         ({"cues": np.full((120, S, D), 1e6)}, "cues: row 0 .* not finite or beyond 65504"),
         ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\[9, 16, 32\\], but there are 120 clips"),
         ({"cue_scores": np.full((120, S), 2.0)}, "cue_scores: row 0"),
+        ({"cues": np.zeros((0, S, D), "f2")}, "a.(npz|h5): cues is empty, of the shape \\[0, 16, 32\\]; fill"),
+        ({"label": np.zeros(120, bool)}, "^[^ ]*a.(npz|h5): label is of the type bool"),
+        ({"label": np.zeros(120, complex)}, "^[^ ]*a.(npz|h5): label is (no plain array|of the type complex)"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["a.npz", "a.h5"])
@@ -329,11 +333,22 @@ def test_a_file_that_is_odd_is_refused(world, kind, changes, said):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("kind", ["a.npz", "a.h5", "ztest.npy"])
+@pytest.mark.parametrize("kept", [0, 40, 5000])
+def test_a_file_that_is_cut_off_is_told_as_such(world, kind, kept):
+    path = synse(world) if kind.endswith(".npy") else write(world / kind, arrays(cues=False))
+    cut = path / kind if path.is_dir() else path
+    cut.write_bytes(cut.read_bytes()[:kept])
+    with pytest.raises(PosebridgeError, match=f"{kind} is damaged or cut off.*; bring it again.$"):
+        bring(world, path)
+
+
+@pytest.mark.unit
 def test_what_a_file_declares_is_bounded_before_memory_is_taken(world):
     folder = synse(world)
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 256), }"
     (folder / "ztest.npy").write_bytes(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117) + b"\n")
-    with pytest.raises(PosebridgeError, match="ztest.npy cannot be read: the shape does not fit the size"):
+    with pytest.raises(PosebridgeError, match="ztest.npy is damaged or cut off: its shape does not fit"):
         bring(world, folder)
     with zipfile.ZipFile(world / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
         for name, array in arrays(cues=False).items():

@@ -106,10 +106,7 @@ def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folde
         is_folder = path.is_dir()
     except (OSError, ValueError):
         is_folder = False
-    found = _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
-    if not found.clip_ids:
-        raise PosebridgeError(f"{path} holds no clip.")
-    return found
+    return _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
 
 
 def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureSet:
