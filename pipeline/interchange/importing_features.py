@@ -139,18 +139,26 @@ def require_protocol(found: FeatureSet, split: Split, folder: Path, path: Path) 
         return some_names([split.class_names[c] for c in classes], NAMED)
 
     others = [other for other in _protocols(folder, split) if set(other.seen) == set(trained)]
-    hint = f"they are the seen classes of {others[0].protocol}: import it with that" if others else "see its list"
+    own = f"they are the seen classes of {others[0].protocol}: import it with that" if others else ""
     if leaked := [c for c in split.unseen if c in trained]:
         clips = sum(trained[c] for c in leaked)
+        remedy = own or "take these clips out and train the encoder without them, or name its own protocol"
         raise PosebridgeError(
             f"{path} is refused as a leak: {clips} of its train clips are of classes that are unseen in "
-            f"{split.protocol} ({named(leaked)}), and its encoder may have learnt them; {hint}."
+            f"{split.protocol} ({named(leaked)}), and its encoder may have learnt them; {remedy}."
         )
     lines = list(found.doubts)
     if lacking := [c for c in split.seen if c not in trained]:
-        lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {hint}")
+        remedy = own or "name its own protocol"
+        lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {remedy}")
     if lacking := [c for c in split.unseen if c not in tested]:
         lines.append(f"it has no test clip of {named(lacking)}, unseen in {split.protocol}")
+    lacking = [c for c in split.seen if c not in tested]
+    if 0 < len(lacking) < len(split.seen):
+        lines.append(
+            f"it has no test clip of {named(lacking)}, seen in {split.protocol}, but has some of other seen classes; "
+            "bring some of every seen class, or of none"
+        )
     if lines := lines + _unlike_the_list(found, folder / "clips.csv", len(split.class_names)):
         raise PosebridgeError(LIST.join([f"{path} disagrees with {split.protocol}, so nothing was imported:", *lines]))
 
