@@ -76,10 +76,11 @@ def make_world(root: Path) -> Path:
 def synse(root: Path, dtype: str = "f4", **changes: np.ndarray | None) -> Path:
     """A folder in SynSE's form; `changes` are its arrays by name, None for one that is left out."""
     train, unseen, every = labels_of(SEEN, TRAIN), labels_of(UNSEEN, TEST), labels_of(CLASSES, TEST)
+    of_all = features(every, dtype)
     arrays: dict[str, np.ndarray | None] = {
         "train": features(train, dtype), "train_label": np.array(train),
-        "ztest": features(unseen, dtype), "z_label": np.array(unseen),
-        "gtest": features(every, dtype), "g_label": np.array(every),
+        "ztest": of_all[-len(unseen) :], "z_label": np.array(unseen),
+        "gtest": of_all, "g_label": np.array(every),
     }  # fmt: skip
     folder = root / "shift_12_4_r"
     folder.mkdir(exist_ok=True)
@@ -261,6 +262,13 @@ def test_unseen_clips_of_gtest_are_those_of_ztest_once_more(world):
     (world / "shift_12_4_r").rename(world / "other")
     only = bring(world, synse(world, gtest=features(seen), g_label=np.array(seen)))
     assert only.parts == {"train": 72, "test": 48}, "of seen classes alone"
+    (world / "shift_12_4_r").rename(world / "seen")
+    every, order = features(labels_of(CLASSES, TEST)), np.random.default_rng(3).permutation(48)
+    rounded, labels = every[order] * np.float32(1 + 1e-6), np.array(labels_of(CLASSES, TEST))[order]
+    assert bring(world, synse(world, gtest=rounded, g_label=labels)).clips == 120, "in another order, as a GPU rounds"
+    every[-1] = features([CLASSES.index("Bq")])
+    with pytest.raises(PosebridgeError, match="gtest.npy has other clips of 'Bq' than ztest.npy; bring both of one"):
+        bring(world, synse(world, gtest=every))
 
 
 LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
@@ -271,10 +279,12 @@ LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
     ("changes", "said"),
     [
         ({"train_label": np.array(LEAKS)}, "refused as a leak: 1 of its train clips .* unseen in .* \\('Ap'\\)"),
+        ({"train_label": np.array(LEAKS)}, "; take these clips out and train the encoder without them, or"),
         ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "3 clips of 'Ar', a seen class"),
         ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "no test clip of 'Bq', unseen in"),
         ({"g_label": np.array(labels_of([*CLASSES[:-1], "Ar"], TEST))}, "3 clips of 'Bq', but gtest.npy 0"),
-        ({"train_label": np.array(labels_of(SEEN[:-1], TRAIN) + [0] * TRAIN)}, "has no train clip of 'Eq', which"),
+        ({"train_label": np.array(labels_of([*SEEN[:-1], "Ar"], TRAIN))}, "no train clip of 'Eq', .*; name its own"),
+        ({"g_label": np.array(labels_of(["As", "As", *CLASSES[2:]], TEST))}, "of 'Ar', seen in .*, but has some"),
         ({"train_label": np.array(labels_of(CLASSES, 4) + [16] * 8)}, "row 64 .* label 16; classes.csv has 0 to 15"),
         ({"g_label": np.array(labels_of(CLASSES, TEST)) + 1.0}, "has the label 16.0; .* .do they begin with 1"),
         ({"z_label": np.array([16] * 12)}, "z_label.npy: row 0 .* has the label 16; classes.csv has 0 to 15"),

@@ -3,8 +3,8 @@
 SynSE's, which SA-DVAE, TDSM and others share: a folder of one split with `train.npy` [N, 256] (train clips of the seen
 classes), `ztest.npy` (test clips of the unseen ones), mostly `gtest.npy` (test clips of all classes), and the labels of
 each, indices of all classes, in `train_label.npy`, `z_label.npy`, `g_label.npy`. Clips have no names there: they are
-called by their file and row. Where gtest.npy holds clips of unseen classes these are those of ztest.npy once more, and
-are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
+called by their file and row. Where gtest.npy holds clips of unseen classes these should be those of ztest.npy once
+more, and are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
 
 One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
 [N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
@@ -40,6 +40,7 @@ MOST_STEPS, MOST_WIDE = 1000, 1 << 16  # S and D of cues, T of maps
 FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  # what features and cues are kept in
 PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
 HDF5 = (".h5", ".hdf5")
+ROUNDED = 1e-3  # of the largest projection, how far those of one clip may differ: networks round in their own ways
 NAMES = {  # of the arrays of a file, and what they may be called as well
     "features": ("maps",), "label": ("labels",), "part": ("parts", "split"), "clip_id": ("ids", "frame_dir"),
     "cues": ("cue",), "cue_scores": ("cue_score",),
@@ -147,7 +148,31 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
             f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, but gtest.npy {of_all[label]}"
             for label in unseen if of_unseen[label] != of_all[label]
         ]  # fmt: skip
+        if others := _other_clips(rows, labels, unseen):
+            told = some_names([names[label] for label in others], NAMED)
+            doubts.append(f"gtest.npy has other clips of {told} than ztest.npy; bring both of one extraction")
     return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
+
+
+def _other_clips(rows: dict[str, Rows], labels: dict[str, list[int]], classes: Sequence[int]) -> list[int]:
+    """Those of `classes` of which gtest.npy has as many clips as ztest.npy, in any order, but not the same, as
+    projections of each clip tell.
+    """
+    ours, theirs = (_projected(rows[name]) for name in ("ztest", "gtest"))
+    far = ROUNDED * float(np.abs(ours).max())
+    others = []
+    for label in classes:
+        one = np.sort(ours[np.array(labels["ztest"]) == label], axis=0)
+        two = np.sort(theirs[np.array(labels["gtest"]) == label], axis=0)
+        if len(one) == len(two) and (np.abs(one - two) > far).any():
+            others.append(label)
+    return others
+
+
+def _projected(rows: Rows) -> np.ndarray:
+    """[N, 8] float64: the rows along a few directions, always the same."""
+    directions = np.random.default_rng(0).normal(size=(int(np.prod(rows.shape[1:])), 8))
+    return np.concatenate([block.reshape(len(block), -1).astype(np.float64) @ directions for _, block in rows.blocks()])
 
 
 def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
