@@ -250,6 +250,9 @@ def test_an_import_is_repeated_for_nothing_and_a_changed_file_is_another_store(w
     assert first.written == 120 and again.written == 0 and again.store == first.store
     other = bring(world, synse(world, dtype="f2"))
     assert other.written == 120 and other.store != first.store
+    found = write(world / "a.npz", arrays(cues=False))
+    of_file = bring(world, found)
+    assert bring(world, found.rename(world / "b.npz")).store == of_file.store, "a name is no content"
     turned = np.asfortranarray(np.load(world / "shift_12_4_r" / "train.npy"))
     assert bring(world, synse(world, dtype="f2", train=turned)).written == 120
 
@@ -294,7 +297,8 @@ LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
         ({"z_label": np.zeros(11, int)}, "has the shape \\[11\\], but there are 12 clips"),
         ({"ztest": features(labels_of(UNSEEN, TEST))[:, :64]}, "has the shape \\[12, 64\\]; the methods here"),
         ({"ztest": np.full((12, 256), np.nan, "f4")}, "ztest.npy: row 0 .* not finite"),
-        ({"ztest": np.full((12, 256), 1e300)}, "ztest.npy: row 0 .* not finite or beyond 3.4"),
+        ({"ztest": np.full((12, 256), 1e300)}, "ztest.npy: row 0 .* not finite or beyond 1e.06"),
+        ({"ztest": np.full((12, 256), 2e6)}, "ztest.npy: row 0 .* not finite or beyond 1e.06"),
         ({"ztest": np.ones((12, 256), int)}, "of the type int64; it should be float16, 32 or 64"),
         ({"ztest": np.array([{"a": 1}], object)}, "holds Python objects, a pickle, which is never read"),
         ({"ztest": None}, "ztest.npy is missing; a folder of features holds train.npy"),
@@ -329,6 +333,9 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
         ({"cues": np.full((120, S, D), 1e6)}, "cues: row 0 .* not finite or beyond 65504"),
         ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\[9, 16, 32\\], but there are 120 clips"),
         ({"cue_scores": np.full((120, S), 2.0)}, "cue_scores: row 0"),
+        ({"cue_scores": np.zeros((120, S))}, "cue_scores is 0 all over, so nothing can be learnt of it; leave it out"),
+        ({"cues": np.zeros((120, S, D), "f2")}, "cues is 0 all over, so nothing can be learnt of it; leave it out"),
+        ({"cues": None, "cue_scores": np.ones((120, S))}, "cue_scores has no cues beside it; add the array cues, or"),
         ({"cues": np.zeros((0, S, D), "f2")}, "a.(npz|h5): cues is empty, of the shape \\[0, 16, 32\\]; fill"),
         ({"label": np.zeros(120, bool)}, "^[^ ]*a.(npz|h5): label is of the type bool"),
         ({"label": np.zeros(120, complex)}, "^[^ ]*a.(npz|h5): label is (no plain array|of the type complex)"),
@@ -469,6 +476,10 @@ def test_the_command_imports_and_tells_what_repeats(world, monkeypatch):
     done = invoke(main, ["cache", "import-features", folder.name, *where, "--recipe", "shift"])
     assert done.exit_code == 0, done.output
     assert "pooled features of 120 clips (72 train, 48 test), 120 new; 1 test clip repeats a train clip" in done.output
+    found = arrays(cues=False)
+    found["part"][-3:] = "val"
+    done = invoke(main, ["cache", "import-features", str(write(world / "a.npz", found)), *where, "--recipe", "file"])
+    assert "120 clips (72 train, 48 test; 3 test ones are of its part val), 120 new" in done.output
     done = invoke(main, ["cache", "stats", "--dataset", "toy", "--recipe", "shift"])
     assert done.exit_code == 0 and "features" in done.output, done.output
     for command in ("train", "evaluate"):

@@ -36,7 +36,9 @@ NAMED = 8  # of a list in a message
 
 @dataclass(frozen=True)
 class ImportedFeatures:
-    """What an import did. `layout` is `pooled`, or that of the maps' joints; `cue_width` 0 where there are none."""
+    """What an import did. `val` test clips are of the file's part val. `layout` is `pooled`, or that of the maps'
+    joints; `cue_width` 0 where there are none.
+    """
 
     index: Path
     store: Path
@@ -44,6 +46,7 @@ class ImportedFeatures:
     clips: int
     written: int
     parts: dict[str, int]
+    val: int
     layout: str
     cue_width: int
 
@@ -105,12 +108,15 @@ def import_features(
     write_index(index, dataset, store, layout, store.receipts(layout))
     parts = Counter(found.parts)
     return ImportedFeatures(
-        index, store.folder, clips_path(index), len(clips), written, dict(parts), recipe.layout, found.cue_width
-    )
+        index, store.folder, clips_path(index), len(clips), written, dict(parts), found.val, recipe.layout,
+        found.cue_width,
+    )  # fmt: skip
 
 
 def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
-    """The recipe of an import: other files are another recipe. Raises PosebridgeError where cues have no `hpe_text`."""
+    """The recipe of an import: files of other content are another recipe, whatever they are called. Raises
+    PosebridgeError where cues have no `hpe_text`.
+    """
     if found.cues is not None and hpe_text not in EXPOSURES:
         raise PosebridgeError(
             f"{path} holds cues; say what words their pose model has seen: --hpe-text {', '.join(EXPOSURES)}."
@@ -120,7 +126,7 @@ def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
         backend="features",
         config="",
         weights="",
-        weights_sha256=fingerprint(found.sources),
+        weights_sha256=fingerprint(list(found.sources.values())),
         hpe_text=hpe_text if found.cues is not None else "none",
         frames=found.frames,
         cue_frames=found.cues.shape[1] if found.cues is not None else 1,
