@@ -200,6 +200,7 @@ def export_file(
       posebridge cache export skelgap.pkl --dataset skelgap-mini --recipe refined
       posebridge cache export skelgap.tar.gz --dataset skelgap-mini --recipe refined --archive
     """
+    from pipeline.cache.imported import require_skeletons
     from pipeline.cache.index import index_path
     from pipeline.cache.reader import CacheReader
     from pipeline.interchange.archive import SUFFIX, export_archive
@@ -213,8 +214,9 @@ def export_file(
         size = export_archive(index, cache_root or cache / "store", file)
         answer({"file": str(file), "bytes": size}, f"Wrote {file}, {size / 1e6:.1f} MB.", as_json)
         return
-    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
     with CacheReader(index, cache_root) as reader:
+        require_skeletons(index, reader.recipe)
+        clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
         count = export_skeletons(reader, clips, file)
     answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)
 

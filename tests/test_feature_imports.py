@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -32,6 +33,8 @@ from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, ExtractParams, Params, RunParams, TrainParams
 from pipeline.recipe import Recipe
 from pipeline.report.results import read_results
+from pipeline.search.build import update
+from pipeline.search.embedders import Trained
 from stages.cli import main
 
 TRAIN, TEST, S, D = 6, 3, 16, 32
@@ -210,6 +213,40 @@ def test_leaks_are_priced_on_the_clips_of_the_features(world, monkeypatch):
     monkeypatch.setattr(leaks, "each_seed", lambda work, *_: seen.append(work.args[0]) or [[{"seed": 0}]])
     leaks.price_run(opened(world), PROTOCOL, "mine", run_of("skeleton"), PARAMS)
     assert len(seen[0].dataset.clips) == done.clips
+
+
+@pytest.mark.e2e
+def test_other_commands_need_no_list_of_clips_either(world, monkeypatch):
+    """Those that can use features do; the others say in one sentence that they cannot."""
+    monkeypatch.chdir(world)
+    bring(world, write(world / "a.npz", arrays()), hpe_text="none")
+    run = run_of("posebridge", **SMALL)
+    train(opened(world), PROTOCOL, "mine", run, PARAMS)
+    (world / "params.yaml").write_text(
+        f"runs: {{mine: {{method: posebridge, recipe: shift, flags: {json.dumps(SMALL)}}}}}\n"
+        "encode: {seeds: [0]}\ntrain: {epochs: 2, batch_size: 16}\n"
+    )
+    invoke, where = CliRunner().invoke, ["--dataset", "toy"]
+    trained = [*where, "--protocol", PROTOCOL, "--run", "mine"]
+    for name, more, said in (
+        ("leaks", [], "Wrote cache/leaks/toy"),
+        ("parts", ["--change", "as they are", "--part", "without bridge"], "without bridge"),
+        ("confidence", [], "calibration error|No shares of the run 'mine' are calibrated"),
+    ):
+        done = invoke(main, ["bench", name, *trained, *more])
+        assert re.search(said, done.output), done.output
+    embedder = Trained("toy", PROTOCOL, "mine", run)
+    assert update("toy", embedder) == len(arrays()["label"])
+    of = [*where, "--recipe", "shift"]
+    for asked, said in (
+        (["gap", *of], "The recipe shift of toy holds no skeletons but imported features; name another"),
+        (["gap", *where], "holds no extraction with cues"),
+        (["cache", "export", "o.pkl", *of], "cache/toy/shift holds imported features; hand on the file that was"),
+        (["cache", "export", "o.tar.gz", "--archive", *of], "shift holds imported features; hand on the file that was"),
+    ):
+        done = invoke(main, asked)
+        assert done.exit_code == 1 and said in done.output, done.output
+    assert not list(world.glob("o.*"))
 
 
 @pytest.mark.unit

@@ -314,6 +314,8 @@ def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
     assert first.missing == ("x",)
     with CacheReader(first.index) as reader:
         assert export_skeletons(reader, read_clips(first.clips_csv), tmp_path / "b.pkl") == 12
+        with pytest.raises(PosebridgeError, match="none.pkl is not written, as no clip of clips.csv is extracted"):
+            export_skeletons(reader, [Clip("other", "a.avi")], tmp_path / "none.pkl")
     exported = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert set(exported) == {"split", "annotations"} and exported["annotations"][1]["frame_dir"] == made[1]["frame_dir"]
     assert [each["label"] for each in exported["annotations"]] == [record["label"] for record in made]

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.cache.imported import require_unlearnt
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
 from pipeline.learn.across import under
@@ -138,6 +138,16 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         cues_from=recipe.cues_told if reads_cues else "",
         web_data=recipe.web_data if reads_cues else "",
     )
+
+
+def open_listed(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
+    """As `open_run`, with the list of clips that imported features have, for which there need be no clips.csv. Raises
+    PosebridgeError where a data set that was opened without `strict` lacks anything else, too.
+    """
+    dataset = under(dataset, protocol).of(skeletons_of(run))
+    if dataset.missing:
+        raise all_missing(dataset.missing)
+    return open_run(dataset, protocol, run)
 
 
 def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
