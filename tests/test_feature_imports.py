@@ -170,9 +170,9 @@ def test_pooled_features_are_enough_for_methods_that_pool(world, run):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext"])
+@pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext", "cca"])
 def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method):
-    maps = None if method == "posebridge" else (4, 17)  # pooled features and cues are what its authors have
+    maps = None if method in ("posebridge", "cca") else (4, 17)  # pooled features and cues are what its authors have
     found = arrays(maps=maps)
     bring(world, write(world / "a.h5", found | {"labels": found.pop("label"), "split": found.pop("part")}),
           hpe_text="captions")  # fmt: skip
@@ -180,6 +180,7 @@ def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method)
         "posebridge": SMALL,
         "purls": {"hidden": 16, "cues": True},
         "skeletoncontext": {"epochs": 1, "heads": 4, "text_slots": ["one_line"]},
+        "cca": {"skeleton": False, "text_slots": ["one_line"]},
     }[method]
     metrics = trained_and_tested(world, run_of(method, **flags))
     assert metrics["features"] == "imported" and metrics["hpe_text"] == "captions" and metrics["zsl"]["n"] == 12
@@ -192,8 +193,8 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
     reasons = {
         "posebridge": "The method posebridge needs cues, but the recipe 'shift' holds no cues; use another",
         "image_text": "The method image_text needs cues, but the recipe 'shift' holds no cues; use another",
-        "cca": "The method cca trains an encoder of its own and needs joints, but shift holds imported features",
-        "pgfa": "The method pgfa trains an encoder of its own and needs joints, but shift holds imported features",
+        "cca": "The method cca reads the joints themselves, but shift holds imported features; methods",
+        "pgfa": "The method pgfa reads the joints themselves, but shift holds imported features; methods",
         **dict.fromkeys(
             ("purls", "purls_matched", "skeletoncontext"), "needs a map of frames and joints, but the features of"
         ),

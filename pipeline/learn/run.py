@@ -108,7 +108,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         if each.recipe.backend == "features":
             index = index_path(dataset.cache, dataset.name, name)
             require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
-    require_features(run.method, skeletons, joints.recipe)
+    require_features(run, skeletons, joints.recipe)
     if reads_cues:
         dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
     boxes = max(reader.recipe, joints.recipe, key=lambda recipe: BOXES.index(recipe.box_kind))
@@ -166,17 +166,17 @@ def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
         )
 
 
-def require_features(method: str, name: str, recipe: Recipe) -> None:
-    """Raise PosebridgeError where imported features lack what a method reads."""
-    reads = what_it_reads(method)
+def require_features(run: RunParams, name: str, recipe: Recipe) -> None:
+    """Raise PosebridgeError where imported features lack what a run's method reads."""
+    method, reads = run.method, what_it_reads(run.method, run.flags)
     if recipe.backend != "features" or reads == "features" or find_method(method).one_model:
         return
     cues = recipe.cues != "none"
     others = ", ".join(m for m, known in METHODS.items() if known.reads == "features" and (cues or not known.cues))
     if reads == "joints":
         raise PosebridgeError(
-            f"The method {method} trains an encoder of its own and needs joints, but {name} holds imported features; "
-            f"methods that they suffice for are {others}."
+            f"The method {method} reads the joints themselves, but {name} holds imported features; methods that they "
+            f"suffice for are {others}."
         )
     if recipe.layout == POOLED:
         raise PosebridgeError(
