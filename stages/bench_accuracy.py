@@ -62,7 +62,7 @@ def confidence(
 
     params = load_params(params_path)
     run: RunParams = choose(params.runs, run_name, "run")
-    opened = open_dataset(dataset, store_root=cache_root)
+    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # bench_confidence tells what is missing
     found = bench_confidence(opened, protocol, run_name, run, seeds or params.seeds(run))
     lines = []
     for each in found:
@@ -215,7 +215,8 @@ def leaks(
     from pipeline.bench.leaks import price_run
     from pipeline.learn.dataset import open_dataset
 
-    params, opened = load_params(params_path).only(seeds), open_dataset(dataset, store_root=cache_root)
+    params = load_params(params_path).only(seeds)
+    opened = open_dataset(dataset, store_root=cache_root, strict=False)  # price_run tells what is missing
     tables = {}
     for name in run_names:
         run = choose(params.runs, name, "run").of(protocol)

@@ -93,6 +93,7 @@ def import_file(
             progress=show,
         )
     parts = ", ".join(f"{count} {part or 'of no part'}" for part, count in done.parts.items() if count)
+    parts += val_told(done.val)
     lacking = f"; {len(done.missing)} clips of its lists have no skeleton" if done.missing else ""
     repeated = look_for_duplicates(done.index, dataset_file(manifests, dataset, "clips.csv"), cache_root)
     lacking += f"; {count_told(repeated)}" if repeated else ""
@@ -157,6 +158,7 @@ def import_features_file(
         )
     repeated = look_for_duplicates(done.index, done.clips_csv, cache_root)
     parts = ", ".join(f"{count} {part}" for part, count in done.parts.items())
+    parts += val_told(done.val)
     kind = "pooled features" if done.layout == POOLED else f"maps of the joints of {done.layout}"
     more = f" with cues of width {done.cue_width}" if done.cue_width else ""
     lacking = f"; {count_told(repeated)}" if repeated else ""
@@ -164,6 +166,11 @@ def import_features_file(
     answer(
         dataclasses.asdict(done) | {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}, sentence, as_json
     )
+
+
+def val_told(clips: int) -> str:
+    """How many of the test clips are of a part that the file calls val, to stand behind the parts."""
+    return f"; {clips} test ones are of its part val" if clips else ""
 
 
 @click.command("export")
@@ -193,6 +200,7 @@ def export_file(
       posebridge cache export skelgap.pkl --dataset skelgap-mini --recipe refined
       posebridge cache export skelgap.tar.gz --dataset skelgap-mini --recipe refined --archive
     """
+    from pipeline.cache.imported import require_skeletons
     from pipeline.cache.index import index_path
     from pipeline.cache.reader import CacheReader
     from pipeline.interchange.archive import SUFFIX, export_archive
@@ -206,8 +214,9 @@ def export_file(
         size = export_archive(index, cache_root or cache / "store", file)
         answer({"file": str(file), "bytes": size}, f"Wrote {file}, {size / 1e6:.1f} MB.", as_json)
         return
-    clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
     with CacheReader(index, cache_root) as reader:
+        require_skeletons(index, reader.recipe)
+        clips = read_clips(dataset_file(manifests, dataset, "clips.csv"))
         count = export_skeletons(reader, clips, file)
     answer({"file": str(file), "clips": count}, f"Wrote {file} with {count} clips.", as_json)
 

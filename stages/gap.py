@@ -74,7 +74,7 @@ def command(
     from pipeline.learn.dataset import open_dataset
     from pipeline.report.figures import save
 
-    opened = open_dataset(dataset, manifests, cache, cache_root, verify=verify)
+    opened = open_dataset(dataset, manifests, cache, cache_root, verify=verify, strict=False)
     recipe = recipe or only_recipe(opened)
     folder = cache / "gap" / dataset / check_name(recipe, "recipe")
     widths = level_widths(load_params(params_path), recipe) if params_path.is_file() else ()

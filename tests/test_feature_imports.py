@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -32,6 +33,8 @@ from pipeline.methods.partition import SLOTS
 from pipeline.params import EncodeParams, ExtractParams, Params, RunParams, TrainParams
 from pipeline.recipe import Recipe
 from pipeline.report.results import read_results
+from pipeline.search.build import update
+from pipeline.search.embedders import Trained
 from stages.cli import main
 
 TRAIN, TEST, S, D = 6, 3, 16, 32
@@ -76,10 +79,11 @@ def make_world(root: Path) -> Path:
 def synse(root: Path, dtype: str = "f4", **changes: np.ndarray | None) -> Path:
     """A folder in SynSE's form; `changes` are its arrays by name, None for one that is left out."""
     train, unseen, every = labels_of(SEEN, TRAIN), labels_of(UNSEEN, TEST), labels_of(CLASSES, TEST)
+    of_all = features(every, dtype)
     arrays: dict[str, np.ndarray | None] = {
         "train": features(train, dtype), "train_label": np.array(train),
-        "ztest": features(unseen, dtype), "z_label": np.array(unseen),
-        "gtest": features(every, dtype), "g_label": np.array(every),
+        "ztest": of_all[-len(unseen) :], "z_label": np.array(unseen),
+        "gtest": of_all, "g_label": np.array(every),
     }  # fmt: skip
     folder = root / "shift_12_4_r"
     folder.mkdir(exist_ok=True)
@@ -166,9 +170,9 @@ def test_pooled_features_are_enough_for_methods_that_pool(world, run):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext"])
+@pytest.mark.parametrize("method", ["posebridge", "purls", "skeletoncontext", "cca"])
 def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method):
-    maps = None if method == "posebridge" else (4, 17)  # pooled features and cues are what its authors have
+    maps = None if method in ("posebridge", "cca") else (4, 17)  # pooled features and cues are what its authors have
     found = arrays(maps=maps)
     bring(world, write(world / "a.h5", found | {"labels": found.pop("label"), "split": found.pop("part")}),
           hpe_text="captions")  # fmt: skip
@@ -176,6 +180,7 @@ def test_maps_and_cues_are_enough_for_methods_on_a_frozen_encoder(world, method)
         "posebridge": SMALL,
         "purls": {"hidden": 16, "cues": True},
         "skeletoncontext": {"epochs": 1, "heads": 4, "text_slots": ["one_line"]},
+        "cca": {"skeleton": False, "text_slots": ["one_line"]},
     }[method]
     metrics = trained_and_tested(world, run_of(method, **flags))
     assert metrics["features"] == "imported" and metrics["hpe_text"] == "captions" and metrics["zsl"]["n"] == 12
@@ -188,8 +193,8 @@ def test_what_pooled_features_lack_for_a_method_is_one_sentence(world, method):
     reasons = {
         "posebridge": "The method posebridge needs cues, but the recipe 'shift' holds no cues; use another",
         "image_text": "The method image_text needs cues, but the recipe 'shift' holds no cues; use another",
-        "cca": "The method cca trains an encoder of its own and needs joints, but shift holds imported features",
-        "pgfa": "The method pgfa trains an encoder of its own and needs joints, but shift holds imported features",
+        "cca": "The method cca reads the joints themselves, but shift holds imported features; methods",
+        "pgfa": "The method pgfa reads the joints themselves, but shift holds imported features; methods",
         **dict.fromkeys(
             ("purls", "purls_matched", "skeletoncontext"), "needs a map of frames and joints, but the features of"
         ),
@@ -209,6 +214,40 @@ def test_leaks_are_priced_on_the_clips_of_the_features(world, monkeypatch):
     monkeypatch.setattr(leaks, "each_seed", lambda work, *_: seen.append(work.args[0]) or [[{"seed": 0}]])
     leaks.price_run(opened(world), PROTOCOL, "mine", run_of("skeleton"), PARAMS)
     assert len(seen[0].dataset.clips) == done.clips
+
+
+@pytest.mark.e2e
+def test_other_commands_need_no_list_of_clips_either(world, monkeypatch):
+    """Those that can use features do; the others say in one sentence that they cannot."""
+    monkeypatch.chdir(world)
+    bring(world, write(world / "a.npz", arrays()), hpe_text="none")
+    run = run_of("posebridge", **SMALL)
+    train(opened(world), PROTOCOL, "mine", run, PARAMS)
+    (world / "params.yaml").write_text(
+        f"runs: {{mine: {{method: posebridge, recipe: shift, flags: {json.dumps(SMALL)}}}}}\n"
+        "encode: {seeds: [0]}\ntrain: {epochs: 2, batch_size: 16}\n"
+    )
+    invoke, where = CliRunner().invoke, ["--dataset", "toy"]
+    trained = [*where, "--protocol", PROTOCOL, "--run", "mine"]
+    for name, more, said in (
+        ("leaks", [], "Wrote cache/leaks/toy"),
+        ("parts", ["--change", "as they are", "--part", "without bridge"], "without bridge"),
+        ("confidence", [], "calibration error|No shares of the run 'mine' are calibrated"),
+    ):
+        done = invoke(main, ["bench", name, *trained, *more])
+        assert re.search(said, done.output), done.output
+    embedder = Trained("toy", PROTOCOL, "mine", run)
+    assert update("toy", embedder) == len(arrays()["label"])
+    of = [*where, "--recipe", "shift"]
+    for asked, said in (
+        (["gap", *of], "The recipe shift of toy holds no skeletons but imported features; name another"),
+        (["gap", *where], "holds no extraction with cues"),
+        (["cache", "export", "o.pkl", *of], "cache/toy/shift holds imported features; hand on the file that was"),
+        (["cache", "export", "o.tar.gz", "--archive", *of], "shift holds imported features; hand on the file that was"),
+    ):
+        done = invoke(main, asked)
+        assert done.exit_code == 1 and said in done.output, done.output
+    assert not list(world.glob("o.*"))
 
 
 @pytest.mark.unit
@@ -249,6 +288,9 @@ def test_an_import_is_repeated_for_nothing_and_a_changed_file_is_another_store(w
     assert first.written == 120 and again.written == 0 and again.store == first.store
     other = bring(world, synse(world, dtype="f2"))
     assert other.written == 120 and other.store != first.store
+    found = write(world / "a.npz", arrays(cues=False))
+    of_file = bring(world, found)
+    assert bring(world, found.rename(world / "b.npz")).store == of_file.store, "a name is no content"
     turned = np.asfortranarray(np.load(world / "shift_12_4_r" / "train.npy"))
     assert bring(world, synse(world, dtype="f2", train=turned)).written == 120
 
@@ -261,6 +303,13 @@ def test_unseen_clips_of_gtest_are_those_of_ztest_once_more(world):
     (world / "shift_12_4_r").rename(world / "other")
     only = bring(world, synse(world, gtest=features(seen), g_label=np.array(seen)))
     assert only.parts == {"train": 72, "test": 48}, "of seen classes alone"
+    (world / "shift_12_4_r").rename(world / "seen")
+    every, order = features(labels_of(CLASSES, TEST)), np.random.default_rng(3).permutation(48)
+    rounded, labels = every[order] * np.float32(1 + 1e-6), np.array(labels_of(CLASSES, TEST))[order]
+    assert bring(world, synse(world, gtest=rounded, g_label=labels)).clips == 120, "in another order, as a GPU rounds"
+    every[-1] = features([CLASSES.index("Bq")])
+    with pytest.raises(PosebridgeError, match="gtest.npy has other clips of 'Bq' than ztest.npy; bring both of one"):
+        bring(world, synse(world, gtest=every))
 
 
 LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
@@ -271,10 +320,12 @@ LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
     ("changes", "said"),
     [
         ({"train_label": np.array(LEAKS)}, "refused as a leak: 1 of its train clips .* unseen in .* \\('Ap'\\)"),
+        ({"train_label": np.array(LEAKS)}, "; take these clips out and train the encoder without them, or"),
         ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "3 clips of 'Ar', a seen class"),
         ({"z_label": np.array(labels_of([*UNSEEN[:3], "Ar"], TEST))}, "no test clip of 'Bq', unseen in"),
         ({"g_label": np.array(labels_of([*CLASSES[:-1], "Ar"], TEST))}, "3 clips of 'Bq', but gtest.npy 0"),
-        ({"train_label": np.array(labels_of(SEEN[:-1], TRAIN) + [0] * TRAIN)}, "has no train clip of 'Eq', which"),
+        ({"train_label": np.array(labels_of([*SEEN[:-1], "Ar"], TRAIN))}, "no train clip of 'Eq', .*; name its own"),
+        ({"g_label": np.array(labels_of(["As", "As", *CLASSES[2:]], TEST))}, "of 'Ar', seen in .*, but has some"),
         ({"train_label": np.array(labels_of(CLASSES, 4) + [16] * 8)}, "row 64 .* label 16; classes.csv has 0 to 15"),
         ({"g_label": np.array(labels_of(CLASSES, TEST)) + 1.0}, "has the label 16.0; .* .do they begin with 1"),
         ({"z_label": np.array([16] * 12)}, "z_label.npy: row 0 .* has the label 16; classes.csv has 0 to 15"),
@@ -284,12 +335,14 @@ LEAKS = [*labels_of(SEEN, TRAIN)[:-1], CLASSES.index("Ap")]
         ({"z_label": np.zeros(11, int)}, "has the shape \\[11\\], but there are 12 clips"),
         ({"ztest": features(labels_of(UNSEEN, TEST))[:, :64]}, "has the shape \\[12, 64\\]; the methods here"),
         ({"ztest": np.full((12, 256), np.nan, "f4")}, "ztest.npy: row 0 .* not finite"),
-        ({"ztest": np.full((12, 256), 1e300)}, "ztest.npy: row 0 .* not finite or beyond 3.4"),
+        ({"ztest": np.full((12, 256), 1e300)}, "ztest.npy: row 0 .* not finite or beyond 1e.06"),
+        ({"ztest": np.full((12, 256), 2e6)}, "ztest.npy: row 0 .* not finite or beyond 1e.06"),
         ({"ztest": np.ones((12, 256), int)}, "of the type int64; it should be float16, 32 or 64"),
         ({"ztest": np.array([{"a": 1}], object)}, "holds Python objects, a pickle, which is never read"),
         ({"ztest": None}, "ztest.npy is missing; a folder of features holds train.npy"),
         ({"g_label": None}, "g_label.npy is missing"),
-        ({"train": np.float32(3)}, "it has no rows"),
+        ({"train": np.float32(3)}, "train.npy has no rows"),
+        ({"ztest": np.zeros((0, 256), "f4")}, "ztest.npy is empty, of the shape \\[0, 256\\]; fill it or leave it out"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
@@ -318,6 +371,12 @@ def test_a_folder_that_is_odd_or_disagrees_is_refused(world, changes, said):
         ({"cues": np.full((120, S, D), 1e6)}, "cues: row 0 .* not finite or beyond 65504"),
         ({"cues": np.zeros((9, S, D), "f2")}, "cues has the shape \\[9, 16, 32\\], but there are 120 clips"),
         ({"cue_scores": np.full((120, S), 2.0)}, "cue_scores: row 0"),
+        ({"cue_scores": np.zeros((120, S))}, "cue_scores is 0 all over, so nothing can be learnt of it; leave it out"),
+        ({"cues": np.zeros((120, S, D), "f2")}, "cues is 0 all over, so nothing can be learnt of it; leave it out"),
+        ({"cues": None, "cue_scores": np.ones((120, S))}, "cue_scores has no cues beside it; add the array cues, or"),
+        ({"cues": np.zeros((0, S, D), "f2")}, "a.(npz|h5): cues is empty, of the shape \\[0, 16, 32\\]; fill"),
+        ({"label": np.zeros(120, bool)}, "^[^ ]*a.(npz|h5): label is of the type bool"),
+        ({"label": np.zeros(120, complex)}, "^[^ ]*a.(npz|h5): label is (no plain array|of the type complex)"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["a.npz", "a.h5"])
@@ -329,11 +388,22 @@ def test_a_file_that_is_odd_is_refused(world, kind, changes, said):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("kind", ["a.npz", "a.h5", "ztest.npy"])
+@pytest.mark.parametrize("kept", [0, 40, 5000])
+def test_a_file_that_is_cut_off_is_told_as_such(world, kind, kept):
+    path = synse(world) if kind.endswith(".npy") else write(world / kind, arrays(cues=False))
+    cut = path / kind if path.is_dir() else path
+    cut.write_bytes(cut.read_bytes()[:kept])
+    with pytest.raises(PosebridgeError, match=f"{kind} is damaged or cut off.*; bring it again.$"):
+        bring(world, path)
+
+
+@pytest.mark.unit
 def test_what_a_file_declares_is_bounded_before_memory_is_taken(world):
     folder = synse(world)
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 256), }"
     (folder / "ztest.npy").write_bytes(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117) + b"\n")
-    with pytest.raises(PosebridgeError, match="ztest.npy cannot be read: the shape does not fit the size"):
+    with pytest.raises(PosebridgeError, match="ztest.npy is damaged or cut off: its shape does not fit"):
         bring(world, folder)
     with zipfile.ZipFile(world / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
         for name, array in arrays(cues=False).items():
@@ -444,6 +514,10 @@ def test_the_command_imports_and_tells_what_repeats(world, monkeypatch):
     done = invoke(main, ["cache", "import-features", folder.name, *where, "--recipe", "shift"])
     assert done.exit_code == 0, done.output
     assert "pooled features of 120 clips (72 train, 48 test), 120 new; 1 test clip repeats a train clip" in done.output
+    found = arrays(cues=False)
+    found["part"][-3:] = "val"
+    done = invoke(main, ["cache", "import-features", str(write(world / "a.npz", found)), *where, "--recipe", "file"])
+    assert "120 clips (72 train, 48 test; 3 test ones are of its part val), 120 new" in done.output
     done = invoke(main, ["cache", "stats", "--dataset", "toy", "--recipe", "shift"])
     assert done.exit_code == 0 and "features" in done.output, done.output
     for command in ("train", "evaluate"):

@@ -217,7 +217,7 @@ def test_clips_that_nothing_can_be_asked_of_are_left_out_and_told(tmp_path):
         (("levels", "thing", "", ("cup",)), r"have the same value of thing, 'cup'"),
         (("bare", "thing"), r"recipe bare of toy holds no cues"),
         (("control", "thing"), r"recipe control of toy holds cues only where no body is, a control; name another"),
-        (("imported", "thing"), r"recipe imported of toy holds no skeletons; name another"),
+        (("imported", "thing"), r"recipe imported of toy holds no skeletons but imported features; name"),
         (("", "thing"), r"holds no extraction with cues; make one with `posebridge extract --dataset toy`"),
     ],
     ids=str,

@@ -265,7 +265,7 @@ def test_a_list_with_a_split_in_every_annotation_and_an_npz_say_the_same(tmp_pat
     done = run_import(tmp_path, tmp_path / "a.npz", replace(NTU, layout="kinect20"))
     assert done.parts == {"train": 6, "test": 6, "": 0}
     np.savez(tmp_path / "bad.npz", **arrays | {"label": np.array([{}] * 12)})
-    with pytest.raises(PosebridgeError, match=r"bad\.npz is no readable"):
+    with pytest.raises(PosebridgeError, match=r"bad\.npz: label holds Python objects"):
         read_annotations(tmp_path / "bad.npz")
     np.savez(tmp_path / "bad.npz", keypoint=arrays["keypoint"], label=arrays["label"])
     with pytest.raises(PosebridgeError, match=r"bad\.npz lacks the array 'frame_dir'"):
@@ -314,6 +314,8 @@ def test_export_and_import_give_the_same_cache(tmp_path, layout, dimensions):
     assert first.missing == ("x",)
     with CacheReader(first.index) as reader:
         assert export_skeletons(reader, read_clips(first.clips_csv), tmp_path / "b.pkl") == 12
+        with pytest.raises(PosebridgeError, match="none.pkl is not written, as no clip of clips.csv is extracted"):
+            export_skeletons(reader, [Clip("other", "a.avi")], tmp_path / "none.pkl")
     exported = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert set(exported) == {"split", "annotations"} and exported["annotations"][1]["frame_dir"] == made[1]["frame_dir"]
     assert [each["label"] for each in exported["annotations"]] == [record["label"] for record in made]
@@ -365,7 +367,7 @@ def test_the_commands_import_and_export(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(f"datasets: {{d: {{root: .}}}}\nrecipes: {{ntu: {recipe}}}\n")
     invoke = CliRunner().invoke
     done = invoke(main, ["cache", "import", "a.pkl", "--dataset", "d", "--recipe", "ntu", "--split", "xsub"])
-    assert done.exit_code == 0 and "36 clips (24 train, 12 test), 36 new" in done.output, done.output
+    assert done.exit_code == 0 and "(24 train, 12 test; 12 test ones are of its part val), 36 new" in done.output
     done = invoke(main, ["cache", "export", "b.pkl", "--dataset", "d", "--recipe", "ntu"])
     assert done.exit_code == 0 and "Wrote b.pkl with 36 clips" in done.output, done.output
     done = invoke(main, ["extract", "--dataset", "d", "--recipe", "ntu"])

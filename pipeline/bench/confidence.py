@@ -19,7 +19,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.learn.confidence import SCOPES, Confidence, questions, read_confidence
 from pipeline.learn.dataset import Dataset, label_rows
 from pipeline.learn.feature_table import feature_table
-from pipeline.learn.run import Opened, open_run
+from pipeline.learn.run import Opened, open_listed
 from pipeline.learn.score import score_table
 from pipeline.learn.train import bare_text
 from pipeline.learn.trained import load_method, skeleton_encoder
@@ -54,7 +54,7 @@ def bench_confidence(
     """Measure every seed. Raises PosebridgeError where one was trained before shares were calibrated, or on too few
     clips for it.
     """
-    opened = open_run(dataset, protocol, run.of(protocol))
+    opened = open_listed(dataset, protocol, run.of(protocol))
     found: dict[tuple[str, int], list[Believed]] = {}
     for seed in seeds:
         for each in measure_seed(opened, protocol, run_name, seed):

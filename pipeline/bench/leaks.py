@@ -25,7 +25,7 @@ from pipeline.learn.dataset import Dataset
 from pipeline.learn.evaluate import open_test
 from pipeline.learn.feature_table import Table, feature_table
 from pipeline.learn.loop import OnEpoch, Progress, ignore
-from pipeline.learn.run import Opened, open_run, skeletons_of
+from pipeline.learn.run import Opened, open_listed
 from pipeline.learn.score import adapt_table, calibrated_gamma, score_table
 from pipeline.learn.seeds import each_seed
 from pipeline.learn.select import PhaseModel
@@ -278,8 +278,7 @@ def price_run(
 
     Raises PosebridgeError as evaluation does, for one that is not trained.
     """
-    dataset = dataset.of(skeletons_of(run))
-    work = partial(price_seed, open_run(dataset, protocol, run), protocol, run_name, params)
+    work = partial(price_seed, open_listed(dataset, protocol, run), protocol, run_name, params)
     rows = [row for found in each_seed(work, params.seeds(run), jobs, on_epoch) for row in found]
     path = dataset.cache / "leaks" / dataset.name / protocol / f"{run_name}.csv"
     return write_table(path, list(rows[0]), (row.values() for row in rows))

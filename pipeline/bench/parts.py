@@ -23,7 +23,7 @@ from torch import Tensor
 from pipeline.errors import PosebridgeError
 from pipeline.learn.dataset import Dataset
 from pipeline.learn.features import Samples
-from pipeline.learn.run import Opened, open_run
+from pipeline.learn.run import Opened, open_listed
 from pipeline.learn.select import PhaseModel
 from pipeline.learn.train import train_phase
 from pipeline.learn.trained import skeleton_encoder
@@ -148,7 +148,7 @@ def bench_parts(
     """Measure parts under changes; the whole always, what others are compared with. Raises PosebridgeError for a run of
     another method, without cues, or of more clips than are held in memory.
     """
-    opened = open_run(dataset, protocol, run.of(protocol))
+    opened = open_listed(dataset, protocol, run.of(protocol))
     if run.method != "posebridge" or not opened.shapes.d_cue:
         raise PosebridgeError(f"Only a run of the method posebridge with cues has these parts, not {run.method}.")
     for change in changes:

@@ -22,6 +22,7 @@ from pipeline.files.durable import make_folder, write_durably
 from pipeline.files.hashing import sha256_file
 from pipeline.files.names import is_file
 from pipeline.manifest.clips import Clip, write_clips
+from pipeline.recipe import Recipe
 
 CLIPS, NOTE = "clips.csv", "imported.json"
 
@@ -61,6 +62,12 @@ def require_no_import(index: Path) -> None:
         raise PosebridgeError(
             f"{index.parent} holds imported features; give the recipe another name, or delete that folder."
         )
+
+
+def require_skeletons(index: Path, recipe: Recipe) -> None:
+    """Raise PosebridgeError where imported features are to be exported, whose file says all that they are."""
+    if recipe.backend == "features":
+        raise PosebridgeError(f"{index.parent} holds imported features; hand on the file that was imported.")
 
 
 def require_no_extraction(index: Path) -> None:

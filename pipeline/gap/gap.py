@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.cache.index import read_index
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, all_missing
 from pipeline.gap.known import BOTH, SKELETON, blocks_of, looks_of, of_bodies, read_known
 from pipeline.gap.linear import FOLDS, interval, linear_probe, macro_accuracy
 from pipeline.gap.question import CLASS, Question, ask
@@ -66,14 +66,23 @@ def measure_gap(
     """
     recipe = recipe or only_recipe(dataset)
     reader = dataset.reader(recipe)
+    if reader.recipe.backend == "features":
+        raise PosebridgeError(
+            f"The recipe {recipe} of {dataset.name} holds no skeletons but imported features; name another with "
+            "--recipe."
+        )
+    if dataset.missing:
+        raise all_missing(dataset.missing)
     if "cues" not in reader.names or not reader.cue_width:
         raise PosebridgeError(
             f"The recipe {recipe} of {dataset.name} holds no cues, so there is nothing to compare with skeletons; name "
             "another with --recipe, or extract with a recipe that has `cues: levels`."
         )
     if not _compares(reader.recipe):
-        what = "no skeletons" if reader.recipe.backend == "features" else "cues only where no body is, a control"
-        raise PosebridgeError(f"The recipe {recipe} of {dataset.name} holds {what}; name another with --recipe.")
+        raise PosebridgeError(
+            f"The recipe {recipe} of {dataset.name} holds cues only where no body is, a control; name another with "
+            "--recipe."
+        )
     question = ask(dataset, reader.index["clips"], attribute, grouped_by, values, most, seed)
     if level_widths and sum(level_widths) != reader.cue_width:
         raise PosebridgeError(

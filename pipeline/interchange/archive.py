@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pipeline.cache.imported import require_no_import
+from pipeline.cache.imported import require_no_import, require_skeletons
 from pipeline.cache.index import index_path, read_index, write_index
 from pipeline.cache.sealed import ABANDONED, is_abandoned
 from pipeline.cache.store import Store, open_store
@@ -44,12 +44,13 @@ DRAFT = ".import"
 def export_archive(index: Path, root: Path, path: Path) -> int:
     """Write the store that an index refers to; returns the bytes of the file.
 
-    `root` is the folder of the stores. Raises PosebridgeError where index or store is missing or damaged, or the file
-    cannot be written.
+    `root` is the folder of the stores. Raises PosebridgeError where index or store is missing or damaged, or holds
+    imported features, or the file cannot be written.
     """
     if not index.is_file():
         raise PosebridgeError(f"{index} is missing; make it with `posebridge extract`.")
     values = read_index(index, "make it again with `posebridge extract`")
+    require_skeletons(index, values["recipe"])
     folder = root / values["dataset"] / values["store"]
     _refuse(verify_index(index, root) or verify_store(folder))
     names = ["recipe.json", "layout.json", *sorted(p.name for p in folder.glob("shard-?????.json"))]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache.reader import CacheReader
+from pipeline.errors import PosebridgeError
 from pipeline.interchange.annotations import Annotation, write_pickle
 from pipeline.manifest.clips import Clip
 
@@ -22,10 +23,12 @@ def export_skeletons(reader: CacheReader, clips: list[Clip], path: Path) -> int:
     """Write the extracted ones of `clips`, with their labels (-1 where unknown) and parts; returns their number.
 
     What is written are the sampled frames; a person who is never there is left out, one who is not there in a frame
-    has scores 0 in it.
+    has scores 0 in it. Raises PosebridgeError where none of `clips` was extracted.
     """
     extracted = set(reader.clip_ids)
     clips = [clip for clip in clips if clip.clip_id in extracted]
+    if not clips:
+        raise PosebridgeError(f"{path} is not written, as no clip of clips.csv is extracted; run `posebridge extract`.")
     splits = {part: [clip.clip_id for clip in clips if clip.part == part] for part in ("train", "test")}
     return write_pickle(path, _annotations(reader, clips), {part: ids for part, ids in splits.items() if ids})
 

@@ -3,15 +3,15 @@
 SynSE's, which SA-DVAE, TDSM and others share: a folder of one split with `train.npy` [N, 256] (train clips of the seen
 classes), `ztest.npy` (test clips of the unseen ones), mostly `gtest.npy` (test clips of all classes), and the labels of
 each, indices of all classes, in `train_label.npy`, `z_label.npy`, `g_label.npy`. Clips have no names there: they are
-called by their file and row. Where gtest.npy holds clips of unseen classes these are those of ztest.npy once more, and
-are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
+called by their file and row. Where gtest.npy holds clips of unseen classes these should be those of ztest.npy once
+more, and are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
 
 One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
-[N]; `part` [N] text (train, val or test); and optionally `clip_id` [N] text, `cues` [N, S, D] (16 x 512 in the
-PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts or split, ids or frame_dir. Text
-in HDF5 is of fixed width, np.array(names, "S").
+[N]; `part` [N] text (train, val or test; val counts as test); and optionally `clip_id` [N] text, `cues` [N, S, D]
+(16 x 512 in the PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts or split, ids or
+frame_dir. Text in HDF5 is of fixed width, np.array(names, "S").
 
-Floats of 2, 4 or 8 bytes. Only names, labels and parts are held in memory.
+Floats of 2, 4 or 8 bytes, features up to 1e6 in size. Only names, labels and parts are held in memory.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ from pipeline.skeleton.graph import GRAPHS
 MOST_CLIPS = 5_000_000
 NAMED = 8  # arrays in a message
 MOST_STEPS, MOST_WIDE = 1000, 1 << 16  # S and D of cues, T of maps
-FLOAT, HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)  # what features and cues are kept in
+LARGEST = 1e6  # of a feature: an encoder gives some tens, and on far larger ones training overflows without a word
+HALF = float(np.finfo(np.float16).max)  # of a cue, which is kept in it
 PIECES = {"train": "train_label", "ztest": "z_label", "gtest": "g_label"}
 HDF5 = (".h5", ".hdf5")
+ROUNDED = 1e-3  # of the largest projection, how far those of one clip may differ: networks round in their own ways
 NAMES = {  # of the arrays of a file, and what they may be called as well
     "features": ("maps",), "label": ("labels",), "part": ("parts", "split"), "clip_id": ("ids", "frame_dir"),
     "cues": ("cue",), "cue_scores": ("cue_score",),
@@ -68,6 +70,7 @@ class FeatureSet:
     sources: dict[str, str]  # file -> sha256
     cues: Rows | None = None
     cue_scores: Rows | None = None
+    val: int = 0  # of its test clips, how many the file calls val
     doubts: tuple[str, ...] = ()  # where pieces of it contradict one another, each a phrase
 
     @property
@@ -106,10 +109,7 @@ def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folde
         is_folder = path.is_dir()
     except (OSError, ValueError):
         is_folder = False
-    found = _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
-    if not found.clip_ids:
-        raise PosebridgeError(f"{path} holds no clip.")
-    return found
+    return _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
 
 
 def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureSet:
@@ -150,7 +150,31 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
             f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, but gtest.npy {of_all[label]}"
             for label in unseen if of_unseen[label] != of_all[label]
         ]  # fmt: skip
+        if others := _other_clips(rows, labels, unseen):
+            told = some_names([names[label] for label in others], NAMED)
+            doubts.append(f"gtest.npy has other clips of {told} than ztest.npy; bring both of one extraction")
     return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
+
+
+def _other_clips(rows: dict[str, Rows], labels: dict[str, list[int]], classes: Sequence[int]) -> list[int]:
+    """Those of `classes` of which gtest.npy has as many clips as ztest.npy, in any order, but not the same, as
+    projections of each clip tell.
+    """
+    ours, theirs = (_projected(rows[name]) for name in ("ztest", "gtest"))
+    far = ROUNDED * float(np.abs(ours).max())
+    others = []
+    for label in classes:
+        one = np.sort(ours[np.array(labels["ztest"]) == label], axis=0)
+        two = np.sort(theirs[np.array(labels["gtest"]) == label], axis=0)
+        if len(one) == len(two) and (np.abs(one - two) > far).any():
+            others.append(label)
+    return others
+
+
+def _projected(rows: Rows) -> np.ndarray:
+    """[N, 8] float64: the rows along a few directions, always the same."""
+    directions = np.random.default_rng(0).normal(size=(int(np.prod(rows.shape[1:])), 8))
+    return np.concatenate([block.reshape(len(block), -1).astype(np.float64) @ directions for _, block in rows.blocks()])
 
 
 def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
@@ -178,15 +202,16 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
         if rows.shape[:1] != (clips,) or name in ("clip_id", "part") and len(rows.shape) > 1:
             raise PosebridgeError(f"{path}: {name} has the shape {list(rows.shape)}, but there are {clips} clips.")
     ids = _names(path, big["clip_id"]) if "clip_id" in big else [f"clip-{row:07d}" for row in range(clips)]
-    parts = []
+    parts, val = [], 0
     for clip_id, value in zip(ids, _values(big["part"]), strict=True):
         part = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if part.strip().lower() not in PARTS:
             raise PosebridgeError(f"{path}: {clip_id!r} is of the part {part[:40]!r}; write train, val or test.")
         parts.append(PARTS[part.strip().lower()])
+        val += part.strip().lower() == "val"
     return FeatureSet(
         ids, _labels(big["label"], clips, classes), parts, (features,), [Place(0, row) for row in range(clips)],
-        {path.name: sha256}, *_cues(big),
+        {path.name: sha256}, *_cues(big), val=val,
     )  # fmt: skip
 
 
@@ -202,32 +227,43 @@ def _features(rows: Rows) -> Rows:
     if shape[2:] not in ((), (1, 1)) and (shape[3] not in known or not 1 <= shape[2] <= MOST_STEPS):
         counts = ", ".join(f"{joints} of {name}" for joints, name in known.items())
         raise PosebridgeError(f"{rows.name} has maps {list(shape[1:])}; the last number should be of joints: {counts}.")
-    _require_numbers(rows, FLOAT)
+    _require_numbers(rows, LARGEST)
     return rows
 
 
 def _cues(big: dict[str, Rows]) -> tuple[Rows | None, Rows | None]:
     cues, scores = big.get("cues"), big.get("cue_scores")
     if cues is None:
+        if scores is not None:
+            raise PosebridgeError(f"{scores.name} has no cues beside it; add the array cues, or leave it out.")
         return None, None
     if len(cues.shape) != 3 or not (1 <= cues.shape[1] <= MOST_STEPS and 1 <= cues.shape[2] <= MOST_WIDE):
         raise PosebridgeError(
             f"{cues.name} has the shape {list(cues.shape)}; it should be [N, S, D], one vector a time step of a video."
         )
-    _require_numbers(cues, HALF)
+    _require_weight(cues, HALF)
     if scores is not None:
         if scores.shape != cues.shape[:2]:
             raise PosebridgeError(f"{scores.name} has the shape {list(scores.shape)}, not {list(cues.shape[:2])}.")
-        _require_numbers(scores, 1.0, 0.0)
+        _require_weight(scores, 1.0, 0.0)
     return cues, scores
 
 
-def _require_numbers(rows: Rows, most: float, least: float | None = None) -> None:
-    """Raise PosebridgeError unless all are finite floats, no further from 0 than `most`, or from `least` to `most`."""
+def _require_weight(rows: Rows, most: float, least: float | None = None) -> None:
+    """As `_require_numbers`, and that not all are 0, of which nothing is learnt."""
+    if not _require_numbers(rows, most, least):
+        raise PosebridgeError(f"{rows.name} is 0 all over, so nothing can be learnt of it; leave it out.")
+
+
+def _require_numbers(rows: Rows, most: float, least: float | None = None) -> bool:
+    """Raise PosebridgeError unless all are finite floats, no further from 0 than `most`, or from `least` to `most`.
+    Returns whether any is not 0.
+    """
     if rows.dtype.kind != "f" or rows.dtype.itemsize not in (2, 4, 8):
         raise PosebridgeError(f"{rows.name} is of the type {str(rows.dtype)[:40]}; it should be float16, 32 or 64.")
     if len(rows) > MOST_CLIPS:
         raise PosebridgeError(f"{rows.name} has {len(rows):,} clips; more than {MOST_CLIPS:,} are not read.")
+    weighs = False
     for start, block in rows.blocks():
         with np.errstate(invalid="ignore"):
             wide = block.astype(np.float64)
@@ -238,6 +274,8 @@ def _require_numbers(rows: Rows, most: float, least: float | None = None) -> Non
                 f"{rows.name}: row {row} (0-based) has values that are not finite or beyond {most:.6g}; extract it "
                 "again, or leave the clip out."
             )
+        weighs = weighs or bool(wide.any())
+    return weighs
 
 
 def _labels(rows: Rows, clips: int, classes: int) -> list[int]:

@@ -32,7 +32,9 @@ from pipeline.video.sampling import sample_positions
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did. `missing` clips are in the file's split lists but have no annotation."""
+    """What an import did. `val` test clips are in a list that the file calls val; `missing` clips are in its lists but
+    have no annotation.
+    """
 
     index: Path
     store: Path
@@ -40,6 +42,7 @@ class Imported:
     clips: int
     written: int
     parts: dict[str, int]
+    val: int
     missing: tuple[str, ...]
 
 
@@ -75,7 +78,7 @@ def import_skeletons(
     for annotation in annotations:
         _check(annotation, recipe, len(names), file)
     _check_unit(annotations, recipe, file)
-    parts, missing = _parts(splits, split, {a.clip_id for a in annotations}, file)
+    parts, val, missing = _parts(splits, split, {a.clip_id for a in annotations}, file)
     clips_csv = manifests / dataset / "clips.csv"
     clips = _clips(clips_csv, annotations, parts, file)
 
@@ -95,7 +98,8 @@ def import_skeletons(
     )
     write_index(index, dataset, store, layout, store.receipts(layout))
     counts = {part: sum(clip.part == part for clip in clips) for part in ("train", "test", "")}
-    return Imported(index, store.folder, clips_csv, len(clips), written, counts, missing)
+    tested_val = sum(clip.part == "test" and clip.clip_id in val for clip in clips)
+    return Imported(index, store.folder, clips_csv, len(clips), written, counts, tested_val, missing)
 
 
 def check_import(recipe: Recipe) -> None:
@@ -132,8 +136,10 @@ def _check_unit(annotations: Sequence[Annotation], recipe: Recipe, file: Path) -
 
 def _parts(
     splits: dict[str, list[str]], wanted: str, known: set[str], file: Path
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The part of every clip that the chosen pair of lists names, and the clips that it names but the file lacks."""
+) -> tuple[dict[str, str], set[str], tuple[str, ...]]:
+    """The part of every clip that the chosen pair of lists names, the clips of its val, and those that it names but the
+    file lacks.
+    """
     pairs: dict[str, dict[str, list[str]]] = {}
     for name, clip_ids in splits.items():
         prefix, _, tail = name.rpartition("_")
@@ -145,12 +151,14 @@ def _parts(
         choice = " or ".join(f"--split {prefix}" for prefix in pairs if prefix) or "lists named train and test"
         raise PosebridgeError(f"{file} has the lists {', '.join(splits)[:300]}; choose by {choice[:300]}.")
     parts: dict[str, str] = {}
-    for name, clip_ids in pairs.get(wanted, {}).items():
+    pair = pairs.get(wanted, {})
+    for name, clip_ids in pair.items():
         part = PARTS[name.rpartition("_")[2]]
         for clip_id in clip_ids:
             if parts.setdefault(clip_id, part) != part:
                 raise PosebridgeError(f"{file}: {clip_id!r} is in a list to train on and in one to test on.")
-    return parts, tuple(sorted(set(parts) - known))
+    val = {clip_id for name, clip_ids in pair.items() if name.rpartition("_")[2] == "val" for clip_id in clip_ids}
+    return parts, val, tuple(sorted(set(parts) - known))
 
 
 def _clips(path: Path, annotations: Sequence[Annotation], parts: dict[str, str], file: Path) -> list[Clip]:

@@ -36,7 +36,9 @@ NAMED = 8  # of a list in a message
 
 @dataclass(frozen=True)
 class ImportedFeatures:
-    """What an import did. `layout` is `pooled`, or that of the maps' joints; `cue_width` 0 where there are none."""
+    """What an import did. `val` test clips are of the file's part val. `layout` is `pooled`, or that of the maps'
+    joints; `cue_width` 0 where there are none.
+    """
 
     index: Path
     store: Path
@@ -44,6 +46,7 @@ class ImportedFeatures:
     clips: int
     written: int
     parts: dict[str, int]
+    val: int
     layout: str
     cue_width: int
 
@@ -105,12 +108,15 @@ def import_features(
     write_index(index, dataset, store, layout, store.receipts(layout))
     parts = Counter(found.parts)
     return ImportedFeatures(
-        index, store.folder, clips_path(index), len(clips), written, dict(parts), recipe.layout, found.cue_width
-    )
+        index, store.folder, clips_path(index), len(clips), written, dict(parts), found.val, recipe.layout,
+        found.cue_width,
+    )  # fmt: skip
 
 
 def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
-    """The recipe of an import: other files are another recipe. Raises PosebridgeError where cues have no `hpe_text`."""
+    """The recipe of an import: files of other content are another recipe, whatever they are called. Raises
+    PosebridgeError where cues have no `hpe_text`.
+    """
     if found.cues is not None and hpe_text not in EXPOSURES:
         raise PosebridgeError(
             f"{path} holds cues; say what words their pose model has seen: --hpe-text {', '.join(EXPOSURES)}."
@@ -120,7 +126,7 @@ def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
         backend="features",
         config="",
         weights="",
-        weights_sha256=fingerprint(found.sources),
+        weights_sha256=fingerprint(list(found.sources.values())),
         hpe_text=hpe_text if found.cues is not None else "none",
         frames=found.frames,
         cue_frames=found.cues.shape[1] if found.cues is not None else 1,
@@ -139,18 +145,26 @@ def require_protocol(found: FeatureSet, split: Split, folder: Path, path: Path) 
         return some_names([split.class_names[c] for c in classes], NAMED)
 
     others = [other for other in _protocols(folder, split) if set(other.seen) == set(trained)]
-    hint = f"they are the seen classes of {others[0].protocol}: import it with that" if others else "see its list"
+    own = f"they are the seen classes of {others[0].protocol}: import it with that" if others else ""
     if leaked := [c for c in split.unseen if c in trained]:
         clips = sum(trained[c] for c in leaked)
+        remedy = own or "take these clips out and train the encoder without them, or name its own protocol"
         raise PosebridgeError(
             f"{path} is refused as a leak: {clips} of its train clips are of classes that are unseen in "
-            f"{split.protocol} ({named(leaked)}), and its encoder may have learnt them; {hint}."
+            f"{split.protocol} ({named(leaked)}), and its encoder may have learnt them; {remedy}."
         )
     lines = list(found.doubts)
     if lacking := [c for c in split.seen if c not in trained]:
-        lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {hint}")
+        remedy = own or "name its own protocol"
+        lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {remedy}")
     if lacking := [c for c in split.unseen if c not in tested]:
         lines.append(f"it has no test clip of {named(lacking)}, unseen in {split.protocol}")
+    lacking = [c for c in split.seen if c not in tested]
+    if 0 < len(lacking) < len(split.seen):
+        lines.append(
+            f"it has no test clip of {named(lacking)}, seen in {split.protocol}, but has some of other seen classes; "
+            "bring some of every seen class, or of none"
+        )
     if lines := lines + _unlike_the_list(found, folder / "clips.csv", len(split.class_names)):
         raise PosebridgeError(LIST.join([f"{path} disagrees with {split.protocol}, so nothing was imported:", *lines]))
 

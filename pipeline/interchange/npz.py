@@ -10,7 +10,8 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -30,18 +31,35 @@ ODD = (
 
 
 class NoPlainArray(ValueError):
-    """A header that tells of no plain array, or of another size than there is."""
+    """What is no plain array, or of another size than it says. The message is what such a file is or holds, and what
+    to do.
+    """
+
+
+@contextmanager
+def reading(what: Path | str) -> Iterator[None]:
+    """Whatever a damaged file makes a library raise, as one sentence on `what`."""
+    try:
+        yield
+    except NoPlainArray as error:
+        raise PosebridgeError(f"{what} {error}.") from None
+    except MemoryError:
+        raise PosebridgeError(f"{what} does not fit into memory; bring it in parts.") from None
+    except ODD as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise PosebridgeError(f"{what} cannot be read ({error.strerror}); name one that can.") from None
+        raise PosebridgeError(
+            f"{what} is damaged or cut off, or of another kind than its name says; bring it again."
+        ) from None
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Those of the arrays `names` that the file has. Raises PosebridgeError naming the file where it is odd."""
-    try:
+    with reading(path):
         if not path.is_file():
             raise PosebridgeError(f"{path} is missing or no plain file; name an annotation file.")
         with zipfile.ZipFile(path) as file:
-            return {name: _array(file, info) for name, info in members(file, path, names, MOST_BYTES).items()}
-    except ODD as error:
-        raise PosebridgeError(f"{path} is no readable .npz of plain arrays ({type(error).__name__}).") from None
+            return {name: _array(file, path, info) for name, info in members(file, path, names, MOST_BYTES).items()}
 
 
 def members(file: zipfile.ZipFile, path: Path, names: Sequence[str], most: int) -> dict[str, zipfile.ZipInfo]:
@@ -65,7 +83,7 @@ def members(file: zipfile.ZipFile, path: Path, names: Sequence[str], most: int) 
 
 def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether it is in Fortran's order, and dtype of a .npy of `size` bytes, leaving `file` where the array
-    begins. Raises NoPlainArray, or others of ODD, unless it is a plain array of exactly these bytes.
+    begins. Raises NoPlainArray, or others of ODD, unless it is a plain array of exactly these bytes, and of any.
     """
     version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
     read = {
@@ -74,17 +92,19 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.d
     }[version]
     shape, fortran, dtype = read(file, max_header_size=LONGEST_HEADER)  # type: ignore[arg-type]
     if dtype.kind == "O":
-        raise NoPlainArray("it holds Python objects, a pickle, which is never read")
+        raise NoPlainArray("holds Python objects, a pickle, which is never read; save plain arrays")
     if dtype.kind not in KINDS or not dtype.itemsize or len(shape) > 32 or min(shape, default=0) < 0:
-        raise NoPlainArray("no plain array")
+        raise NoPlainArray("is no plain array of numbers or text; save plain arrays")
+    if 0 in shape:
+        raise NoPlainArray(f"is empty, of the shape {list(shape)[:8]}; fill it or leave it out")
     if max(shape, default=0) > size or math.prod(shape) * dtype.itemsize != size - file.tell():
-        raise NoPlainArray("the shape does not fit the size")
+        raise NoPlainArray("is damaged or cut off: its shape does not fit its size; bring it again")
     return shape, fortran, dtype
 
 
-def _array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array. Raises those of ODD."""
-    with file.open(info) as member:
+def _array(file: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> np.ndarray:
+    """One array. Raises PosebridgeError naming file and array where it is odd."""
+    with reading(f"{path}: {info.filename.removesuffix('.npy')}"), file.open(info) as member:
         shape, fortran, dtype = read_header(member, info.file_size)
         content = member.read()
     return plain_array(content, dtype, shape, fortran)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,7 +19,7 @@ import numpy as np
 from pipeline.errors import PosebridgeError
 from pipeline.files.durable import writing
 from pipeline.files.plain_file import open_plain
-from pipeline.interchange.npz import ODD, PACKED, SLACK, NoPlainArray, members, read_header
+from pipeline.interchange.npz import PACKED, SLACK, NoPlainArray, members, read_header, reading
 from pipeline.interchange.unpickling import plain_array
 
 MOST_BYTES = 1 << 40  # of the arrays of a file: they may lie on the disk once more, unpacked
@@ -56,7 +55,7 @@ class Rows:
 
 def npy_rows(path: Path) -> Rows:
     """A `.npy` file. Raises PosebridgeError for what is no plain array, a pickle above all."""
-    with _reading(path):
+    with reading(path):
         file = open_plain(path)
         return _npy(str(path), file, path.stat().st_size)
 
@@ -64,31 +63,32 @@ def npy_rows(path: Path) -> Rows:
 def npz_rows(path: Path, names: Sequence[str], folder: Path) -> dict[str, Rows]:
     """Those of the arrays that a `.npz` has, unpacked on the disk of `folder`. Raises PosebridgeError."""
     found = {}
-    with _reading(path), zipfile.ZipFile(path) as file:
+    with reading(path), zipfile.ZipFile(path) as file:
         for name, info in members(file, path, names, MOST_BYTES).items():
             plain = _nameless(folder)
-            with file.open(info) as member:
-                _copy(member, plain, folder)
-            plain.seek(0)
-            found[name] = _npy(f"{path}: {name}", plain, info.file_size)
+            with reading(f"{path}: {name}"):
+                with file.open(info) as member:
+                    _copy(member, plain, folder)
+                plain.seek(0)
+                found[name] = _npy(f"{path}: {name}", plain, info.file_size)
     return found
 
 
 def npz_names(path: Path) -> list[str]:
     """The names of all arrays of a `.npz`, for messages. Raises PosebridgeError."""
-    with _reading(path), zipfile.ZipFile(path) as file:
+    with reading(path), zipfile.ZipFile(path) as file:
         return [info.filename.removesuffix(".npy") for info in file.infolist()]
 
 
 def hdf5_names(path: Path) -> list[str]:
     """The names of all that lies at the top of an HDF5 file, for messages. Raises PosebridgeError."""
-    with _reading(path), h5py.File(path, "r", locking=False) as file:
+    with reading(path), h5py.File(path, "r", locking=False) as file:
         return list(file)
 
 
 def hdf5_rows(path: Path, names: Sequence[str], folder: Path) -> dict[str, Rows]:
     """Those of the datasets that an HDF5 file has. Raises PosebridgeError for links, odd filters and other types."""
-    with _reading(path):
+    with reading(path):
         file = h5py.File(path, "r", locking=False)
         datasets = {name: plain_dataset(file, name, path) for name in names if name in file}
         declared, size = sum(dataset.nbytes for dataset in datasets.values()), path.stat().st_size
@@ -117,10 +117,13 @@ def plain_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 def _dataset(dataset: h5py.Dataset, name: str, folder: Path) -> Rows:
     """Read where it lies, or, since a chunk would be unpacked for each of its rows, from a plain copy."""
     shape, dtype = dataset.shape, dataset.dtype
+    if 0 in shape:
+        raise PosebridgeError(f"{name} is empty, of the shape {list(shape)[:8]}; fill it or leave it out.")
     if dtype.kind == "O":  # HDF5 takes as much memory as an entry says that it has, before it looks
         raise PosebridgeError(f"{name} is text of variable length, which is not read; write np.array(names, 'S').")
     if dtype.kind not in "fiuS" or not dtype.itemsize:
-        raise NoPlainArray(f"{name} is of the type {str(dtype)[:40]}")
+        kind = str(dtype)[:40]
+        raise PosebridgeError(f"{name} is of the type {kind}; write floats, whole numbers or text of fixed width.")
 
     def read(start: int, stop: int) -> np.ndarray:
         try:
@@ -143,11 +146,11 @@ def _dataset(dataset: h5py.Dataset, name: str, folder: Path) -> Rows:
 def _npy(name: str, file: IO[bytes], size: int) -> Rows:
     shape, fortran, dtype = read_header(file, size)
     if not shape:
-        raise NoPlainArray("it has no rows")
+        raise NoPlainArray("has no rows; save plain arrays")
     if not fortran or len(shape) == 1:
         return _file_rows(name, file, file.tell(), shape, dtype)
     if size > MOST_TURNED:
-        raise NoPlainArray("it is in Fortran's order; save np.ascontiguousarray of it")
+        raise NoPlainArray("is in Fortran's order; save np.ascontiguousarray of it")
     whole = plain_array(file.read(), dtype, shape, fortran)
     return Rows(name, shape, dtype, lambda start, stop: whole[start:stop])
 
@@ -183,15 +186,3 @@ def _copy(source: IO[bytes], goal: IO[bytes], folder: Path) -> None:
             goal.write(part)
     with writing(folder):
         goal.flush()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes a library raise, as one sentence."""
-    try:
-        yield
-    except NoPlainArray as error:
-        raise PosebridgeError(f"{path} cannot be read: {error}; save plain arrays.") from None
-    except ODD as error:
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        raise PosebridgeError(f"{path} cannot be read ({reason}); it should hold plain arrays.") from None

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.cache.imported import require_unlearnt
 from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
-from pipeline.errors import PosebridgeError
+from pipeline.errors import PosebridgeError, all_missing
 from pipeline.files.durable import write_for_people
 from pipeline.files.yaml_file import yaml_text
 from pipeline.learn.across import under
@@ -108,7 +108,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         if each.recipe.backend == "features":
             index = index_path(dataset.cache, dataset.name, name)
             require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
-    require_features(run.method, skeletons, joints.recipe)
+    require_features(run, skeletons, joints.recipe)
     if reads_cues:
         dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
     boxes = max(reader.recipe, joints.recipe, key=lambda recipe: BOXES.index(recipe.box_kind))
@@ -140,6 +140,16 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
     )
 
 
+def open_listed(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
+    """As `open_run`, with the list of clips that imported features have, for which there need be no clips.csv. Raises
+    PosebridgeError where a data set that was opened without `strict` lacks anything else, too.
+    """
+    dataset = under(dataset, protocol).of(skeletons_of(run))
+    if dataset.missing:
+        raise all_missing(dataset.missing)
+    return open_run(dataset, protocol, run)
+
+
 def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
     """Raise PosebridgeError where a method that compares pictures with words is given those of two models."""
     if not find_method(run.method).one_model:
@@ -156,17 +166,17 @@ def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
         )
 
 
-def require_features(method: str, name: str, recipe: Recipe) -> None:
-    """Raise PosebridgeError where imported features lack what a method reads."""
-    reads = what_it_reads(method)
+def require_features(run: RunParams, name: str, recipe: Recipe) -> None:
+    """Raise PosebridgeError where imported features lack what a run's method reads."""
+    method, reads = run.method, what_it_reads(run.method, run.flags)
     if recipe.backend != "features" or reads == "features" or find_method(method).one_model:
         return
     cues = recipe.cues != "none"
     others = ", ".join(m for m, known in METHODS.items() if known.reads == "features" and (cues or not known.cues))
     if reads == "joints":
         raise PosebridgeError(
-            f"The method {method} trains an encoder of its own and needs joints, but {name} holds imported features; "
-            f"methods that they suffice for are {others}."
+            f"The method {method} reads the joints themselves, but {name} holds imported features; methods that they "
+            f"suffice for are {others}."
         )
     if recipe.layout == POOLED:
         raise PosebridgeError(

@@ -55,9 +55,9 @@ def takes_cues(name: str, flags: Mapping[str, Any]) -> bool:
     return default is not None and bool(flags.get("cues", default))
 
 
-def what_it_reads(name: str) -> str:
-    """The least that a method reads; see `Known`."""
-    return _known(name).reads
+def what_it_reads(name: str, flags: Mapping[str, Any]) -> str:
+    """The least that the method with these flags reads; see `Known`. Without the skeleton any features will do."""
+    return "features" if flags.get("skeleton") is False else _known(name).reads
 
 
 def find_adaptation(name: str) -> type[Adaptation]:

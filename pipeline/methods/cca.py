@@ -25,6 +25,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_WIDE, Features, Shapes, SolvedMethod, read_flags
 from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
+from pipeline.recipe import POOLED
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.resample import resample
@@ -69,9 +70,10 @@ class CCA(SolvedMethod):
             raise PosebridgeError(
                 f"The flag level_widths sums to {sum(f.level_widths)}, but the recipe's cues are {shapes.d_cue} wide."
             )
-        self.text_slots, self.graph = tuple(f.text_slots), graph_of(shapes.layout)
+        self.text_slots = tuple(f.text_slots)
+        self.graph = None if shapes.layout == POOLED else graph_of(shapes.layout)
         self.levels = list(f.level_widths) or [shapes.d_cue]
-        joints = f.moments * len(self.graph.joints) * (shapes.inputs - 1)
+        joints = f.moments * len(self.graph.joints) * (shapes.inputs - 1) if self.graph else 0
         wide = f.waves * f.skeleton + len(shapes.anchors) * shapes.d_cue * f.cues
         joined = len(self.text_slots) * shapes.d_text
         self.register_buffer("centre", torch.zeros(joined))
@@ -139,5 +141,6 @@ class CCA(SolvedMethod):
 
     def _joints(self, features: Features) -> tuple[Tensor, Tensor]:
         """Where joints are at a few moments, and in a mirror: [B, M, moments * V * C] each."""
+        assert self.graph is not None, "the skeleton is read of joints alone"
         x = resample(features.skeleton, self.flags.moments)
         return x[..., :-1].flatten(2), mirror(x, self.graph)[..., :-1].flatten(2)

@@ -20,7 +20,7 @@ from pipeline.files.hashing import fingerprint
 from pipeline.learn.dataset import open_dataset
 from pipeline.learn.feature_table import feature_table
 from pipeline.learn.features import Samples
-from pipeline.learn.run import open_run
+from pipeline.learn.run import open_listed
 from pipeline.learn.score import embed_batches, require_seen_text
 from pipeline.learn.trained import load_method, method_and_flags, model_folder, skeleton_encoder
 from pipeline.methods.base import EmbeddingMethod
@@ -84,7 +84,8 @@ class Trained(Embedder):
                 f"The run {run_name!r} is not trained on {dataset}, protocol {protocol}, seed {seed}; run `posebridge "
                 f"train --dataset {dataset} --protocol {protocol} --run {run_name}`."
             )
-        self.opened = opened = open_run(open_dataset(dataset, manifests, cache, store_root), protocol, run)
+        listed = open_dataset(dataset, manifests, cache, store_root, strict=False)
+        self.opened = opened = open_listed(listed, protocol, run)
         method, selection = load_method(opened, protocol, run_name, seed, unchanged=False)
         if not isinstance(method, EmbeddingMethod):
             raise PosebridgeError(
