@@ -347,8 +347,8 @@ def test_every_method_without_cues_runs_on_an_imported_3d_data_set(tmp_path):
     )
     dataset = open_dataset("d", tmp_path / "manifests", tmp_path / "cache")
     encode(dataset, "p", "r", params.encode)
-    (norm,) = load_encoder(dataset, "p", "r", 0, "final").input_norm  # of one person
-    assert norm.num_features == 25 * 4
+    norms = load_encoder(dataset, "p", "r", 0, "final").input_norm  # one a person
+    assert [norm.num_features for norm in norms] == [25 * 4] * 2
     for method, run_flags in WITHOUT_CUES.items():
         run = RunParams(method=method, recipe="r", flags=run_flags)
         train(dataset, "p", method, run, params)
