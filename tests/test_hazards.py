@@ -222,7 +222,10 @@ def test_shuffled_labels_leave_adapted_scores_as_they_are(world, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["a second pass", "a look ahead"])
-def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, monkeypatch):
+@pytest.mark.parametrize(("count", "batch_size"), [(48, 8), (100, Adaptation.batch_size), (40, Adaptation.batch_size)])
+def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, count, batch_size, monkeypatch):
+    """In many batches, in two, and in one, which is checked by its halves."""
+
     class Planted(Adaptation):
         online = True
 
@@ -236,10 +239,11 @@ def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, 
     method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
     samples = opened.samples([c for c in world.clips if c.part == "test"])
     table = feature_table(load_encoder(world, PROTOCOL, "refined", 0, "final"), samples, opened.shapes.anchors)
-    rows, text = torch.arange(len(samples)), opened.bank.take([0, 1, 2], method.text_slots)
-    monkeypatch.setattr(Adaptation, "batch_size", 8)
+    rows, text = torch.arange(count) % len(samples), opened.bank.take([0, 1, 2], method.text_slots)
+    monkeypatch.setattr(Adaptation, "batch_size", batch_size)
     for kind in (DynaPurls, DynaPurlsReleased, PrototypeAlignment):
-        assert len(adapt_table(kind(method), table, text, rows)) == len(rows)
+        for some in (rows, rows[:2], rows[:1]):
+            assert len(adapt_table(kind(method), table, text, some)) == len(some)
     with torch.no_grad(), pytest.raises(LeakError, match="seen clips that came later"):
         adapt_table(Planted(method), table, text, rows)
     monkeypatch.setattr(Planted, "scores", lambda self, batches, text: torch.full((len(rows), 3), torch.nan))
