@@ -63,7 +63,8 @@ def command(
         if report.comparisons:
             click.echo(f"{published.text_table(report.comparisons)}\n")
     answer({**written, "runs": len(report.runs), "left_out": list(report.complaints),
-            "published": [comparison.cells() for comparison in report.comparisons]},
+            "published": [{**each.cells(), "text_sha256": each.run.text_sha256 if each.run else ""}
+                          for each in report.comparisons]},
            f"The report: {report.html}", as_json)  # fmt: skip
 
 

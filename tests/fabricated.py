@@ -91,6 +91,7 @@ def write_run(
                              np.array([row[1] for row in rows]), np.array([row[2] for row in rows])),
         }  # fmt: skip
         (place / "metrics.json").write_text(json.dumps(data | settings))
+        (place / "params.yaml").write_text("encode: {}\ntrain: {}\n")
 
 
 def write_benchmark(results: Path, tuples: int = 20) -> None:

@@ -116,6 +116,7 @@ def test_every_unit_once_and_what_fails_stops_no_other(engine, tmp_path):
     outcomes = {o.unit: o for o in engine(2, tmp_path / "logs").run(work, range(7))}
     assert sorted(outcomes) == list(range(7))
     assert outcomes[2].error == "Unit 2 is not as it should be" and outcomes[3].error == "ValueError: 3 is odd"
+    assert Path(outcomes[3].log).exists(), "there the traceback is"
     values = {unit: outcome.value for unit, outcome in outcomes.items() if not outcome.error}
     assert sorted(values) == [0, 1, 4, 5, 6], "a unit whose process was killed is tried again"
     assert os.getpid() not in {pid for pid, _, _ in values.values()}

@@ -74,7 +74,7 @@ def test_metrics_have_the_keys_of_the_contract(world):
     assert set(found) >= {
         "dataset", "protocol", "run", "method", "flags", "seed", "recipe", "text", "hpe_text", "skeletons",
         "test_variant", "zsl", "gzsl", "adapted", "selection", "ceiling", "params", "gflops", "seconds", "missing",
-        "halves", "twins", "boxes", "box_iou",
+        "halves", "twins", "boxes", "box_iou", "classes_without_clips",
     }  # fmt: skip
     assert found["zsl"]["top5"] is None, "of four classes all are among the five best"
     assert set(found["zsl"]) == {"top1", "top5", "macro", "n", "ci95"} and found["zsl"]["n"] == 24
@@ -196,6 +196,7 @@ def test_clips_that_failed_or_repeat_one_are_counted_and_the_rest_goes_on(world,
     found = metrics(world, "posebridge")
     assert found["cues_from"] == "pose model" and metrics(world, "skeleton_gt")["cues_from"] == ""
     assert found["missing"] == 4 and found["zsl"]["n"] == 20 and found["repeated"] is None, "nobody has looked"
+    assert found["classes_without_clips"] == [], "some are left of each"
     looked_at = list(dict.fromkeys(row["clip_id"] for row in rows(place(world, "posebridge") / "attention.csv")))
     assert len(looked_at) == 20 and all(clip_id.endswith("-test-1") for clip_id in looked_at[:3])
     same = [("Ap-test-0", "Ar-train-0"), ("Ar-test-0", "Ar-train-1"), ("gone", "Ar-train-2")]
@@ -205,6 +206,19 @@ def test_clips_that_failed_or_repeat_one_are_counted_and_the_rest_goes_on(world,
     assert metrics(world, "posebridge")["repeated"] == 2, "of the test clips"
     monkeypatch.undo()
     evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+
+
+def test_classes_whose_clips_all_failed_are_named(world):
+    full = world.readers["refined"]
+    left = [c for c in full.clip_ids if not c.startswith(("Aq-test", "Ar-test"))]
+    rest = FakeReader(full.recipe, left, full.arrays)
+    rest.rows = full.rows
+    broken = replace(world, readers=world.readers | {"refined": rest})
+    evaluate(broken, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+    found = metrics(world, "posebridge")
+    assert found["classes_without_clips"] == ["Ar", "Aq"] and found["zsl"]["n"] == 18
+    evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS)
+    assert metrics(world, "posebridge")["classes_without_clips"] == []
 
 
 @pytest.fixture
@@ -251,7 +265,7 @@ def test_a_variant_may_hold_some_classes_and_the_candidates_stay(world, darker):
     some = darker(only=lambda clip_id: clip_id.startswith(("Ap", "Aq", "Ar")))
     folder = evaluate(some, PROTOCOL, "posebridge", RUNS["posebridge"], PARAMS, variant="low_light-2")
     found = metrics(world, folder.name)
-    assert found["zsl"]["n"] == 12 and found["gzsl"] is None
+    assert found["zsl"]["n"] == 12 and found["gzsl"] is None and not found["classes_without_clips"]
     assert found["ceiling"]["twin_tuples"] == 6 and len(rows(folder / "seed-0/twins.csv")) == 6
     answers = rows(folder / "seed-0/predictions.csv")
     assert all(len(row["scores"].split()) == len(UNSEEN) for row in answers)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import PosebridgeError
-from pipeline.executors import slurm
+from pipeline.executors import ray, slurm
 from pipeline.executors.base import build_executor
 from pipeline.executors.local import usable_cores, usable_gpus
 from pipeline.params import SlurmParams
@@ -130,6 +130,33 @@ def test_slurm_is_asked_for_what_the_parameters_say(tmp_path, monkeypatch, optio
     assert sent == [5, 6] and asked["time"] == told.minutes and asked["cpus_per_task"] == told.cpus
     assert asked["mem"] == f"{round(told.memory_gb * 1024)}M" and asked["array_parallelism"] == 4
     assert asked.get("gpus_per_node") == (told.gpus or None) and asked.get("partition") == (told.partition or None)
+
+
+def test_a_cluster_without_job_arrays_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "_submitit", lambda: None)
+    monkeypatch.setattr(slurm, "_ask", lambda *command: "MaxArraySize            = 0\n")
+    with pytest.raises(PosebridgeError, match="takes no job arrays .MaxArraySize is 0"):
+        next(build_executor("slurm", 1, tmp_path).run(Work(tmp_path), [0]))
+    monkeypatch.setattr(slurm, "_ask", lambda *command: "MaxArraySize            = 7\n")
+    assert slurm.largest_array() == 7
+
+
+def test_a_unit_that_fails_in_ray_tells_where_its_log_is(tmp_path, monkeypatch):
+    """Of Ray, nothing but what the executor calls."""
+    node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
+    there = SimpleNamespace(
+        is_initialized=lambda: True,
+        put=lambda work: work,
+        remote=lambda **options: lambda task: SimpleNamespace(remote=task),
+        wait=lambda tasks: (tasks[:1], tasks[1:]),
+        get=lambda outcome: outcome,
+        exceptions=SimpleNamespace(RayError=OSError),
+        _private=SimpleNamespace(worker=SimpleNamespace(global_worker=SimpleNamespace(node=node))),
+    )
+    monkeypatch.setattr(ray, "_ray", lambda: there)
+    outcomes = {o.unit: o for o in build_executor("ray", 2, tmp_path).run(Work(tmp_path, odd=(1,)), [0, 1])}
+    assert outcomes[1].error == "ValueError: 1 is odd" and outcomes[1].log == str(tmp_path)
+    assert outcomes[0].value and not outcomes[0].error
 
 
 def test_an_unknown_executor_is_one_sentence():

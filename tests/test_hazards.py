@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import cycle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,15 +28,17 @@ from pipeline.learn.run import Opened, open_run
 from pipeline.learn.score import adapt_table, calibrated_gamma, embed_batches, score_clips, score_table
 from pipeline.learn.train import train, train_phase
 from pipeline.learn.trained import load_method, skeleton_encoder
-from pipeline.manifest.clips import write_clips
+from pipeline.manifest.clips import read_classes, write_classes, write_clips
 from pipeline.methods import ADAPTATIONS, METHODS, find_method
 from pipeline.methods.adaptation import Adaptation, PrototypeAlignment
 from pipeline.methods.base import Features
 from pipeline.methods.dynapurls import DynaPurls, DynaPurlsReleased
 from pipeline.methods.posebridge import PoseBridge
 from pipeline.params import RunParams
+from pipeline.protocol.draw import choose_unseen
 from pipeline.protocol.exposure import exposed
 from pipeline.protocol.guards import LeakError
+from pipeline.protocol.splits import read_split
 from pipeline.protocol.training_set import training_phase
 from pipeline.text import bank as banks
 
@@ -222,7 +225,10 @@ def test_shuffled_labels_leave_adapted_scores_as_they_are(world, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["a second pass", "a look ahead"])
-def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, monkeypatch):
+@pytest.mark.parametrize(("count", "batch_size"), [(48, 8), (100, Adaptation.batch_size), (40, Adaptation.batch_size)])
+def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, count, batch_size, monkeypatch):
+    """In many batches, in two, and in one, which is checked by its halves."""
+
     class Planted(Adaptation):
         online = True
 
@@ -236,10 +242,11 @@ def test_an_online_adaptation_that_has_seen_later_clips_is_caught(world, fault, 
     method, _ = load_method(opened, PROTOCOL, "posebridge", 0)
     samples = opened.samples([c for c in world.clips if c.part == "test"])
     table = feature_table(load_encoder(world, PROTOCOL, "refined", 0, "final"), samples, opened.shapes.anchors)
-    rows, text = torch.arange(len(samples)), opened.bank.take([0, 1, 2], method.text_slots)
-    monkeypatch.setattr(Adaptation, "batch_size", 8)
+    rows, text = torch.arange(count) % len(samples), opened.bank.take([0, 1, 2], method.text_slots)
+    monkeypatch.setattr(Adaptation, "batch_size", batch_size)
     for kind in (DynaPurls, DynaPurlsReleased, PrototypeAlignment):
-        assert len(adapt_table(kind(method), table, text, rows)) == len(rows)
+        for some in (rows, rows[:2], rows[:1]):
+            assert len(adapt_table(kind(method), table, text, some)) == len(some)
     with torch.no_grad(), pytest.raises(LeakError, match="seen clips that came later"):
         adapt_table(Planted(method), table, text, rows)
     monkeypatch.setattr(Planted, "scores", lambda self, batches, text: torch.full((len(rows), 3), torch.nan))
@@ -370,6 +377,39 @@ def test_accuracy_is_not_the_mean_of_batch_means(tmp_path, monkeypatch):
     folder = evaluation.evaluate(world, PROTOCOL, "posebridge", RUNS["posebridge"], QUICK)
     found = json.loads((folder / "seed-0/metrics.json").read_text())["zsl"]
     assert found["n"] == 72 and found["top1"] == 64 / 72
+
+
+def test_a_class_whose_name_lies_within_another_is_not_that_one(tmp_path):
+    """Every clip of "Eat" is answered by "eat an apple", and the other way round; a count by substring would have the
+    former right.
+    """
+    names = ["walk", "Eat", "run", "jump", "eat an apple", "sit"]
+    folder = tmp_path / "protocols"
+    write_classes(tmp_path / "classes.csv", names)
+    folder.mkdir()
+    (folder / "p.txt").write_text("1 Eat\n4 eat an apple\n")
+    (folder / "p.val.txt").write_text("0 walk\n2 run\n")
+    split = read_split(folder, "p", read_classes(tmp_path / "classes.csv"))
+    labels, answers = np.array([1, 1, 1, 4]), np.array([4, 4, 4, 1])
+    samples = SimpleNamespace(clip_ids=list("abcd"))
+    test = evaluation.OpenedTest((), samples, labels, all_seen=True, twins={}, repeated=None)
+    found = evaluation.write_zsl(tmp_path, split, test, np.eye(len(names))[answers])
+    assert found["n"] == 4 and found["top1"] == found["macro"] == 0
+    assert (tmp_path / "confusion.csv").read_text() == "class,Eat,eat an apple\nEat,0,3\neat an apple,1,0\n"
+    both = evaluation.gzsl(split, np.eye(len(names))[[*answers, 0]], np.array([*labels, 0]), gamma=0.0)
+    assert (both["seen"], both["unseen"]) == (1, 0)
+
+
+def test_a_class_is_looked_up_by_its_whole_name(tmp_path):
+    names = ["eat an apple", "Eat", "walk", "run", "jump", "sit"]
+    (tmp_path / "p.val.txt").write_text("0 eat an apple\n2 walk\n")
+    (tmp_path / "p.txt").write_text("1 Eat\n")
+    split = read_split(tmp_path, "p", names)
+    assert (split.unseen, split.validation) == ((1,), (0, 2)) and choose_unseen(names, "Eat", 0).unseen == (1,)
+    for part in ("eat", "an apple", "eat an"):
+        (tmp_path / "p.txt").write_text(f"0 {part}\n")
+        with pytest.raises(PosebridgeError, match=f"'{part}' is not a class of this dataset"):
+            read_split(tmp_path, "p", names)
 
 
 def test_one_answer_a_clip_and_an_integer_confusion(world):

@@ -67,11 +67,12 @@ def pairs(commands: list[dict[str, str]], stage: str, *options: str) -> set[tupl
 
 
 @pytest.mark.unit
-def test_the_tables_share_all_settings_but_data_sets_and_failures(tables: dict[str, Params]) -> None:
+def test_the_tables_share_all_settings_but_data_sets_failures_and_a_rate(tables: dict[str, Params]) -> None:
     assert {path.stem for path in (ROOT / "params").glob("paper-*.yaml")} == set(TABLES)
     first = tables[TABLES[0]]
-    for params in tables.values():
-        assert (params.recipes, params.runs) == (first.recipes, first.runs)
+    shared = {name: run for name, run in first.runs.items() if name != "pgfa_120"}
+    for name, params in tables.items():
+        assert params.recipes == first.recipes and params.runs == (first.runs if name == TABLES[0] else shared)
         assert (params.text, params.encode, params.train) == (first.text, first.encode, first.train)
         assert all(place.root.startswith("/path/to/") for place in params.datasets.values()), "a placeholder"
 
@@ -86,6 +87,20 @@ def test_the_settings_are_those_that_the_paper_states(tables: dict[str, Params])
     encode = params.encode
     assert (encode.encoder, encode.width, encode.blocks, encode.lr) == ("shift_gcn", 64, (4, 3, 3), 3e-3)
     assert len(params.encode.seeds) >= 3
+
+
+@pytest.mark.unit
+def test_pgfa_is_trained_at_the_published_rate_of_each_data_set(
+    tables: dict[str, Params], commands: dict[str, list[dict[str, str]]]
+) -> None:
+    rates: dict[str, set[float]] = {}
+    for name, params in tables.items():
+        for dataset, run in pairs(commands[name], "train", "--dataset", "--run"):
+            if params.runs[run].method == "pgfa":
+                flags = params.runs[run].flags
+                rates.setdefault(dataset, set()).add(flags.get("lr", 0.05))
+                assert flags.items() >= params.runs["pgfa"].flags.items() and params.runs[run].adapt == "pgfa"
+    assert rates.pop("ntu120") == {0.005} and set().union(*rates.values()) == {0.05} and len(rates) == 4
 
 
 @pytest.mark.unit

@@ -37,6 +37,7 @@ def write_result(
     folder = root / dataset / protocol / run / f"seed-{seed}"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(data | changes))
+    (folder / "params.yaml").write_text("encode: {}\ntrain: {}\n")
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def results(tmp_path: Path) -> Path:
     """PoseBridge on one of SynSE's splits, three seeds; an ablation with a test variant; the skeleton alone."""
     root = tmp_path / "results"
     for seed, hits in enumerate((170, 160, 174)):
-        write_result(root, "ntu60", "synse_55_5", "posebridge", seed, hits)
+        write_result(root, "ntu60", "synse_55_5", "posebridge", seed, hits, text_sha256="0f3a19c2" * 8)
         write_result(root, "ntu60", "synse_55_5", "mirrored", seed, 150, test_variant="mirrored")
         write_result(root, "ntu60", "synse_55_5", "skeleton", seed, 120, method="skeleton")
     return root
@@ -60,6 +61,7 @@ def test_ours_stands_beside_the_published_figure_of_the_same_method(results: Pat
     cells = ours.cells()
     assert (cells["published"], cells["ours"], cells["difference"]) == ("88.8", "84.0 ± 3.6", "−4.8")
     assert cells["seeds"] == "3" and cells["95 % interval"].startswith("78.2 to")
+    assert cells["text"] == "minilm 0f3a19c2", "which descriptions ours was told"
     assert "one prompt" in cells["source"] or "project page" in cells["source"]
 
 
@@ -133,7 +135,9 @@ def test_the_report_of_one_table_shows_its_runs_only(results: Path, tmp_path: Pa
     page = (out / "index.html").read_text()
     for text in ("Published figures", "84.0 ± 3.6", "−4.8", "no verdict", "users reproduce about 48", "† Neuron:"):
         assert text in page, text
+    assert "minilm 0f3a19c2" in done.stdout and "minilm 0f3a19c2" in page
     answered = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
+    assert {row["text_sha256"] for row in answered["published"]} == {"", "0f3a19c2" * 8}
     assert {"method": "PoseBridge", "published": "73.2", "ours": NONE}.items() <= {
         key: value for row in answered["published"] if row["published"] == "73.2" for key, value in row.items()
     }.items()

@@ -65,6 +65,7 @@ def write_result(root: Path, run: str, seed: int, **changes: Any) -> Path:
     folder = root / data["dataset"] / data["protocol"] / run / f"seed-{seed}"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(data | changes))
+    (folder / "params.yaml").write_text("encode: {}\ntrain: {}\n")
     with (folder / "confusion.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *UNSEEN])
@@ -120,9 +121,9 @@ def test_confusion_is_summed_over_seeds(results: Path) -> None:
 def test_report_writes_tables_pictures_and_a_page_that_stands_alone(results: Path, tmp_path: Path) -> None:
     resolved = {"encode": {"epochs": 20}, "train": {"lr": 0.002}}
     recipe_of = {"posebridge": "refined", "skeleton": "refined", "skeleton_gt": "gt"}
-    for run, text in (("posebridge", json.dumps({"seed": 0} | resolved)), ("skeleton", "train: [")):
-        for place in (results / "skelgap-mini/compositional_18_6" / run).glob("seed-*"):
-            (place / "params.yaml").write_text(text)
+    for place in (results / "skelgap-mini/compositional_18_6").glob("*/seed-*"):
+        told = json.dumps({"seed": 0} | resolved) if place.parent.name == "posebridge" else "train: ["
+        (place / "params.yaml").write_text(told)
     report = make_report(results, tmp_path / "report", MANIFESTS)
     with report.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -163,18 +164,35 @@ def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path
 
 def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path) -> None:
     write_result(tmp_path / "results", "posebridge", 0)
-    write_result(tmp_path / "results", "posebridge", 1, missing=4, repeated=3)
+    write_result(tmp_path / "results", "posebridge", 1, missing=4, repeated=3, classes_without_clips=["wave"])
     write_result(tmp_path / "results", "skeleton", 0, repeated=0)
+    write_result(tmp_path / "results", "nobody", 0)  # has looked
     report = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS)
-    assert "4 test clips are missing" in report.html.read_text()
-    assert rows(report.runs)["text"].tolist() == ["minilm"] * 2, "who made the text stands in every row"
+    page = report.html.read_text()
+    assert "4 test clips are missing" in page and "None is left</span> of &#39;wave&#39;, so" in page
+    assert rows(report.runs)["text"].tolist() == ["minilm"] * 3, "who made the text stands in every row"
     shown = rows(report.runs)[["run", "failed clips", "repeated clips"]]
-    assert sorted(shown.to_numpy().tolist()) == [["posebridge", "4", "3"], ["skeleton", "–", "–"]]
+    assert sorted(shown.to_numpy().tolist()) == [
+        ["nobody", "0", "unknown"],
+        ["posebridge", "4, all of 1 class", "3"],
+        ["skeleton", "0", "0"],
+    ]
     assert "failed clips" in report.markdown.read_text() and "repeated clips" in report.markdown.read_text()
     with report.csv.open(newline="") as file:
-        told = {row["run"]: (row["missing"], row["repeated"]) for row in csv.DictReader(file)}
-    assert told == {"posebridge": ("4", "3"), "skeleton": ("0", "0")}
-    assert "repeated clips" not in filled(rows([run for run in report.runs if run.first.run == "skeleton"]))
+        names = ("missing", "repeated", "classes_without_clips")
+        told = {row["run"]: tuple(row[name] for name in names) for row in csv.DictReader(file)}
+    assert told == {"posebridge": ("4", "3", '["wave"]'), "skeleton": ("0", "0", ""), "nobody": ("0", "", "")}
+    assert "repeated clips" in filled(rows([run for run in report.runs if run.first.run == "skeleton"]))
+
+
+def test_runs_of_other_descriptions_are_told_apart(results: Path, tmp_path: Path) -> None:
+    write_result(results, "reworded", 0, text_sha256="0f3a19c2" + 56 * "7")
+    report = make_report(results, tmp_path / "report", MANIFESTS)
+    assert dict(rows(report.runs)[["run", "text"]].to_numpy().tolist())["reworded"] == "minilm 0f3a19c2"
+    assert all("minilm 0f3a19c2" in path.read_text() for path in (report.markdown, report.html))
+    with report.csv.open(newline="") as file:
+        told = {row["run"]: row["text_sha256"] for row in csv.DictReader(file)}
+    assert told["reworded"] == "0f3a19c2" + 56 * "7" and told["posebridge"] == ""
 
 
 def test_a_report_of_one_data_set_holds_no_other(results: Path, tmp_path: Path) -> None:
@@ -231,7 +249,7 @@ def test_a_spoilt_result_is_named_and_the_rest_goes_on(
         ("encode: {seeds: [1]}\ntrain: {lr: 0.002, swap_persons: true}\n", 180, "section `train` of params.yaml"),
         ("encode: {seeds: [1], encoder: light}\ntrain: {lr: 0.002, swap_persons: false}\n", 180, ""),
         ("encode: {seeds: [1], encoder: shift_gcn}\ntrain: {lr: 0.002}\n", 180, "section `encode` of params.yaml"),
-        ("encode: 5\ntrain: [\n", 180, "params.yaml (one of the two cannot be read)"),
+        ("encode: 5\ntrain: [\n", 180, "params.yaml, for all we know (one of the two can be read),"),
         ("encode: {seeds: [0]}\ntrain: {lr: 0.002}\n", 170, "number of test clips"),
     ],
 )
@@ -245,6 +263,13 @@ def test_seeds_that_were_trained_or_tested_otherwise_are_not_averaged(
     ((run,), complaints) = read_runs(tmp_path)
     assert run.seeds == ((0,) if other else (0, 1)) and len(complaints) == bool(other)
     assert not other or f"another {other} than seed 0" in complaints[0] and str(path) in complaints[0]
+
+
+def test_seeds_of_which_nobody_knows_how_they_were_trained_are_not_averaged(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_result(tmp_path, "posebridge", seed).with_name("params.yaml").unlink()
+    ((run,), (complaint,)) = read_runs(tmp_path)
+    assert run.seeds == (0,) and "(neither can be read), than seed 0" in complaint
 
 
 @pytest.mark.parametrize(("one", "other", "said"), [

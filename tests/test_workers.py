@@ -26,6 +26,7 @@ from pipeline.cache.verify import verify_store
 from pipeline.errors import PosebridgeError
 from pipeline.executors.base import Outcome, build_executor, outcome_of
 from pipeline.executors.stopping import tidy_end
+from pipeline.extract import survey as surveying
 from pipeline.extract.work import ExtractJob, ShardMaker, ShardReport
 from pipeline.manifest.clips import read_clips
 from pipeline.params import ExtractParams
@@ -340,6 +341,29 @@ def test_two_versions_on_one_store_are_refused(corridor, alone):
     with pytest.raises(PosebridgeError, match="is the work of posebridge 9.1, and this is .*; install 9.1 here, or"):
         run(corridor, share=(0, 1))
     assert run(corridor, share=(0, 2)).estimated == 0, "where nothing is to be made nothing is mixed"
+
+
+def test_two_commits_on_one_store_are_told_of(corridor, recwarn, monkeypatch):
+    run(corridor, share=(0, 2))
+    receipts = sorted(store_of(corridor).glob("shard-?????.json"))
+    monkeypatch.setattr(surveying, "git_commit", lambda: "b" * 40)
+    for receipt, commit in zip(receipts, ["a" * 40, "", *["b" * 40] * len(receipts)], strict=False):
+        rewrite(receipt, commit=commit)
+    assert run(corridor, share=(0, 2)).estimated == 0 and not list(recwarn), "where nothing is to be made"
+    with pytest.warns(UserWarning) as told:
+        run(corridor, share=(0, 1))
+    (said,) = told
+    assert f"holds shards of commit {'a' * 12}, and this is {'b' * 12}, whose" in str(said.message)
+
+
+@pytest.mark.parametrize(("theirs", "own"), [("a" * 40, "a" * 40), ("", "a" * 40), ("a" * 40, "")])
+def test_one_commit_and_one_that_nobody_knows_are_no_two(corridor, recwarn, monkeypatch, theirs, own):
+    run(corridor, share=(0, 2))
+    for receipt in store_of(corridor).glob("shard-?????.json"):
+        rewrite(receipt, commit=theirs)
+    monkeypatch.setattr(surveying, "git_commit", lambda: own)
+    run(corridor, share=(0, 1))
+    assert not list(recwarn)
 
 
 def test_a_version_that_works_beside_this_one_is_refused(corridor):

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class RayExecutor:
                     for done in ray.wait(list(busy))[0]:
                         unit = busy.pop(done)
                         try:
-                            yield ray.get(done)
+                            outcome = ray.get(done)
+                            yield outcome if not outcome.error else replace(outcome, log=_logs(ray))
                         except ray.exceptions.RayError as error:
                             yield Outcome(unit, error=self._fate(error), log=_logs(ray))
             finally:

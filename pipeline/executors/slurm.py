@@ -169,10 +169,16 @@ class SlurmExecutor:
 
 
 def largest_array() -> int:
-    """The tasks that an array may have on this cluster."""
+    """The tasks that an array may have on this cluster. Raises PosebridgeError where it takes no arrays."""
     told = _ask("scontrol", "show", "config")
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", told, re.MULTILINE)
-    return int(found[1]) if found else 1001  # Slurm's default
+    most = int(found[1]) if found else 1001  # Slurm's default
+    if not most:
+        raise PosebridgeError(
+            "This cluster of Slurm takes no job arrays (MaxArraySize is 0 in slurm.conf); have them allowed there, or "
+            "use another executor."
+        )
+    return most
 
 
 def task_states(jobs: set[str]) -> dict[str, str] | None:

@@ -69,8 +69,9 @@ def evaluate(
     A variant is tested by the models and with the values of the run as it is. metrics.json: accuracies are fractions,
     `seconds` is the wall time of scoring the test set, `gflops` that of one clip (encoder and method, two operations
     to a multiply-add), `params` both together, `missing` the test clips whose extraction failed, `repeated` those that
-    repeat a train clip, `halves` and `twins` are those of protocol/halves.py, `device` where the others were scored,
-    `text_sha256` of the descriptions and the weights of their encoder.
+    repeat a train clip, `classes_without_clips` the names of the classes whose test clips all failed, `halves` and
+    `twins` are those of protocol/halves.py, `device` where the others were scored, `text_sha256` of the descriptions
+    and the weights of their encoder.
     Raises PosebridgeError, before anything is computed, with all that is missing.
     """
     run, seeds = run.of(protocol), seeds or params.seeds(run)
@@ -207,8 +208,17 @@ def evaluate_seed(
         "seconds": round(seconds, 3),
         "missing": len(test.clips) - len(test.samples),
         "repeated": test.repeated,
+        "classes_without_clips": classes_without_clips(test, opened.split.class_names),
         **opened.dataset.told,
     }
+
+
+def classes_without_clips(test: OpenedTest, class_names: Sequence[str]) -> list[str]:
+    """Names of the classes whose test clips have all failed, in class order. They stay candidates, and no figure counts
+    them.
+    """
+    listed = {clip.label for clip in test.clips if clip.label is not None}
+    return [class_names[label] for label in sorted(listed - set(test.labels.tolist()))]
 
 
 def write_zsl(place: Path, split: Split, test: OpenedTest, scores: np.ndarray) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Reads and writes nothing.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ from pipeline.protocol.guards import (
 from pipeline.protocol.training_set import training_phase
 
 BATCH = 64  # clips that are scored together
-FIRST = 2  # batches by which an online adaptation is held to its word
+FIRST = 2  # batches, at most, by which an online adaptation is held to its word
 
 
 @memory_for("Scoring")
@@ -98,14 +99,21 @@ def score_table(method: Method, table: Table, text: Tensor, rows: Tensor) -> Ten
 def adapt_table(adaptation: Adaptation, table: Table, text: Tensor, rows: Tensor) -> Tensor:
     """Adapted scores [N, C] of the unaugmented view of `rows`, on the CPU. They arrive in a random order that is always
     the same: that of a file goes by classes. There is no label among the arguments.
+
+    An online adaptation must say the same of the first batches when the rest does not come. Within one batch every clip
+    may have its say, so where there is only one, the adaptation is held to its word by both halves of it.
     """
     require_eval_mode(adaptation.method)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     parts, text = rows[order].split(adaptation.batch_size), text.to(adaptation.method.device)
     scores = adaptation.scores(table.batches(parts), text).detach().cpu()
     placed = _finite(torch.empty_like(scores).index_copy_(0, order, scores), adaptation.method, table, rows)
-    if adaptation.online:
-        require_online(scores, adaptation.scores(table.batches(parts[:FIRST]), text).detach().cpu())
+    if adaptation.online and len(rows) > 1:
+        if len(parts) == 1:
+            parts = parts[0].split(math.ceil(len(rows) / 2))
+            scores = adaptation.scores(table.batches(parts), text).detach().cpu()
+        first = parts[: min(FIRST, len(parts) - 1)]
+        require_online(scores, adaptation.scores(table.batches(first), text).detach().cpu())
     return placed
 
 

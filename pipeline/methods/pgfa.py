@@ -3,12 +3,14 @@
 Zhou et al., "PGFA", IEEE TIP 2025 (arXiv 2507.00566), as its released implementation behaves: a small ST-GCN on 50
 frames, or Shift-GCN on 64; one linear adapter to text width; loss (KL(Q || softmax L) + KL(Q || softmax L^T)) / 2 with
 L = cosines / 0.07 between the clips of a batch and their classes' texts. SGD with momentum .9, weight decay 5e-4,
-learning rate .05 (.005 for NTU-120), batch 128, 50 epochs, 5 of them warm-up, a tenth at 50 and 80: the paper's values
-are `hidden: [16, 16, 16, 16, 32, 32, 32, 64, 64]`, `out: 256` and `frames: 50`. The defaults are smaller, for a CPU.
+learning rate .05 (.005 for NTU-120: the run `pgfa_120` of params/paper-ntu-synse.yaml), batch 128, 50 epochs, 5 of them
+warm-up, a tenth at 50 and 80: the paper's values are `hidden: [16, 16, 16, 16, 32, 32, 32, 64, 64]`, `out: 256` and
+`frames: 50`. The defaults are smaller, for a CPU.
 
-Its alignment of text prototypes at test is an adaptation (`adapt: pgfa`), in adaptation.py. Not as there: the best
-epoch is chosen on pseudo-unseen classes instead of test accuracy, gradients are clipped at norm 5, and augmentation is
-that of all methods here. `cues` puts the bridge of cued.py behind the encoder.
+Its alignment of text prototypes at test is an adaptation (`adapt: pgfa`), in adaptation.py. Not as there: text is as
+wide as the bank's (384 for MiniLM; published: all-mpnet-base-v2, 768), the best epoch is chosen on pseudo-unseen
+classes instead of test accuracy, gradients are clipped at norm 5, and clips are augmented as for every method here that
+is trained by gradients. `cues` puts the bridge of cued.py behind the encoder.
 """
 
 from __future__ import annotations

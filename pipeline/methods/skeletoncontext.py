@@ -12,7 +12,8 @@ and unseen classes comes from the selection phase.
 Other deviations: the context words and key parts are our own (texts.csv), theirs being unpublished; the vocabulary
 has one entry an answer, of the classes trained on only; text is as wide as the bank's (384 for MiniLM; published: 768);
 the language model is the embedded MiniLM unless the flag names another (published: BERT); gradients are clipped at norm
-5, and augmentation is that of all methods here. `cues` puts the bridge of cued.py in front of both branches.
+5, and clips are augmented as for every method here that is trained by gradients, unless their features are imported.
+`cues` puts the bridge of cued.py in front of both branches.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ MEASURES = {
     ("adapted", "top1"): "adapted top-1",
 }
 NONE = "–"
+UNKNOWN = "unknown"
+DIGITS = 8  # of a hash, for people
 IMPORTED = (
     "Features imported: the skeleton encoder is one of others, which has learnt the pseudo-unseen classes of the "
     "selection phase, too; values like gamma are chosen on easier ground than with an encoder of ours."
@@ -39,7 +41,8 @@ REFERENCES = (
 )
 LEGEND = (
     "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples. "
-    "Boxes: where the pose model was told that persons are; `true` ones are the generator's, which no detector finds."
+    "Boxes: where the pose model was told that persons are; `true` ones are the generator's, which no detector finds. "
+    "Text: its encoder, and the first digits of the hash of that encoder's weights and the descriptions."
 )
 
 
@@ -73,6 +76,23 @@ def boxes(run: Run) -> str:
     return (told if iou is None else f"{told}, IoU {iou:.2f}") or NONE
 
 
+def text(run: Run) -> str:
+    """Who made the text, and by what its descriptions are told from others: `minilm 0f3a19c2`."""
+    return f"{run.first.text} {run.text_sha256[:DIGITS]}".rstrip()
+
+
+def failed(run: Run) -> str:
+    """How many test clips have failed, and of how many classes none is left."""
+    gone = len(run.classes_without_clips)
+    return f"{run.most('missing')}" + (f", all of {gone} {'class' if gone == 1 else 'classes'}" if gone else "")
+
+
+def repeated(run: Run) -> str:
+    """How many test clips repeat a train clip, as far as somebody has looked."""
+    count = run.most("repeated")
+    return UNKNOWN if count is None else str(count)
+
+
 def setting(run: Run) -> str:
     """The method with its flags and test variant, in one phrase."""
     flags = [f"{name}={value}" if value is not True else name for name, value in run.first.flags.items()]
@@ -88,30 +108,31 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
         "features": ["imported" if run.first.features == "imported" else NONE for run in runs],
         "reference": [run.first.reference or NONE for run in runs],
         "HPE text": [run.first.hpe_text for run in runs],
-        "text": [run.first.text for run in runs],
+        "text": [text(run) for run in runs],
         "seeds": [seeds(run) for run in runs],
         **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
         "95 % interval": [between(run.ci95()) for run in runs],
         "vs ceiling": [points(run.above_ceiling) for run in runs],
-        "failed clips": [str(run.most("missing") or NONE) for run in runs],
-        "repeated clips": [str(run.most("repeated") or NONE) for run in runs],
+        "failed clips": [failed(run) for run in runs],
+        "repeated clips": [repeated(run) for run in runs],
     })  # fmt: skip
 
 
 def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.DataFrame:
     """One row a run; fractions, empty where unknown. `chances`: (dataset, protocol) -> chance.
 
-    `settings` are the resolved sections `encode` and `train` of params.yaml, as JSON.
+    `settings` are the resolved sections `encode` and `train` of params.yaml, as JSON, and so is
+    `classes_without_clips`, a list of names.
     """
     records = []
     for run in runs:
         first = run.first
         record = {"dataset": first.dataset, "protocol": first.protocol, "run": first.run, "method": first.method,
                   "flags": json.dumps(first.flags, sort_keys=True), "recipe": first.recipe, "text": first.text,
-                  "hpe_text": first.hpe_text, "skeletons": first.skeletons, "boxes": first.boxes,
-                  "box_iou": first.box_iou, "features": first.features,
-                  "test_variant": first.test_variant, "cues_from": first.cues_from,
-                  "web_data": first.web_data,
+                  "text_sha256": run.text_sha256, "hpe_text": first.hpe_text,
+                  "skeletons": first.skeletons, "boxes": first.boxes, "box_iou": first.box_iou,
+                  "features": first.features, "test_variant": first.test_variant,
+                  "cues_from": first.cues_from, "web_data": first.web_data,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
                   "n": first.test_clips}  # fmt: skip
         for section, key in MEASURES:
@@ -120,6 +141,7 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
         record["ci95_low"], record["ci95_high"] = run.ci95() or (None, None)
         record["ceiling_skeleton"], record["ceiling_cue"] = first.ceilings or (None, None)
         record |= {"missing": run.most("missing"), "repeated": run.most("repeated")}
+        record |= {"classes_without_clips": json.dumps(run.classes_without_clips) if run.classes_without_clips else ""}
         record |= {"twin_hits_max": run.twin_hits_max, "chance": chances.get((first.dataset, first.protocol))}
         record |= {name: run.mean(name) for name in ("params", "gflops", "seconds")}
         record |= {"training_seconds": run.training_seconds, "settings": _settings(first.trained)}

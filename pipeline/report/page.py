@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.errors import some_names
 from pipeline.protocol.duplicates import count_told
 from pipeline.report import leaderboard, prices, published
 from pipeline.report.cards import Card
@@ -62,6 +63,11 @@ class Section:
     def missing(self) -> int:
         """Test clips whose extraction failed."""
         return max(run.most("missing") or 0 for run in self.runs)
+
+    @property
+    def without_clips(self) -> str:
+        """Classes whose test clips all failed, as a sentence tells them; empty where there is none."""
+        return some_names(list(dict.fromkeys(name for run in self.runs for name in run.classes_without_clips)))
 
     @property
     def zero_shot(self) -> pd.DataFrame:
@@ -200,7 +206,7 @@ def _settings(run: Run) -> dict[str, str]:
         "run": run.first.run,
         "method, flags": setting(run),
         "recipe": recipes(run),
-        "text": run.first.text,
+        "text": leaderboard.text(run),
         "chosen on validation classes": _chosen(run),
         "parameters": NONE if params is None else f"{params / 1e6:.2f} M",
         "GFLOP": NONE if gflops is None else f"{gflops:.3g}",

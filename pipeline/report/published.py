@@ -17,7 +17,7 @@ import pandas as pd
 from pipeline.files.shipped import SHIPPED
 from pipeline.files.tables import open_table
 from pipeline.protocol.spread import Spread, spread_of
-from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds
+from pipeline.report.leaderboard import NONE, aligned, between, percent, points, seeds, text
 from pipeline.report.runs import Run
 
 # measure -> its title, and the section and key of metrics.json that hold ours; None: we have no such figure
@@ -80,6 +80,7 @@ class Comparison:
             "difference": points(self.difference),
             "95 % interval": between(self.interval),
             "seeds": seeds(self.run) if self.run else NONE,
+            "text": text(self.run) if self.run else NONE,
             "our run": _named(self.run) if self.run else NONE,
             "source": figure.source + (f"; {figure.note}" if figure.note else ""),
         }

@@ -88,6 +88,16 @@ class Run:
         """The most of `missing` or `repeated` test clips of any seed; None where no seed knows."""
         return max((count for result in self.results if (count := getattr(result, name)) is not None), default=None)
 
+    @property
+    def classes_without_clips(self) -> tuple[str, ...]:
+        """Names of the classes whose test clips all failed, for any seed."""
+        return tuple(dict.fromkeys(name for result in self.results for name in result.classes_without_clips))
+
+    @property
+    def text_sha256(self) -> str:
+        """Of the descriptions and the weights of their encoder; empty where no seed tells it."""
+        return next((result.text_sha256 for result in self.results if result.text_sha256), "")
+
     def ci95(self, section: str = "zsl") -> tuple[float, float] | None:
         """The 95 % interval of the mean top-1 of `zsl` or `adapted`: how far a test set of n clips can mislead. The
         exact binomial one, or, with twins, that of a bootstrap over their tuples (of `adapted`, the mean of the
@@ -208,7 +218,7 @@ ENCODE = "`posebridge encode`, `train` and `evaluate`"
 
 def _differing(result: Result, other: Result) -> tuple[str, str] | None:
     """What two results are no seeds of one run for, and the commands that make them so. What they have learnt from and
-    been asked by counts where both tell, and how they were trained unless neither does; a value that was not there yet
+    been asked by counts where both tell; how they were trained must be known of both. A value that was not there yet
     when one was trained is that of UNTOLD.
     """
     for name in SETTINGS:
@@ -221,8 +231,9 @@ def _differing(result: Result, other: Result) -> tuple[str, str] | None:
     if _unlike(result.selection.get("trained_on"), other.selection.get("trained_on")):
         return "set of train clips, descriptions or extractions", ENCODE
     ours, theirs = result.trained, other.trained
-    if bool(ours) != bool(theirs):
-        return "params.yaml (one of the two cannot be read)", EVALUATE
+    if not ours or not theirs:
+        which = "one of the two" if ours or theirs else "neither"
+        return f"params.yaml, for all we know ({which} can be read),", EVALUATE
     for section in sorted(ours.keys() & theirs.keys()):
         if section == "encode" and not _has_encoder(result):
             continue  # whatever the parameters say by now, it was trained by none of it
