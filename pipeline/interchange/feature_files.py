@@ -16,6 +16,7 @@ Floats of 2, 4 or 8 bytes, features up to 1e6 in size. Only names, labels and pa
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,11 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
         ]  # fmt: skip
         if others := _other_clips(rows, labels, unseen):
             told = some_names([names[label] for label in others], NAMED)
-            doubts.append(f"gtest.npy has other clips of {told} than ztest.npy; bring both of one extraction")
+            warnings.warn(
+                f"{path}: gtest.npy has other clips of {told} than ztest.npy, as if of another extraction; those of ztest.npy "
+                "are taken.",
+                stacklevel=2,
+            )
     return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
 
 
