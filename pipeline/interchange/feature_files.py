@@ -154,8 +154,8 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
         if others := _other_clips(rows, labels, unseen):
             told = some_names([names[label] for label in others], NAMED)
             warnings.warn(
-                f"{path}: gtest.npy has other clips of {told} than ztest.npy, as if of another extraction; those of ztest.npy "
-                "are taken.",
+                f"{path}: gtest.npy has other clips of {told} than ztest.npy, as if of another extraction; those of "
+                "ztest.npy are taken.",
                 stacklevel=2,
             )
     return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
