@@ -438,7 +438,7 @@ def test_processes_that_cannot_be_started_are_one_sentence(tmp_path, monkeypatch
     monkeypatch.undo()
 
     def started() -> bool:
-        with contextlib.suppress(PosebridgeError):
+        with contextlib.suppress(PosebridgeError, EOFError):
             return bool(each_seed(partial(square, tmp_path), (1, 2), 2, ignore))
         return False
 
