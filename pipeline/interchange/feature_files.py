@@ -166,11 +166,12 @@ def _other_clips(rows: dict[str, Rows], labels: dict[str, list[int]], classes: S
     projections of each clip tell.
     """
     ours, theirs = (_projected(rows[name]) for name in ("ztest", "gtest"))
+    our_labels, their_labels = (np.array(labels[name]) for name in ("ztest", "gtest"))
     far = ROUNDED * float(np.abs(ours).max())
     others = []
     for label in classes:
-        one = np.sort(ours[np.array(labels["ztest"]) == label], axis=0)
-        two = np.sort(theirs[np.array(labels["gtest"]) == label], axis=0)
+        one = np.sort(ours[our_labels == label], axis=0)
+        two = np.sort(theirs[their_labels == label], axis=0)
         if len(one) == len(two) and (np.abs(one - two) > far).any():
             others.append(label)
     return others

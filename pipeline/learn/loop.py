@@ -54,7 +54,7 @@ class Loop:
     milestones: tuple[int, ...] = ()  # epochs after which the learning rate is a tenth
     ema: float = 0.0  # decay per step of the averaged weights; 0 takes the last weights
     patience: int = 0  # epochs without a better validation before stopping; 0 never stops
-    smoothing: int = 1  # epochs: one is as good as the mean score of so many, itself the last; none before is the best
+    smoothing: int = 1  # an epoch counts as the mean score of so many, itself the last; with fewer it is not chosen
     seed: int = 0
     bfloat16: bool = False  # autocast
     tf32: bool = False  # on a GPU
