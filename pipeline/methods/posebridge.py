@@ -59,8 +59,10 @@ class Flags:
     token_dropout: float = within(0.0, 0, 0.5)  # share of the other clips' cues that are hidden, of some anchors more
     tau: float = within(0.1, above=0)
     cue_weight: float = within(0.5, 0)  # of the additive path's own cross-entropy
-    sup_con: float = within(0.1, 0)
-    info_nce: float = within(0.1, 0)
+    # Weights of two losses beside cross-entropy: the paper's supervised contrastive one of z, and ours between cue and
+    # text. Off: both help nowhere to speak of, and with terse texts the first one harms (`bench parts`).
+    sup_con: float = within(0.0, 0)
+    info_nce: float = within(0.0, 0)
     mlp_weight: float = within(1.0, 0)  # of |p' - p|^2, where adaptation is mlp
 
 
@@ -227,12 +229,15 @@ class PoseBridge(EmbeddingMethod):
         f, labels = self.flags, labels.to(text.device, non_blocking=True)
         p = self.prototypes(text, adapted=f.adaptation == "mlp")
         z, c = self.paths(features)
-        total = cosine_ce(z, p, labels, f.tau) + f.sup_con * sup_con(z, labels)
+        total = cosine_ce(z, p, labels, f.tau)
+        if f.sup_con:
+            total = total + f.sup_con * sup_con(z, labels)
         if f.cues:
             there = c.detach().abs().sum(-1) > 0
             if f.additive:
                 total = total + f.cue_weight * cosine_ce(c, p, labels, f.tau, there)
-            total = total + f.info_nce * info_nce(c, p[labels], labels, f.tau, there)
+            if f.info_nce:
+                total = total + f.info_nce * info_nce(c, p[labels], labels, f.tau, there)
         if f.adaptation == "mlp":
             moved = (p - self.prototypes(text, adapted=False)).square().sum(-1).mean()
             total = total + f.mlp_weight * moved
