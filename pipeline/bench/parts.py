@@ -39,7 +39,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},
     "without bridge": {"bridge": False},
     "without additive path": {"additive": False},
-    "with SupCon": {"sup_con": 0.1},
+    "without SupCon": {"sup_con": 0.0},
     "with InfoNCE": {"info_nce": 0.1},
     "without cue dropout": {"cue_dropout": 0.0},
     "without centring": {"centre": False},
