@@ -47,6 +47,8 @@ FLAGS = {
 ADAPTED = {
     "pgfa": ("posebridge", "skeleton", "pgfa", "pgfa_frozen", "skeletoncontext"),
     "dynapurls": tuple(FLAGS),
+    "dynapurls_alternating": ("purls",),
+    "dynapurls_old_losses": ("purls",),
     "dynapurls_released": tuple(FLAGS),
 }
 MADE = [(name, flags) for name, several in FLAGS.items() for flags in several]

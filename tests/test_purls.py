@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pipeline.learn.evaluate import evaluate
 from pipeline.learn.feature_table import feature_table
 from pipeline.learn.score import adapt_table
 from pipeline.learn.train import train
-from pipeline.methods import takes_cues
+from pipeline.methods import find_adaptation, takes_cues
 from pipeline.methods.base import Features, Shapes
 from pipeline.methods.dynapurls import LR, PER_CLASS, THRESHOLD, WEIGHT_DECAY, Bank, DynaPurls, Refinement
 from pipeline.methods.partition import SLOTS, StaticPartition, part_of, phase_vectors, static_shares
@@ -69,11 +70,44 @@ def test_phases_are_means_of_frames_and_every_vector_has_length_one():
     assert not phase_vectors(torch.zeros(1, 256, 6, V)).any()
 
 
+@pytest.mark.parametrize("frames", [3, 4, 7, 16])
+def test_phases_are_those_of_adaptive_average_pooling(frames):
+    """Of 16 frames, as the published encoder's map has, neighbours share one: they are no three equal windows."""
+    x = features(frames=frames).skeleton
+    pooled = F.adaptive_avg_pool2d(x, (3, V)).flatten(2).transpose(1, 2)  # [B, 3V, 256]
+    torch.testing.assert_close(phase_vectors(x), pooled / pooled.norm(dim=-1, keepdim=True))
+
+
+def test_the_projection_into_text_space_by_hand():
+    """Batch norm, product, SiLU, batch norm, product, tanh; slot by slot out of one vector of all eight."""
+    method, rng = build(), np.random.default_rng(0)
+    norm_in, _, into, _, norm_out, _ = method.project
+    for norm in (norm_in, norm_out):
+        norm.running_mean.copy_(torch.from_numpy(rng.normal(size=len(norm.running_mean))))
+        norm.running_var.copy_(torch.from_numpy(rng.uniform(0.5, 2, size=len(norm.running_var))))
+        for value in (norm.weight, norm.bias):
+            value.data.copy_(torch.from_numpy(rng.normal(size=len(value))))
+    pooled = rng.normal(size=(3, 2, 8, 256))
+
+    def normed(x, norm):
+        mean, var, weight, bias = (v.detach().numpy() for v in (norm.running_mean, norm.running_var, *norm.parameters()))
+        return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+
+    def product(x, linear):
+        return x @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+
+    hidden = product(normed(pooled.reshape(6, 8 * 256), norm_in), into)
+    hidden = normed(hidden / (1 + np.exp(-hidden)), norm_out)
+    by_hand = np.tanh(product(hidden, method.to_text)).reshape(3, 2, 8, D_TEXT)
+    found = method.in_text_space(torch.from_numpy(pooled)).detach().numpy()
+    np.testing.assert_allclose(found, by_hand, atol=1e-9, rtol=0)
+
+
 def test_partition_weights_are_those_of_the_equation():
     partition, x, t = build().partition, phase_vectors(features().skeleton), text()
     found, pooled = partition.weights(x, t), partition(x, t)
     wq, bq, wk = (p.detach().numpy() for p in partition.parameters())
-    bk = np.linspace(-1, 1, len(wk))  # the published bias of the keys changes nothing
+    bk = np.linspace(-1, 1, len(wk))  # a bias of the keys would change nothing
     b, c, i = 2, 4, 6
     q = wq @ t[c, i].numpy() + bq
     keys = [wk @ x[b, p].numpy() + bk for p in range(3 * V)]
@@ -329,6 +363,24 @@ def test_the_released_refinement_is_pytorchs_with_its_schedule_and_with_losses_t
     assert rates == pytest.approx([LR, LR / 10, LR, LR / 10, LR] if alternating else [LR] * 5)
     torch.testing.assert_close(refinement.weight, weight, atol=1e-9, rtol=0)
     torch.testing.assert_close(refinement.bias, bias, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "alternating", "old_losses"),
+    [
+        ("dynapurls", False, False),
+        ("dynapurls_alternating", True, False),
+        ("dynapurls_old_losses", False, True),
+        ("dynapurls_released", True, True),
+    ],
+)
+def test_what_the_released_code_does_is_had_by_name(name, alternating, old_losses):
+    method, batches = build(), [features(seed=seed) for seed in range(3)]
+    found = find_adaptation(name)(method).scores(batches, text())
+    for both in itertools.product((False, True), repeat=2):
+        refinement = Refinement(method.compare, text(), *both)
+        scores = torch.cat([refinement(method.keep(batch, text()).detach()) for batch in batches])
+        assert torch.allclose(found, scores, atol=1e-9, rtol=0) == (both == (alternating, old_losses))
 
 
 def test_no_step_is_made_before_a_clip_is_surely_of_a_class():

@@ -467,6 +467,21 @@ def test_a_run_has_its_shapes_from_its_skeletons_its_cues_and_its_texts(tmp_path
     assert blind.fingerprints == (space.fingerprint, space.fingerprint)
 
 
+def test_runs_whose_skeletons_know_of_more_persons_than_their_cues_are_trained_and_tested(tmp_path):
+    world = make_world(tmp_path, train=4, twins=2)
+    gt = world.readers["gt"]
+    two = {name: np.repeat(array, 2, axis=1) for name, array in gt.arrays.items()}
+    two["person_valid"][::2, 1] = False  # alone in every other clip
+    world.readers["gt"] = FakeReader(replace(gt.recipe, persons=2), gt.clip_ids, two)
+    quick = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
+    encoding.encode(world, PROTOCOL, "gt", quick.encode)
+    own = {"encoder": "shift_gcn", "width": 4, "blocks": [1, 1], "cues": True, "cue_width": 16, "epochs": 1}
+    for run in (RunParams(skeletons="gt", flags={"width": 16, "heads": 2}), RunParams(method="pgfa", skeletons="gt", flags=own)):
+        train(world, PROTOCOL, run.method, run, quick)
+        folder = evaluate(world, PROTOCOL, run.method, run, quick)
+        assert json.loads((folder / "seed-0/metrics.json").read_text())["zsl"]["n"] == 2 * len(UNSEEN)
+
+
 @pytest.mark.parametrize(
     ("folder", "kind"), [(result_folder, "results"), (model_folder, "models"), (encoder_folder, "encoders")]
 )

@@ -213,6 +213,29 @@ def test_persons_who_are_there_change_places_in_every_order_and_nobody_else_does
     assert torch.equal(in_order(x, order)[2, 0], x[2, order[2, 0]])
 
 
+def test_cues_of_fewer_or_of_more_persons_go_with_the_skeletons():
+    order, x = torch.tensor([[2, 0, 1], [1, 2, 0]]), torch.arange(1.0, 11.0).view(2, 5)
+    assert in_order(x[:, :3], order).tolist() == [[3, 1, 2], [7, 8, 6]]
+    assert in_order(x[:, :2], order).tolist() == [[1, 2], [7, 6]], "who is known, in the order that they were given"
+    assert in_order(x[:, :1], order).tolist() == [[1], [6]]
+    assert in_order(x, order).tolist() == [[3, 1, 2, 4, 5], [7, 8, 6, 9, 10]], "who is not named stays"
+
+
+@pytest.mark.parametrize("kind", [Dense, ShiftGCN, LightShiftGCN])
+def test_a_batch_of_one_vector_trains_by_the_statistics_of_before(kind):
+    """The last clip of an epoch, or the only second person of a batch, at one moment."""
+    torch.manual_seed(0)
+    net = kind(17, 4, width=8, blocks=(1, 1, 1), persons=2).train()
+    x, both = torch.randn(3, 2, 1, 17, 3), torch.tensor([[True, True], [True, False], [True, False]])
+    net(x, both)  # a single second person of one frame
+    before = {name: value.clone() for name, value in net.state_dict().items() if "running" in name}
+    net(x[:1], both[1:2]).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    after = net.state_dict()
+    alone = [name for name, value in before.items() if torch.equal(value, after[name])]
+    assert alone and (kind is not Dense or len(alone) == len(before)), "one vector has no statistics"
+
+
 def test_time_is_interpolated_between_frames_with_a_person_and_the_nearer_frame_is_taken_at_an_edge():
     x = torch.tensor([[0.0, 0.0, 0.0], [2.0, 4.0, 1.0], [4.0, 8.0, 0.5]])[None, None, :, None]  # nobody, then somebody
     seen = resample_at(x, torch.tensor([[0.25, 0.75, 1.25, 2.0]]))[0, 0, :, 0]

@@ -113,7 +113,8 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
     boxes = max(reader.recipe, joints.recipe, key=lambda recipe: BOXES.index(recipe.box_kind))
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
-    shapes = Shapes(bank.embeddings.shape[2], recipe.persons, layout=joints.recipe.layout, inputs=inputs)
+    persons = max(recipe.persons, joints.recipe.persons)
+    shapes = Shapes(bank.embeddings.shape[2], persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
         if "cues" not in reader.names:
             one = "" if dataset.trains_on == dataset.name else " that both data sets have of one recipe"

@@ -40,6 +40,8 @@ METHODS = {
 ADAPTATIONS = {
     "pgfa": "pipeline.methods.adaptation:PrototypeAlignment",
     "dynapurls": "pipeline.methods.dynapurls:DynaPurls",
+    "dynapurls_alternating": "pipeline.methods.dynapurls:DynaPurlsAlternating",
+    "dynapurls_old_losses": "pipeline.methods.dynapurls:DynaPurlsOldLosses",
     "dynapurls_released": "pipeline.methods.dynapurls:DynaPurlsReleased",
 }
 

@@ -42,7 +42,7 @@ class Shapes:
     """What a method must know of the data before it can be built; D = 0 and no anchors where there are no cues."""
 
     d_text: int
-    persons: int  # M
+    persons: int  # M, the larger one where skeletons and cues know of different numbers
     cue_frames: int = 0  # S
     anchors: tuple[str, ...] = ()  # A names
     d_cue: int = 0  # D

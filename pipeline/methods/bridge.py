@@ -72,7 +72,7 @@ class CueTokens(nn.Module):
         visible = (features.cue_scores > 0) & self.wanted & ~hidden_now  # [B, M, S, A]
         cues = features.cues.to(self.anchor.dtype)
         x = F.layer_norm(cues if self.levels is None else self.levels(cues), (self.d_cue,))  # [B, M, S, A, D]
-        tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)
+        tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person[: x.shape[1]])
         weight = features.cue_scores * (IMPORTANCE_SPEED * self.importance).exp() * visible
         weight = weight / weight.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
         pooled = weight.flatten(1)[:, None] @ x.flatten(1, 3)  # [B, 1, N] @ [B, N, D]

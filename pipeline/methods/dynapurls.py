@@ -11,11 +11,14 @@ order by class, as of a data set's files, would. Ours, where the source is silen
 candidates' text [U, K, d_t]; a new clip replaces the least confident one where it is more confident. Not as released:
 features stay pooled by each candidate's description as written, where the released code pools by the true class's.
 
-`dynapurls_released` is the released code to the letter in two things that look unintended, and that the paper's summary
-does not tell of: the rate goes up and down, .01 at the first step, .001 at the second, since its cosine has a period of
-two steps; and the bank keeps not clips but their losses as they were when they came in, so that a clip always pulls as
-it did then (in memory, a text of all candidates for each of 16 clips a class). `dynapurls`, the default, has one rate,
-and looks at every clip of the bank anew. With PURLS's flag `loss: published`, confidences are the released ones, too.
+The released code does two things that look unintended, and that the paper's summary does not tell of. Its rate goes up
+and down, .01 at the first step, .001 at the second, since its cosine has a period of two steps: `dynapurls_alternating`.
+And its bank keeps not clips but their losses as they were when they came in, so that a clip always pulls as it did then
+(in memory, a text of all candidates for each of 16 clips a class): `dynapurls_old_losses`. `dynapurls_released` does
+both. `dynapurls`, the default, has one rate, and looks at every clip of the bank anew. With PURLS's flag `loss:
+published`, confidences are the released ones, too. Not as released in any of them: a batch with one sure clip makes a
+step, and one with none does where somebody is in the bank already (released: two at the least, or neither a step nor a
+place in the bank); losses are those of a method at rest, dropout and batch statistics off (released: of train mode).
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ class DynaPurls(Adaptation):
     """See the module's docstring. Its values are the published ones; none is chosen."""
 
     online = True
-    released: ClassVar[bool] = False
+    alternating: ClassVar[bool] = False
+    old_losses: ClassVar[bool] = False
 
     def __init__(self, method: Method) -> None:
         comparing = Embedded(method) if isinstance(method, EmbeddingMethod) else method
@@ -85,7 +89,7 @@ class DynaPurls(Adaptation):
     def scores(self, batches: Iterable[Features], text: Tensor) -> Tensor:
         """Logits [N, C], those of each clip after the step that its own batch has caused."""
         require_eval_mode(self.method)
-        refinement = Refinement(self.comparing.compare, text, alternating=self.released, old_losses=self.released)
+        refinement = Refinement(self.comparing.compare, text, self.alternating, self.old_losses)
         logits = []
         for features in batches:
             with torch.no_grad():
@@ -94,10 +98,20 @@ class DynaPurls(Adaptation):
         return torch.cat(logits)
 
 
-class DynaPurlsReleased(DynaPurls):
-    """As its code was released: with a rate that goes up and down, and a bank of old losses."""
+class DynaPurlsAlternating(DynaPurls):
+    """With the released rate, which goes up and down."""
 
-    released = True
+    alternating = True
+
+
+class DynaPurlsOldLosses(DynaPurls):
+    """With the released bank, which holds old losses."""
+
+    old_losses = True
+
+
+class DynaPurlsReleased(DynaPurlsAlternating, DynaPurlsOldLosses):
+    """With both, as its code was released."""
 
 
 class Refinement:

@@ -70,12 +70,13 @@ def tuple_interval(right: np.ndarray, tuples: Iterable[Hashable]) -> tuple[float
     """The 95 % interval of the mean of `right` [N], 0..1, where answers of one tuple hang together, as those to twins
     do: a percentile bootstrap over `tuples` [N]. Where each answer is a tuple of its own, the exact binomial one.
 
-    Where all answers agree the bootstrap knows no spread; there every tuple counts as one trial of the binomial one.
+    Where every tuple has the same share the bootstrap knows no spread; there each counts as one trial of the binomial
+    one.
     """
     codes: dict[Hashable, int] = {}
     place = [codes.setdefault(name, len(codes)) for name in tuples]
     hits, n = np.bincount(place, right), np.bincount(place)  # of each tuple
-    if (n == 1).all() or hits.sum() in (0, n.sum()):
+    if (n == 1).all() or np.ptp(hits / n) == 0:
         return binomial_interval(round(len(n) * hits.sum() / n.sum()), len(n))
     rng, rows, shares = np.random.default_rng(0), max(1, AT_ONCE // len(n)), []
     for start in range(0, DRAWS, rows):  # all of them, of 80,000 tuples, would take gigabytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.skeleton.persons import mean_over_persons
@@ -16,10 +17,15 @@ OUT_CHANNELS = 256
 
 
 class Norm(nn.BatchNorm1d):
-    """Batch norm over the last axis."""
+    """Batch norm over the last axis. One vector alone, as a batch's last clip or only second person can be, has no
+    statistics: it is normed by those of before.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+        flat = x.reshape(-1, x.shape[-1])
+        if self.training and len(flat) == 1:
+            return F.batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps).view_as(x)
+        return super().forward(flat).view_as(x)
 
 
 class Project(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline.skeleton.base import OUT_CHANNELS, SkeletonEncoder, those
+from pipeline.skeleton.base import OUT_CHANNELS, Norm, SkeletonEncoder, those
 from pipeline.skeleton.persons import mean_over_persons, places
 from pipeline.skeleton.resample import resample
 
@@ -27,14 +27,14 @@ class Dense(SkeletonEncoder):
         super().__init__()
         everything, hidden = MOMENTS * joints * inputs, WIDER * width
         self.layers = nn.Sequential(
-            nn.BatchNorm1d(everything),
+            Norm(everything),
             nn.Dropout(dropout),
             nn.Linear(everything, hidden),
-            nn.BatchNorm1d(hidden),
+            Norm(hidden),
             nn.SiLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, OUT_CHANNELS),
-            nn.BatchNorm1d(OUT_CHANNELS),
+            Norm(OUT_CHANNELS),
             nn.ReLU(),
         )
         self.dropout = nn.Dropout(dropout)

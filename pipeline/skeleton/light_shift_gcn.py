@@ -1,4 +1,4 @@
-"""A lighter Shift-GCN, for CPUs: the default, and what the tables of skelgap are made with.
+"""A lighter Shift-GCN, for CPUs: the skeleton encoder `light`, the default until 29 November 2026.
 
 Ours, after the paper that shift_gcn.py follows. Where it is lighter: one batch norm and no ReLU between the spatial
 convolution and the end of a block, so that both temporal shifts surround one matrix product; the shift that strides is

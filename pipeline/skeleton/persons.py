@@ -40,5 +40,12 @@ def random_order(there: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def in_order(x: Tensor, order: Tensor) -> Tensor:
-    """The persons of x [B, M, ...] as `order` [B, M] has them."""
+    """The persons of x [B, M, ...] as `order` [B, N] has them. Where x knows fewer, those that it knows keep among each
+    other the order that they are given; where it knows more, those stay.
+    """
+    known, named = x.shape[1], order.shape[1]
+    if known < named:
+        order = order.gather(1, (order >= known).long().argsort(dim=1, stable=True)[:, :known])
+    elif known > named:
+        order = torch.cat([order, torch.arange(named, known, device=order.device).expand(len(order), -1)], 1)
     return x[torch.arange(len(x), device=x.device)[:, None], order]
