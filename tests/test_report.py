@@ -33,7 +33,7 @@ from pipeline.report.leaderboard import filled, rows
 from pipeline.report.prices import read_prices
 from pipeline.report.report import make_report
 from pipeline.report.results import results as frame_of
-from pipeline.report.runs import read_confusion, read_runs
+from pipeline.report.runs import chosen_before_test, read_confusion, read_runs
 from stages.report import command
 
 pytestmark = pytest.mark.unit
@@ -160,6 +160,29 @@ def test_the_page_says_when_twins_on_true_skeletons_leak(results: Path, tmp_path
     write_result(results, "skeleton_gt", 1, method="skeleton", skeletons="gt", gzsl=None,
                  ceiling={"skeleton": 1 / 3, "cue": 0.5, "twin_hits_max": 2})  # fmt: skip
     assert "something leaks" in make_report(results, tmp_path / "report", MANIFESTS).html.read_text()
+
+
+def test_the_row_to_quote_is_chosen_by_the_selection_phase_whatever_the_test_says(tmp_path: Path) -> None:
+    """Planted: the row that tests best is another one, then those of true skeletons, of a reference, of a variant."""
+    told, test = {"a": 0.5, "b": 0.7, "c": 0.9}, {"a": 25, "b": 20, "c": 10}
+    for turned in (False, True):
+        root = tmp_path / f"{turned}/results"
+        for run, top1 in told.items():
+            right = test[run] if not turned else 30 - test[run]
+            write_result(root, run, 0, right=right, selection={"epochs": 1, "zsl_top1": top1})
+        sure = {"selection": {"epochs": 1, "zsl_top1": 1.0}, "right": 30}
+        write_result(root, "true", 0, skeletons="gt", **sure)
+        write_result(root, "other", 0, cues_from="image-text", **sure)
+        write_result(root, "c@blur-1", 0, test_variant="blur-1", **sure)
+        report = make_report(root, tmp_path / f"{turned}/report", MANIFESTS)
+        shown = dict(rows(report.runs)[["run", "phase one"]].to_numpy().tolist())
+        assert {run: shown[run] for run in told} == {"a": "50.0", "b": "70.0", "c": "90.0 ◂"}
+        assert not any("◂" in shown[run] for run in ("true", "other", "c@blur-1"))
+        with report.csv.open(newline="") as file:
+            said = {row["run"]: row["chosen_before_test"] for row in csv.DictReader(file)}
+        assert [run for run, one in said.items() if one == "True"] == ["c"]
+        assert "90.0 ◂" in report.html.read_text() and "90.0 ◂" in report.markdown.read_text()
+    assert not chosen_before_test(read_runs(root)[0][:1]), "of one there is nothing to choose"
 
 
 def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path) -> None:

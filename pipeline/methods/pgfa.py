@@ -9,8 +9,9 @@ warm-up, a tenth at 50 and 80: the paper's values are `hidden: [16, 16, 16, 16, 
 
 Its alignment of text prototypes at test is an adaptation (`adapt: pgfa`), in adaptation.py. Not as there: text is as
 wide as the bank's (384 for MiniLM; published: all-mpnet-base-v2, 768), the best epoch is chosen on pseudo-unseen
-classes instead of test accuracy, gradients are clipped at norm 5, and clips are augmented as for every method here that
-is trained by gradients. `cues` puts the bridge of cued.py behind the encoder.
+classes instead of test accuracy, gradients are clipped at norm 5, warm-up rises step by step (released: epoch by epoch,
+from 0), an epoch's last batch may be shorter (released: left out) and an epoch of few clips goes through them several
+times, and clips are augmented as for every method here that is trained by gradients. `cues` puts the bridge of cued.py behind the encoder.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 MOST_ROWS = 60  # of more, nobody prints a table
-SIGNS = {"±": r"$\pm$", "−": "$-$", "–": "--", "✓": r"$\checkmark$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$"}
+SIGNS = {"±": r"$\pm$", "−": "$-$", "–": "--", "✓": r"$\checkmark$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$",
+         "◂": r"$\triangleleft$"}  # fmt: skip
 
 
 def latex(table: pd.DataFrame, numbers: pd.Index | None = None) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.files.durable import write_for_people
 from pipeline.protocol.spread import Spread
-from pipeline.report.runs import Run, group_by_protocol
+from pipeline.report.runs import Run, chosen_before_test, group_by_protocol
 
 # section and key of metrics.json -> the title of its column, in percent
 MEASURES = {
@@ -39,11 +39,17 @@ REFERENCES = (
     "A reference is no part of posebridge but what a user might take instead. It is told beside it and not ranked with "
     "it: its cues are of a network that has learnt to name things in pictures."
 )
+PHASE_ONE = (
+    "Phase one: zero-shot top-1 of the selection phase, on pseudo-unseen classes. Its best row has the mark ◂: whoever "
+    "quotes one row of several takes that one, since to take the one that tests best is to choose on test clips."
+)
 LEGEND = (
     "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples. "
     "Boxes: where the pose model was told that persons are; `true` ones are the generator's, which no detector finds. "
-    "Text: its encoder, and the first digits of the hash of that encoder's weights and the descriptions."
+    "Text: its encoder, and the first digits of the hash of that encoder's weights and the descriptions. "
+    + PHASE_ONE
 )
+CHOSEN = " ◂"
 
 
 def percent(spread: Spread | None) -> str:
@@ -68,6 +74,11 @@ def points(difference: float | None) -> str:
 
 def seeds(run: Run) -> str:
     return "single run" if run.single else str(len(run.seeds))
+
+
+def phase_one(run: Run) -> str:
+    """In percent, or a dash."""
+    return NONE if run.phase_one is None else share(run.phase_one)
 
 
 def boxes(run: Run) -> str:
@@ -101,6 +112,7 @@ def setting(run: Run) -> str:
 
 def rows(runs: Sequence[Run]) -> pd.DataFrame:
     """One row of printable cells for each run."""
+    chosen = chosen_before_test(runs)
     return pd.DataFrame({
         "run": [run.first.run for run in runs],
         "skeletons": [run.first.skeletons for run in runs],
@@ -110,6 +122,7 @@ def rows(runs: Sequence[Run]) -> pd.DataFrame:
         "HPE text": [run.first.hpe_text for run in runs],
         "text": [text(run) for run in runs],
         "seeds": [seeds(run) for run in runs],
+        "phase one": [phase_one(run) + CHOSEN * (run in chosen) for run in runs],
         **{title: [percent(run.spread(*key)) for run in runs] for key, title in MEASURES.items()},
         "95 % interval": [between(run.ci95()) for run in runs],
         "vs ceiling": [points(run.above_ceiling) for run in runs],
@@ -124,7 +137,7 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
     `settings` are the resolved sections `encode` and `train` of params.yaml, as JSON, and so is
     `classes_without_clips`, a list of names.
     """
-    records = []
+    records, chosen = [], chosen_before_test(runs)
     for run in runs:
         first = run.first
         record = {"dataset": first.dataset, "protocol": first.protocol, "run": first.run, "method": first.method,
@@ -134,7 +147,8 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
                   "features": first.features, "test_variant": first.test_variant,
                   "cues_from": first.cues_from, "web_data": first.web_data,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
-                  "n": first.test_clips}  # fmt: skip
+                  "n": first.test_clips, "phase_one_top1_mean": run.phase_one,
+                  "chosen_before_test": run in chosen}  # fmt: skip
         for section, key in MEASURES:
             spread = run.spread(section, key) or Spread(math.nan, None)
             record |= {f"{section}_{key}_mean": spread.mean, f"{section}_{key}_std": spread.std}

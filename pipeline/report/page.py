@@ -32,7 +32,7 @@ from pipeline.report.look import Look
 from pipeline.report.prices import Price
 from pipeline.report.published import REMARK, Comparison, defects
 from pipeline.report.repeated import Repeated
-from pipeline.report.runs import Run
+from pipeline.report.runs import Run, chosen_before_test
 from pipeline.report.together import Together
 
 # of selection.json: what it cost, where it was computed, and the hash of what was learnt from
@@ -74,11 +74,16 @@ class Section:
         """Only unseen classes are candidates."""
         rows = leaderboard.rows(self.runs)
         names = {"ZSL top-1": "top-1", "ZSL top-5": "top-5", "ZSL macro": "macro", "adapted top-1": "adapted"}
-        order = ["run", "skeletons", "boxes", "reference", "HPE text", "seeds", "ZSL top-1", "95 % interval",
+        order = ["run", "skeletons", "boxes", "reference", "HPE text", "seeds", "phase one", "ZSL top-1", "95 % interval",
                  "ZSL top-5", "ZSL macro", "vs ceiling", "adapted top-1"]  # fmt: skip
         hits = [run.twin_hits_max for run in self.runs]
         told = [NONE if most is None else str(most) for most in hits]
         return rows[order].rename(columns=names).assign(**{"twins right": told})
+
+    @property
+    def phase_one(self) -> str:
+        """What the figures of the selection phase are for; empty where there is none."""
+        return leaderboard.PHASE_ONE if chosen_before_test(self.runs) else ""
 
     @property
     def references(self) -> str:

@@ -73,6 +73,13 @@ class Run:
         return statistics.fmean(values) if values else None
 
     @property
+    def phase_one(self) -> float | None:
+        """Mean zero-shot top-1 of the selection phase, on pseudo-unseen classes; None where a seed does not tell it."""
+        told = [result.selection.get("zsl_top1") for result in self.results]
+        values = [top1 for top1 in told if top1 is not None]
+        return statistics.fmean(values) if len(values) == len(told) else None
+
+    @property
     def above_ceiling(self) -> float | None:
         """Mean zero-shot top-1 minus the skeleton-only ceiling, a fraction; None where no ceiling is known."""
         top1 = self.spread("zsl", "top1")
@@ -192,6 +199,19 @@ def _read_counts(path: Path) -> pd.DataFrame:
     if list(counts.index) != names or counts.empty or counts.isna().any(axis=None):
         raise PosebridgeError(f"{path} is not a square table of counts; {AGAIN}.")
     return counts
+
+
+def chosen_before_test(runs: Iterable[Run]) -> list[Run]:
+    """The run of each protocol whose `phase_one` is best, so that nobody need choose a row by the test: of those with
+    the same test clips, on estimated skeletons and no reference; by itself among imported features, whose encoder knows
+    the pseudo-unseen classes. None where there is nothing to choose from.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        first = run.first
+        if run.phase_one is not None and first.skeletons != "gt" and not first.reference and not first.test_variant:
+            groups[first.dataset, first.protocol, first.features].append(run)
+    return [max(group, key=lambda run: run.phase_one or 0) for group in groups.values() if len(group) > 1]
 
 
 def group_by_protocol(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
