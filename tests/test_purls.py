@@ -90,7 +90,8 @@ def test_the_projection_into_text_space_by_hand():
     pooled = rng.normal(size=(3, 2, 8, 256))
 
     def normed(x, norm):
-        mean, var, weight, bias = (v.detach().numpy() for v in (norm.running_mean, norm.running_var, *norm.parameters()))
+        told = norm.running_mean, norm.running_var, norm.weight, norm.bias
+        mean, var, weight, bias = (value.detach().numpy() for value in told)
         return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
 
     def product(x, linear):

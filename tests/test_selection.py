@@ -476,7 +476,8 @@ def test_runs_whose_skeletons_know_of_more_persons_than_their_cues_are_trained_a
     quick = replace(PARAMS, encode=replace(PARAMS.encode, epochs=1), train=replace(PARAMS.train, epochs=1))
     encoding.encode(world, PROTOCOL, "gt", quick.encode)
     own = {"encoder": "shift_gcn", "width": 4, "blocks": [1, 1], "cues": True, "cue_width": 16, "epochs": 1}
-    for run in (RunParams(skeletons="gt", flags={"width": 16, "heads": 2}), RunParams(method="pgfa", skeletons="gt", flags=own)):
+    small = {"width": 16, "heads": 2}
+    for run in (RunParams(skeletons="gt", flags=small), RunParams(method="pgfa", skeletons="gt", flags=own)):
         train(world, PROTOCOL, run.method, run, quick)
         folder = evaluate(world, PROTOCOL, run.method, run, quick)
         assert json.loads((folder / "seed-0/metrics.json").read_text())["zsl"]["n"] == 2 * len(UNSEEN)

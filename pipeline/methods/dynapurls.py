@@ -12,13 +12,14 @@ candidates' text [U, K, d_t]; a new clip replaces the least confident one where 
 features stay pooled by each candidate's description as written, where the released code pools by the true class's.
 
 The released code does two things that look unintended, and that the paper's summary does not tell of. Its rate goes up
-and down, .01 at the first step, .001 at the second, since its cosine has a period of two steps: `dynapurls_alternating`.
-And its bank keeps not clips but their losses as they were when they came in, so that a clip always pulls as it did then
-(in memory, a text of all candidates for each of 16 clips a class): `dynapurls_old_losses`. `dynapurls_released` does
-both. `dynapurls`, the default, has one rate, and looks at every clip of the bank anew. With PURLS's flag `loss:
-published`, confidences are the released ones, too. Not as released in any of them: a batch with one sure clip makes a
-step, and one with none does where somebody is in the bank already (released: two at the least, or neither a step nor a
-place in the bank); losses are those of a method at rest, dropout and batch statistics off (released: of train mode).
+and down, .01 at the first step, .001 at the second, since its cosine has a period of two steps:
+`dynapurls_alternating`. And its bank keeps not clips but their losses as they were when they came in, so that a clip
+always pulls as it did then (in memory, a text of all candidates for each of 16 clips a class): `dynapurls_old_losses`.
+`dynapurls_released` does both. `dynapurls`, the default, has one rate, and looks at every clip of the bank anew. With
+PURLS's flag `loss: published`, confidences are the released ones, too. Not as released in any of them: a batch with one
+sure clip makes a step, and one with none does where somebody is in the bank already (released: two at the least, or
+neither a step nor a place in the bank); losses are those of a method at rest, dropout and batch statistics off
+(released: of train mode).
 """
 
 from __future__ import annotations

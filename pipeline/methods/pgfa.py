@@ -11,7 +11,8 @@ Its alignment of text prototypes at test is an adaptation (`adapt: pgfa`), in ad
 wide as the bank's (384 for MiniLM; published: all-mpnet-base-v2, 768), the best epoch is chosen on pseudo-unseen
 classes instead of test accuracy, gradients are clipped at norm 5, warm-up rises step by step (released: epoch by epoch,
 from 0), an epoch's last batch may be shorter (released: left out) and an epoch of few clips goes through them several
-times, and clips are augmented as for every method here that is trained by gradients. `cues` puts the bridge of cued.py behind the encoder.
+times, and clips are augmented as for every method here that is trained by gradients. `cues` puts the bridge of cued.py
+behind the encoder.
 """
 
 from __future__ import annotations

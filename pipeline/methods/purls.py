@@ -17,9 +17,9 @@ positives of one another.
 Other deviations: text is as wide as the bank's (384 for MiniLM; published: CLIP ViT-B/32, 512). The skeleton encoder's
 map has T/4 frames, which are averaged to three. The slots' losses are weighted by what is learnt, a softmax times 8, so
 that none can flee from its loss (released: their plain sum, unless a switch says so, and then weights without softmax);
-queries have a bias (released: none, as keys have none in either). Training is the loop that all methods share: AdamW with warm-up, averaged weights and clipped gradients,
-epochs chosen on pseudo-unseen classes (published: Adam 1e-4, divided by 10 on a plateau of 25 epochs, batch 256, 100
-epochs, lowest loss on seen classes).
+queries have a bias (released: none, as keys have none in either). Training is the loop that all methods share: AdamW
+with warm-up, averaged weights and clipped gradients, epochs chosen on pseudo-unseen classes (published: Adam 1e-4,
+divided by 10 on a plateau of 25 epochs, batch 256, 100 epochs, lowest loss on seen classes).
 """
 
 from __future__ import annotations

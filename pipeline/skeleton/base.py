@@ -24,7 +24,8 @@ class Norm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         if self.training and len(flat) == 1:
-            return F.batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps).view_as(x)
+            told = self.running_mean, self.running_var, self.weight, self.bias
+            return F.batch_norm(flat, *told, eps=self.eps).view_as(x)
         return super().forward(flat).view_as(x)
 
 

@@ -11,8 +11,9 @@ weights. Its code is under a licence that we do not take: what the paper does no
 Not as published: a person who is not there is not computed and in no mean, where the original takes an empty slot for a
 person at the origin; with everybody there, both are the same. Ours where the paper is silent: weights start as PyTorch
 has them, temporal shifts uniform in (-1, 1). It is trained as all encoders here (learn/encode.py): AdamW, cosine,
-averaged weights, label smoothing (published: SGD with Nesterov momentum, divided by 10 at set epochs). A width other than 64 is widened to 256 channels at the end. Any joint
-graph works, since every joint sees every other: only the number of joints matters.
+averaged weights, label smoothing (published: SGD with Nesterov momentum, divided by 10 at set epochs). A width other
+than 64 is widened to 256 channels at the end. Any joint graph works, since every joint sees every other: only the
+number of joints matters.
 """
 
 from __future__ import annotations
