@@ -185,6 +185,13 @@ def test_the_row_to_quote_is_chosen_by_the_selection_phase_whatever_the_test_say
     assert not chosen_before_test(read_runs(root)[0][:1]), "of one there is nothing to choose"
 
 
+def test_an_ablation_that_the_selection_phase_likes_best_is_named_on_the_page(tmp_path: Path) -> None:
+    for run, top1, flags in (("posebridge", 0.6, {}), ("gate", 0.7, {"gate": True})):
+        write_result(tmp_path / "results", run, 0, flags=flags, selection={"epochs": 1, "zsl_top1": top1})
+    page = make_report(tmp_path / "results", tmp_path / "report", MANIFESTS).html.read_text()
+    assert "Here that is gate, below." in page and "60.0 ◂" not in page
+
+
 def test_missing_and_repeated_test_clips_are_counted_in_the_table(tmp_path: Path) -> None:
     write_result(tmp_path / "results", "posebridge", 0)
     write_result(tmp_path / "results", "posebridge", 1, missing=4, repeated=3, classes_without_clips=["wave"])

@@ -110,9 +110,9 @@ def setting(run: Run) -> str:
     return ", ".join([run.first.method, *flags, *([run.first.test_variant] if run.first.test_variant else [])])
 
 
-def rows(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row of printable cells for each run."""
-    chosen = chosen_before_test(runs)
+def rows(runs: Sequence[Run], among: Sequence[Run] = ()) -> pd.DataFrame:
+    """One row of printable cells for each run; what is chosen before testing is so `among` more runs, where given."""
+    chosen = chosen_before_test(among or runs)
     return pd.DataFrame({
         "run": [run.first.run for run in runs],
         "skeletons": [run.first.skeletons for run in runs],

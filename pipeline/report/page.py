@@ -72,7 +72,7 @@ class Section:
     @property
     def zero_shot(self) -> pd.DataFrame:
         """Only unseen classes are candidates."""
-        rows = leaderboard.rows(self.runs)
+        rows = leaderboard.rows(self.runs, self.everyone)
         names = {"ZSL top-1": "top-1", "ZSL top-5": "top-5", "ZSL macro": "macro", "adapted top-1": "adapted"}
         order = ["run", "skeletons", "boxes", "reference", "HPE text", "seeds", "phase one", "ZSL top-1",
                  "95 % interval", "ZSL top-5", "ZSL macro", "vs ceiling", "adapted top-1"]  # fmt: skip
@@ -83,7 +83,10 @@ class Section:
     @property
     def phase_one(self) -> str:
         """What the figures of the selection phase are for; empty where there is none."""
-        return leaderboard.PHASE_ONE if chosen_before_test(self.runs) else ""
+        chosen = chosen_before_test(self.everyone)
+        elsewhere = [run.first.run for run in chosen if run not in self.runs]
+        where = f" Here that is {' and '.join(elsewhere)}, below." if elsewhere else ""
+        return leaderboard.PHASE_ONE + where if chosen else ""
 
     @property
     def references(self) -> str:
