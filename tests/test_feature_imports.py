@@ -704,7 +704,7 @@ def test_a_refusal_ends_the_command_with_one_sentence(world, monkeypatch):
     listed.unlink()
     done = CliRunner().invoke(main, [*command, "shift_12_4_r", "--json"])
     told = "shift_12_4_r: gtest.npy has other clips of 'Bq' than ztest.npy, as if of another extraction; those of"
-    assert done.exit_code == 0 and done.stderr.startswith(told) and ".py" not in done.stderr
+    assert done.exit_code == 0 and f"\n{told}" in done.stderr and ".py:" not in done.stderr
     assert json.loads(done.stdout)["remarks"][0].startswith(told)
 
 
