@@ -18,6 +18,7 @@ PLACES = ("weights", "detector", "image_text")
 EXPOSURES = ("none", "captions-strict", "captions", "seen-classes")  # of pose weights to words, the more the later
 ANCHORS = ("body", "head", "left_hand", "right_hand", "torso", "legs")
 POOLED = "pooled"  # the layout of imported features that are pooled over joints and frames
+CUES_ALONE = "none"  # that of an import that has cues and no features
 BOXES = ("true", "jittered", "detector", "full_frame", "imported")  # of an extraction, the less known the later
 BACKGROUND = "background"  # where no body is: a control, that a recipe may name, too
 POSE, IMAGE_TEXT = "pose", "image-text"  # cues of the pose model itself, or of an image-text model

@@ -13,7 +13,7 @@ import click
 
 from pipeline.files.shipped import dataset_file
 from pipeline.params import choose, load_params
-from pipeline.recipe import EXPOSURES, POOLED
+from pipeline.recipe import CUES_ALONE, EXPOSURES, POOLED
 from stages.bars import counter
 from stages.duplicates import look_for_duplicates
 from stages.shell import (
@@ -28,6 +28,7 @@ from stages.shell import (
     plain_errors,
     recipe_option,
     root_option,
+    say,
 )
 
 
@@ -108,7 +109,8 @@ def import_file(
 @click.option("--protocol", required=True, help="On whose seen classes, and no other, their encoder was trained.")
 @click.option("--recipe", "recipe_name", required=True, help="Any name: runs read the features by `recipe: NAME`.")
 @click.option("--hpe-text", type=click.Choice(EXPOSURES), default=None, help="What words the pose model of the cues "
-              "has seen; needed where there are cues.")  # fmt: skip
+              "has seen; needed where there are cues. `seen-classes`: those that PROTOCOL trains on in its selection "
+              "phase.")  # fmt: skip
 @manifests_option
 @cache_option
 @root_option
@@ -131,9 +133,10 @@ def import_features_file(
 
     FILE is a folder as SynSE, SA-DVAE and TDSM publish it: train.npy, ztest.npy, gtest.npy [N, 256] with
     train_label.npy, z_label.npy, g_label.npy, indices of all classes. Or a .npz or HDF5 file of features [N, 256] or
-    maps [N, 256, T, V], label [N], part [N] (train or test; val counts as test), and optionally clip_id [N], cues [N,
-    S, D] and cue_scores [N, S]. No videos, no clips.csv and no `encode` are needed: go on with `text` and `train`. A
-    file that disagrees with the protocol is refused, and as a leak one with train clips of unseen classes.
+    maps [N, 256, T, V], or cues [N, S, D], or both, label [N], part [N] (train or test; val counts as test), and
+    optionally clip_id [N] and cue_scores [N, S]. No videos, no clips.csv and no `encode` are needed: go on with `text`
+    and `train`. A file that disagrees with the protocol is refused, and as a leak one with train clips of unseen
+    classes.
 
     \b
     Example:
@@ -156,13 +159,16 @@ def import_features_file(
             cache_root=cache_root,
             progress=show,
         )
+    for remark in done.remarks:
+        say(remark)
     repeated = look_for_duplicates(done.index, done.clips_csv, cache_root)
     parts = ", ".join(f"{count} {part}" for part, count in done.parts.items())
     parts += val_told(done.val)
-    kind = "pooled features" if done.layout == POOLED else f"maps of the joints of {done.layout}"
-    more = f" with cues of width {done.cue_width}" if done.cue_width else ""
+    kind = {POOLED: "pooled features", CUES_ALONE: ""}.get(done.layout, f"maps of the joints of {done.layout}")
+    cues = f"cues of width {done.cue_width}" if done.cue_width else ""
+    what = " with ".join(filter(None, (kind, cues)))
     lacking = f"; {count_told(repeated)}" if repeated else ""
-    sentence = f"{done.index}: {kind}{more} of {done.clips} clips ({parts}), {done.written} new{lacking}."
+    sentence = f"{done.index}: {what} of {done.clips} clips ({parts}), {done.written} new{lacking}."
     answer(
         dataclasses.asdict(done) | {"duplicates": [dataclasses.asdict(pair) for pair in repeated]}, sentence, as_json
     )

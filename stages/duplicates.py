@@ -32,16 +32,17 @@ def known_duplicates(dataset: Dataset, recipe: str, refuse: bool) -> list[Duplic
 
     Raises PosebridgeError for either where they are to be refused.
     """
+    from pipeline.cache.imported import clips_path
     from pipeline.cache.index import index_path
     from pipeline.protocol.duplicates import count_told, noted_duplicates
 
     index = index_path(dataset.cache, dataset.name, recipe)
     found = noted_duplicates(index, dataset.clips) if index.is_file() else []
     if found is None:
-        unknown = (
-            f"Nobody has looked for duplicates in {index} as it is now; run `posebridge extract` (or `cache import`), "
-            "which extracts nothing twice."
-        )
+        again = "extract` (or `cache import`), which extracts"
+        if clips_path(index).is_file():
+            again = "cache import-features` again, which writes"
+        unknown = f"Nobody has looked for duplicates in {index} as it is now; run `posebridge {again} nothing twice."
         if refuse:
             raise PosebridgeError(unknown)
         say(unknown)

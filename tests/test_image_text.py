@@ -27,6 +27,8 @@ from pipeline.learn.evaluate import evaluate
 from pipeline.learn.run import open_run
 from pipeline.learn.train import train
 from pipeline.manifest.clips import Clip, write_classes, write_clips
+from pipeline.methods.base import Features, Shapes
+from pipeline.methods.image_text import ImageText
 from pipeline.params import EncodeParams, ExtractParams, Params, RunParams
 from pipeline.predict.live import LivePoses
 from pipeline.recipe import Recipe
@@ -218,6 +220,44 @@ def test_a_frame_is_fitted_whole() -> None:
     square = fitted(picture((1, 1, 1), 100, 400), 64)
     assert square.shape == (64, 64, 3) and (square[24:40] == 255).all() and not square[:24].any()
     assert fitted(picture((1, 1, 1), 3000, 1), 64).any(), "and a thin one has a column"
+
+
+def seen(view: str, cues: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """What the method compares clips of these cues [B, M, S, A, 3] by."""
+    shapes = Shapes(3, cues.shape[1], cues.shape[2], ("frame", "person"), 3)
+    method = ImageText(shapes, 2, {"view": view})
+    return method.embed(Features(torch.zeros(len(cues), 1), torch.zeros(len(cues), cues.shape[1], 2), cues, there))
+
+
+def test_a_frame_counts_once_however_many_persons_are_in_it_and_a_crop_for_itself() -> None:
+    """Two persons in the first frame, one of them in the second one, and nobody in the third."""
+    x, y, z = torch.eye(3).half()
+    persons = ((x, y), (y, z), (x, x)), ((x, z), (z, z), (x, x))  # frames of (frame, person)
+    cues = torch.stack([torch.stack([torch.stack(pair) for pair in frames]) for frames in persons])[None]
+    there = torch.tensor([[1.0, 1, 0], [1, 0, 0]])[None, ..., None].expand(-1, -1, -1, 2)
+    assert torch.allclose(seen("frame", cues, there), torch.tensor([[0.5, 0.5, 0]]).sqrt())
+    assert torch.allclose(seen("person", cues, there), torch.tensor([[0.0, 1, 2]]) / 5**0.5)
+
+
+def test_of_one_person_frames_are_weighed_as_they_were() -> None:
+    """To the bit, for the sake of results that there are."""
+    generator = torch.Generator().manual_seed(0)
+    cues = torch.randn(50, 1, 7, 2, 3, generator=generator).half()
+    there = (torch.rand(50, 1, 7, 2, generator=generator) > 0.3).float()
+    for place, view in enumerate(("frame", "person")):
+        weight = there[..., place, None]
+        mean = (cues[..., place, :].float() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
+        assert torch.equal(seen(view, cues, there), torch.nn.functional.normalize(mean, dim=-1))
+
+
+def test_the_view_of_a_run_reaches_the_method(world: Path, clip: str) -> None:
+    """Of frames that are red with green persons in them."""
+    data = open_dataset("toy", world / "manifests", world / "cache")
+    cues = torch.eye(3)[:2].expand(1, 1, 2, 2, 3)
+    features = Features(torch.zeros(1, 1), torch.zeros(1, 1, 2), cues, torch.ones(1, 1, 2, 2))
+    for view, wanted in (("frame", 0), ("person", 1)):
+        run = RunParams(method="image_text", recipe="clip", text=clip, flags={"view": view})
+        assert open_run(data, "p", run).method(2).embed(features).argmax() == wanted
 
 
 def test_a_clip_is_named_by_its_colour(world: Path, clip: str) -> None:

@@ -323,7 +323,8 @@ def test_seeds_that_learnt_from_or_were_asked_by_something_else_are_not_averaged
 
 
 @pytest.mark.parametrize(("settings", "averaged"), [
-    ({}, False), ({"features": "imported"}, True), ({"method": "pgfa"}, True), ({"method": "somebody's"}, False),
+    ({}, False), ({"features": "imported", "skeletons": "imported"}, True), ({"features": "imported"}, False),
+    ({"method": "pgfa"}, True), ({"method": "somebody's"}, False),
 ])  # fmt: skip
 def test_a_run_without_an_encoder_of_encode_has_seeds_whatever_that_section_says(
     tmp_path: Path, settings: dict[str, str], averaged: bool

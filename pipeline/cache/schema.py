@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import PosebridgeError
-from pipeline.recipe import Recipe
+from pipeline.recipe import CUES_ALONE, Recipe
 from pipeline.video.record import RECORD_BYTES
 from pipeline.video.thumbnail import SIDE
 
@@ -52,7 +52,7 @@ def columns(
     """The datasets of a shard of this recipe.
 
     A recipe with `cues: none` has no `cues`, `cue_scores` and `cue_frame`; one that opens no video, no `thumbnail`; one
-    of imported features, these in the place of skeletons.
+    of imported features, these in the place of skeletons; one of imported cues alone, neither.
     `text_widths` gives the bytes of the UTF-8 columns where a shard is to be written; a reader takes them as they come.
     """
     m, t, s, a, c = recipe.persons, recipe.frames, recipe.cue_frames, len(recipe.anchors), recipe.dimensions
@@ -72,10 +72,8 @@ def columns(
         Column("frame_index", np.dtype("<i4"), (t,), ("frame",)),
         Column("timestamp", np.dtype("<f8"), (t,), ("frame",), "second"),
     )
-    features = (
-        text("clip_id"),
-        Column("features", np.dtype("<f4"), (FEATURE_WIDTH, t, joints), ("feature", "frame", "joint")),
-    )
+    features = (Column("features", np.dtype("<f4"), (FEATURE_WIDTH, t, joints), ("feature", "frame", "joint")),)
+    imported = (text("clip_id"), *(() if recipe.layout == CUES_ALONE else features))
     cues = (
         Column("cues", np.dtype("<f2"), (m, s, a, cue_width), ("person", "cue_frame", "anchor", "feature")),
         Column("cue_scores", np.dtype("<f2"), (m, s, a), ("person", "cue_frame", "anchor")),
@@ -92,7 +90,7 @@ def columns(
     )
     pictures = (Column("thumbnail", np.dtype("u1"), (t, SIDE, SIDE), ("frame", "row", "column")),)
     return (
-        (features if recipe.backend == "features" else skeleton)
+        (imported if recipe.backend == "features" else skeleton)
         + (() if recipe.cues == "none" else cues)
         + video
         + (pictures if recipe.needs_videos else ())

@@ -4,19 +4,24 @@ SynSE's, which SA-DVAE, TDSM and others share: a folder of one split with `train
 classes), `ztest.npy` (test clips of the unseen ones), mostly `gtest.npy` (test clips of all classes), and the labels of
 each, indices of all classes, in `train_label.npy`, `z_label.npy`, `g_label.npy`. Clips have no names there: they are
 called by their file and row. Where gtest.npy holds clips of unseen classes these should be those of ztest.npy once
-more, and are not taken twice. `*_out.npy`, `val.npy` and the folders `*_val_*` are not read.
+more, and are not taken twice. `*_out.npy` and `val.npy` are not read.
 
-One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints; `label`
-[N]; `part` [N] text (train, val or test; val counts as test); and optionally `clip_id` [N] text, `cues` [N, S, D]
-(16 x 512 in the PoseBridge paper) and `cue_scores` [N, S]. They may also be called maps, labels, parts or split, ids or
-frame_dir. Text in HDF5 is of fixed width, np.array(names, "S").
+Nor are the folders `*_val_*` of SynSE's release, features of an encoder that has not seen the validation classes. They
+are what the selection phase should choose on (gamma above all); instead it takes these classes' clips from the one
+folder that is read, whose encoder has learnt them. So values are chosen on easier ground than they are used on, and a
+calibration may fall short.
+
+One file, a `.npz` or HDF5, of arrays over N clips: `features` [N, 256], or maps [N, 256, T, V] of V joints, or `cues`
+[N, S, D] (16 x 512 in the PoseBridge paper), or both; `label` [N]; `part` [N] text (train, val or test; val counts as
+test); and optionally `clip_id` [N] text and, with cues, `cue_scores` [N, S]. They may also be called maps, labels,
+parts or split, ids or frame_dir. Text in HDF5 is of fixed width, np.array(names, "S").
 
 Floats of 2, 4 or 8 bytes, features up to 1e6 in size. Only names, labels and parts are held in memory.
 """
 
 from __future__ import annotations
 
-import warnings
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +64,8 @@ class Place:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """N clips. `features` are arrays [., 256] or [., 256, T, V], and `places` tells each clip's row in them; `cues` and
-    `cue_scores` are in the order of the clips.
+    """N clips. `features` are arrays [., 256] or [., 256, T, V], none of cues alone, and `places` tells each clip's row
+    in them; `cues` and `cue_scores` are in the order of the clips.
     """
 
     clip_ids: list[str]
@@ -73,16 +78,17 @@ class FeatureSet:
     cue_scores: Rows | None = None
     val: int = 0  # of its test clips, how many the file calls val
     doubts: tuple[str, ...] = ()  # where pieces of it contradict one another, each a phrase
+    remarks: tuple[str, ...] = ()  # what somebody should know of it, each a sentence
 
     @property
     def frames(self) -> int:
-        """T of maps; 1 of pooled features."""
-        return (*self.features[0].shape, 1, 1)[2]
+        """T of maps; 1 of pooled features, and without any."""
+        return (*self.features[0].shape, 1, 1)[2] if self.features else 1
 
     @property
     def joints(self) -> int:
-        """V of maps; 1 of pooled features."""
-        return (*self.features[0].shape, 1, 1)[3]
+        """V of maps; 1 of pooled features, and without any."""
+        return (*self.features[0].shape, 1, 1)[3] if self.features else 1
 
     @property
     def pooled(self) -> bool:
@@ -99,6 +105,12 @@ class FeatureSet:
         found = self.features[place.array].read(place.row, place.row + 1)
         return found.astype(np.float32).reshape(FEATURE_WIDTH, self.frames, self.joints)
 
+    def content(self, clip: int) -> bytes:
+        """What a clip is told by: its features, or its cues where there are no features."""
+        if self.cues is None or self.features:
+            return self.feature(clip).tobytes()
+        return self.cues.read(clip, clip + 1).astype(np.float16).tobytes()
+
 
 def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folder: Path) -> FeatureSet:
     """The features of a folder in SynSE's form, or of a `.npz` or HDF5 file, all of them looked through. `names` are
@@ -107,9 +119,11 @@ def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folde
     Raises PosebridgeError naming the file for anything that is not as the module's docstring says.
     """
     try:
-        is_folder = path.is_dir()
-    except (OSError, ValueError):
-        is_folder = False
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise PosebridgeError(f"{path} does not exist; name a file or folder of features.") from None
+    except OSError as error:
+        raise unreadable(path, error, "name a file or folder of features") from None
     return _folder(path, names, unseen) if is_folder else _file(path, len(names), folder)
 
 
@@ -119,7 +133,7 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
     sources: dict[str, str] = {}
     for name, of_labels in PIECES.items():
         place = path / f"{name}.npy"
-        if name == "gtest" and not place.exists():
+        if name == "gtest" and not place.exists() and not (path / f"{of_labels}.npy").exists():
             continue
         if not place.exists() or not (path / f"{of_labels}.npy").exists():
             lacking = place if not place.exists() else path / f"{of_labels}.npy"
@@ -131,7 +145,8 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
         labels[name] = _labels(npy_rows(path / f"{of_labels}.npy"), len(rows[name]), len(names))
         sources |= {file: _sha256(path / file) for file in (place.name, f"{of_labels}.npy")}
     if len({found.shape[1:] for found in rows.values()}) > 1:
-        raise PosebridgeError(f"{path}: its arrays differ in shape: {[found.shape for found in rows.values()]}.")
+        shapes = ", ".join(f"{name} {list(found.shape)}" for name, found in rows.items())
+        raise PosebridgeError(f"{path}: its arrays differ in shape: {shapes}; write all of them by one encoder.")
     ids, kept, parts, places = [], [], [], []
     for array, (name, own) in enumerate(labels.items()):
         for row, label in enumerate(own):
@@ -143,22 +158,26 @@ def _folder(path: Path, names: Sequence[str], unseen: Sequence[int]) -> FeatureS
             places.append(Place(array, row))
     of_unseen, of_all = Counter(labels["ztest"]), Counter(labels.get("gtest", ()))
     doubts = [
-        f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, a seen class"
+        f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, a seen class; name the protocol of these "
+        "features, or take the clips out"
         for label in sorted(of_unseen) if label not in unseen
     ]  # fmt: skip
+    remarks = []
     if any(of_all[label] for label in unseen):
         doubts += [
-            f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, but gtest.npy {of_all[label]}"
+            f"ztest.npy has {of_unseen[label]} clips of {names[label]!r}, but gtest.npy {of_all[label]}; bring both of "
+            "one extraction, or leave gtest.npy out"
             for label in unseen if of_unseen[label] != of_all[label]
         ]  # fmt: skip
         if others := _other_clips(rows, labels, unseen):
             told = some_names([names[label] for label in others], NAMED)
-            warnings.warn(
+            remarks.append(
                 f"{path}: gtest.npy has other clips of {told} than ztest.npy, as if of another extraction; those of "
-                "ztest.npy are taken.",
-                stacklevel=2,
+                "ztest.npy are taken."
             )
-    return FeatureSet(ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts))
+    return FeatureSet(
+        ids, kept, parts, tuple(rows.values()), places, sources, doubts=tuple(doubts), remarks=tuple(remarks)
+    )
 
 
 def _other_clips(rows: dict[str, Rows], labels: dict[str, list[int]], classes: Sequence[int]) -> list[int]:
@@ -197,16 +216,20 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
             raise PosebridgeError(f"{path} holds both {called[0]!r} and {called[1]!r}; leave one out.")
         if called:
             big[name] = big.pop(called[0])
-    if lacking := [name for name in ("features", "label", "part") if name not in big]:
+    seen = "cues" if "cues" in big and "features" not in big else "features"
+    if lacking := [name for name in (seen, "label", "part") if name not in big]:
         there = some_names((hdf5_names if hdf5 else npz_names)(path), NAMED) or "nothing"
         raise PosebridgeError(
-            f"{path} lacks the array {lacking[0]!r}; it should have features, label and part, and has {there}."
+            f"{path} lacks the array {lacking[0]!r}; it should have features or cues, label and part, and has {there}."
         )
-    features = _features(big["features"])
-    clips = len(features)
+    features = (_features(big["features"]),) if seen == "features" else ()
+    clips = len(big[seen])
     for name, rows in big.items():
         if rows.shape[:1] != (clips,) or name in ("clip_id", "part") and len(rows.shape) > 1:
-            raise PosebridgeError(f"{path}: {name} has the shape {list(rows.shape)}, but there are {clips} clips.")
+            raise PosebridgeError(
+                f"{path}: {name} has the shape {list(rows.shape)}, but there are {clips} clips; write one row a clip, "
+                "in the same order in all arrays."
+            )
     ids = _names(path, big["clip_id"]) if "clip_id" in big else [f"clip-{row:07d}" for row in range(clips)]
     parts, val = [], 0
     for clip_id, value in zip(ids, _values(big["part"]), strict=True):
@@ -216,7 +239,7 @@ def _file(path: Path, classes: int, folder: Path) -> FeatureSet:
         parts.append(PARTS[part.strip().lower()])
         val += part.strip().lower() == "val"
     return FeatureSet(
-        ids, _labels(big["label"], clips, classes), parts, (features,), [Place(0, row) for row in range(clips)],
+        ids, _labels(big["label"], clips, classes), parts, features, [Place(0, row) for row in range(clips)],
         {path.name: sha256}, *_cues(big), val=val,
     )  # fmt: skip
 
@@ -227,14 +250,32 @@ def _features(rows: Rows) -> Rows:
     if len(shape) not in (2, 4) or shape[1] != FEATURE_WIDTH:
         raise PosebridgeError(
             f"{rows.name} has the shape {list(shape)}; the methods here read features [N, {FEATURE_WIDTH}] or maps "
-            f"[N, {FEATURE_WIDTH}, T, V]."
+            f"[N, {FEATURE_WIDTH}, T, V]: take those of an encoder of that width, before its classifier."
         )
     known = {len(graph.joints): name for name, graph in GRAPHS.items()}
     if shape[2:] not in ((), (1, 1)) and (shape[3] not in known or not 1 <= shape[2] <= MOST_STEPS):
         counts = ", ".join(f"{joints} of {name}" for joints, name in known.items())
-        raise PosebridgeError(f"{rows.name} has maps {list(shape[1:])}; the last number should be of joints: {counts}.")
+        raise PosebridgeError(
+            f"{rows.name} has maps {list(shape[1:])}; the last number should be of joints: {counts}; write maps of one "
+            f"of these, or their means [N, {FEATURE_WIDTH}]."
+        )
     _require_numbers(rows, LARGEST)
+    _require_differences(rows)
     return rows
+
+
+def _require_differences(rows: Rows) -> None:
+    """Raise PosebridgeError where all clips have the same features, or each has one number all over: those of no
+    encoder.
+    """
+    first, same, flat = rows.read(0, 1), len(rows) > 1, True
+    for _, block in rows.blocks():
+        values = block.reshape(len(block), -1)
+        same, flat = same and bool((block == first).all()), flat and bool((values == values[:, :1]).all())
+        if not (same or flat):
+            return
+    what = "has the same features for every clip" if same else "has one number all over in every clip"
+    raise PosebridgeError(f"{rows.name} {what}, so nothing can be learnt of it; extract it again.")
 
 
 def _cues(big: dict[str, Rows]) -> tuple[Rows | None, Rows | None]:
@@ -250,7 +291,9 @@ def _cues(big: dict[str, Rows]) -> tuple[Rows | None, Rows | None]:
     _require_weight(cues, HALF)
     if scores is not None:
         if scores.shape != cues.shape[:2]:
-            raise PosebridgeError(f"{scores.name} has the shape {list(scores.shape)}, not {list(cues.shape[:2])}.")
+            raise PosebridgeError(
+                f"{scores.name} has the shape {list(scores.shape)}; write {list(cues.shape[:2])}, one a cue."
+            )
         _require_weight(scores, 1.0, 0.0)
     return cues, scores
 
@@ -268,7 +311,7 @@ def _require_numbers(rows: Rows, most: float, least: float | None = None) -> boo
     if rows.dtype.kind != "f" or rows.dtype.itemsize not in (2, 4, 8):
         raise PosebridgeError(f"{rows.name} is of the type {str(rows.dtype)[:40]}; it should be float16, 32 or 64.")
     if len(rows) > MOST_CLIPS:
-        raise PosebridgeError(f"{rows.name} has {len(rows):,} clips; more than {MOST_CLIPS:,} are not read.")
+        raise PosebridgeError(f"{rows.name} has {len(rows):,} clips; bring at most {MOST_CLIPS:,}.")
     weighs = False
     for start, block in rows.blocks():
         with np.errstate(invalid="ignore"):
@@ -286,7 +329,10 @@ def _require_numbers(rows: Rows, most: float, least: float | None = None) -> boo
 
 def _labels(rows: Rows, clips: int, classes: int) -> list[int]:
     if rows.shape not in ((clips,), (clips, 1)):
-        raise PosebridgeError(f"{rows.name} has the shape {list(rows.shape)}, but there are {clips} clips.")
+        raise PosebridgeError(
+            f"{rows.name} has the shape {list(rows.shape)}, but there are {clips} clips; write [{clips}], the index of "
+            "each clip's class."
+        )
     if rows.dtype.kind not in "iuf":
         kind = str(rows.dtype)[:40]
         raise PosebridgeError(f"{rows.name} is of the type {kind}; labels are whole numbers, as classes.csv has them.")
@@ -294,10 +340,12 @@ def _labels(rows: Rows, clips: int, classes: int) -> list[int]:
     good = (values >= 0) & (values < classes) & (values == np.floor(values))
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
-        counted = " (do they begin with 1?)" if len(values) and values.min() == 1 and values.max() == classes else ""
+        remedy = "correct it, or complete that list"
+        if values.min() == 1 and values.max() == classes:
+            remedy = "they seem to begin with 1, so take 1 off each"
         raise PosebridgeError(
-            f"{rows.name}: row {row} (0-based) has the label {values[row]}; classes.csv has 0 to {classes - 1}"
-            f"{counted}."
+            f"{rows.name}: row {row} (0-based) has the label {values[row]}; classes.csv has 0 to {classes - 1}: "
+            f"{remedy}."
         )
     return [int(value) for value in values]
 

@@ -26,8 +26,9 @@ from pipeline.files.names import is_file
 from pipeline.files.shipped import dataset_folder
 from pipeline.interchange.feature_files import FeatureSet, read_features
 from pipeline.manifest.clips import Clip, read_classes, read_clips
+from pipeline.protocol.exposure import exposed
 from pipeline.protocol.splits import Split, read_split
-from pipeline.recipe import EXPOSURES, POOLED, Recipe
+from pipeline.recipe import CUES_ALONE, EXPOSURES, POOLED, Recipe
 from pipeline.skeleton.graph import GRAPHS
 from pipeline.video.identity import VideoRecord
 
@@ -36,8 +37,8 @@ NAMED = 8  # of a list in a message
 
 @dataclass(frozen=True)
 class ImportedFeatures:
-    """What an import did. `val` test clips are of the file's part val. `layout` is `pooled`, or that of the maps'
-    joints; `cue_width` 0 where there are none.
+    """What an import did. `val` test clips are of the file's part val. `layout` is `pooled`, that of the maps'
+    joints, or `none` of cues alone; `cue_width` 0 where there are none.
     """
 
     index: Path
@@ -49,6 +50,7 @@ class ImportedFeatures:
     val: int
     layout: str
     cue_width: int
+    remarks: tuple[str, ...]  # what somebody should know of it, each a sentence
 
 
 def import_features(
@@ -70,6 +72,8 @@ def import_features(
         protocol: for which the features' encoder was trained, on its seen classes alone. Train clips of its unseen
             classes are refused as a leak.
         hpe_text: what words the pose model of the cues has seen (`EXPOSURES`); needed where there are cues.
+            `seen-classes` are those that the protocol trains on in its selection phase, and other protocols refuse
+            what has seen their unseen classes.
         progress: told (clips done, clips to do) after every clip.
 
     Raises:
@@ -77,6 +81,11 @@ def import_features(
             extraction; nothing has been written.
     """
     folder = dataset_folder(manifests, dataset)
+    if "+" in recipe_name:
+        raise PosebridgeError(
+            f"The recipe of an import cannot be called {recipe_name!r}, since + names two recipes; choose another name "
+            "with --recipe."
+        )
     index = index_path(cache, dataset, recipe_name)
     require_no_extraction(index)
     names = read_classes(folder / "classes.csv")
@@ -88,14 +97,16 @@ def import_features(
         )
     found = read_features(path, names, split.unseen, cache)
     require_protocol(found, split, folder, path)
-    recipe = recipe_of(found, hpe_text, path)
+    recipe = recipe_of(found, hpe_text, exposed(dataset, split), path)
     rows = zip(found.clip_ids, found.labels, found.parts, strict=True)
     clips = [Clip(clip_id, clip_id, label=label, part=part) for clip_id, label, part in rows]
     row_of = {clip_id: place for place, clip_id in enumerate(found.clip_ids)}
 
     def look(clip_path: str, former: VideoRecord | None) -> VideoRecord:
-        """Equal features have one identity, by which test clips that repeat a train clip are found."""
-        content = found.feature(row_of[clip_path]).tobytes()
+        """Equal features (of cues alone, equal cues) have one identity, by which test clips that repeat a train clip
+        are found.
+        """
+        content = found.content(row_of[clip_path])
         return VideoRecord(f"features-{hashlib.sha256(content).hexdigest()[:32]}", len(content), 0)
 
     def row(clip: Clip, state: ShardState) -> dict[str, Any]:
@@ -109,30 +120,32 @@ def import_features(
     parts = Counter(found.parts)
     return ImportedFeatures(
         index, store.folder, clips_path(index), len(clips), written, dict(parts), found.val, recipe.layout,
-        found.cue_width,
+        found.cue_width, found.remarks,
     )  # fmt: skip
 
 
-def recipe_of(found: FeatureSet, hpe_text: str, path: Path) -> Recipe:
-    """The recipe of an import: files of other content are another recipe, whatever they are called. Raises
-    PosebridgeError where cues have no `hpe_text`.
+def recipe_of(found: FeatureSet, hpe_text: str, seen_classes: str, path: Path) -> Recipe:
+    """The recipe of an import: files of other content are another recipe, whatever they are called. `seen_classes` are
+    its `hpe_classes` where `hpe_text` is `seen-classes`. Raises PosebridgeError where cues have no `hpe_text`.
     """
     if found.cues is not None and hpe_text not in EXPOSURES:
         raise PosebridgeError(
             f"{path} holds cues; say what words their pose model has seen: --hpe-text {', '.join(EXPOSURES)}."
         )
     joints = {len(graph.joints): name for name, graph in GRAPHS.items()}
+    of_features = POOLED if found.pooled else joints[found.joints]
     return Recipe(
         backend="features",
         config="",
         weights="",
         weights_sha256=fingerprint(list(found.sources.values())),
         hpe_text=hpe_text if found.cues is not None else "none",
+        hpe_classes=seen_classes if found.cues is not None and hpe_text == "seen-classes" else "",
         frames=found.frames,
         cue_frames=found.cues.shape[1] if found.cues is not None else 1,
         cues="none" if found.cues is None else "refined",
         anchors=("body",),
-        layout=POOLED if found.pooled else joints[found.joints],
+        layout=of_features if found.features else CUES_ALONE,
     )
 
 
@@ -158,7 +171,7 @@ def require_protocol(found: FeatureSet, split: Split, folder: Path, path: Path) 
         remedy = own or "name its own protocol"
         lines.append(f"it has no train clip of {named(lacking)}, which {split.protocol} trains on; {remedy}")
     if lacking := [c for c in split.unseen if c not in tested]:
-        lines.append(f"it has no test clip of {named(lacking)}, unseen in {split.protocol}")
+        lines.append(f"it has no test clip of {named(lacking)}, unseen in {split.protocol}; add some of each")
     lacking = [c for c in split.seen if c not in tested]
     if 0 < len(lacking) < len(split.seen):
         lines.append(
@@ -188,7 +201,10 @@ def _unlike_the_list(found: FeatureSet, path: Path, classes: int) -> list[str]:
     for clip_id, label, part in zip(found.clip_ids, found.labels, found.parts, strict=True):
         clip = listed.get(clip_id)
         if clip and ((clip.label not in (None, label)) or clip.part not in ("", "both", part)):
-            wrong.append(f"{clip_id!r} is of class {label}, {part}; {path} has class {clip.label}, {clip.part or '-'}")
+            wrong.append(
+                f"{clip_id!r} is of class {label}, {part}; {path} has class {clip.label}, {clip.part or '-'}; "
+                "correct one of the two"
+            )
     return wrong[:NAMED] + ([f"and {len(wrong) - NAMED} more clips"] if len(wrong) > NAMED else [])
 
 
@@ -196,7 +212,6 @@ def feature_row(clip: Clip, found: FeatureSet, row: int, identity: str) -> dict[
     """The cache's row of one clip. A cue all of zeros was not seen, where the file does not tell."""
     made: dict[str, Any] = {
         "clip_id": clip.clip_id,
-        "features": found.feature(row),
         "video_path": clip.path,
         "video_identity": identity,
         "video_fps": 0.0,
@@ -205,6 +220,8 @@ def feature_row(clip: Clip, found: FeatureSet, row: int, identity: str) -> dict[
         "video_width": 0,
         "video_record": "",
     }
+    if found.features:
+        made["features"] = found.feature(row)
     if found.cues is not None:
         cues = found.cues.read(row, row + 1).astype(np.float32)  # [1, S, D]
         scores = np.any(cues, axis=-1) if found.cue_scores is None else found.cue_scores.read(row, row + 1)  # [1, S]

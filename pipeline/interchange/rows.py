@@ -95,7 +95,7 @@ def hdf5_rows(path: Path, names: Sequence[str], folder: Path) -> dict[str, Rows]
         if declared > min(MOST_BYTES, PACKED * size + SLACK):
             raise PosebridgeError(
                 f"{path} has {size} bytes but says that its arrays have {declared}; more than {PACKED} times as much, "
-                f"or than {MOST_BYTES >> 30} GiB, is not read."
+                f"or than {MOST_BYTES >> 30} GiB, is not read: write it without packing, or in parts."
             )
         return {name: _dataset(dataset, f"{path}: {name}", folder) for name, dataset in datasets.items()}
 
@@ -174,10 +174,10 @@ def _file_rows(name: str, file: IO[bytes], offset: int, shape: tuple[int, ...], 
 
 
 def _nameless(folder: Path) -> IO[bytes]:
-    """A file that is gone with this process, whatever ends it."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=folder)
+    """A file that is gone with this process, whatever ends it, on the disk of a folder that need not be there yet."""
+    there = next(place for place in (folder, *folder.parents) if place.is_dir())
+    with writing(there):
+        return tempfile.TemporaryFile(dir=there)
 
 
 def _copy(source: IO[bytes], goal: IO[bytes], folder: Path) -> None:

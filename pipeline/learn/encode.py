@@ -79,7 +79,7 @@ def require_for_encoding(dataset: Dataset, protocol: str, skeletons: str) -> Dat
         )
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
-    need_parts(needs, dataset, split, "train")
+    need_parts(needs, dataset, split, "train", skeletons)
     need_extraction(needs, dataset, skeletons, split)
     needs.require()
     return dataset

@@ -117,7 +117,7 @@ def require_for_testing(
     dataset = under(dataset, protocol).of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
-    need_parts(needs, dataset, split, "test")
+    need_parts(needs, dataset, split, "test", skeletons_of(run))
     opened = need_run(needs, dataset, protocol, run, split, variants)
     need_ceiling(needs, dataset, split)
     need_encoders(needs, dataset, split, protocol, run, seeds, ("final",))
@@ -195,7 +195,7 @@ def evaluate_seed(
         "skeletons": "imported" if opened.imported else opened.run.skeletons,
         "boxes": opened.boxes,
         "box_iou": opened.box_overlap,
-        "features": "imported" if opened.imported else "computed",
+        "features": "imported" if opened.imported or opened.cues_imported else "computed",
         "zsl": zsl,
         "gzsl": both,
         "adapted": adapted(opened, encoder, method, test, selection),

@@ -56,7 +56,7 @@ class Samples:
     layout: str = "coco17"  # of the V joints
     features: Tensor | None = None
     """[N, 256, T', V] float32 of a skeleton encoder of others, in the place of joints: those are then one that is
-    always there, at 0.
+    always there, at 0. [N, 1, 1, 1] zeros where cues alone were imported.
     """
 
     def __len__(self) -> int:
@@ -214,8 +214,9 @@ def _extracted(clip_ids: Sequence[str], skeletons: Reader, cues: Reader | None) 
 
 
 def _read(kept: Sequence[str], skeletons: Reader, cues: Reader | None) -> Samples:
-    imported = "features" in skeletons.names
-    names = ("features",) if imported else ("keypoints", "scores", "person_valid")
+    imported = "keypoints" not in skeletons.names
+    wanted = ("features",) if imported else ("keypoints", "scores", "person_valid")
+    names = tuple(name for name in wanted if name in skeletons.names)  # an import of cues alone has no features
     arrays = skeletons.read(kept, (*names, "cue_scores") if cues is skeletons and "cues" in cues.names else names)
     samples = (_imported if imported else _joints)(kept, arrays, skeletons.recipe.layout)
     if cues is None:
@@ -236,7 +237,7 @@ def _rows(tensor: Tensor, index: Tensor) -> Tensor:
 
 
 def _imported(kept: Sequence[str], arrays: Mapping[str, np.ndarray], layout: str) -> Samples:
-    features = _tensor(arrays["features"], np.float32)
+    features = _tensor(arrays["features"], np.float32) if "features" in arrays else torch.zeros(len(kept), 1, 1, 1)
     seen = torch.ones(len(kept), 1, 1, 1)
     return Samples(
         tuple(kept), seen.new_zeros(len(kept), 1, 1, 1, 2), seen, seen[..., 0].bool(), layout=layout,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from pipeline.cache.imported import clips_path
+from pipeline.cache.index import index_path
 from pipeline.cache.reader import CacheReader
 from pipeline.errors import PosebridgeError, all_missing, some_names
 from pipeline.files.names import check_name, is_file
@@ -16,6 +18,7 @@ from pipeline.protocol.splits import Split
 
 T = TypeVar("T")
 NAMED = 8  # classes of a line
+IMPORT = "posebridge cache import-features FILE"
 
 
 class Needs:
@@ -52,17 +55,23 @@ def need_split(needs: Needs, dataset: Dataset, protocol: str) -> Split | None:
     return None
 
 
-def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str) -> None:
-    """Clips of part `train` for every seen class, or of part `test` for every unseen one, listed in clips.csv."""
+def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str, skeletons: str) -> None:
+    """Clips of part `train` for every seen class, or of part `test` for every unseen one, listed in clips.csv, or
+    beside the index where the recipe `skeletons` is one of imported features.
+    """
     if split is None or not dataset.clips:
         return
     kind, classes = ("seen", split.seen) if part == "train" else ("unseen", split.unseen)
     there = {clip.label for clip in dataset.clips if (clip.trains if part == "train" else clip.tests)}
     name = dataset.trains_on if part == "train" else dataset.name
+    listed, remedy = dataset.manifests / name / "clips.csv", "write the column `part`"
+    if is_file(imported := clips_path(index_path(dataset.cache, dataset.name, skeletons))):
+        command = f"`{IMPORT} --dataset {dataset.name} --protocol {split.protocol}`"
+        listed, remedy = imported, f"import the features of that protocol by {command}, under a name of their own"
     if lacking := [split.class_names[label] for label in classes if label not in there]:
         needs.missing.append(
-            f"{dataset.manifests / name / 'clips.csv'}: {classes_have(lacking)} no clip of part `{part}`, but "
-            f"{split.protocol} needs some of every {kind} class; write the column `part`."
+            f"{listed}: {classes_have(lacking)} no clip of part `{part}`, but {split.protocol} needs some of every "
+            f"{kind} class; {remedy}."
         )
 
 
@@ -78,10 +87,11 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
     lacking = [split.class_names[c] for c in split.seen if c in listed and c not in extracted]
     if lacking:
         recipe = dataset.trained_by(recipe)
-        needs.missing.append(
-            f"The extraction by {recipe} holds no train clip of {some_names(lacking, NAMED)}; run `posebridge extract "
-            f"--dataset {dataset.trains_on} --recipe {recipe} --retry-failed`."
-        )
+        remedy = f"run `posebridge extract --dataset {dataset.trains_on} --recipe {recipe} --retry-failed`"
+        if reader.recipe.backend == "features":
+            remedy = f"import a file that has some, too, by `{IMPORT} --dataset {dataset.name} --recipe {recipe}`"
+        told = some_names(lacking, NAMED)
+        needs.missing.append(f"The extraction by {recipe} holds no train clip of {told}; {remedy}.")
     return reader
 
 

@@ -27,7 +27,7 @@ from pipeline.methods import METHODS, find_method, takes_cues, what_it_reads
 from pipeline.methods.base import Method, Shapes
 from pipeline.params import BEFORE, Params, RunParams
 from pipeline.protocol.splits import Split
-from pipeline.recipe import BOXES, EXPOSURES, IMAGE_TEXT, POOLED, Recipe
+from pipeline.recipe import BOXES, CUES_ALONE, EXPOSURES, IMAGE_TEXT, POOLED, Recipe
 from pipeline.skeleton.jitter import overlap
 from pipeline.text.bank import TextBank
 from pipeline.text.encoder import split_variant
@@ -48,6 +48,7 @@ class Opened:
     boxes: str  # where the persons are known from, one of BOXES; of skeletons and cues of two recipes, the less known
     box_overlap: float | None  # of jittered ones with the true ones, mean intersection over union
     imported: bool = False  # the skeletons are features of an encoder of others
+    cues_imported: bool = False  # the cues are of a pose model of others
     cues_from: str = ""  # in words, see `Recipe.cues_told`; empty where no cues are read
     web_data: str = ""  # what of the web an image-text model has seen, as its recipe declares
 
@@ -136,6 +137,7 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
         boxes=boxes.box_kind,
         box_overlap=overlap(boxes.box_shift, boxes.box_scale) if boxes.box_kind == "jittered" else None,
         imported=joints.recipe.backend == "features",
+        cues_imported=reads_cues and recipe.backend == "features",
         cues_from=recipe.cues_told if reads_cues else "",
         web_data=recipe.web_data if reads_cues else "",
     )
@@ -170,6 +172,11 @@ def require_one_model(run: RunParams, recipe: Recipe, bank: TextBank) -> None:
 def require_features(run: RunParams, name: str, recipe: Recipe) -> None:
     """Raise PosebridgeError where imported features lack what a run's method reads."""
     method, reads = run.method, what_it_reads(run.method, run.flags)
+    if recipe.layout == CUES_ALONE and run.flags.get("skeleton") is not False and not find_method(method).one_model:
+        raise PosebridgeError(
+            f"The method {method} reads skeletons, but {name} holds imported cues alone; name a recipe of some in the "
+            "run's `skeletons`, or give `posebridge` or `cca` the flag `skeleton: false`."
+        )
     if recipe.backend != "features" or reads == "features" or find_method(method).one_model:
         return
     cues = recipe.cues != "none"

@@ -87,7 +87,7 @@ def require_for_training(dataset: Dataset, protocol: str, run: RunParams, seeds:
     dataset = under(dataset, protocol).of(skeletons_of(run))
     needs = Needs(dataset.missing)
     split = need_split(needs, dataset, protocol)
-    need_parts(needs, dataset, split, "train")
+    need_parts(needs, dataset, split, "train", skeletons_of(run))
     opened = need_run(needs, dataset, protocol, run, split)
     need_encoders(needs, dataset, split, protocol, run, seeds, PHASES)
     needs.require()

@@ -25,7 +25,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_WIDE, Features, Shapes, SolvedMethod, read_flags
 from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
-from pipeline.recipe import POOLED
+from pipeline.recipe import CUES_ALONE, POOLED
 from pipeline.skeleton.graph import graph_of
 from pipeline.skeleton.mirror import mirror
 from pipeline.skeleton.resample import resample
@@ -71,7 +71,7 @@ class CCA(SolvedMethod):
                 f"The flag level_widths sums to {sum(f.level_widths)}, but the recipe's cues are {shapes.d_cue} wide."
             )
         self.text_slots = tuple(f.text_slots)
-        self.graph = None if shapes.layout == POOLED else graph_of(shapes.layout)
+        self.graph = None if shapes.layout in (POOLED, CUES_ALONE) else graph_of(shapes.layout)
         self.levels = list(f.level_widths) or [shapes.d_cue]
         joints = f.moments * len(self.graph.joints) * (shapes.inputs - 1) if self.graph else 0
         wide = f.waves * f.skeleton + len(shapes.anchors) * shapes.d_cue * f.cues

@@ -1,8 +1,9 @@
 """An image-text model as it is, a reference and no part of posebridge: pictures and class descriptions compared by it.
 
-After Radford et al. (ICML 2021): nothing is trained. A clip is the mean vector of its frames, whole (`view: frame`) or
-cut to the person (`view: person`), and a class the mean vector of its words in `text_slots`; a score is their cosine.
-Only gamma is chosen, by the selection phase, as for all methods.
+After Radford et al. (ICML 2021): nothing is trained. A clip is the mean vector of its frames (`view: frame`), each
+once however many persons are in it, or of the crops of all persons in all frames (`view: person`); a class is the mean
+vector of its words in `text_slots`, and a score their cosine. Only gamma is chosen, by the selection phase, as for all
+methods.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class ImageText(SolvedMethod):
         if features.cues is None or features.cue_scores is None:
             return features.quality.new_zeros(len(features.quality), self.width)
         there = (features.cue_scores[..., self.place] > 0).float()[..., None]  # [B, M, S, 1]
+        if self.flags.view == "frame":  # whose vector stands with every person in it
+            there = there / there.sum(1, keepdim=True).clamp_min(1)
         mean = (features.cues[..., self.place, :].float() * there).sum((1, 2)) / there.sum((1, 2)).clamp_min(1)
         return F.normalize(mean, dim=-1)
 

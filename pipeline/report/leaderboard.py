@@ -32,8 +32,9 @@ NONE = "–"
 UNKNOWN = "unknown"
 DIGITS = 8  # of a hash, for people
 IMPORTED = (
-    "Features imported: the skeleton encoder is one of others, which has learnt the pseudo-unseen classes of the "
-    "selection phase, too; values like gamma are chosen on easier ground than with an encoder of ours."
+    "Features imported: those of skeletons, or the cues, are of a network of others. A skeleton encoder of others has "
+    "learnt the pseudo-unseen classes of the selection phase, too; values like gamma are chosen on easier ground than "
+    "with an encoder of ours."
 )
 REFERENCES = (
     "A reference is no part of posebridge but what a user might take instead. It is told beside it and not ranked with "

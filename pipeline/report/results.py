@@ -116,8 +116,8 @@ class Result:
     """One metrics.json: one run, one seed. `missing` are the test clips whose extraction failed, `repeated` those that
     repeat a train clip, None where nobody has looked; `classes_without_clips` are the classes that no figure counts,
     since all their test clips failed (empty where it was not told yet); `device` is where clips were scored. `features`
-    are `imported` where the skeleton encoder is one of others, else `computed`. `boxes` says where persons were known
-    from, see recipe.py (empty: nobody says), `box_iou` how far jittered boxes overlap with the true ones.
+    are `imported` where the skeleton encoder or the cues are of others, else `computed`. `boxes` says where persons
+    were known from, see recipe.py (empty: nobody says), `box_iou` how far jittered boxes overlap with the true ones.
     `training_dataset` is another one than `dataset` that was trained on, `overlapping_classes` are those of `dataset`
     that it has, too; None otherwise. `text_sha256` is of the descriptions and the weights of their encoder, empty where
     it was not told yet. `cues_from` tells in words where cues come from; empty where there are none, and where it was

@@ -229,7 +229,7 @@ def _top1(run: Run) -> float:
 def _has_encoder(result: Result) -> bool:
     """Whether a skeleton encoder of `encode` is below its method. Unknown methods are taken to have one."""
     own = result.method in METHODS and METHODS[result.method].reads == "joints"
-    return result.features != "imported" and not own
+    return result.skeletons != "imported" and not own
 
 
 EVALUATE, TRAIN = "`posebridge evaluate`", "`posebridge train` and `evaluate`"
