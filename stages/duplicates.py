@@ -39,10 +39,10 @@ def known_duplicates(dataset: Dataset, recipe: str, refuse: bool) -> list[Duplic
     index = index_path(dataset.cache, dataset.name, recipe)
     found = noted_duplicates(index, dataset.clips) if index.is_file() else []
     if found is None:
-        again = "extract` (or `cache import`), which extracts"
+        again = "`posebridge extract` (or `cache import`), which extracts nothing twice"
         if clips_path(index).is_file():
-            again = "cache import-features` again, which writes"
-        unknown = f"Nobody has looked for duplicates in {index} as it is now; run `posebridge {again} nothing twice."
+            again = "`posebridge cache import-features` again, which writes nothing twice"
+        unknown = f"Nobody has looked for duplicates in {index} as it is now; run {again}."
         if refuse:
             raise PosebridgeError(unknown)
         say(unknown)

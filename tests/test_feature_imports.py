@@ -23,6 +23,7 @@ from pipeline.cache.reader import CacheReader
 from pipeline.cache.verify import verify_index, verify_store
 from pipeline.errors import PosebridgeError
 from pipeline.extract.extract import extract
+from pipeline.interchange import importing_features
 from pipeline.interchange.feature_files import read_features
 from pipeline.interchange.importing import import_skeletons
 from pipeline.interchange.importing_features import import_features
@@ -233,6 +234,8 @@ def test_cues_alone_go_with_skeletons_of_our_own_and_results_say_that_they_are_i
     run = RunParams("cca", {"text_slots": ["one_line"]}, "shift", skeletons="own")
     metrics = trained_and_tested(world, run)
     assert (metrics["features"], metrics["skeletons"], metrics["hpe_text"]) == ("imported", "own", "captions")
+    write_protocol(world, "other", ["Ep", *UNSEEN[1:]], VALIDATION)
+    assert open_listed(opened(world), "other", run).cues_imported, "no encoder has learnt a class of these"
     assert marks(world) == ["imported", "imported"]
     run = replace(run, flags=run.flags | {"cues": False})
     assert trained_and_tested(world, run)["features"] == "computed" and marks(world) == [leaderboard.NONE, "computed"]
@@ -267,6 +270,7 @@ def test_whoever_needs_a_skeleton_refuses_cues_alone_in_one_sentence(world, meth
 def test_test_clips_whose_cues_are_those_of_a_train_clip_are_told(world):
     found = cues_alone()
     found["cues"][100] = found["cues"][3]
+    found["cues"][[4, 101]] = 0  # in neither is somebody to be seen
     done = bring(world, write(world / "a.npz", found), hpe_text="none")
     assert [(pair.train, pair.test) for pair in note_duplicates(done.index, read_clips(done.clips_csv))] == [
         ("v003", "v100")
@@ -651,7 +655,7 @@ def test_cues_tell_what_words_their_pose_model_has_seen(world):
 
 
 @pytest.mark.unit
-def test_cues_of_a_model_that_has_seen_classes_are_for_no_protocol_that_hides_them(world):
+def test_cues_of_a_model_that_has_seen_classes_are_for_no_protocol_that_hides_them(world, monkeypatch):
     write_protocol(world, "other", UNSEEN, ["Ar", "As", "Br", "Bs"])  # which PROTOCOL trains on from the first phase
     path, run = write(world / "a.npz", arrays()), run_of("posebridge", **SMALL)
     bring(world, path, hpe_text="captions")
@@ -660,6 +664,12 @@ def test_cues_of_a_model_that_has_seen_classes_are_for_no_protocol_that_hides_th
     assert open_listed(opened(world), PROTOCOL, run).hpe_text == "seen-classes"
     with pytest.raises(PosebridgeError, match="'shift' were tuned with texts of 'Ar', which is unseen in other; use"):
         train(opened(world), "other", "mine", run, PARAMS)
+    monkeypatch.setattr(importing_features, "exposed", lambda dataset, split: "")  # as in an import of long ago
+    bring(world, path, hpe_text="seen-classes")
+    with pytest.raises(PosebridgeError, match="seen; import them again"):
+        train(opened(world), PROTOCOL, "mine", run, PARAMS)
+    monkeypatch.undo()
+    bring(world, path, hpe_text="seen-classes")
     write_protocol(world, PROTOCOL, UNSEEN, ["Ar", "As", "Br", "Bs"])
     with pytest.raises(PosebridgeError, match=f"The protocol {PROTOCOL} of toy has changed since"):
         train(opened(world), PROTOCOL, "mine", run, PARAMS)
@@ -670,7 +680,8 @@ def test_what_an_import_lacks_is_to_be_imported(world):
     write_protocol(world, "fewer", UNSEEN[:2], VALIDATION)
     done = bring(world, write(world / "a.npz", arrays()), hpe_text="none")
     lacking = f"^{done.clips_csv}: classes 'Bp', 'Bq' have no clip of part `train`, but fewer needs some of every seen "
-    with pytest.raises(PosebridgeError, match=f"{lacking}class; import .* FILE --dataset toy --protocol fewer`, under"):
+    remedy = "class; import .* FILE --dataset toy --protocol fewer --recipe"
+    with pytest.raises(PosebridgeError, match=lacking + remedy):
         train(opened(world), "fewer", "mine", run_of("skeleton", **SMALL), PARAMS)
     with pytest.raises(PosebridgeError, match="run `posebridge cache import-features` again, which writes nothing"):
         known_duplicates(opened(world).of("shift"), "shift", refuse=True)
@@ -681,7 +692,8 @@ def test_what_an_import_lacks_is_to_be_imported(world):
     names = np.where(found["label"] == 0, np.char.add("w", found["clip_id"]), found["clip_id"])  # of another list
     bring(world, write(world / "a.npz", found | {"clip_id": names}), hpe_text="none")
     run = replace(run_of("cca", text_slots=["one_line"]), skeletons="own")
-    with pytest.raises(PosebridgeError, match="shift holds no train clip of 'Ar'; import a file .* --dataset toy --re"):
+    remedy = "import a file .* --dataset toy --protocol"
+    with pytest.raises(PosebridgeError, match=f"shift holds no train clip of 'Ar'; {remedy}"):
         train(opened(world), PROTOCOL, "mine", run, PARAMS)
 
 

@@ -193,6 +193,8 @@ def test_answers_to_twins_hang_together_and_others_do_not():
         assert tuple_interval(np.full(60, all_of_them), tuples) == binomial_interval(20 * all_of_them, 20)
     one_of_each = np.tile([True, False, False], 20)  # as true skeletons allow; another tuple need not be so
     assert tuple_interval(one_of_each, tuples) == binomial_interval(7, 20), "never of no width"
+    by_seeds = np.tile([0.0, 0.6, 0.2, 0.4], 20)  # means of five seeds: as much of each pair, but for the last digit
+    assert tuple_interval(by_seeds, [row // 2 for row in range(80)]) == binomial_interval(12, 40)
 
 
 def test_the_bootstrap_takes_no_more_memory_with_more_tuples(monkeypatch):

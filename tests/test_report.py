@@ -169,8 +169,9 @@ def test_the_row_to_quote_is_chosen_by_the_selection_phase_whatever_the_test_say
         root = tmp_path / f"{turned}/results"
         for run, top1 in told.items():
             right = test[run] if not turned else 30 - test[run]
-            write_result(root, run, 0, right=right, selection={"epochs": 1, "zsl_top1": top1})
-        sure = {"selection": {"epochs": 1, "zsl_top1": 1.0}, "right": 30}
+            both = {"epochs": 1, "zsl_top1": 1 - top1, "gzsl_ausuc": top1}  # it chose by the area
+            write_result(root, run, 0, right=right, selection=both)
+        sure = {"selection": {"epochs": 1, "gzsl_ausuc": 1.0}, "right": 30}
         write_result(root, "true", 0, skeletons="gt", **sure)
         write_result(root, "other", 0, cues_from="image-text", **sure)
         write_result(root, "c@blur-1", 0, test_variant="blur-1", **sure)
@@ -183,6 +184,16 @@ def test_the_row_to_quote_is_chosen_by_the_selection_phase_whatever_the_test_say
         assert [run for run, one in said.items() if one == "True"] == ["c"]
         assert "90.0 ◂" in report.html.read_text() and "90.0 ◂" in report.markdown.read_text()
     assert not chosen_before_test(read_runs(root)[0][:1]), "of one there is nothing to choose"
+
+
+@pytest.mark.parametrize("right", [(25, 10), (10, 25)])
+def test_of_rows_that_the_selection_phase_likes_as_well_none_is_chosen_by_the_test(tmp_path: Path, right) -> None:
+    for run, hits in zip(("a", "b"), right, strict=True):
+        write_result(tmp_path, run, 0, right=hits, selection={"epochs": 1, "zsl_top1": 0.5})
+        write_result(tmp_path, f"imported_{run}", 0, right=hits, selection={"zsl_top1": 0.9}, skeletons="imported",
+                     features="imported")  # fmt: skip
+    write_result(tmp_path, "cues", 0, selection={"zsl_top1": 0.4}, features="imported")
+    assert [run.first.run for run in chosen_before_test(read_runs(tmp_path)[0])] == ["a", "imported_a"]
 
 
 def test_an_ablation_that_the_selection_phase_likes_best_is_named_on_the_page(tmp_path: Path) -> None:

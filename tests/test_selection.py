@@ -459,7 +459,7 @@ def test_a_run_has_its_shapes_from_its_skeletons_its_cues_and_its_texts(tmp_path
     world = replace(world, readers={"refined": refined, "gt": space})
     opened = open_run(world, PROTOCOL, RunParams(skeletons="gt"))
     assert opened.shapes == Shapes(
-        D_TEXT, refined.recipe.persons, S, ANCHORS, D, layout="ntu25", inputs=4
+        D_TEXT, space.recipe.persons, S, ANCHORS, D, layout="ntu25", inputs=4, cue_persons=refined.recipe.persons
     ), "text; persons, moments, anchors and width of cues; joints of three numbers and a score"
     assert opened.skeletons == "gt" and opened.fingerprints == (refined.fingerprint, space.fingerprint)
     blind = open_run(world, PROTOCOL, RunParams(method="skeleton", skeletons="gt"))

@@ -234,6 +234,8 @@ def test_a_batch_of_one_vector_trains_by_the_statistics_of_before(kind):
     after = net.state_dict()
     alone = [name for name, value in before.items() if torch.equal(value, after[name])]
     assert alone and (kind is not Dense or len(alone) == len(before)), "one vector has no statistics"
+    if kind is ShiftGCN:
+        assert not before["input_norm.1.running_mean"].any() and before["input_norm.0.running_mean"].any()
 
 
 def test_time_is_interpolated_between_frames_with_a_person_and_the_nearer_frame_is_taken_at_an_edge():

@@ -106,10 +106,11 @@ class FeatureSet:
         return found.astype(np.float32).reshape(FEATURE_WIDTH, self.frames, self.joints)
 
     def content(self, clip: int) -> bytes:
-        """What a clip is told by: its features, or its cues where there are no features."""
+        """What a clip is told by: its features, or its cues where there are no features; its name where it has none."""
         if self.cues is None or self.features:
             return self.feature(clip).tobytes()
-        return self.cues.read(clip, clip + 1).astype(np.float16).tobytes()
+        cues = self.cues.read(clip, clip + 1).astype(np.float16)
+        return cues.tobytes() if cues.any() else self.clip_ids[clip].encode()
 
 
 def read_features(path: Path, names: Sequence[str], unseen: Sequence[int], folder: Path) -> FeatureSet:

@@ -115,7 +115,7 @@ def import_features(
     store = Store(cache_root or cache / "store", dataset, recipe)
     layout = store.create(len(clips), clips_per_shard, found.joints, found.cue_width)
     written = make_shards(store, layout, clips, row_hash, row, progress, look)
-    note_import(index, clips, recipe.fingerprint, protocol, split.seen, found.sources)
+    note_import(index, clips, recipe.fingerprint, protocol, split.seen if found.features else (), found.sources)
     write_index(index, dataset, store, layout, store.receipts(layout))
     parts = Counter(found.parts)
     return ImportedFeatures(

@@ -66,8 +66,8 @@ def need_parts(needs: Needs, dataset: Dataset, split: Split | None, part: str, s
     name = dataset.trains_on if part == "train" else dataset.name
     listed, remedy = dataset.manifests / name / "clips.csv", "write the column `part`"
     if is_file(imported := clips_path(index_path(dataset.cache, dataset.name, skeletons))):
-        command = f"`{IMPORT} --dataset {dataset.name} --protocol {split.protocol}`"
-        listed, remedy = imported, f"import the features of that protocol by {command}, under a name of their own"
+        command = f"`{IMPORT} --dataset {dataset.name} --protocol {split.protocol} --recipe NAME`"
+        listed, remedy = imported, f"import the features of that protocol under another name by {command}"
     if lacking := [split.class_names[label] for label in classes if label not in there]:
         needs.missing.append(
             f"{listed}: {classes_have(lacking)} no clip of part `{part}`, but {split.protocol} needs some of every "
@@ -89,7 +89,8 @@ def need_extraction(needs: Needs, dataset: Dataset, recipe: str, split: Split | 
         recipe = dataset.trained_by(recipe)
         remedy = f"run `posebridge extract --dataset {dataset.trains_on} --recipe {recipe} --retry-failed`"
         if reader.recipe.backend == "features":
-            remedy = f"import a file that has some, too, by `{IMPORT} --dataset {dataset.name} --recipe {recipe}`"
+            command = f"{IMPORT} --dataset {dataset.name} --protocol {split.protocol} --recipe {recipe}"
+            remedy = f"import a file that has some, too, by `{command}`"
         told = some_names(lacking, NAMED)
         needs.missing.append(f"The extraction by {recipe} holds no train clip of {told}; {remedy}.")
     return reader

@@ -111,11 +111,15 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
             require_unlearnt(index, each.fingerprint, protocol, split.unseen, dataset.class_names)
     require_features(run, skeletons, joints.recipe)
     if reads_cues:
+        if reader.recipe.hpe_text == "seen-classes" and not reader.recipe.hpe_classes:
+            raise PosebridgeError(
+                f"The cues of {run.recipe!r} were imported before it was noted whose classes' texts their pose model "
+                "has seen; import them again."
+            )
         dataset.require_unexposed(reader.recipe.hpe_classes, run.recipe, split)
     boxes = max(reader.recipe, joints.recipe, key=lambda recipe: BOXES.index(recipe.box_kind))
     recipe, inputs = reader.recipe, joints.recipe.dimensions + 1
-    persons = max(recipe.persons, joints.recipe.persons)
-    shapes = Shapes(bank.embeddings.shape[2], persons, layout=joints.recipe.layout, inputs=inputs)
+    shapes = Shapes(bank.embeddings.shape[2], joints.recipe.persons, layout=joints.recipe.layout, inputs=inputs)
     if reads_cues:
         if "cues" not in reader.names:
             one = "" if dataset.trains_on == dataset.name else " that both data sets have of one recipe"
@@ -124,7 +128,10 @@ def open_run(dataset: Dataset, protocol: str, run: RunParams) -> Opened:
                 "or the method `skeleton`."
             )
         require_one_model(run, recipe, bank)
-        shapes = replace(shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width)
+        shapes = replace(
+            shapes, cue_frames=recipe.cue_frames, anchors=tuple(recipe.anchors), d_cue=reader.cue_width,
+            cue_persons=recipe.persons,
+        )  # fmt: skip
     return Opened(
         dataset,
         split,

@@ -42,12 +42,13 @@ class Shapes:
     """What a method must know of the data before it can be built; D = 0 and no anchors where there are no cues."""
 
     d_text: int
-    persons: int  # M, the larger one where skeletons and cues know of different numbers
+    persons: int  # M of the skeletons
     cue_frames: int = 0  # S
     anchors: tuple[str, ...] = ()  # A names
     d_cue: int = 0  # D
     layout: str = "coco17"  # of the V joints, for `graph_of`
     inputs: int = 3  # numbers of a joint, C + 1
+    cue_persons: int = 0  # M of the cues; 0: as many
 
 
 class Method(nn.Module, ABC):

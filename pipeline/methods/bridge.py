@@ -56,7 +56,7 @@ class CueTokens(nn.Module):
         self.project = nn.Linear(self.d_cue, width)
         self.time = nn.Parameter(torch.randn(shapes.cue_frames, 1, width) * 0.02)
         self.anchor = nn.Parameter(torch.randn(len(shapes.anchors), width) * 0.02)
-        self.person = nn.Parameter(torch.randn(shapes.persons, 1, 1, width) * 0.02)
+        self.person = nn.Parameter(torch.randn(shapes.cue_persons or shapes.persons, 1, 1, width) * 0.02)
         self.importance = nn.Parameter(torch.zeros(len(shapes.anchors)))  # of each anchor in the pooled cue
         self.dropout = Dropout(dropout)
 
@@ -72,7 +72,7 @@ class CueTokens(nn.Module):
         visible = (features.cue_scores > 0) & self.wanted & ~hidden_now  # [B, M, S, A]
         cues = features.cues.to(self.anchor.dtype)
         x = F.layer_norm(cues if self.levels is None else self.levels(cues), (self.d_cue,))  # [B, M, S, A, D]
-        tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person[: x.shape[1]])
+        tokens = self.dropout(self.project(x) + self.time + self.anchor + self.person)
         weight = features.cue_scores * (IMPORTANCE_SPEED * self.importance).exp() * visible
         weight = weight / weight.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
         pooled = weight.flatten(1)[:, None] @ x.flatten(1, 3)  # [B, 1, N] @ [B, N, D]

@@ -42,7 +42,8 @@ def require_unexposed(said: str, recipe: str, dataset: str, split: Split, read: 
     if exposed(dataset, theirs) != said:
         raise PosebridgeError(
             f"The protocol {match['protocol']} of {dataset} has changed since the pose weights of the recipe "
-            f"{recipe!r} were tuned with the texts of its classes; tune them again with `posebridge tune-hpe`."
+            f"{recipe!r} were tuned with the texts of its classes; tune them again with `posebridge tune-hpe`, or "
+            "import its cues again."
         )
     if both := sorted({*split.unseen, *split.validation} & set(theirs.phase_one)):
         raise PosebridgeError(

@@ -76,7 +76,7 @@ def tuple_interval(right: np.ndarray, tuples: Iterable[Hashable]) -> tuple[float
     codes: dict[Hashable, int] = {}
     place = [codes.setdefault(name, len(codes)) for name in tuples]
     hits, n = np.bincount(place, right), np.bincount(place)  # of each tuple
-    if (n == 1).all() or np.ptp(hits / n) == 0:
+    if (n == 1).all() or np.ptp(hits / n) < 1e-9:
         return binomial_interval(round(len(n) * hits.sum() / n.sum()), len(n))
     rng, rows, shares = np.random.default_rng(0), max(1, AT_ONCE // len(n)), []
     for start in range(0, DRAWS, rows):  # all of them, of 80,000 tuples, would take gigabytes

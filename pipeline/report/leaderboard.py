@@ -41,8 +41,9 @@ REFERENCES = (
     "it: its cues are of a network that has learnt to name things in pictures."
 )
 PHASE_ONE = (
-    "Phase one: zero-shot top-1 of the selection phase, on pseudo-unseen classes. Its best row has the mark ◂: whoever "
-    "quotes one row of several takes that one, since to take the one that tests best is to choose on test clips."
+    "Phase one: AUSUC of the selection phase, on pseudo-unseen classes (zero-shot top-1 where a class has one clip). "
+    "Its best row has the mark ◂: whoever quotes one row of several takes that one, since to take the one that tests "
+    "best is to choose on test clips."
 )
 LEGEND = (
     "Percent; mean ± standard deviation over seeds. The 95 % interval of the mean is exact; of twins, over tuples. "
@@ -148,7 +149,7 @@ def board(runs: Sequence[Run], chances: Mapping[tuple[str, str], float]) -> pd.D
                   "features": first.features, "test_variant": first.test_variant,
                   "cues_from": first.cues_from, "web_data": first.web_data,
                   "adapt": first.selection.get("adapt", {}).get("by", ""), "seeds": len(run.seeds),
-                  "n": first.test_clips, "phase_one_top1_mean": run.phase_one,
+                  "n": first.test_clips, "phase_one_mean": run.phase_one,
                   "chosen_before_test": run in chosen}  # fmt: skip
         for section, key in MEASURES:
             spread = run.spread(section, key) or Spread(math.nan, None)

@@ -87,7 +87,7 @@ class Comparison:
 
 
 def _named(run: Run) -> str:
-    return run.first.run + (", imported features" if run.first.features == "imported" else "")
+    return run.first.run + (", imported" if run.first.features == "imported" else "")
 
 
 def compare(runs: Sequence[Run], manifests: Path) -> list[Comparison]:

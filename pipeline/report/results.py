@@ -97,12 +97,13 @@ class Adaptation(TypedDict, total=False):
 @MORE
 class Selection(TypedDict, total=False):
     """What was chosen, and the seconds of the training: CPU time, on a GPU wall time. `device` and `precision` are
-    where and how it computed; `zsl_top1` is of the selection phase, on pseudo-unseen classes, and `scores_by_epoch`
-    what it looked at; `trained_on` is a hash of the extractions, clips, classes and texts that the method has learnt
-    from.
+    where and how it computed; `zsl_top1` and `gzsl_ausuc` are of the selection phase, on pseudo-unseen classes, and
+    `scores_by_epoch` what it looked at; `trained_on` is a hash of the extractions, clips, classes and texts that the
+    method has learnt from.
     """
 
     zsl_top1: Fraction
+    gzsl_ausuc: Fraction
     seconds: Amount
     adapt: Adaptation
     device: str

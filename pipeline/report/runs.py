@@ -74,8 +74,10 @@ class Run:
 
     @property
     def phase_one(self) -> float | None:
-        """Mean zero-shot top-1 of the selection phase, on pseudo-unseen classes; None where a seed does not tell it."""
-        told = [result.selection.get("zsl_top1") for result in self.results]
+        """Mean area under the seen-unseen curve of the selection phase, by which that chose epochs and values; where no
+        class had a clip to spare, zero-shot top-1 on its pseudo-unseen classes. None where a seed tells neither.
+        """
+        told = [result.selection.get("gzsl_ausuc", result.selection.get("zsl_top1")) for result in self.results]
         values = [top1 for top1 in told if top1 is not None]
         return statistics.fmean(values) if len(values) == len(told) else None
 
@@ -202,16 +204,16 @@ def _read_counts(path: Path) -> pd.DataFrame:
 
 
 def chosen_before_test(runs: Iterable[Run]) -> list[Run]:
-    """The run of each protocol whose `phase_one` is best, so that nobody need choose a row by the test: of those with
-    the same test clips, on estimated skeletons and no reference; by itself among imported features, whose encoder knows
-    the pseudo-unseen classes. None where there is nothing to choose from.
+    """The run of each protocol whose `phase_one` is best, of equal ones the first by name, so that nobody need choose a
+    row by the test: of those on estimated skeletons, no variant and no reference; by itself among imported features,
+    whose encoder knows the pseudo-unseen classes. No run of a protocol where there is nothing to choose from.
     """
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        first = run.first
-        if run.phase_one is not None and first.skeletons != "gt" and not first.reference and not first.test_variant:
-            groups[first.dataset, first.protocol, first.features].append(run)
-    return [max(group, key=lambda run: run.phase_one or 0) for group in groups.values() if len(group) > 1]
+    groups: dict[tuple[str, str, bool], list[tuple[float, Run]]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.first.run):
+        first, figure = run.first, run.phase_one
+        if figure is not None and first.skeletons != "gt" and not first.reference and not first.test_variant:
+            groups[first.dataset, first.protocol, first.skeletons == "imported"].append((figure, run))
+    return [max(group, key=lambda told: told[0])[1] for group in groups.values() if len(group) > 1]
 
 
 def group_by_protocol(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:

@@ -17,8 +17,8 @@ OUT_CHANNELS = 256
 
 
 class Norm(nn.BatchNorm1d):
-    """Batch norm over the last axis. One vector alone, as a batch's last clip or only second person can be, has no
-    statistics: it is normed by those of before.
+    """Batch norm over the last axis. One vector alone, as an epoch's last clip or a batch's only second person can be,
+    has no statistics: it is normed by those of before.
     """
 
     def forward(self, x: Tensor) -> Tensor:
