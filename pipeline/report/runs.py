@@ -78,7 +78,7 @@ class Run:
         class had a clip to spare, zero-shot top-1 on its pseudo-unseen classes. None where a seed tells neither.
         """
         told = [result.selection.get("gzsl_ausuc", result.selection.get("zsl_top1")) for result in self.results]
-        values = [top1 for top1 in told if top1 is not None]
+        values = [figure for figure in told if figure is not None]
         return statistics.fmean(values) if len(values) == len(told) else None
 
     @property
