@@ -15,7 +15,7 @@ from pipeline.errors import PosebridgeError
 from pipeline.methods import METHODS, find_method, takes_cues
 from pipeline.methods.base import Features, Method, Shapes, SolvedMethod
 from pipeline.methods.bridge import IMPORTANCE_SPEED, BridgeLayer, CueTokens, Gate, Levels, Queries
-from pipeline.methods.losses import cosine_ce, info_nce, sup_con
+from pipeline.methods.losses import cosine_ce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means, leave_one_out, whitening
 from pipeline.params import choose, load_params
 
@@ -284,7 +284,7 @@ def test_the_gate_goes_by_how_well_joints_and_anchors_were_seen():
     torch.testing.assert_close(gate(blind)[:, 0], torch.sigmoid(known[:, :2] @ torch.tensor([1.0, 2.0]) + 2))
 
 
-WEIGHTS = {"cue_weight": 0.0, "sup_con": 0.0, "info_nce": 0.0, "mlp_weight": 0.0}
+WEIGHTS = {"cue_weight": 0.0, "sup_con": 0.0, "mlp_weight": 0.0}
 
 
 def loss_with(labels, seen, **flags):
@@ -308,7 +308,6 @@ def test_every_term_of_the_loss_by_hand(additive):
     for name, weight, term in (
         ("sup_con", 0.7, sup_con(z, labels)),
         ("cue_weight", 0.3, additive * cosine_ce(c[there], p, own, 0.1)),
-        ("info_nce", 0.2, info_nce(c[there], p[own], own, 0.1)),
     ):
         _, total, *_ = loss_with(labels, seen, additive=additive, **{name: weight})
         torch.testing.assert_close(total, plain + weight * term)
@@ -509,28 +508,18 @@ def test_losses_by_hand():
     torch.testing.assert_close(
         cosine_ce(z, z, torch.tensor([0, 1, 2]), 0.5), F.cross_entropy(z @ z.T / 0.5, torch.arange(3))
     )
-    apart = torch.arange(3)
-    both = 0.5 * (F.cross_entropy(z @ z.T / 0.5, apart) + F.cross_entropy((z @ z.T / 0.5).T, apart))
-    torch.testing.assert_close(info_nce(z, z, apart, 0.5), both)
-    logits = z @ z.flip(1).T / 0.5
-    rows, columns = logits.log_softmax(1), logits.T.log_softmax(1)
-    shares = sum((x[0, 0] + x[0, 1] + x[1, 0] + x[1, 1]) / 2 + x[2, 2] for x in (rows, columns))
-    torch.testing.assert_close(info_nce(z, z.flip(1), labels, 0.5), -shares / 6)
 
 
 def test_losses_of_the_clips_that_are_there_are_those_of_a_batch_without_the_others():
     torch.manual_seed(0)
     a, b = (F.normalize(torch.randn(7, 4, dtype=torch.float64), dim=-1).requires_grad_() for _ in range(2))
     labels, there = torch.tensor([0, 1, 1, 2, 0, 2, 3]), torch.tensor([True, False, True, True, True, False, True])
-    for found, wanted in (
-        (cosine_ce(a, b, labels, 0.3, there), cosine_ce(a[there], b, labels[there], 0.3)),
-        (info_nce(a, b, labels, 0.3, there), info_nce(a[there], b[there], labels[there], 0.3)),
-    ):
-        torch.testing.assert_close(found, wanted)
-        for x, y in zip(torch.autograd.grad(found, (a, b)), torch.autograd.grad(wanted, (a, b)), strict=True):
-            torch.testing.assert_close(x, y)
-    for nothing in (cosine_ce(a, b, labels, 0.3, there & False), info_nce(a, b, labels, 0.3, there & False)):
-        assert nothing == 0 and all(not g.any() for g in torch.autograd.grad(nothing, (a, b)))
+    found, wanted = cosine_ce(a, b, labels, 0.3, there), cosine_ce(a[there], b, labels[there], 0.3)
+    torch.testing.assert_close(found, wanted)
+    for x, y in zip(torch.autograd.grad(found, (a, b)), torch.autograd.grad(wanted, (a, b)), strict=True):
+        torch.testing.assert_close(x, y)
+    nothing = cosine_ce(a, b, labels, 0.3, there & False)
+    assert nothing == 0 and all(not g.any() for g in torch.autograd.grad(nothing, (a, b)))
     one = torch.arange(7) == 2
     torch.testing.assert_close(cosine_ce(a, b, labels, 0.3, one), cosine_ce(a[one], b, labels[one], 0.3))
 

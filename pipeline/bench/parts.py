@@ -40,7 +40,6 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "without bridge": {"bridge": False},
     "without additive path": {"additive": False},
     "without SupCon": {"sup_con": 0.0},
-    "with InfoNCE": {"info_nce": 0.1},
     "without cue dropout": {"cue_dropout": 0.0},
     "without centring": {"centre": False},
     "with gate": {"gate": True},

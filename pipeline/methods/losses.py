@@ -13,7 +13,8 @@ def cosine_ce(z: Tensor, prototypes: Tensor, labels: Tensor, tau: float, there: 
     """
     if there is None:
         return F.cross_entropy(z @ prototypes.T / tau, labels)
-    return _mean_of(F.cross_entropy(z @ prototypes.T / tau, labels, reduction="none"), there)
+    each = F.cross_entropy(z @ prototypes.T / tau, labels, reduction="none")
+    return (each * there).sum() / there.sum().clamp_min(1)  # no value is asked, so that nobody waits for a GPU
 
 
 def sup_con(z: Tensor, labels: Tensor, tau: float = 0.1) -> Tensor:
@@ -26,22 +27,3 @@ def sup_con(z: Tensor, labels: Tensor, tau: float = 0.1) -> Tensor:
     counts = positive.sum(1)
     each = -(log_share * positive).sum(1) / counts.clamp_min(1)
     return (each * (counts > 0)).sum() / (counts > 0).sum().clamp_min(1)
-
-
-def info_nce(a: Tensor, b: Tensor, labels: Tensor, tau: float, there: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE between rows of a and b [B, d]; pairs of equal label are positives too, with equal shares.
-
-    Of the rows `there` [B] bool only (None: of all), as if there were no others, and 0 where there are none.
-    """
-    there = torch.ones_like(labels, dtype=torch.bool) if there is None else there
-    same = ((labels[:, None] == labels) & there).float()
-    target = same / same.sum(1, keepdim=True).clamp_min(1)
-    logits = a @ b.T / tau
-    hidden = torch.finfo(logits.dtype).min  # and not minus infinity, of which a row that has nothing else makes NaN
-    rows, columns = (each.masked_fill(~there, hidden).log_softmax(1) for each in (logits, logits.T))
-    return -0.5 * _mean_of((target * rows).sum(1) + (target * columns).sum(1), there)
-
-
-def _mean_of(each: Tensor, there: Tensor) -> Tensor:
-    """The mean of those there, [B] -> []; no value is asked, so that nobody waits for a GPU."""
-    return (each * there).sum() / there.sum().clamp_min(1)

@@ -22,7 +22,7 @@ from pipeline.files.bounds import within
 from pipeline.methods.base import MOST_LAYERS, MOST_WIDE, EmbeddingMethod, Features, Shapes, read_flags
 from pipeline.methods.bridge import BridgeLayer, Cues, CueTokens, Gate, Levels, Queries
 from pipeline.methods.canonical import RIDGE, TEXT_RIDGE, correlate
-from pipeline.methods.losses import cosine_ce, info_nce, sup_con
+from pipeline.methods.losses import cosine_ce, sup_con
 from pipeline.methods.prototypes import RidgeResidual, class_means, whitening
 
 
@@ -59,10 +59,9 @@ class Flags:
     token_dropout: float = within(0.0, 0, 0.5)  # share of the other clips' cues that are hidden, of some anchors more
     tau: float = within(0.1, above=0)
     cue_weight: float = within(0.5, 0)  # of the additive path's own cross-entropy
-    # Weights of two losses beside cross-entropy. The paper's supervised contrastive one of z helps with 24 seen classes
-    # and harms with 14 of bare names (`bench parts`, of skelgap). Ours, InfoNCE of cue and text, helps nowhere: off.
+    # Weight of the paper's supervised contrastive loss of z, beside cross-entropy. It helps with 24 seen classes and
+    # harms with 14 of bare names (`bench parts`, of skelgap).
     sup_con: float = within(0.1, 0)
-    info_nce: float = within(0.0, 0)
     mlp_weight: float = within(1.0, 0)  # of |p' - p|^2, where adaptation is mlp
 
 
@@ -232,12 +231,9 @@ class PoseBridge(EmbeddingMethod):
         total = cosine_ce(z, p, labels, f.tau)
         if f.sup_con:
             total = total + f.sup_con * sup_con(z, labels)
-        if f.cues:
+        if f.cues and f.additive:
             there = c.detach().abs().sum(-1) > 0
-            if f.additive:
-                total = total + f.cue_weight * cosine_ce(c, p, labels, f.tau, there)
-            if f.info_nce:
-                total = total + f.info_nce * info_nce(c, p[labels], labels, f.tau, there)
+            total = total + f.cue_weight * cosine_ce(c, p, labels, f.tau, there)
         if f.adaptation == "mlp":
             moved = (p - self.prototypes(text, adapted=False)).square().sum(-1).mean()
             total = total + f.mlp_weight * moved
