@@ -171,7 +171,7 @@ def command(
     if sentences is not None:
         say(f"Embedding {len(source.captions)} captions.")
         text = embed(
-            source, sentences, work_dir, lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text")
+            source, sentences, work_dir, lambda steps: progress(steps, len(steps), f"times {AT_ONCE} caption", "text")
         )
     tuned = tune(settings, source, work_dir, start, text, place)
     with memory_for("Measuring"):

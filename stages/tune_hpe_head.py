@@ -98,14 +98,15 @@ def tune_recipe(
     for part, what, count in zip((source, held_out), ("maps", "held-out"), counts, strict=True):
         text.append(
             embed(part, sentences, work_dir / what,
-                  lambda steps: progress(steps, len(steps), f"x{AT_ONCE} captions", "text"))
+                  lambda steps: progress(steps, len(steps), f"times {AT_ONCE} caption", "text"))
         )  # fmt: skip
         require_apart(text[0].captions, name)
         facts = {"recipe": recipe.fingerprint, "code": code_digest(), "text": text[-1].sha256, "seed": settings.seed}
         facts |= part.facts
         shown = lambda groups: progress(groups, len(groups), "crop", "look")  # noqa: E731
         maps.append(cache_maps(estimator, part, count, work_dir / what, facts, shown))
-    say(f"Tuning on {len(maps[0])} crops of {source.facts}; {len(maps[1])} others choose the epoch.")
+    of = ", ".join(f"{value} {name}" for name, value in source.facts.items() if value.isdecimal())
+    say(f"Tuning on {len(maps[0])} crops{of and f' of {of}'}; {len(maps[1])} others choose the epoch.")
     model = HeadModel(list(estimator.taps.values()), settings, text[0].captions.shape[1])
     depends = json.dumps([asdict(settings), source.facts, held_out.facts, [t.sha256 for t in text], recipe.fingerprint])
     with epochs("tune-hpe", 1) as on_epoch:
