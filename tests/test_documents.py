@@ -54,7 +54,10 @@ PARSED = {
         (f"posebridge {words} --dataset gym" for words in ("text", "extract", "train", "evaluate")),
         "photos and weights that we may not ship: tests/test_image_text.py",
     ),
-    "posebridge train --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12": "Slurm: tests/test_executors.py",
+    **dict.fromkeys(
+        (f"posebridge {word} --dataset ntu60 --protocol synse_55_5 --protocol synse_48_12" for word in ("encode", "train")),
+        "Slurm: tests/test_executors.py",
+    ),
 }
 MADE = {"mine", "videos", "pooled"}  # data sets and runs of a person, who makes them by a page's words
 

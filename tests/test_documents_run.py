@@ -88,7 +88,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterato
         make_demo(root)
         type_page(OWN)
         shutil.copytree("manifests/videos", "manifests-of-own-videos")  # other pages say `init` with other numbers
-        run("extract", "--dataset", "mine", "--recipe", "tinypose")  # as the stages do that `init` has written
+        for dataset, recipe in (("mine", "tinypose"), ("videos", "videos")):  # as the stages do that `init` has written
+            run("extract", "--dataset", dataset, "--recipe", recipe)
         add_method(patch)
         type_page(METHOD)
         yield root
