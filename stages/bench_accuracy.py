@@ -140,6 +140,7 @@ def cues(
     Examples:
       posebridge bench cues --weights skelgap-sem
       posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot
+        --params params/gym.yaml
     """
     if (weights is None) == (dataset is None) or dataset is not None and not recipe_name:
         raise click.UsageError("Give --weights, or --dataset and --recipe.")

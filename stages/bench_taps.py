@@ -1,7 +1,7 @@
 """`posebridge bench cues --dataset`: which inner maps of a recipe's pose model know most of an attribute of clips.
 
 Reads videos, manifests/ and cache/; writes nothing.
-Command: posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot
+Command: posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --params params/gym.yaml
 """
 
 from __future__ import annotations

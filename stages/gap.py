@@ -2,7 +2,7 @@
 
 Reads cache/<dataset>/<recipe>/ and manifests/<dataset>/, never a video. Writes a JSON file and a picture to
 cache/gap/<dataset>/<recipe>/.
-Command: posebridge gap --dataset gym --attribute equipment --groups shoot
+Command: posebridge gap --dataset gym --recipe tinypose --attribute equipment --groups shoot --params params/gym.yaml
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def command(
 
     \b
     Examples:
-      posebridge gap --dataset gym --attribute equipment --groups shoot
+      posebridge gap --dataset gym --recipe tinypose --attribute equipment --groups shoot --params params/gym.yaml
       posebridge gap --dataset mine
     """
     from pipeline.files.durable import write_for_people  # after parsing, so that --help needs no torch

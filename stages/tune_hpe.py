@@ -111,6 +111,7 @@ def command(
     \b
     A head on public weights, whose keypoints stay as they are, with what a protocol lets be seen:
       posebridge tune-hpe --recipe tinypose --dataset gym --protocol shoot_1 --out cache/weights/gym-shoot_1.safetensors
+        --params params/gym.yaml
     """
     if recipe_name is not None:
         not_of_heads = ("kind", "mode", "config", "init", "workers", "without", "held_out")

@@ -7,7 +7,7 @@ how well those of the others are shows beside it. Each probe learns from all fol
 others too, so that the choice has used their values of the attribute, though not how well they are told.
 
 Reads videos, manifests/<dataset>/ and cache/<dataset>/<recipe>/; writes nothing.
-    posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot
+    posebridge bench cues --dataset gym --recipe tinypose --attribute equipment --groups shoot --params params/gym.yaml
 """
 
 from __future__ import annotations

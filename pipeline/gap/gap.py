@@ -2,7 +2,7 @@
 
 One linear probe is asked with the same clips held out, in whole groups: of the skeleton, of the cues of every level and
 anchor, of all cues, of both. Reads manifests/<dataset>/ and cache/<dataset>/<recipe>/, never a video.
-    posebridge gap --dataset gym --attribute equipment --groups shoot
+    posebridge gap --dataset gym --recipe tinypose --attribute equipment --groups shoot --params params/gym.yaml
 """
 
 from __future__ import annotations
